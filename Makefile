@@ -1,0 +1,76 @@
+# Needs make, Python 3.11+ with pip and venv; everything else goes into .venv.
+PYTHON ?= python3
+DATABASES ?=
+JOBS ?= 2
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test databases check db-check docs lock wheel clean
+# The work is in the recipes; what they do is said by their own echo.
+.SILENT:
+
+help: ## this list
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	echo
+	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and'
+	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing database servers by apt."
+
+setup: $(STAMP) ## .venv with everything that work on the project needs (about 30 s, once)
+
+$(STAMP): requirements-dev.lock pyproject.toml scripts/setup
+	PYTHON='$(PYTHON)' sh scripts/setup
+	touch $@
+
+demo: setup ## the whole way against a fake Datadog, into a SQLite file
+	echo '==> demo'
+	$(BIN)/heatmap-etl demo
+
+test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB
+	echo '==> pytest (a few minutes; servers start when first needed)'
+	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+databases: setup
+	DATABASES='$(DATABASES)' sh scripts/install-databases $(BIN)/python
+
+check: setup ## ruff, its formatter and mypy (about 10 s)
+	# One that fails keeps the others from nothing: a developer wants the whole list.
+	status=0; \
+	echo '==> ruff check'; $(BIN)/ruff check || status=1; \
+	echo '==> ruff format --check'; $(BIN)/ruff format --check || status=1; \
+	echo '==> mypy (about 10 s the first time)'; $(BIN)/python -m mypy || status=1; \
+	exit $$status
+
+db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite file)
+	# In a folder of its own: the developer's configuration has no say here.
+	echo '==> alembic upgrade head, alembic check (about 3 s)'
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
+	export HEATMAP_ETL_DATABASE_URL="sqlite:///$$folder/check.db" && \
+	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
+	alembic upgrade head && alembic check
+
+docs: setup ## docs/data-dictionary.md and README's table of settings anew
+	echo '==> data dictionary, table of settings (about 1 s)'
+	mkdir -p docs
+	$(BIN)/python -m etl.dictionary > docs/data-dictionary.md
+	$(BIN)/python -m etl.dictionary README.md
+
+# No header, no annotations, no addresses: the file says what, the installer knows where from.
+lock: ## requirements-dev.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
+	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate \
+		--extra dev --extra postgres --extra mysql \
+		pyproject.toml -o requirements-dev.lock $(ARGS)
+
+wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
+	echo '==> hatchling build (about 2 s)'
+	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
+
+clean: ## remove .venv, dist and the caches
+	rm -rf .venv dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find etl migrations tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,28 @@
+"""`python -m etl` is `heatmap-etl`; both begin here.
+
+Ctrl-C while the modules are still being loaded ends it like Ctrl-C at any other time.
+"""
+
+import os
+import signal
+import sys
+
+
+def run() -> int:
+    """Load the program, then run a command; returns its exit code."""
+    # Ignored (nohup), it stays so. What is not loaded yet has nothing to clean up.
+    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heard:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from etl.cli import main
+
+    try:
+        if is_heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return main()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,267 @@
+"""`privacy apply`: rewrites what is stored of a source under the configured privacy setting.
+
+Rows and history, rejected records, examples of drift; in batches, each a
+transaction of its own under the lease. No version begins, no event happens.
+Each content says itself under which setting it stands, so that a rewriting cut
+short is simply done again: what is rewritten already stays as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    or_,
+    select,
+    true,
+    update,
+)
+
+from etl.config import Config
+from etl.database import Database, driver_cursor, is_there, require_schema
+from etl.errors import DatabaseUnreachable, LeaseLost
+from etl.layout import many
+from etl.lease import Lease
+from etl.privacy import KEEP, Privacy
+from etl.schema import rejected_records, schema_drift, snapshot_history, snapshots
+from etl.snapshot import CONTENT, PERSONAL, Rejected, Snapshot, mark_of
+from etl.stored_privacy import APPLYING, Standing, privacy_of, settle, take_setting
+
+BATCH = 1000
+_VACUUM_LEASE_S = 3600.0
+_CONTENT = (*CONTENT, "content_hash")
+_REWRITTEN = (*sorted(PERSONAL), "extra", "content_hash")
+_SEEN = ("count", "first_seen_at", "last_seen_at", "resolved_at")
+
+_Rows: TypeAlias = "Sequence[Row[Any]]"
+
+
+def apply_privacy(config: Config, database: Database, stop: threading.Event) -> list[str]:
+    """Rewrite everything of the source; says what was done. Raises `EtlError`."""
+    if not is_there(database):
+        raise DatabaseUnreachable(f"the database {database.label} does not exist yet")
+    require_schema(database)
+    lease = Lease(config.source, config.lease_s)
+    before = database.transaction(lambda connection: _start(connection, config, lease))
+    work = _Work(database, lease, privacy_of(config), stop)
+    lease.keep(database, on_loss=stop.set)
+    try:
+        if before.problem:
+            work.rewrite_all()
+    finally:
+        lease.stop_keeping()
+        if not lease.is_lost:
+            database.transaction(lease.release)
+    if lease.is_lost:
+        raise LeaseLost(f"another process took the lease of {config.source}; run it again")
+    return _told(config, database, before, work)
+
+
+def _start(connection: Connection, config: Config, lease: Lease) -> Standing:
+    """Take the lease; from here to the end no run starts."""
+    lease.take(connection, config)
+    found = settle(connection, config)
+    if found.problem:
+        setting = privacy_of(config).setting or KEEP
+        take_setting(connection, config.source, APPLYING + setting)
+    return found
+
+
+@dataclass(slots=True)
+class _Work:
+    """One rewriting.
+
+    `counts`: what was rewritten, by kind. `has_lost`: some contents hold no longer
+    what the setting would show. `is_file_clean`: the SQLite file holds nothing else.
+    """
+
+    database: Database
+    lease: Lease
+    privacy: Privacy
+    stop: threading.Event
+    counts: Counter[str] = field(default_factory=Counter)
+    has_lost: bool = False
+    is_file_clean: bool = True
+
+    def rewrite_all(self) -> None:
+        """Every table; then the setting is that of the source."""
+        if self.privacy.created_by != KEEP:
+            self._rewrite("row", snapshots, ("id",), _CONTENT, self._contents)
+            versions = ("snapshot_id", "version")
+            self._rewrite("earlier version", snapshot_history, versions, _CONTENT, self._contents)
+            rejects = ("view_key", "raw_hash")
+            columns = ("reason", "raw", *_SEEN)
+            self._rewrite("reject", rejected_records, rejects, columns, self._rejects)
+            names = ("name", "kind")
+            self._rewrite("example", schema_drift, names, ("example",), self._examples)
+            if self.database.family == "sqlite" and not self.stop.is_set():
+                self._compact()
+        if not self.stop.is_set():
+            self.database.transaction(self._finish)
+
+    def _finish(self, connection: Connection) -> None:
+        self.lease.guard(connection)
+        take_setting(connection, self.lease.source, self.privacy.setting)
+
+    def _rewrite(
+        self,
+        kind: str,
+        table: Table,
+        keys: Sequence[str],
+        columns: Sequence[str],
+        rewrite: Callable[[Connection, Table, _Rows], int],
+    ) -> None:
+        """One table, in the order of its key."""
+        order = [table.c[name] for name in keys]
+        last: Sequence[Any] = ()
+
+        def batch(connection: Connection) -> tuple[_Rows, int]:
+            self.lease.guard(connection)
+            mine = and_(table.c.source == self.lease.source, _after(order, last))
+            query = select(*order, *(table.c[name] for name in columns)).where(mine)
+            rows = connection.execute(query.order_by(*order).limit(BATCH)).all()
+            return rows, rewrite(connection, table, rows)
+
+        while not self.stop.is_set():
+            rows, count = self.database.transaction(batch)
+            self.counts[kind] += count
+            if len(rows) < BATCH:
+                return
+            last = rows[-1][: len(keys)]
+
+    def _contents(self, connection: Connection, table: Table, rows: _Rows) -> int:
+        keys, changed = [c.name for c in table.primary_key], []
+        for row in rows:
+            stored = Snapshot(row[0], *row[len(keys) :])
+            if new := self.privacy.rewritten(stored):
+                found = {f"key_{name}": getattr(row, name) for name in keys}
+                changed.append({**found, **{name: getattr(new, name) for name in _REWRITTEN}})
+            elif mark_of(stored.content_hash) != self.privacy.mark:
+                self.has_lost = True
+        return _update(connection, table, keys, changed)
+
+    def _examples(self, connection: Connection, table: Table, rows: _Rows) -> int:
+        changed = []
+        for row in rows:
+            example = self.privacy.example(row.name, row.example)
+            if example != row.example:
+                changed.append({"key_name": row.name, "key_kind": row.kind, "example": example})
+        return _update(connection, table, ("name", "kind"), changed, self.lease.source)
+
+    def _rejects(self, connection: Connection, table: Table, rows: _Rows) -> int:
+        """`raw_hash` is a key: two that become equal are counted together."""
+        count = 0
+        for row in rows:
+            new = self.privacy.reject(Rejected(row.reason, row.raw, row.raw_hash))
+            if new.raw_hash == row.raw_hash:
+                continue
+            view = (table.c.source == self.lease.source) & (table.c.view_key == row.view_key)
+            this, other = (view & (table.c.raw_hash == h) for h in (row.raw_hash, new.raw_hash))
+            twin = connection.execute(select(*(table.c[n] for n in _SEEN)).where(other)).first()
+            if twin:
+                connection.execute(delete(table).where(this))
+                connection.execute(update(table).where(other).values(_together(row, twin)))
+            else:
+                values = {"raw": new.raw, "raw_hash": new.raw_hash}
+                connection.execute(update(table).where(this).values(values))
+            count += 1
+        return count
+
+    def _compact(self) -> None:
+        """Make the file anew: free pages and the log beside it still hold what was rewritten."""
+        # Nothing else can write meanwhile, a renewal neither.
+        self.lease.seconds = max(self.lease.seconds, _VACUUM_LEASE_S)
+        self.database.transaction(self.lease.renew)
+        self.is_file_clean = self.database.read(_vacuum)
+
+
+def _vacuum(connection: Connection) -> bool:
+    with driver_cursor(connection) as cursor:
+        cursor.execute("VACUUM")
+        is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not is_busy
+
+
+def _after(order: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> ColumnElement[bool]:
+    """What comes after `last` in the order of one or two columns; in words an index serves."""
+    if not last:
+        return true()
+    if len(order) == 1:
+        return and_(order[0] > last[0])
+    return and_(order[0] >= last[0], or_(order[0] > last[0], order[1] > last[1]))
+
+
+def _update(
+    connection: Connection,
+    table: Table,
+    keys: Sequence[str],
+    changed: Sequence[dict[str, Any]],
+    source: str = "",
+) -> int:
+    if changed:
+        where = [table.c[name] == bindparam(f"key_{name}") for name in keys]
+        where += [table.c.source == source] if source else []
+        connection.execute(update(table).where(*where), changed)
+    return len(changed)
+
+
+def _together(row: Row[Any], twin: Row[Any]) -> dict[str, Any]:
+    one, other = row._mapping, twin._mapping  # noqa: SLF001 - a column is called `count`
+    ends = (one["resolved_at"], other["resolved_at"])
+    return {
+        "count": one["count"] + other["count"],
+        "first_seen_at": min(one["first_seen_at"], other["first_seen_at"]),
+        "last_seen_at": max(one["last_seen_at"], other["last_seen_at"]),
+        "resolved_at": None if None in ends else max(ends),
+    }
+
+
+# --- for people ---------------------------------------------------------------------------
+
+
+def _told(config: Config, database: Database, before: Standing, work: _Work) -> list[str]:
+    of = f"{database.label}: created_by of source {config.source}"
+    if not before.problem:
+        return [f'{of} stands at "{config.created_by}"; nothing to rewrite']
+    if work.stop.is_set():
+        return []
+    done = ", ".join(many(count, kind) for kind, count in work.counts.items() if count)
+    lines = [f'{of} is now "{config.created_by}"; rewritten: {done or "nothing"}']
+    if work.has_lost or (config.created_by == KEEP):
+        lines.append(
+            "What was hashed or dropped cannot be brought back. Rows that are still listed take"
+            " the new setting at their next reading; the history, removed rows and rejects keep"
+            " what they have."
+        )
+    return lines + _remains(database, work)
+
+
+def _remains(database: Database, work: _Work) -> list[str]:
+    """Where the former values may still stand."""
+    if not work.counts.total():
+        return []
+    copies = "Backups and replicas made before hold the former values."
+    if database.family == "sqlite":
+        busy = (
+            "Another process reads the file: until all have closed it, the -wal file beside it may"
+            " hold the former values."
+        )
+        return [copies] if work.is_file_clean else [busy, copies]
+    clean = {
+        "postgresql": "VACUUM FULL snapshots, snapshot_history, rejected_records, schema_drift",
+        "mysql": "OPTIMIZE TABLE snapshots, snapshot_history, rejected_records, schema_drift",
+    }[database.family]
+    return [
+        f"Dead rows hold the former values until the server cleans up; at once: {clean}. {copies}"
+    ]

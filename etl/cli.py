@@ -1,0 +1,398 @@
+"""The command line: arguments -> one call -> exit code. Prints, decides nothing.
+
+Each command imports what it needs when it runs: `--help` and `--version` load
+click and nothing else. Exit codes stand in `_EXIT_CODES`; a bug ends with its
+traceback and 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from etl import __version__, logs, views_command
+from etl.command import Commands, Shared, loaded_sources, opened, shared_options
+from etl.errors import ConfigError, EtlError, Stopped
+from etl.signals import stop_on_signals
+from etl.terminal import PROGRAM, complain, is_terminal, prepare, say
+
+if TYPE_CHECKING:
+    from etl.config import Config
+    from etl.database import Database
+
+log = logging.getLogger(__name__)
+
+_EXIT_CODES = """\b
+Exit codes:
+  0        every view was read
+  1        some view failed or is truncated, the others are stored
+  2        usage, configuration, keys refused, database or schema: no snapshot row was written
+  75       another process works on this source
+  130 143  ended by SIGINT, SIGTERM"""
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+First time:
+  heatmap-etl demo      see it work, without a Datadog account
+  heatmap-etl init      then: check, sync""",
+)
+@shared_options
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Keeps Datadog's replay heatmap snapshots in a database, with history."""
+    shared = ctx.ensure_object(Shared)
+    name = os.environ.get("HEATMAP_ETL_LOG_FORMAT") or logs.CONSOLE
+    if ctx.get_parameter_source("log_format") is click.core.ParameterSource.DEFAULT:
+        shared.log_format = name
+    if shared.log_format not in (logs.CONSOLE, logs.JSON):
+        raise click.UsageError(f"HEATMAP_ETL_LOG_FORMAT: expected {logs.CONSOLE} or {logs.JSON}")
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  heatmap-etl init --view /home --view "/checkout/?"
+  heatmap-etl init --database-url postgresql://heatmap@db.example.com/heatmap"""
+)
+@click.option("--view", "views", multiple=True, metavar="NAME", help="A view to copy; repeatable.")
+@click.option("--database-url", default="", metavar="URL", help="Where to; without a password.")
+@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+@shared_options
+@click.pass_obj
+def init(shared: Shared, views: tuple[str, ...], database_url: str, force: bool) -> int:
+    """Write a commented heatmap-etl.toml."""
+    from etl.config.sources import DEFAULT_FILE
+    from etl.config.template import next_steps, write_template
+
+    named = shared.config or os.environ.get("HEATMAP_ETL_CONFIG") or DEFAULT_FILE
+    if Path(named).is_dir():
+        raise EtlError(f"{named}: is a folder; name the file to write in it, such as acme.toml")
+    write_template(Path(named).absolute(), database_url=database_url, views=views, is_forced=force)
+    say(next_steps(Path(named), has_views=bool(views)))
+    return 0
+
+
+@cli.command(
+    epilog="""\b
+Exit codes:
+  0  all holds: a run would work
+  1  some views do not
+  2  something must be mended first"""
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also ask the API about 20 things that are not documented, and write the answers to a "
+    "new FILE, without anything personal, to attach to a bug report.",
+)
+@shared_options
+@click.pass_obj
+def check(shared: Shared, report: Path | None) -> int:
+    """Try everything a run needs, and write nothing.
+
+    Configuration, database and schema, keys, one real list request for each view.
+    """
+    with stop_on_signals() as signals, loaded_sources(shared, logging.WARNING) as sources:
+        from etl.check import check as find_points
+        from etl.check import check_lines, exit_code, listed_by_view
+        from etl.probe_report import report_path, write_report
+        from etl.progress import SharedProgress
+        from etl.side_by_side import Style, Told, gather, tell
+
+        path = report_path(sources, report)
+        with SharedProgress(sum(len(config.views) for config in sources.configs)) as bar:
+
+            def work(config: Config) -> Told:
+                show = partial(bar.show, config.source)
+                points = find_points(config, stop=signals.stop, progress=show)
+                lines = check_lines(points)
+                if path:
+                    lines += write_report(config, path, listed_by_view(points), signals.stop)
+                return Told(exit_code(points), lines)
+
+            outcomes = gather(sources, work)
+        signals.raise_if_set()
+        return tell(outcomes, Style(sources.is_folder))
+
+
+@cli.command(
+    epilog=f"""{_EXIT_CODES}
+
+\b
+Examples:
+  heatmap-etl sync
+  heatmap-etl sync --plan --view /home
+  17 * * * *  cd /etc/heatmap-etl && heatmap-etl sync --quiet      (crontab)"""
+)
+@click.option("--view", "views", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@click.option("--plan", is_flag=True, help="Only say what would be written; exit code 0.")
+@click.option("--full", is_flag=True, help="Decode and compare also what did not change.")
+@click.option("--accept-removals", is_flag=True, help="Hold no removal, however many there are.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One object on stdout, with --plan every row. An error that kept the run from starting, "
+    "or ended it, stands on stderr only: the exit code tells.",
+)
+@click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line per bad view.")
+@shared_options
+@click.pass_obj
+def sync(
+    shared: Shared,
+    *,
+    views: tuple[str, ...],
+    plan: bool,
+    full: bool,
+    accept_removals: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Read the configured views once and store what changed."""
+    if plan and quiet:
+        raise click.UsageError("--plan prints what a run would do, --quiet prints nothing; use one")
+    level = logging.ERROR if quiet else logging.WARNING
+    with stop_on_signals() as signals, loaded_sources(shared, level) as sources:
+        for warning in sources.warnings:
+            log.warning("%s", warning)
+        from etl.run_command import How, run
+        from etl.sync import Options
+
+        by = "manual" if is_terminal(sys.stdin) else "cron"
+        options = Options(views, full, accept_removals, by)
+        return run(sources, options, How(plan, as_json, quiet), signals)
+
+
+def _max_age(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    from etl.config.values import BadValue, duration
+
+    try:
+        return None if value is None else float(duration("1s", "520w")(value))
+    except BadValue as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@cli.command(
+    epilog="""\b
+Exit codes:
+  0  the ledger could be read
+  1  with --max-age: a configured view is staler, or was never read
+  2  there is no database or schema to read
+
+\b
+Example:
+  heatmap-etl status --max-age 2h      for a monitor"""
+)
+@click.option("--max-age", metavar="AGE", callback=_max_age, help="Such as 30m, 2h or 1d.")
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@shared_options
+@click.pass_obj
+def status(shared: Shared, max_age: float | None, as_json: bool) -> int:
+    """How fresh each view is, what is wrong, the last runs. Needs no keys."""
+    with loaded_sources(shared, logging.WARNING) as sources:
+        from etl.side_by_side import Style, Told, gather, tell
+        from etl.status import read_status, status_lines
+
+        def work(config: Config) -> Told:
+            with opened(config) as database:
+                found = read_status(config, database, max_age_s=max_age)
+            return Told(int(found.is_stale), status_lines(found), found.as_json())
+
+        return tell(gather(sources, work), Style(sources.is_folder, as_json))
+
+
+cli.add_command(views_command.views)
+
+
+@cli.group(cls=Commands)
+@shared_options
+def db() -> None:
+    """The schema and the labels in it: db upgrade, db status, db rename-source."""
+
+
+@db.command()
+@shared_options
+@click.pass_obj
+def upgrade(shared: Shared) -> int:
+    """Create the schema, or bring it up to date."""
+    from etl.migrate import upgraded
+
+    return _for_each_database(shared, lambda database: (upgraded(database), 0))
+
+
+@db.command(
+    "status",
+    epilog="""\b
+Exit codes:
+  0  current
+  1  must be upgraded: run heatmap-etl db upgrade
+  2  newer than this program or not ours, or the database cannot be reached""",
+)
+@shared_options
+@click.pass_obj
+def db_status(shared: Shared) -> int:
+    """Whether the schema is current, absent, outdated or newer."""
+    from etl.migrate import schema_line
+
+    return _for_each_database(shared, schema_line)
+
+
+def _for_each_database(shared: Shared, work: Callable[[Database], tuple[str, int]]) -> int:
+    """`work` once on every database that the configuration names; prints its lines."""
+    with loaded_sources(shared, logging.WARNING) as sources:
+        from etl.side_by_side import Style, Told, gather, tell
+
+        def told(config: Config) -> Told:
+            with opened(config) as database:
+                line, code = work(database)
+            return Told(code, [line])
+
+        style = Style(sources.is_folder, has_headings=False)
+        return tell(gather(sources.by_database(), told), style)
+
+
+@db.command("rename-source")
+@click.argument("old")
+@click.argument("new")
+@shared_options
+@click.pass_obj
+def rename_source(shared: Shared, old: str, new: str) -> int:
+    """Give the rows of source OLD the label NEW, after datadog.source was changed."""
+    with loaded_sources(shared, logging.WARNING) as sources:
+        from etl.rename import renamed
+
+        configs = sources.by_database().configs
+        if len(configs) > 1:
+            raise EtlError("the files of the folder name several databases; name one file")
+        with opened(configs[0]) as database:
+            say([renamed(database, old, new)])
+        return 0
+
+
+@cli.group(cls=Commands)
+@shared_options
+def privacy() -> None:
+    """Who created a snapshot, in what is stored: privacy apply."""
+
+
+@privacy.command(
+    "apply",
+    epilog="""\b
+Exit codes:
+  0        all that is stored stands under the configured setting
+  2        configuration, database or schema
+  75       another process works on this source
+  130 143  ended by SIGINT, SIGTERM: run it again""",
+)
+@shared_options
+@click.pass_obj
+def privacy_apply(shared: Shared) -> int:
+    """Rewrite what is stored under the configured privacy.created_by.
+
+    In place, in batches; no version begins. Cut short, it goes on when it is run again. Hashing
+    cannot be taken back, nor dropping.
+    """
+    with stop_on_signals() as signals, loaded_sources(shared, logging.WARNING) as sources:
+        from etl.apply_privacy import apply_privacy
+        from etl.side_by_side import Style, Told, gather, tell
+
+        one_after_the_other = threading.Lock()  # they may share a SQLite file
+
+        def work(config: Config) -> Told:
+            with one_after_the_other, opened(config) as database:
+                return Told(0, apply_privacy(config, database, signals.stop))
+
+        outcomes = gather(sources, work)
+        signals.raise_if_set()
+        return tell(outcomes, Style(sources.is_folder, has_headings=False))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+def demo(folder: Path) -> int:
+    """See it work against an invented Datadog.
+
+    It writes one file, heatmap-demo.db, into FOLDER (by default the current one).
+    """
+    from etl.demo import run_demo
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EtlError(f"cannot make the folder {folder}: {error.strerror}") from None
+    run_demo(folder, lambda text: say(text.split("\n")))
+    return 0
+
+
+@cli.command("fake-datadog")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8321, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--tick",
+    type=click.FloatRange(0.01),
+    metavar="SECONDS",
+    help="Let six hours pass every so many seconds: snapshots come, change and go.",
+)
+@click.option("--seed", default=1, show_default=True, help="Another seed, another organization.")
+@click.option("--latency", default=0.0, type=click.FloatRange(0), metavar="SECONDS")
+def fake_datadog(host: str, port: int, tick: float | None, seed: int, latency: float) -> int:
+    """Serve an invented Datadog until Ctrl-C."""
+    from etl.fake_datadog import World, serve
+    from etl.fake_datadog.greeting import greeting
+
+    world = World(seed)
+    try:
+        serve(
+            world,
+            host=host,
+            port=port,
+            tick_every_s=tick,
+            latency_s=latency,
+            on_ready=lambda url: say(greeting(url, world.view_names)),
+        )
+    except OSError as error:
+        raise EtlError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; every expected error is a line on stderr."""
+    prepare()
+    try:
+        code = cli.main(args, prog_name=PROGRAM, standalone_mode=False)
+    except click.Abort:
+        return 130
+    except (click.ClickException, EtlError) as error:
+        complain(_told(error))
+        return error.exit_code
+    except Exception:
+        log.critical("a bug; please report it with what follows", exc_info=True)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _told(error: click.ClickException | EtlError) -> Sequence[str]:
+    if isinstance(error, ConfigError):
+        return error.problems
+    if isinstance(error, Stopped):
+        return [f"{error}; what was stored stays, the next run goes on"]
+    if isinstance(error, EtlError):
+        return [str(error)]
+    # People paste URLs where none belongs: without what stands before the @.
+    text = re.sub(r"//\S*@", "//***@", " ".join(error.format_message().split()))
+    context = getattr(error, "ctx", None)
+    return [f"{text} Try: {context.command_path} --help" if context else text]

@@ -1,0 +1,191 @@
+"""What every command shares: options before or after its name, help, configuration.
+
+click alone is imported when this is; the rest when a command runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from etl import logs
+from etl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from etl.config import Config
+    from etl.database import Database
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MORE = frozenset({"fake-datadog", "privacy"})
+
+
+@dataclass(slots=True)
+class Shared:
+    """What every command takes, before or after its name."""
+
+    config: Path | None = None
+    log_format: str = logs.CONSOLE
+    verbose: bool = False
+    is_format_chosen: bool = False
+
+
+class Commands(click.Group):
+    """Lists its commands in the order of use, the seldom ones in a section of their own."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, is_more in (("Commands", False), ("More", True)):
+            names = [name for name in self.commands if (name in _MORE) is is_more]
+            if names:
+                rows = [(name, self.commands[name].get_short_help_str(60)) for name in names]
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=14)
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value:
+        setattr(ctx.ensure_object(Shared), parameter.name or "", value)
+        ctx.ensure_object(Shared).is_format_chosen |= parameter.name == "log_format"
+
+
+def shared_options(command: F) -> F:
+    """`--config`, `--log-format` and `--verbose`; what stands last wins."""
+    how: dict[str, Any] = {"callback": _remember, "expose_value": False}
+    options = [
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            metavar="PATH",
+            help="A file, or a folder of them: each is one source. Default: HEATMAP_ETL_CONFIG, "
+            "else heatmap-etl.toml.",
+            **how,
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice([logs.CONSOLE, logs.JSON]),
+            help="On stderr. Default: HEATMAP_ETL_LOG_FORMAT, else console.",
+            **how,
+        ),
+        click.option("-v", "--verbose", is_flag=True, help="Log each request and wait.", **how),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The configuration: one file, or every file of a folder."""
+
+    configs: tuple[Config, ...]
+    is_folder: bool
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of all files."""
+        return [warning for config in self.configs for warning in config.warnings]
+
+    def by_database(self) -> Sources:
+        """With one configuration for each database."""
+        first: dict[tuple[str, str | None], Config] = {}
+        for config in self.configs:
+            first.setdefault((config.database_url, config.database_schema), config)
+        return replace(self, configs=tuple(first.values()))
+
+
+def _heed_dotenv(shared: Shared) -> None:
+    """Proxies, certificates and log format of `.env`, before anything looks for them."""
+    from etl.config.settings import Findings
+    from etl.config.sources import LOG_FORMAT, dotenv_files, for_the_process, read_dotenv
+
+    file = _named_file(shared)
+    folder = (file if file.is_dir() else file.parent) if file else Path()
+    for path in reversed(dotenv_files(file, folder)):  # the file's own comes first, and wins
+        os.environ.update(for_the_process(read_dotenv(path, Findings()), os.environ, folder))
+    name = os.environ.get(LOG_FORMAT)
+    if name and not shared.is_format_chosen:
+        if name not in (logs.CONSOLE, logs.JSON):
+            raise click.UsageError(f"{LOG_FORMAT}: expected {logs.CONSOLE} or {logs.JSON}")
+        shared.log_format = name
+
+
+@contextmanager
+def loaded(shared: Shared, level: int) -> Iterator[Config]:
+    """The configuration of one source, with logging set up."""
+    from etl.config import load_config
+
+    with _explained(shared, level):
+        config = load_config(shared.config)
+    yield config
+
+
+@contextmanager
+def loaded_sources(shared: Shared, level: int) -> Iterator[Sources]:
+    """As `loaded`, for a command that takes a folder too."""
+    from etl.config import load_configs
+    from etl.config.folder import is_folder
+
+    with _explained(shared, level):
+        configs = tuple(load_configs(shared.config))
+    file = _named_file(shared)
+    yield Sources(configs, is_folder=file is not None and is_folder(file))
+
+
+@contextmanager
+def _explained(shared: Shared, level: int) -> Iterator[None]:
+    _heed_dotenv(shared)
+    logs.set_up(shared.log_format, logging.DEBUG if shared.verbose else level)
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(_of_file(_named_file(shared), error.problems)) from None
+
+
+def _named_file(shared: Shared) -> Path | None:
+    from etl.config.sources import find_file
+
+    try:
+        return find_file(shared.config, os.environ, Path.cwd())
+    except OSError:  # the current folder is gone, which is the problem to tell
+        return None
+
+
+def _of_file(file: Path | None, problems: Sequence[str]) -> list[str]:
+    """The problems under the name of the file they stand in; those of a folder name theirs."""
+    from etl.config.folder import is_folder
+
+    if file is None or is_folder(file) or problems[0].startswith(str(file)):
+        return list(problems)
+    if len(problems) == 1:
+        return [f"{file}: {problems[0]}"]
+    return [f"{file}: {len(problems)} problems", *(f"  {problem}" for problem in problems)]
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Database]:
+    """The configured database, closed at the end."""
+    from etl.database import open_database
+
+    database = open_database(
+        config.database_url, label=config.database_label, schema_name=config.database_schema
+    )
+    try:
+        yield database
+    finally:
+        database.close()

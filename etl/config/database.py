@@ -1,0 +1,158 @@
+"""A database URL as people write it -> the URL SQLAlchemy gets, and a label for people.
+
+No message holds any part of the URL but its scheme: with an unescaped `@` or `/` in it,
+pieces of a password end up where host or database name are looked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etl.config.values import BadValue, found
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite+pysqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mysql+pymysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "mariadb+pymysql": "mariadb+pymysql",
+}
+_EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
+# A list of what may be shown, not of what may not: drivers know many names for a password.
+_SHOWN_PARAMETERS = {"host", "port", "sslmode", "charset", "unix_socket", "service"}
+
+EXPECTED = (
+    "sqlite:///heatmap-etl.db, postgresql://user:password@host/database, "
+    "mysql://... or mariadb://..."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A usable database URL with its driver, and the same for people."""
+
+    url: str = field(repr=False)
+    label: str
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether it is PostgreSQL, the only one of the databases that has schemas."""
+        return self.url.startswith("postgresql")
+
+
+def parse_database(value: object, folder: Path) -> Database:
+    """The database that `value` names; a relative SQLite file stands in `folder`.
+
+    Raises BadValue when it is no URL, not supported, or its driver is not installed.
+    """
+    if not isinstance(value, str):
+        raise BadValue(f"expected a URL in quotes, found {found(value)}")
+    scheme, separator, rest = value.partition("://")
+    if not separator or not re.fullmatch(r"[A-Za-z][\w+.-]{0,30}", scheme, flags=re.ASCII):
+        raise BadValue(f"is not a database URL; expected {EXPECTED}")
+    drivername = _drivername(scheme.lower())
+    url = _parse(drivername, rest)
+    if drivername.startswith("sqlite"):
+        return _sqlite(url, folder)
+    _require_server_parts(url, rest)
+    return Database(f"{drivername}://{rest}", _label(url))
+
+
+def _drivername(scheme: str) -> str:
+    if scheme not in _DRIVERS:
+        dialect = scheme.partition("+")[0]
+        if dialect in _DRIVERS:
+            raise BadValue(
+                f"the driver of {scheme}:// is not supported; write {dialect}:// "
+                "for the shipped one"
+            )
+        raise BadValue(f"{scheme}:// is not supported; expected {EXPECTED}")
+    drivername = _DRIVERS[scheme]
+    module = drivername.partition("+")[2]
+    if module in _EXTRAS and importlib.util.find_spec(module) is None:
+        raise BadValue(
+            f"the driver for {scheme}:// is not installed; "
+            f"run: pip install 'heatmap-etl[{_EXTRAS[module]}]'"
+        )
+    return drivername
+
+
+def _parse(drivername: str, rest: str) -> URL:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if not rest.isprintable():
+        raise BadValue("holds a line break or another character that cannot be in a URL")
+    try:
+        url = make_url(f"{drivername}://{rest}")
+    except (ArgumentError, ValueError):
+        # Chained, it would show the URL.
+        raise BadValue(
+            "cannot be read as a URL; write special characters of user name and password "
+            "as %40 for @, %2F for /, %3A for :"
+        ) from None
+    if "\0" in f"{url.username}{url.password}{url.host}{url.database}":
+        raise BadValue("holds a NUL character (%00)")
+    return url
+
+
+def _require_server_parts(url: URL, rest: str) -> None:
+    if rest.count("@") > 1 or ("@" in rest and url.username is None):
+        raise BadValue(
+            "has an @ in an unexpected place; inside user name, password and parameters "
+            "write %40 for @ and %2F for /"
+        )
+    if url.port is not None and not 0 < url.port <= 65535:
+        raise BadValue("has a port that is not between 1 and 65535")
+    if not url.database and not {"dbname", "service"} & set(url.query):
+        raise BadValue("names no database; expected it after the host: ...@host/database")
+
+
+def _sqlite(url: URL, folder: Path) -> Database:
+    if url.host or url.username is not None or url.port is not None:
+        raise BadValue(
+            "a SQLite file comes after three slashes: sqlite:///heatmap-etl.db "
+            "(four for an absolute path)"
+        )
+    name = url.database or ":memory:"
+    if name == ":memory:":
+        raise BadValue(
+            "a database in memory keeps nothing from one run to the next; "
+            "write sqlite:///heatmap-etl.db"
+        )
+    if name.startswith("file:"):
+        raise BadValue("file: names are not supported; write sqlite:///heatmap-etl.db")
+    url = url.set(database=str(folder / name))
+    try:
+        return Database(url.render_as_string(hide_password=False), _label(url))
+    except ValueError:
+        raise BadValue("the folder of the SQLite file has a name that is not UTF-8") from None
+
+
+def _label(url: URL) -> str:
+    parameters = {k: v for k, v in url.query.items() if k in _SHOWN_PARAMETERS}
+    return _without_password(url, parameters).render_as_string()
+
+
+def _without_password(url: URL, query: Mapping[str, str | tuple[str, ...]]) -> URL:
+    # Not URL.set(): there None means "as it was".
+    return type(url).create(
+        url.drivername,
+        username=url.username,
+        host=url.host,
+        port=url.port,
+        database=url.database,
+        query=query,
+    )

@@ -1,0 +1,91 @@
+"""Views added to `heatmap-etl.toml`, with every comment and every line of it kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from etl.config.sources import read_toml
+from etl.config.template import quoted
+from etl.config.values import plain
+from etl.config.views import DISCOVER, View, parse_views
+from etl.errors import ConfigError
+
+_MARK = "\ufeff"  # which some editors put first
+_INDENT = " " * 4
+_PASTE = "`heatmap-etl views discover --toml` prints the lines to paste"
+
+
+def add_views(path: Path | None, configured: Sequence[View], names: Sequence[str]) -> None:
+    """Add view names to the list in the file; raises ConfigError, and then nothing is written.
+
+    `configured`: the views in use, which the environment may have set instead of the file.
+    """
+    if path is None:
+        raise ConfigError(["there is no configuration file to write to; `heatmap-etl init` makes"])
+    before = read_toml(path)
+    listed = before.get("views")
+    if listed == DISCOVER:
+        raise ConfigError([f'{plain(path)}: views = "discover" takes in what is discovered anyway'])
+    if not isinstance(listed, list) or _parsed(listed) != tuple(configured):
+        problem = "the views in use come from the environment; change HEATMAP_ETL_VIEWS"
+        raise ConfigError([f"{plain(path)}: {problem}"])
+    text = path.read_bytes().decode()
+    try:
+        new = with_views(text, names)
+        is_right = tomllib.loads(new.removeprefix(_MARK)) == before | {"views": [*listed, *names]}
+    except (ValueError, TypeError):  # tomlkit's errors and tomllib's are ValueErrors
+        is_right = False
+    if not is_right:
+        raise ConfigError([f"{plain(path)}: is written in a way that cannot be edited; {_PASTE}"])
+    _replace(path.resolve(), new.encode())
+
+
+def _parsed(listed: list[object]) -> tuple[View, ...]:
+    return parse_views(listed, lambda _: None, lambda _: None)
+
+
+def with_views(text: str, names: Sequence[str]) -> str:
+    """The text of a configuration file with these names at the end of `views`."""
+    import tomlkit
+    from tomlkit.items import Array
+
+    is_windows = text.count("\n") == text.count("\r\n") > 0
+    document = tomlkit.parse(text.removeprefix(_MARK).replace("\r\n", "\n"))
+    views = document["views"]
+    if not isinstance(views, Array):
+        raise TypeError(views)
+    if "\n" not in views.as_string():
+        views.multiline(multiline=True)
+    found = re.search(r"\n([ \t]+)[^\s\]]", views.as_string())
+    for name in names:
+        views.add_line(tomlkit.value(quoted(name)), indent=found[1] if found else _INDENT)
+    new = tomlkit.dumps(document)
+    is_marked = text.startswith(_MARK)
+    return _MARK * is_marked + (new.replace("\n", "\r\n") if is_windows else new)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """All of it or nothing: whoever reads meanwhile finds the old file or the new one."""
+    try:
+        mode, owner = path.stat().st_mode, path.stat()
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(mode & 0o7777)
+            with contextlib.suppress(OSError):
+                os.chown(temporary, owner.st_uid, owner.st_gid)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError([f"{plain(path)}: cannot be written: {error.strerror}"]) from None

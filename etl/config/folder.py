@@ -1,0 +1,126 @@
+"""A folder of configuration files, each one source: which they are, and whether they agree."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from etl.config.keys import Keys
+from etl.config.settings import SETTINGS
+from etl.config.values import plain
+from etl.errors import ConfigError
+
+# Each of these says whose source it is: set for all files at once it would make them all the same.
+_OF_ONE_SOURCE = ("source", "site", "api_url", "app_url", "api_key_env", "app_key_env")
+
+
+class Member(Protocol):
+    """What of one file's configuration can be at odds with another's."""
+
+    @property
+    def path(self) -> Path | None: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def database_url(self) -> str: ...
+    @property
+    def database_schema(self) -> str | None: ...
+    @property
+    def api_url(self) -> str: ...
+    @property
+    def keys(self) -> Keys | None: ...
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is one; what cannot be looked at is for the reader of files to report."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a folder above is closed
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Its `*.toml`, by name, without hidden ones. Raises ConfigError when there is none."""
+    try:
+        # Not glob: it takes a folder that cannot be read for an empty one.
+        found = [path for path in folder.iterdir() if _is_file_of_ours(path.name)]
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or 'unknown error'}"
+        raise ConfigError([f"{plain(folder)}: {problem}"]) from None
+    if not found:
+        advice = "each source is a file of its own in it; run `heatmap-etl init --config FILE`"
+        raise ConfigError([f"{plain(folder)}: holds no *.toml; {advice}"])
+    return sorted(found)
+
+
+def _is_file_of_ours(name: str) -> bool:
+    return name.endswith(".toml") and not name.startswith(".")
+
+
+def variables_for_all(environment: Mapping[str, str]) -> list[str]:
+    """Problems: variables that would give every file of a folder the same source."""
+    names = {s.environment for s in SETTINGS if s.key.removeprefix("datadog.") in _OF_ONE_SOURCE}
+    return [
+        f"{name}: would make every source of the folder the same; write it into the files"
+        for name in sorted(names & {n for n, value in environment.items() if value})
+    ]
+
+
+def named(file: Path, texts: Iterable[str]) -> list[str]:
+    """Each text with the name of its file, unless it begins with a path of its own."""
+    beginning = plain(file)
+    folder = plain(file.parent)
+    return [t if t.startswith(folder) else f"{beginning}: {t}" for t in texts]
+
+
+def told_once(warnings: Sequence[tuple[Path, Sequence[str]]]) -> list[list[str]]:
+    """Warnings of each file under its name; what all files say alike is said by the first."""
+    alike = set.intersection(*(set(texts) for _, texts in warnings)) if len(warnings) > 1 else set()
+    return [
+        [
+            *(text for text in texts if text in alike and number == 0),
+            *named(file, (text for text in texts if text not in alike)),
+        ]
+        for number, (file, texts) in enumerate(warnings)
+    ]
+
+
+def clashes(members: Sequence[Member]) -> list[str]:
+    """Problems between the files: one label or one organization twice in a database."""
+    return [text for one, other in itertools.combinations(members, 2) for text in _at(one, other)]
+
+
+def _at(one: Member, other: Member) -> Iterator[str]:
+    where = (one.database_url, one.database_schema)
+    if where != (other.database_url, other.database_schema):
+        return
+    names = f"{_name(one)} and {_name(other)}"
+    if one.source == other.source:
+        yield (
+            f'{names}: both are source "{one.source}" in one database; give each organization '
+            'a label of its own: datadog.source = "..."'
+        )
+    elif _is_one_organization(one, other):
+        yield (
+            f"{names}: both have the same keys, and the keys of an organization are one source; "
+            "list all of its views in one file, or give each file variables of its own with "
+            "datadog.api_key_env and app_key_env, or a .env of its own: "
+            f"{_dotenv(one)}, {_dotenv(other)} (the environment wins over both)"
+        )
+
+
+def _is_one_organization(one: Member, other: Member) -> bool:
+    if one.keys is None or other.keys is None or one.api_url != other.api_url:
+        return False
+    mine, theirs = one.keys, other.keys
+    if mine.bearer_token or theirs.bearer_token:
+        return mine.bearer_token == theirs.bearer_token
+    return mine.api_key == theirs.api_key
+
+
+def _name(member: Member) -> str:
+    return plain(member.path)
+
+
+def _dotenv(member: Member) -> str:
+    return plain(member.path.with_suffix(".env").name) if member.path else ".env"

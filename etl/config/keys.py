@@ -1,0 +1,126 @@
+"""Datadog keys: environment and key files -> Keys, or one line that says what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from etl.config.values import BadValue, plain
+
+BEARER = "DD_BEARER_TOKEN"
+HASH_KEY = "HEATMAP_ETL_HASH_KEY"
+_MIN_HASH_KEY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Either an API key with an application key, or a bearer token. Never printed."""
+
+    api_key: str = field(default="", repr=False)
+    app_key: str = field(default="", repr=False)
+    bearer_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKeys:
+    """The keys, or None and what to do; `warning` may be empty."""
+
+    keys: Keys | None
+    problem: str = ""
+    warning: str = ""
+
+
+def find_keys(
+    environment: Mapping[str, str], api_name: str, app_name: str, folder: Path
+) -> FoundKeys:
+    """Look up keys under the given variable names and their `_FILE` forms. Never raises."""
+    values, problems = {}, {}
+    for name in (BEARER, api_name, app_name):
+        try:
+            values[name] = secret_of(name, environment, folder)
+            _require_header_text(name, values[name])
+        except BadValue as error:
+            problems[name] = str(error)
+    token, api_key, app_key = (values.get(name, "") for name in (BEARER, api_name, app_name))
+    if token and BEARER not in problems:
+        others = " and ".join(n for n in (api_name, app_name) if values.get(n) or n in problems)
+        warning = (
+            f"{BEARER}: is used instead of {others}; remove what is not meant" if others else ""
+        )
+        return FoundKeys(Keys(bearer_token=token), warning=warning)
+    if problems:
+        return FoundKeys(None, "; ".join(problems.values()))
+    if api_key and app_key:
+        return FoundKeys(Keys(api_key, app_key))
+    return FoundKeys(None, _missing(api_name, app_name, api_key, app_key, folder))
+
+
+def secret_of(name: str, environment: Mapping[str, str], folder: Path) -> str:
+    """The value of `name`, or what stands in the file that `<name>_FILE` names; "" for neither.
+
+    Raises BadValue, without the value, when both are set or the file cannot be used.
+    """
+    value, file = environment.get(name, ""), environment.get(f"{name}_FILE", "")
+    if not file:
+        return value
+    if value:
+        raise BadValue(f"{name}: set only one of {name} and {name}_FILE")
+    if _looks_like_a_secret(file):
+        raise BadValue(f"{name}_FILE: expected the path of a file, not the value; use {name}")
+    return _read_secret(f"{name}_FILE", folder / file)
+
+
+def find_hash_key(environment: Mapping[str, str], folder: Path) -> str:
+    """The key that hides who created a snapshot. Raises BadValue, without the key."""
+    key = secret_of(HASH_KEY, environment, folder)
+    if not key:
+        raise BadValue(
+            f'"hash" needs a key: set {HASH_KEY} or {HASH_KEY}_FILE, such as to the output of '
+            "`openssl rand -hex 32`, and keep it"
+        )
+    if len(key) < _MIN_HASH_KEY or not key.strip():
+        raise BadValue(f"{HASH_KEY}: is too short; expected {_MIN_HASH_KEY} characters or more")
+    return key
+
+
+def _looks_like_a_secret(path: str) -> bool:
+    return "://" in path or bool(
+        re.fullmatch(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|dd(app|pat|sat)_\S+", path)
+    )
+
+
+def _read_secret(name: str, path: Path) -> str:
+    where = f"{name}: {plain(path)}"
+    try:
+        content = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except FileNotFoundError:
+        raise BadValue(f"{where} does not exist") from None
+    except OSError as error:
+        raise BadValue(f"{where} cannot be read: {error.strerror}") from None
+    except ValueError:  # not UTF-8, or a path with NUL
+        raise BadValue(f"{where} is not a text file") from None
+    if not content.strip():
+        raise BadValue(f"{where} is empty")
+    return content
+
+
+def _require_header_text(name: str, value: str) -> None:
+    if value and not re.fullmatch(r"[!-~]+", value):
+        raise BadValue(
+            f"{name}: holds a space, a line break or a character outside ASCII; "
+            "expected the bare key"
+        )
+
+
+def _missing(api_name: str, app_name: str, api_key: str, app_key: str, folder: Path) -> str:
+    if api_key or app_key:
+        there, absent = (api_name, app_name) if api_key else (app_name, api_name)
+        return (
+            f"{absent}: not set, but {there} is; Datadog needs both. Set {absent} or {absent}_FILE"
+        )
+    return (
+        f"{api_name}: no Datadog keys found; set {api_name} and {app_name} in the environment "
+        f"or in {plain(folder / '.env')} (or {api_name}_FILE and {app_name}_FILE, or {BEARER})"
+    )

@@ -1,0 +1,318 @@
+"""Every setting on one page: key, default, check, what it is for.
+
+The file, the environment, README's table and the template all follow this table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from etl.config import values as v
+from etl.config.site import DEFAULT_SITE, site
+from etl.config.values import BadValue, Check, found, is_secret_name, nearest, plain
+
+PREFIX = "HEATMAP_ETL_"
+# Known names beside the settings: read by the command line, or reserved.
+OTHER_VARIABLES = (
+    "HEATMAP_ETL_CONFIG",
+    "HEATMAP_ETL_HASH_KEY",
+    "HEATMAP_ETL_HASH_KEY_FILE",
+    "HEATMAP_ETL_LOG_FORMAT",
+)
+DATABASE_URL = "HEATMAP_ETL_DATABASE_URL"
+
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True}
+_FLAGS |= {"false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `default` is as written in TOML; None: required, derived or nothing."""
+
+    key: str
+    default: object
+    description: str
+    check: Check = field(repr=False)
+    ambient: str = ""  # a variable that is read when nothing else sets it
+    later: bool = False  # accepted and checked, but without effect in this version
+
+    @property
+    def environment(self) -> str:
+        """The variable that sets it: `HEATMAP_ETL_DATADOG_PAGE_LIMIT`."""
+        return PREFIX + self.key.upper().replace(".", "_")
+
+
+SETTINGS = (
+    Setting(
+        "database_url",
+        None,
+        "where the tables are: SQLite, PostgreSQL, MariaDB or MySQL; required",
+        v.anything,
+        ambient="DATABASE_URL",
+    ),
+    Setting("database_schema", None, "schema of the tables, PostgreSQL only", v.identifier),
+    Setting(
+        "views",
+        None,
+        'the views to copy: names, tables with filters, or `"discover"`; required',
+        v.anything,
+    ),
+    Setting(
+        "datadog.source", None, "label of this organization in the tables; default: site", v.text
+    ),
+    Setting("datadog.site", DEFAULT_SITE, "Datadog site of the keys", site, ambient="DD_SITE"),
+    Setting(
+        "datadog.api_url",
+        None,
+        "where requests go, for proxies and tests; default: https://api. and the site",
+        v.web_url,
+        ambient="DD_API_URL",
+    ),
+    Setting("datadog.app_url", None, "where links to replays go; default: by site", v.web_url),
+    Setting(
+        "datadog.api_key_env", "DD_API_KEY", "variable that holds the API key", v.variable_name
+    ),
+    Setting(
+        "datadog.app_key_env",
+        "DD_APP_KEY",
+        "variable that holds the application key",
+        v.variable_name,
+    ),
+    Setting("datadog.page_limit", 1000, "records asked for; not guaranteed", v.whole(1, 1_000_000)),
+    Setting("datadog.concurrency", 4, "requests at the same time", v.whole(1, 64)),
+    Setting("datadog.timeout_s", 30, "seconds one request may take", v.number(0.1, 3600)),
+    Setting(
+        "datadog.max_wait_s",
+        120,
+        "seconds of waiting per view; beyond it the view is given up for this run",
+        v.number(0, 86400),
+    ),
+    Setting(
+        "datadog.shortcut", True, "skip a view whose answer is byte for byte what it was", v.flag
+    ),
+    Setting("schedule.cron", "17 * * * *", "when `schedule` runs: a cron line", v.cron, later=True),
+    Setting(
+        "schedule.every",
+        None,
+        'instead of cron: an interval such as "15m"',
+        v.duration("1m", "52w"),
+        later=True,
+    ),
+    Setting("schedule.timezone", "UTC", "time zone of cron", v.timezone, later=True),
+    Setting(
+        "schedule.heartbeat_url",
+        "",
+        "pinged after each good run",
+        v.optional_secret_url,
+        later=True,
+    ),
+    Setting(
+        "removals.hold_above",
+        0.3,
+        "a reading that would remove more than this share of a view's rows",
+        v.number(0, 1),
+    ),
+    Setting(
+        "removals.hold_min",
+        20,
+        "and more than this many of them is held",
+        v.whole(0, 1_000_000_000),
+    ),
+    Setting(
+        "discover.include",
+        ["*"],
+        "patterns of the view names to take; `*`, `?` and `[...]` as in a shell, case counts",
+        v.patterns,
+    ),
+    Setting("discover.exclude", [], "patterns of the view names to leave out", v.patterns),
+    Setting(
+        "discover.every", "1d", 'how often `views = "discover"` asks RUM', v.duration("1m", "52w")
+    ),
+    Setting(
+        "discover.max_views",
+        1000,
+        "views beyond which none is added; those read once stay",
+        v.whole(1, 100_000),
+    ),
+    Setting(
+        "privacy.created_by",
+        "keep",
+        "who created a snapshot: keep, hash (needs HEATMAP_ETL_HASH_KEY) or drop",
+        v.one_of("keep", "hash", "drop"),
+    ),
+    Setting(
+        "keep.runs", "90d", "how long ledger rows are kept", v.duration("1h", "5200w"), later=True
+    ),
+    Setting("lease.seconds", 60, "how long a silent process keeps its lease", v.number(1, 86400)),
+)
+_BY_KEY = {setting.key: setting for setting in SETTINGS}
+SECTIONS = tuple(dict.fromkeys(s.key.partition(".")[0] for s in SETTINGS if "." in s.key))
+
+
+def settings_table() -> list[Setting]:
+    """Every setting, in the order of the file."""
+    return list(SETTINGS)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong and what is odd, collected so that all of it is told at once."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)  # key -> variable that set it
+
+    def problem(self, key: str, text: str) -> None:
+        """Add a problem of `key`, with the variable that caused it."""
+        origin = f" (set by {self.variables[key]})" if key in self.variables else ""
+        self.problems.append(f"{key}: {text}{origin}")
+
+    def warn(self, key: str, text: str) -> None:
+        """Add a warning about `key`."""
+        self.warnings.append(f"{key}: {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The value of every key, and which keys the file or `HEATMAP_ETL_*` set."""
+
+    values: Mapping[str, Any] = field(repr=False)
+    chosen: frozenset[str]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+
+def read_settings(
+    document: Mapping[str, object], environment: Mapping[str, str], findings: Findings
+) -> Settings:
+    """Lay environment over file over ambient variables over defaults, and check each value."""
+    _report_secrets(document, findings)
+    chosen = dict(_from_file(document, findings))
+    for setting in SETTINGS:
+        if raw := environment.get(setting.environment):
+            chosen[setting.key] = from_variable(setting, raw)
+            findings.variables[setting.key] = setting.environment
+    given = {**_from_ambient(environment, chosen, findings), **chosen}
+    values = {s.key: _checked(s, given.get(s.key, s.default), findings) for s in SETTINGS}
+    return Settings(values, frozenset(chosen))
+
+
+def _checked(setting: Setting, value: object, findings: Findings) -> object:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, BadValue):
+            raise value
+        checked = setting.check(value)
+    except BadValue as error:
+        findings.problem(setting.key, str(error))
+        return None
+    # At its default such a setting does what it says.
+    if setting.later and setting.default is not None and checked == setting.check(setting.default):
+        return checked
+    if setting.later:
+        findings.warn(setting.key, "has no effect yet in this version")
+    return checked
+
+
+def _from_ambient(
+    environment: Mapping[str, str], chosen: Mapping[str, object], findings: Findings
+) -> dict[str, object]:
+    ambient: dict[str, object] = {}
+    for setting in SETTINGS:
+        raw = environment.get(setting.ambient, "") if setting.ambient else ""
+        if raw and setting.key not in chosen:
+            ambient[setting.key] = raw
+            findings.variables[setting.key] = setting.ambient
+    return ambient
+
+
+def from_variable(setting: Setting, raw: str) -> object:
+    """What the text of a variable means in TOML's types; a BadValue when it means nothing.
+
+    The default tells the type: a text stays a text, everything else is written as in JSON.
+    """
+    if isinstance(setting.default, bool):
+        return _FLAGS.get(raw.strip().lower(), raw)
+    if isinstance(setting.default, int | float | list):
+        return _literal(raw)
+    if setting.key == "views" and raw.strip() != "discover":
+        return _literal(raw)
+    return raw.strip() if setting.key == "views" else raw
+
+
+def _literal(raw: str) -> object:
+    try:
+        value: object = json.loads(raw)
+    except (ValueError, RecursionError):
+        if raw.lstrip().startswith("["):
+            return BadValue('is not valid JSON; expected an array such as ["/home"]')
+        return raw
+    # TOML has no null; the checks take None for "not set".
+    return raw if value is None else value
+
+
+def _from_file(document: Mapping[str, object], findings: Findings) -> Iterator[tuple[str, object]]:
+    for key, value in _flat(document, findings):
+        if key in _BY_KEY:
+            yield key, value
+        elif not is_secret_name(key.rpartition(".")[2]):
+            findings.problem(plain(key), _unknown(key))
+
+
+def _flat(document: Mapping[str, object], findings: Findings) -> Iterator[tuple[str, object]]:
+    for name, value in document.items():
+        if name not in SECTIONS:
+            yield name, value
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        else:
+            findings.problem(name, f"expected a section [{name}], found {found(value)}")
+
+
+def _unknown(key: str) -> str:
+    section, _, name = key.rpartition(".")
+    close = nearest(key, (*_BY_KEY, *SECTIONS))
+    if close is None:
+        return "is not a known key; see the table of settings in the README"
+    if close in SECTIONS:
+        return f"is not a known key; did you mean the section [{close}]?"
+    # Whatever follows a [section] line belongs to it: the usual slip in TOML.
+    moved = section and close == name and "." not in close
+    hint = " It stands above the first [section]." if moved else ""
+    return f"is not a known key; did you mean {close}?{hint}"
+
+
+def _report_secrets(document: Mapping[str, object], findings: Findings) -> None:
+    # Not recursive: a dotted key may nest deeper than Python's stack.
+    waiting: deque[tuple[str, object]] = deque(document.items())
+    while waiting:
+        path, value = waiting.popleft()
+        if is_secret_name(path.rpartition(".")[2]):
+            findings.problem(
+                plain(path),
+                "keys do not belong in the file; put them in the environment or in .env "
+                "beside it (mode 0600)",
+            )
+        elif isinstance(value, Mapping):
+            waiting.extend((f"{path}.{name}", inner) for name, inner in value.items())
+        elif isinstance(value, list):
+            waiting.extend((f"{path}[{n}]", inner) for n, inner in enumerate(value, start=1))
+
+
+def warn_of_unknown_variables(
+    environment: Mapping[str, str], others: tuple[str, ...], findings: Findings
+) -> None:
+    """Warn of `HEATMAP_ETL_*` variables nothing reads; environments carry other things too."""
+    settings = {s.environment for s in SETTINGS}
+    known = settings.union(others, OTHER_VARIABLES, [f"{DATABASE_URL}_FILE"])
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and environment[name]:
+            close = nearest(name.removeprefix(PREFIX).lower(), _BY_KEY)
+            hint = f"; did you mean {_BY_KEY[close].environment}?" if close else ""
+            findings.warn(plain(name), f"is not a known variable and not used{hint}")

@@ -1,0 +1,158 @@
+"""Where settings come from: the TOML file, the `.env` beside it, the environment."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from etl.config.settings import Findings
+from etl.config.values import is_secret_name, plain
+from etl.errors import ConfigError
+
+DEFAULT_FILE = "heatmap-etl.toml"
+# What is looked for in the environment of the process, not in ours: by httpx, ssl and the logs.
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+LOG_FORMAT = "HEATMAP_ETL_LOG_FORMAT"
+
+
+def find_file(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The configuration file as an absolute path, or None for the environment alone."""
+    if path is not None:
+        return cwd / path
+    if named := environ.get("HEATMAP_ETL_CONFIG"):
+        return cwd / named
+    default = cwd / DEFAULT_FILE
+    # A dangling link is a mistake to report, not a missing file.
+    return default if os.path.lexists(default) else None
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """The parsed file. Raises ConfigError with one line that says where and what to do."""
+    where = plain(path)
+    try:
+        # Some editors put a byte order mark first; TOML does not know it.
+        return tomllib.loads(_read_bytes(path).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 text (byte {error.start + 1}); save it as UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        problem = _syntax_problem(str(error))
+    except RecursionError:
+        problem = "is nested too deeply to be a configuration"
+    except ValueError:  # tomllib lets those of int() and datetime through
+        problem = "holds a number or date that cannot be read"
+    raise ConfigError([f"{where}: {problem}"])
+
+
+def _read_bytes(path: Path) -> bytes:
+    where = plain(path)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        problem = "does not exist; run `heatmap-etl init` to write one"
+    except IsADirectoryError:
+        problem = "is a folder; name one of the files in it"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or 'unknown error'}"
+    except ValueError:  # NUL or a lone surrogate in the name
+        problem = "is not a usable file name"
+    raise ConfigError([f"{where}: {problem}"])
+
+
+def _syntax_problem(message: str) -> str:
+    match = re.fullmatch(r"(.*) \(at (.*)\)", message, flags=re.DOTALL)
+    what, position = match.groups() if match else (message, "an unknown place")
+    return (
+        f"is not valid TOML at {position}: {plain(what)}; check quotes, brackets and commas there"
+    )
+
+
+def dotenv_files(file: Path | None, folder: Path) -> list[Path]:
+    """`.env` in the folder, and `acme.env` beside `acme.toml`, which wins."""
+    own = [file.with_suffix(".env")] if file and file.suffix == ".toml" else []
+    return [folder / ".env", *own]
+
+
+def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
+    """The non-empty variables of a `.env` file; nothing is expanded in them."""
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}  # a virtual environment may be a folder of this name
+    except OSError as error:
+        findings.problem(plain(path), f"cannot be read: {error.strerror or 'unknown error'}")
+        return {}
+    except ValueError:
+        findings.problem(plain(path), "is not UTF-8 text; save it as UTF-8")
+        return {}
+    # Most installations under cron have no .env. Its parser alone: the rest logs in its own words.
+    from dotenv.parser import parse_stream
+
+    values = {}
+    for line in parse_stream(io.StringIO(content)):
+        # A name alone is common: `export X`, or what a container takes over.
+        if line.error or (
+            line.value is None and not re.fullmatch(r"([A-Za-z_]\w*)?", line.key or "")
+        ):
+            findings.problem(plain(path), _bad_line(line.original.string, line.original.line))
+        elif line.key and line.value:
+            values[line.key] = line.value
+    return values
+
+
+def _bad_line(text: str, number: int) -> str:
+    """Where and what to do. Not the text: it may hold a key."""
+    number += len(re.findall(r"\r\n|\n|\r", text[: len(text) - len(text.lstrip())]))
+    return f"line {number} cannot be read; write NAME=value, close the quotes, or put # before it"
+
+
+def merge(dotenv: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """`.env` under the environment; empty values count as not set.
+
+    `X` in the environment also hides `X_FILE` of `.env`, and the other way round.
+    """
+    merged = {name: value for name, value in environ.items() if value}
+    for name, value in dotenv.items():
+        other = name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+        if not environ.get(name) and not environ.get(other):
+            merged[name] = value
+    return merged
+
+
+def for_the_process(
+    dotenv: Mapping[str, str], environ: Mapping[str, str], folder: Path
+) -> dict[str, str]:
+    """What of `.env` in `folder` belongs into the environment of the process, which wins."""
+    found = {}
+    for name, value in dotenv.items():
+        is_proxy = name.upper() in PROXIES  # they are looked for in small letters too
+        names = {name.upper(), name.lower()} if is_proxy else {name}
+        if (is_proxy or name in (*CERTIFICATES, LOG_FORMAT)) and not names & environ.keys():
+            found[name] = str(folder / value) if name in CERTIFICATES else value
+    return found
+
+
+def warn_of_open_dotenv(
+    path: Path, dotenv: Mapping[str, str], secrets: Iterable[str], findings: Findings
+) -> None:
+    """Warn when others may read a `.env` that holds a secret."""
+    names = set(secrets)
+    if os.name != "posix" or not any(
+        n in names or is_secret_name(n) or ("://" in value and "@" in value)
+        for n, value in dotenv.items()
+    ):
+        return
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:  # gone since it was read
+        return
+    if mode & 0o077:
+        findings.warn(
+            plain(path),
+            f"holds keys and can be read by others (mode {mode:04o}); run: chmod 600 {plain(path)}",
+        )

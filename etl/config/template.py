@@ -1,0 +1,165 @@
+"""The commented `heatmap-etl.toml` that `heatmap-etl init` writes.
+
+It shows every setting that has an effect, commented out with its default; a test compares
+them with the table of settings.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from etl.config.database import parse_database
+from etl.config.settings import DATABASE_URL
+from etl.config.sources import DEFAULT_FILE
+from etl.config.values import BadValue, is_secret_name, plain
+from etl.config.views import parse_views
+from etl.errors import ConfigError
+
+DEFAULT_DATABASE_URL = "sqlite:///heatmap-etl.db"
+
+_TEMPLATE = """\
+# heatmap-etl: which views to copy, and where to.
+# Keys do not belong here: set DD_API_KEY and DD_APP_KEY in the environment, or in a file
+# named .env beside this one (chmod 600). `heatmap-etl check` tells whether all is well.
+
+# SQLite (a path relative to this file), or PostgreSQL, MariaDB, MySQL:
+#   "postgresql://user:password@host/database", "mariadb://...", "mysql://..."
+# A password is better kept out of here: set HEATMAP_ETL_DATABASE_URL instead.
+database_url = {database_url}
+# On PostgreSQL, database_schema puts the tables into a schema of their own.
+
+# The view names exactly as RUM shows them. A table narrows a view down:
+#   {{ name = "/checkout", device_type = "mobile", application_id = "..." }}
+# With accept_truncated = true in it: that Datadog cuts this listing short is known.
+# "discover" instead of the list: all that RUM counts traffic for, see [discover].
+views = {views}
+
+[datadog]
+# The site of your organization: datadoghq.com, datadoghq.eu, us3.datadoghq.com, ...
+# site = "datadoghq.com"
+
+# The name of your organization in the tables; by default the site.
+# source = "datadoghq.com"
+
+# Only for proxies, tests and custom subdomains; by default they follow from the site.
+# api_url = "https://api.datadoghq.com"
+# app_url = "https://app.datadoghq.com"
+
+# The variables that hold the keys.
+# api_key_env = "DD_API_KEY"
+# app_key_env = "DD_APP_KEY"
+
+# Records asked for in one request; the server may send fewer.
+# page_limit = 1000
+
+# Requests at the same time, and the seconds each may take.
+# concurrency = 4
+# timeout_s = 30
+
+# All waiting for one view together; beyond it the view is given up for this run.
+# max_wait_s = 120
+
+# Skip a view whose answer is byte for byte what it was.
+# shortcut = true
+
+[removals]
+# A reading that would remove more than this share of a view's rows, and more than this many
+# of them, is held until the next one confirms it.
+# hold_above = 0.3
+# hold_min = 20
+
+[discover]
+# With views = "discover", and for `heatmap-etl views discover --write`: which names to take
+# ("*", "?" and "[...]" as in a shell), how often to ask RUM, and how many views at most.
+# include = ["*"]
+# exclude = []
+# every = "1d"
+# max_views = 1000
+
+[privacy]
+# Who created a snapshot, in the tables: "keep", "hash" or "drop". "hash" needs a key of 16
+# characters or more in HEATMAP_ETL_HASH_KEY; keep it. To change it later: privacy apply.
+# created_by = "keep"
+
+[lease]
+# Seconds after which another process may take over from one that fell silent.
+# seconds = 60
+"""
+
+
+def config_template(database_url: str = DEFAULT_DATABASE_URL, views: Sequence[str] = ("/",)) -> str:
+    """The text of a configuration file that works as it is, for a database and view names."""
+    listed = ", ".join(quoted(view) for view in views)
+    return _TEMPLATE.format(database_url=quoted(database_url), views=f"[{listed}]")
+
+
+def quoted(text: str) -> str:
+    """A text as TOML writes it, with everything escaped that does not print."""
+    # JSON's escapes are TOML's, except for what lies beyond four hex digits.
+    text = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def write_template(
+    path: Path, *, database_url: str = "", views: Sequence[str] = (), is_forced: bool = False
+) -> None:
+    """Write `config_template` to `path`; raises ConfigError when it cannot or should not be."""
+    problems: list[str] = []
+    if views:
+        parse_views(list(views), lambda p: problems.append(f"--view: {p}"), lambda _: None)
+    if problem := _database_problem(database_url, path.parent):
+        problems.append(f"--database-url: {problem}")
+    if problems:
+        raise ConfigError(problems)
+    text = config_template(database_url or DEFAULT_DATABASE_URL, views or ("/",))
+    try:
+        with path.open("w" if is_forced else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        problem = "is there already and stays as it is; --force overwrites it"
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror}"
+    else:
+        return
+    raise ConfigError([f"{plain(path)}: {problem}"])
+
+
+def _database_problem(url: str, folder: Path) -> str:
+    """What is wrong with a URL as part of a file that others may read."""
+    if not url:
+        return ""
+    try:
+        parsed = parse_database(url, folder)
+    except BadValue as error:
+        return str(error)
+    from sqlalchemy.engine import make_url
+
+    parts = make_url(parsed.url)
+    names = [name for name in parts.query if is_secret_name(name) or "pass" in name.lower()]
+    if parts.password is None and not names:
+        return ""
+    return f"holds a password, which no file but .env should; set {DATABASE_URL} there instead"
+
+
+def next_steps(path: Path, *, has_views: bool) -> list[str]:
+    """What a person does after `init`."""
+    folder, name = path.parent, plain(path)
+    config = "" if name == DEFAULT_FILE else f" --config {shlex.quote(name)}"
+    dotenv = shlex.quote(str(folder / ".env"))
+    paste = f"(umask 077; printf 'DD_API_KEY=...\\nDD_APP_KEY=...\\n' >> {dotenv})"
+    steps = [
+        f"Put the keys into {plain(folder / '.env')}, which only you can read:\n       {paste}",
+        f"heatmap-etl check{config}",
+        f"heatmap-etl sync{config}",
+    ]
+    if not has_views:
+        steps.insert(0, f"List your views in {name}, exactly as RUM shows their names.")
+    text = "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, start=1))
+    return [f"Wrote {name}. Next:", "", *text.split("\n")]

@@ -1,0 +1,361 @@
+"""The demo: the rounds against the bundled fake Datadog, told as a story, then what to query.
+
+Comes in: a folder and where to print. Goes out: `heatmap-demo.db` in that folder. It takes the
+way a user takes: `load_config` from variables, `sync` over real HTTP, plain SQL on the tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import tempfile
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import quote
+
+from sqlalchemy import Connection
+
+from etl.config import Config, load_config
+from etl.database import Database, open_database
+from etl.errors import EtlError
+from etl.fake_datadog import API_KEY, APP_KEY, Event, FakeDatadog, World
+from etl.fake_datadog.world import Kind
+from etl.ledger import RunResult
+from etl.sync import Options, sync
+
+FILE = "heatmap-demo.db"
+SOURCE = "demo"
+VIEWS = ("/home", "/checkout/?", "/product/?", "/a b/ü")
+SEED = 20  # few snapshots, and in the second tick one comes back
+HOURS = 6
+LONGEST_CELL = 40
+
+Echo: TypeAlias = "Callable[[str], None]"
+Rows: TypeAlias = "Sequence[Sequence[object]]"
+
+_VERSIONS = """\
+WITH versions AS (
+  SELECT snapshot_id, synced_view, version,
+    session_id, start_ms, valid_from, valid_to
+  FROM snapshot_history
+  UNION ALL
+  SELECT id, synced_view, version,
+    session_id, start_ms, valid_from, removed_at
+  FROM snapshots
+)"""
+
+QUERIES: tuple[tuple[str, str], ...] = (
+    (
+        "What is pinned now, per view and device?",
+        """\
+SELECT synced_view, device_type,
+  COUNT(*) AS pinned, MAX(created_at) AS newest
+FROM snapshots
+WHERE removed_at IS NULL
+GROUP BY synced_view, device_type
+ORDER BY synced_view, device_type""",
+    ),
+    (
+        "What is gone, and since when?",
+        """\
+SELECT synced_view, snapshot_name, created_by, removed_at
+FROM snapshots
+WHERE removed_at IS NOT NULL
+ORDER BY removed_at, id""",
+    ),
+    (
+        "What was the background of a re-pointed snapshot before? (valid_to NULL: still is)",
+        f"""\
+{_VERSIONS}
+SELECT SUBSTR(snapshot_id, 1, 8) AS id, version,
+  SUBSTR(session_id, 1, 8) AS replay, start_ms, valid_from, valid_to
+FROM versions
+WHERE snapshot_id IN (
+  SELECT snapshot_id FROM snapshot_history WHERE ended = 'changed'
+)
+ORDER BY snapshot_id, version""",  # noqa: S608 - no value from outside
+    ),
+    (
+        "What was listed at the end of round 1? (any moment works)",
+        f"""\
+{_VERSIONS},
+moment AS (SELECT MIN(finished_at) AS instant FROM sync_runs)
+SELECT synced_view, COUNT(*) AS listed_then
+FROM versions CROSS JOIN moment
+WHERE valid_from <= instant
+  AND (valid_to IS NULL OR valid_to > instant)
+GROUP BY synced_view
+ORDER BY synced_view""",  # noqa: S608 - no value from outside
+    ),
+    (
+        "What did each run do, and can it be trusted? (yes, if every view is complete)",
+        """\
+SELECT r.started_at, r.status, r.views,
+  SUM(CASE WHEN v.verdict = 'complete' THEN 1 ELSE 0 END) AS complete,
+  SUM(v.listed) AS listed,
+  SUM(v.new) AS new, SUM(v.changed) AS changed,
+  SUM(v.vanished) AS vanished, SUM(v.returned) AS returned
+FROM sync_runs r
+LEFT JOIN sync_run_views v ON v.run_id = r.run_id
+GROUP BY r.run_id, r.started_at, r.status, r.views
+ORDER BY r.started_at""",
+    ),
+)
+"""Question and SQL, the same on SQLite, PostgreSQL and MariaDB."""
+
+_LISTED = "SELECT id, event_id FROM snapshots WHERE removed_at IS NULL"
+_TOUCHED = """\
+SELECT id, CASE WHEN removed_at IS NOT NULL THEN 'removed' ELSE began END
+FROM snapshots
+WHERE valid_from >= (SELECT MAX(started_at) FROM sync_runs)
+   OR removed_at >= (SELECT MAX(started_at) FROM sync_runs)"""
+_KINDS: dict[Kind, tuple[str, str]] = {
+    "new": ("pinned", "added"),
+    "repointed": ("re-pointed", "changed"),
+    "unpinned": ("unpinned", "removed"),
+    "pinned again": ("pinned again", "returned"),
+}
+"""What the fake Datadog does: in words, and as `_TOUCHED` tells it."""
+
+
+def run_demo(folder: Path, echo: Echo) -> None:
+    """The whole way into a new `heatmap-demo.db` in `folder`, each step printed by `echo`.
+
+    Raises `EtlError` when a file of that name is not a demo's, or when the tables do not hold
+    what the fake Datadog lists.
+    """
+    file = folder / FILE
+    _remove_old(file)
+    # So that the newest snapshots are of today: the clock of the fake world goes on its own.
+    start_at = datetime.now(UTC) - timedelta(hours=2 * HOURS + 1)
+    world = World(SEED, views=VIEWS, start_at=start_at)
+    with _without_proxy(), FakeDatadog(world) as datadog:
+        config = demo_config(file, datadog.url, world)
+        database = open_database(config.database_url, label=config.database_label)
+        with closing(database):
+            _introduce(datadog.url, world, echo)
+            play(config, database, world, echo)
+            _show_queries(database, echo)
+    echo("")
+    echo(f"The fake Datadog is gone, the tables stay: {file}")
+    echo("Next, with a Datadog account of your own: heatmap-etl init")
+
+
+def demo_config(file: Path, api_url: str, world: World) -> Config:
+    """The configuration a user would get from these variables, and from nothing else."""
+    path = quote(str(file.absolute()), errors="surrogateescape")
+    environ = {
+        "HEATMAP_ETL_DATABASE_URL": f"sqlite:///{path}",
+        "HEATMAP_ETL_VIEWS": json.dumps(world.view_names),
+        "HEATMAP_ETL_DATADOG_SOURCE": SOURCE,
+        "HEATMAP_ETL_DATADOG_API_URL": api_url,
+        "DD_API_KEY": API_KEY,
+        "DD_APP_KEY": APP_KEY,
+    }
+    # An empty folder: a `.env` or heatmap-etl.toml beside the demo may hold real keys.
+    with tempfile.TemporaryDirectory() as empty:
+        return load_config(environ=environ, cwd=Path(empty))
+
+
+# --- the old file -------------------------------------------------------------------------
+
+
+def _remove_old(file: Path) -> None:
+    if not os.path.lexists(file):
+        return
+    if not _is_demo(file):
+        raise EtlError(f"{file} is not a database of the demo; move it away, then run it again")
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{file}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        raise EtlError(f"cannot remove the old {file}: {error.strerror}; remove it") from None
+
+
+def _is_demo(file: Path) -> bool:
+    """Whether the file holds our tables and nothing but what a demo wrote."""
+    others = """\
+SELECT source FROM sources WHERE source <> :demo OR api_url NOT LIKE 'http://127.0.0.1:%'
+UNION ALL SELECT source FROM snapshots WHERE source <> :demo
+UNION ALL SELECT source FROM sync_runs WHERE source <> :demo"""
+    try:
+        address = f"{file.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            return connection.execute(others, {"demo": SOURCE}).fetchone() is None
+    except sqlite3.Error:
+        return False
+
+
+@contextlib.contextmanager
+def _without_proxy() -> Iterator[None]:
+    """A proxy of the environment would be asked for 127.0.0.1, and nothing may leave here."""
+    before = os.environ.get("no_proxy")
+    os.environ["no_proxy"] = "*"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["no_proxy"]
+        else:
+            os.environ["no_proxy"] = before
+
+
+# --- the story ----------------------------------------------------------------------------
+
+
+def _introduce(url: str, world: World, echo: Echo) -> None:
+    what = f"A fake Datadog, {len(world.view_names)} views, on {url}"
+    echo(f"{what}: no account needed, nothing leaves the machine.")
+    echo("A snapshot is a moment of a session replay that somebody pinned as the background")
+    echo("of a heatmap. Datadog lists only what is pinned now; heatmap-etl asks again and again")
+    echo(f"and keeps what was. Here it does so four times, into {FILE}.")
+
+
+def play(config: Config, database: Database, world: World, echo: Echo) -> None:
+    """Four rounds, of which the second and third find changes; each is checked by SQL."""
+    _round(1, "the first sync: everything is new", config, database, echo)
+    records = [record for view in world.view_names for record in world.records(view)]
+    listed = _check(database, world, {record["id"]: "baseline" for record in records})
+    echo("  complete: the whole list was read, so what is missing from it is really gone.")
+    echo(f"  Checked by SQL: the tables hold the {listed} snapshots that Datadog lists.")
+    for number in (2, 3):
+        events = world.tick(HOURS)
+        what = f"{HOURS} hours later in the fake Datadog: {_happened(events)}"
+        _round(number, what, config, database, echo)
+        listed = _check(database, world, {e.snapshot_id: _KINDS[e.kind][1] for e in events})
+        echo(f"  Checked by SQL: exactly these {len(events)} changes are in the tables, and the")
+        echo(f"  {listed} snapshots without removed_at are those that Datadog lists now.")
+    run = _sync(4, config, database)
+    _check(database, world, {})
+    echo("")
+    echo(f"Round 4, at once: nothing changed, {run.total('unchanged')} snapshots as they were:")
+    echo("0 rows of snapshots and history written. The ledger notes the run all the same.")
+
+
+def _round(number: int, what: str, config: Config, database: Database, echo: Echo) -> None:
+    counts = ("new", "changed", "vanished", "returned")
+    run = _sync(number, config, database)
+    rows: list[list[object]] = [
+        [v.view.label, v.verdict, v.counts["listed"], *(v.counts[n] or None for n in counts)]
+        for v in run.views
+    ]
+    rows.append(["all", "", run.total("listed"), *(run.total(n) or None for n in counts)])
+    echo("")
+    echo(f"Round {number}, {what}")
+    _print(("view", "verdict", "listed", *counts), rows, echo, null="-")
+
+
+def _sync(number: int, config: Config, database: Database) -> RunResult:
+    run = sync(config, database, Options(), stop=threading.Event())
+    if run.status != "ok":
+        errors = "; ".join(view.error or view.reason for view in run.views if view.is_bad)
+        raise EtlError(f"round {number} of the demo ended {run.status}: {errors}")
+    return run
+
+
+def _happened(events: Sequence[Event]) -> str:
+    counts = Counter(event.kind for event in events)
+    return ", ".join(f"{counts[k]} {word}" for k, (word, _) in _KINDS.items() if counts[k])
+
+
+def _check(database: Database, world: World, touched: dict[str, str]) -> int:
+    """How many snapshots are listed; raises when the tables say anything else than the world."""
+    records = [record for view in world.view_names for record in world.records(view)]
+    truth = {(record["id"], record["attributes"]["event_id"]) for record in records}
+    stored = [tuple(row) for row in _ask(database, _LISTED)[1]]
+    found = {str(identifier): str(what) for identifier, what in _ask(database, _TOUCHED)[1]}
+    if set(stored) != truth or found != touched:
+        raise EtlError("the tables do not hold what the fake Datadog lists: please report this bug")
+    return len(stored)
+
+
+def _show_queries(database: Database, echo: Echo) -> None:
+    echo("")
+    echo(f"Now ask the tables; each query can be pasted into: sqlite3 -header -column {FILE}")
+    echo("removed_at and valid_from say when a reading noticed it. Here the readings are only")
+    echo("moments apart: the hours passed in the fake Datadog, not on this machine's clock.")
+    for number, (question, sql) in enumerate(QUERIES, start=1):
+        echo("")
+        echo(f"{number}. {question}")
+        echo("")
+        for line in f"{sql};".splitlines():
+            echo(f"  {line}")
+        echo("")
+        _print(*_ask(database, sql), echo)
+
+
+def _ask(database: Database, sql: str) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Names of the columns, and the rows as the driver gives them."""
+
+    def ask(connection: Connection) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        result = connection.exec_driver_sql(sql)
+        return tuple(result.keys()), [tuple(row) for row in result]
+
+    return database.read(ask)
+
+
+# --- tables -------------------------------------------------------------------------------
+
+
+def _print(names: Sequence[str], rows: Rows, echo: Echo, *, null: str = "NULL") -> None:
+    """An aligned table: numbers to the right, everything else to the left."""
+    end = _end_of_instants(rows)
+    cells = [[null if value is None else _cell(value, end) for value in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(names, *cells, strict=True)]
+    numeric = [_is_numeric(column) for column in zip(*rows, strict=True)]
+    for row in (names, ["-" * width for width in widths], *cells):
+        columns = zip(row, widths, numeric or [False] * len(names), strict=True)
+        echo(f"  {'  '.join(_pad(*column) for column in columns)}".rstrip())
+
+
+def _is_numeric(column: Sequence[object]) -> bool:
+    return all(isinstance(value, int | None) for value in column)
+
+
+def _pad(cell: str, width: int, is_number: bool) -> str:
+    blanks = " " * (width - _width(cell))
+    return blanks + cell if is_number else cell + blanks
+
+
+def _cell(value: object, end: int) -> str:
+    text = str(value)
+    if _is_instant(value):
+        return text[:end]
+    clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if _width(clean) <= LONGEST_CELL:
+        return clean
+    while _width(clean) >= LONGEST_CELL:
+        clean = clean[:-1]
+    return f"{clean}…"
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: wide characters take two, combining ones none."""
+    return sum(
+        0
+        if unicodedata.category(c) in ("Mn", "Me")
+        else 2
+        if unicodedata.east_asian_width(c) in "WF"
+        else 1
+        for c in text
+    )
+
+
+def _is_instant(value: object) -> bool:
+    pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}"
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _end_of_instants(rows: Rows) -> int:
+    """Where to cut them: at the seconds, or at the milliseconds when seconds tell too little."""
+    instants = {str(value) for row in rows for value in row if _is_instant(value)}
+    return 19 if len({instant[:19] for instant in instants}) == len(instants) else 23

@@ -1,0 +1,128 @@
+"""The catalogue -> Markdown: `docs/data-dictionary.md`, and README's table of settings.
+
+    python -m etl.dictionary > docs/data-dictionary.md
+    python -m etl.dictionary README.md      writes its table of settings anew
+
+`make docs` does both; a test fails when either is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Dialect, Double, Integer, String, Table
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from etl.column_types import JsonText, LongText, UtcDateTime
+from etl.config.settings import Setting, settings_table
+from etl.schema import VERSION_TABLE, metadata
+
+BEGIN = "<!-- settings: written by `make docs` -->"
+END = "<!-- end of settings -->"
+
+_TYPES: tuple[tuple[str, Any, str], ...] = (
+    ("text", LongText(), "of any length"),
+    ("text(n)", String(255), "at most n characters; here n = 255"),
+    ("json", JsonText(), "ASCII-escaped JSON"),
+    ("instant", UtcDateTime(), "UTC, to the microsecond"),
+    ("bigint", BigInteger(), "64 bits"),
+    ("integer", Integer(), ""),
+    ("double", Double(), ""),
+    ("boolean", Boolean(), ""),
+)
+_INTRODUCTION = f"""\
+# Data dictionary
+
+Generated from the catalogue in `etl/schema.py` by `make docs`; do not edit.
+
+- Attributes of a snapshot have Datadog's names; `start` alone is `start_ms`.
+- All instants are UTC. `valid_from`, `valid_to`, `removed_at` and `missing_since` are instants of
+  readings: what they date happened between that reading and the one before.
+- Text is exact: no database folds case, trims or pads it.
+- `current_snapshots`, which the comment of a table names, is a view that is planned and not there
+  yet. Until then, what is listed now is `snapshots` with `removed_at IS NULL`.
+- The migrations keep their own table, `{VERSION_TABLE}`.
+"""
+
+
+def dictionary() -> str:
+    """The text of `docs/data-dictionary.md`."""
+    tables = list(metadata.tables.values())
+    contents = "".join(f"- [{table.name}](#{table.name}): {table.comment}\n" for table in tables)
+    parts = [_INTRODUCTION, contents, f"## Types\n\n{_types()}", *map(_table, tables)]
+    return "\n".join(parts)
+
+
+def settings() -> str:
+    """A Markdown table of every setting that has an effect."""
+    rows = [_setting(setting) for setting in settings_table() if not setting.later]
+    return _markdown(("Key", "Default", "Environment", "What it is"), rows)
+
+
+def with_settings(text: str) -> str:
+    """`text` with its table of settings written anew, between the two marks."""
+    before, _, rest = text.partition(f"{BEGIN}\n")
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{settings()}{END}{after}"
+
+
+def _setting(setting: Setting) -> Sequence[str]:
+    default = "" if setting.default is None else f"`{json.dumps(setting.default)}`"
+    variables = [setting.environment, *filter(None, [setting.ambient])]
+    described = setting.description[0].upper() + setting.description[1:]
+    return f"`{setting.key}`", default, ", ".join(f"`{v}`" for v in variables), described
+
+
+def _types() -> str:
+    makers: tuple[Callable[[], Dialect], ...] = (sqlite.dialect, postgresql.dialect, mysql.dialect)
+    dialects = [make() for make in makers]
+    rows = [
+        (word, *(f"`{type_.compile(dialect=dialect)}`" for dialect in dialects), note)
+        for word, type_, note in _TYPES
+    ]
+    return _markdown(("Here", "SQLite", "PostgreSQL", "MariaDB, MySQL", ""), rows)
+
+
+def _table(table: Table) -> str:
+    keys = ", ".join(f"`{column.name}`" for column in table.primary_key.columns)
+    indexes = sorted(", ".join(f"`{c.name}`" for c in index.columns) for index in table.indexes)
+    lines = [f"## {table.name}", "", f"{table.comment}", "", f"Primary key: {keys}."]
+    lines += [f"Index: {columns}." for columns in indexes]
+    header = ("Column", "Type", "NULL", "What it is")
+    return "\n".join([*lines, "", _markdown(header, map(_column, table.columns))])
+
+
+def _column(column: Column[Any]) -> Sequence[str]:
+    nullable = "yes" if column.nullable else ""
+    return f"`{column.name}`", _type(column), nullable, column.comment or ""
+
+
+def _type(column: Column[Any]) -> str:
+    if isinstance(column.type, String) and column.type.length:
+        return f"text({column.type.length})"
+    return next(word for word, type_, _ in _TYPES if type(type_) is type(column.type))
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    def lines() -> Iterator[str]:
+        for cells in (header, ["---"] * len(header), *rows):
+            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+    return "".join(lines())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the dictionary, or write the table of settings into the files that are named."""
+    if not arguments:
+        sys.stdout.write(dictionary())
+    for name in arguments:
+        path = Path(name)
+        path.write_text(with_settings(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

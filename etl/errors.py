@@ -1,0 +1,116 @@
+"""Everything that can go wrong, on one page.
+
+    EtlError                      what a person is told: one line, exit code
+    ├── ConfigError               usage or configuration; several problems at once
+    ├── StoreError                the database
+    │   ├── DatabaseUnreachable   cannot be opened, or refuses us
+    │   ├── SchemaMismatch        absent, outdated, or newer than this program
+    │   ├── SourceMismatch        the tables hold another source under this name
+    │   └── PrivacyMismatch       the rows stand under another privacy setting
+    ├── LeaseHeld                 another process works on this source (exit 75)
+    │   └── LeaseLost             ... and took it away from us while we worked
+    ├── DatadogError              one request, hence one view, failed
+    │   ├── DatadogAuthError      401, 403: the keys were refused
+    │   ├── DatadogRequestError   any other 4xx: asking again will not help
+    │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried until given up
+    │   │   └── DatadogHostUnknown    the host's name does not resolve
+    │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
+    └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
+
+Messages never hold a key, a token or a database password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EtlError(Exception):
+    """An expected failure. `str()` is one line that says what to do."""
+
+    exit_code = 2
+
+
+class ConfigError(EtlError):
+    """Every problem found in usage or configuration; `problems` holds one line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class StoreError(EtlError):
+    """The database refused what a correct program asked of it."""
+
+
+class DatabaseUnreachable(StoreError):
+    """The database cannot be opened, or refuses the connection."""
+
+
+class SchemaMismatch(StoreError):
+    """The schema is absent, outdated, or newer than this program."""
+
+
+class SourceMismatch(StoreError):
+    """The stored rows belong to another source than the configured one."""
+
+
+class PrivacyMismatch(StoreError):
+    """The stored rows stand under another privacy setting than the configured one."""
+
+
+class LeaseHeld(EtlError):
+    """Another process holds the lease of the source."""
+
+    exit_code = 75
+
+
+class LeaseLost(LeaseHeld):
+    """The lease was taken over while this process worked; nothing more is written."""
+
+
+class DatadogError(EtlError):
+    """One list request failed for good.
+
+    `status` is the HTTP status (None when no answer came), `detail` the first
+    error text of the answer, shortened, or what the network said, `requests`
+    how many were sent before it was given up.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, status: int | None = None, detail: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+        self.requests = 0
+
+
+class DatadogAuthError(DatadogError):
+    """401 or 403: the keys were refused."""
+
+    exit_code = 2
+
+
+class DatadogRequestError(DatadogError):
+    """A 3xx or 4xx that will not get better by asking again."""
+
+
+class DatadogUnavailable(DatadogError):
+    """No answer, 408, 429 or 5xx, for longer than `max_wait_s`."""
+
+
+class DatadogHostUnknown(DatadogUnavailable):
+    """The name of the API's host does not resolve: a wrong site, or no network."""
+
+
+class DatadogResponseError(DatadogError):
+    """A 200 whose body is not `{"data": [...]}`."""
+
+
+class Stopped(EtlError):
+    """The process was asked to end; `exit_code` is 128 + the signal's number."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by signal {signal_number}")
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,27 @@
+"""What a person needs to copy when the fake serves in a terminal."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from etl.fake_datadog.api import API_KEY, APP_KEY, BEARER_TOKEN
+
+
+def greeting(url: str, view_names: Sequence[str]) -> list[str]:
+    """Lines: where it is, its keys, and commands to paste. The database is one of its own."""
+    views = shlex.quote(json.dumps(list(view_names), ensure_ascii=False))
+    return [
+        f"fake Datadog at {url}; Ctrl-C ends it",
+        f"keys: DD_API_KEY={API_KEY} DD_APP_KEY={APP_KEY} (or DD_BEARER_TOKEN={BEARER_TOKEN})",
+        "",
+        "In another terminal, in an empty folder:",
+        "",
+        f"export DD_API_KEY={API_KEY} DD_APP_KEY={APP_KEY}",
+        f"export HEATMAP_ETL_DATADOG_API_URL={url} HEATMAP_ETL_DATADOG_SOURCE=fake",
+        "export HEATMAP_ETL_DATABASE_URL=sqlite:///fake.db",
+        f"export HEATMAP_ETL_VIEWS={views}",
+        "heatmap-etl sync",
+        "",
+    ]

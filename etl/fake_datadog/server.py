@@ -1,0 +1,258 @@
+"""The HTTP server around the endpoints: connections, rate limit, compression, records.
+
+Comes in: a world. Goes out: answers over real HTTP/1.1 on a local port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import signal
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType, TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+from etl.fake_datadog.api import API_KEY, APP_KEY, BEARER_TOKEN, Api, Keys, Reply, Request
+from etl.fake_datadog.rate_limit import RateLimit
+from etl.fake_datadog.world import World
+
+# Far above what one machine asks: nothing waits unless a limit is set on purpose.
+DEFAULT_RATE_LIMIT = (100_000, 10)
+KEPT_REQUESTS = 10_000
+GZIP_FROM_BYTES = 1024
+KEY_HEADERS = ("dd-api-key", "dd-application-key", "authorization")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """A request that came in; header names in lower case, the keys removed."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+
+
+class FakeDatadog:
+    """A server for one world, a context manager: it answers between enter and exit.
+
+    `port` 0 takes any free one. `page_default` and `page_max` rule `page[limit]`;
+    `rate_limit` is (requests, seconds); `latency_s` is added to every answer.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str = API_KEY,
+        app_key: str = APP_KEY,
+        bearer_token: str = BEARER_TOKEN,
+        page_default: int = 10,
+        page_max: int = 1000,
+        rate_limit: tuple[int, int] | None = None,
+        latency_s: float = 0.0,
+    ) -> None:
+        self.world = world
+        self._requests: deque[RecordedRequest] = deque(maxlen=KEPT_REQUESTS)
+        self._request_count = 0
+        self._api = Api(world, Keys(api_key, app_key, bearer_token), page_default, page_max)
+        self._rate_limit = RateLimit(*(rate_limit or DEFAULT_RATE_LIMIT), clock=time.time)
+        self._latency_s = latency_s
+        self._lock = threading.Lock()
+        self._server = _Server((host, port), self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.daemon = True
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a slash at the end."""
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    @property
+    def request_count(self) -> int:
+        """How many requests came in, refused ones included."""
+        return self._request_count
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The requests that came in, oldest first; of very many only the last ones."""
+        with self._lock:
+            return list(self._requests)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server.close_connections()
+
+    def answer(self, request: Request) -> tuple[Reply, dict[str, str]]:
+        """The reply and its rate-limit headers."""
+        headers = {name: v for name, v in request.headers.items() if name not in KEY_HEADERS}
+        recorded = RecordedRequest(request.method, request.path, dict(request.query), headers)
+        with self._lock:
+            self._request_count += 1
+            self._requests.append(recorded)
+        if self._latency_s:
+            time.sleep(self._latency_s)
+        taken = self._rate_limit.take(_limit_name(request.path))
+        return (self._api.answer(request) if taken.allowed else Reply(429)), taken.headers
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], datadog: FakeDatadog) -> None:
+        self.datadog = datadog
+        self._connections: set[Any] = set()
+        self._changed = threading.Condition()
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's own looks up the name of the host, which can take seconds.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._changed:
+            self._connections.discard(request)
+            self._changed.notify_all()
+
+    def close_connections(self) -> None:
+        """Ends kept-alive connections: else a stopped server would go on answering them."""
+        with self._changed:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._changed.wait_for(lambda: not self._connections, timeout=2.0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is its own business; anything else is a bug to show."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "fake-datadog"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave in one write
+    server: _Server
+
+    def do_GET(self) -> None:
+        try:
+            length = int(self.headers.get("Content-Length") or 0)
+        except ValueError:
+            length = -1
+        if length < 0 or "Transfer-Encoding" in self.headers:
+            self.send_error(411)  # closes the connection: where the body ends is unknown
+            return
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(
+            method=self.command,
+            path=path,
+            query=dict(parse_qsl(query, keep_blank_values=True)),
+            headers=headers,
+            body=self.rfile.read(length) if length else b"",
+        )
+        reply, limits = self.server.datadog.answer(request)
+        self._send(reply, limits, is_gzip_wanted="gzip" in headers.get("accept-encoding", ""))
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - named by the base class
+
+    def _send(self, reply: Reply, limits: dict[str, str], *, is_gzip_wanted: bool) -> None:
+        body = reply.body
+        self.send_response(reply.status)
+        if reply.status != 204:
+            self.send_header("Content-Type", reply.content_type)
+        if is_gzip_wanted and len(body) > GZIP_FROM_BYTES:
+            body = _compressed(body)
+            self.send_header("Content-Encoding", "gzip")
+        if reply.status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        for name, value in limits.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet: the client has the log."""
+
+
+@lru_cache(maxsize=32)
+def _compressed(body: bytes) -> bytes:
+    # Kept because most answers are asked for again unchanged, and this is the slowest step.
+    return gzip.compress(body, compresslevel=1, mtime=0)
+
+
+def _limit_name(path: str) -> str:
+    if path.startswith("/api/v2/replay/heatmap/"):
+        return "rum_replay_heatmap_snapshots"
+    return "rum_public_api" if path.startswith("/api/v2/rum/") else "public_api"
+
+
+def serve(
+    world: World,
+    *,
+    host: str,
+    port: int,
+    tick_every_s: float | None,
+    latency_s: float = 0.0,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Answers in the foreground until SIGINT or SIGTERM, then returns.
+
+    `on_ready` gets the URL. OSError: the port is taken. To be called from the main
+    thread, where signals arrive. Every `tick_every_s` seconds time passes.
+    """
+    never = threading.Event()
+    with (
+        _sigterm_as_interrupt(),
+        contextlib.suppress(KeyboardInterrupt),
+        FakeDatadog(world, host=host, port=port, latency_s=latency_s) as datadog,
+    ):
+        on_ready(datadog.url)
+        while not never.wait(tick_every_s):
+            world.tick()
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,181 @@
+"""JSON text that a strict decoder refuses -> values that keep their spelling -> JSON text again.
+
+In comes whatever a server may send as JSON: lone surrogates, `1e400`, `NaN`,
+integers of any length, invalid UTF-8, nesting of any depth. Out go plain
+values in which a number is its literal text, and canonical ASCII JSON: sorted
+keys, no spaces, valid for every database's JSON type. Knows nothing of
+snapshots. Nothing here raises but `parse`, and only `NotJson`.
+
+What JSON has no place for is wrapped: `{"$literal": "NaN"}`, and the text of a
+value nested deeper than `MAX_DEPTH`; so is a hash that stands for a value:
+`{"$hash": "..."}`. So that a wrapper cannot be mistaken for something received,
+a received key that begins with `$` gets one more `$`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+MAX_DEPTH = 64
+"""PostgreSQL's parser has a stack limit, and Python's differs by version; this is below all."""
+
+# An unclosed string reaches to the end; else each quote in it would be tried as a beginning.
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+
+
+class NotJson(ValueError):
+    """The text is no JSON for anybody."""
+
+
+class Number(str):
+    """The literal text of a JSON number."""
+
+    __slots__ = ()
+
+
+class Constant(str):
+    """`NaN`, `Infinity` or `-Infinity`: no JSON, but sent by some encoders."""
+
+    __slots__ = ()
+
+
+class _Deep(Constant):
+    """The text of a value that is nested too deeply."""
+
+    __slots__ = ()
+
+
+Value: TypeAlias = "None | bool | str | Number | Constant | list[Value] | dict[str, Value]"
+
+
+def parse(body: bytes) -> Value:
+    """Decode `body`, numbers kept as text; raises `NotJson`."""
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    try:
+        value = _loads(text)
+        if _depth_is_at_most(value, MAX_DEPTH):
+            return value
+    except RecursionError:
+        pass
+    return _loads_deep(text)
+
+
+def canonical(value: Value) -> str:
+    """ASCII JSON with sorted keys: equal values give equal text, whatever order they came in."""
+    return _write(value, escape)
+
+
+def _write(value: Value, spell: Callable[[str], str]) -> str:
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, Constant):
+        return _literal(str(value))
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return "[" + ",".join(_write(item, spell) for item in value) + "]"
+    if isinstance(value, dict):
+        return join({spell(key): _write(item, spell) for key, item in value.items()})
+    return json.dumps(value)
+
+
+def split(text: str) -> dict[str, str]:
+    """The members of one canonical object: what `join` was given."""
+    value = _loads(text)
+    members = value if isinstance(value, dict) else {}
+    return {key: _write(item, str) for key, item in members.items()}
+
+
+def join(members: Mapping[str, str]) -> str:
+    """One JSON object of keys and the canonical texts of their values."""
+    return "{" + ",".join(f"{json.dumps(key)}:{members[key]}" for key in sorted(members)) + "}"
+
+
+def escape(key: str) -> str:
+    """A received key as it stands in canonical JSON: `$top` -> `$$top`."""
+    return f"${key}" if key.startswith("$") else key
+
+
+def reparse(text: str) -> Value:
+    """Canonical text -> a value in which keys and wrappers stay as they are; raises `NotJson`."""
+    return _loads(text)
+
+
+def rewrite(value: Value) -> str:
+    """What `reparse` gave -> canonical text."""
+    return _write(value, str)
+
+
+def hashed(text: str) -> str:
+    """The canonical text of a hash that stands for a value."""
+    return '{"$hash":' + text + "}"
+
+
+def _literal(text: str) -> str:
+    return '{"$literal":' + json.dumps(text) + "}"
+
+
+def _loads(text: str, object_hook: Callable[[dict[str, Value]], Value] | None = None) -> Value:
+    try:
+        value: Value = json.loads(
+            text,
+            strict=False,
+            parse_int=Number,
+            parse_float=Number,
+            parse_constant=Constant,
+            object_hook=object_hook,
+        )
+    except ValueError as error:
+        raise NotJson(str(error)) from None
+    return value
+
+
+def _loads_deep(text: str) -> Value:
+    # No text can hold its own hash, so nothing received looks like a cut-out.
+    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def unwrap(members: dict[str, Value]) -> Value:
+        return _Deep(members[mark]) if mark in members else members
+
+    try:
+        return _loads(_cut(text, mark), unwrap)
+    except RecursionError:  # what is never closed cannot be cut out
+        raise NotJson("nested too deeply, and not closed") from None
+
+
+def _depth_is_at_most(value: Value, depth: int) -> bool:
+    level: list[Value] = [value]
+    for _ in range(depth):
+        inner: list[Value] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        level = inner
+        if not level:
+            return True
+    return not any(isinstance(item, dict | list) for item in level)
+
+
+def _cut(text: str, mark: str) -> str:
+    """`text` with each container nested deeper than MAX_DEPTH replaced by `{mark: its text}`."""
+    parts: list[str] = []
+    depth = kept_up_to = cut_from = 0
+    for token in _TOKEN.finditer(text):
+        bracket = token.group()
+        if bracket in "[{":
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                cut_from = token.start()
+        elif bracket in "]}":
+            depth -= 1
+            if depth == MAX_DEPTH:
+                cut_out = json.dumps({mark: text[cut_from : token.end()]})
+                parts += [text[kept_up_to:cut_from], cut_out]
+                kept_up_to = token.end()
+    return "".join([*parts, text[kept_up_to:]])

@@ -1,0 +1,90 @@
+"""Text for people: cells -> aligned lines; numbers, ages and foreign text made readable.
+
+Pure, and knows nothing of runs or views.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+LONGEST_NAME = 60
+
+
+def clean(text: str) -> str:
+    """`text` with everything escaped that a terminal might obey or hide: one line, no escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str, longest: int = LONGEST_NAME) -> str:
+    """`text` without its middle when it is too long: names often differ in their ends."""
+    if len(text) <= longest:
+        return text
+    head = (longest - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (longest - 3 - head) :]}"
+
+
+def clipped(text: str, longest: int) -> str:
+    """The beginning of a sentence that is too long."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
+    """Aligned lines, the header first. `right`: names of the columns that hold numbers."""
+    cells = [list(header), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    is_right = [name in right.split() for name in header]
+    shapes = list(zip(widths, is_right, strict=True))
+    return [
+        "  ".join(_padded(cell, *shape) for cell, shape in zip(row, shapes, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def _padded(cell: str, width: int, is_right: bool) -> str:
+    gap = " " * (width - _width(cell))
+    return gap + cell if is_right else cell + gap
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: East Asian letters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(c)) for c in text)
+
+
+def count(number: int) -> str:
+    """A number in a table: the eye shall find those that are not zero."""
+    return f"{number:,}" if number else "-"
+
+
+def many(number: int, noun: str) -> str:
+    """`1 view`, `2 views`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took, or how old it is, in the one unit that matters."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    for unit, size, end in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < end:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def age(instant: datetime | None, now: datetime) -> str:
+    """`5 min ago`; `never` for no instant."""
+    if instant is None:
+        return "never"
+    seconds = (now - instant).total_seconds()
+    return "just now" if seconds < 1 else f"{duration(round(seconds))} ago".replace(".0 s", " s")
+
+
+def moment(instant: datetime) -> str:
+    """An instant in a table."""
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"

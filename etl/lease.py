@@ -1,0 +1,212 @@
+"""Who may work on a source: one process at a time, on one machine or many.
+
+A process takes the lease before its first request, renews it while it works,
+and each of its committing transactions locks the `sources` row and compares
+the random token: who lost the lease cannot write. The expiry, by the
+database's clock, only decides who may take a lease that nobody renews; a
+holder on this machine whose process is gone loses it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, Update, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from etl.config import Config
+from etl.database import Database
+from etl.errors import EtlError, LeaseHeld, LeaseLost
+from etl.schema import sources
+from etl.snapshot import NORMALIZER_VERSION
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """This process, so that another one can tell whether it still lives."""
+
+    holder: str  # pid and start time: a pid is used again, the pair is not
+    host: str  # machine, boot and pid namespace: where that pid means something
+
+
+def this_process() -> Process:
+    """The process that asks."""
+    pid = os.getpid()
+    return Process(f"{pid}@{_started(pid)}", f"{socket.gethostname()} {_kernel()}".strip()[:255])
+
+
+def _started(pid: int) -> str:
+    """Start time in clock ticks since boot, field 22 of /proc/PID/stat; empty without /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _kernel() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def is_gone(holder: str, host: str) -> bool:
+    """Whether that process certainly no longer lives; False when it cannot be known from here."""
+    if host != this_process().host:
+        return False
+    pid, _, started = holder.partition("@")
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, PermissionError):
+        pass
+    return bool(started) and _started(int(pid)) != started
+
+
+def clock(connection: Connection) -> datetime:
+    """The database's clock; on SQLite, which has none of its own, the host's."""
+    name = connection.dialect.name
+    if name == "sqlite":
+        return datetime.now(UTC)
+    now = func.clock_timestamp() if name == "postgresql" else func.utc_timestamp(6)
+    value: datetime = connection.execute(select(now)).scalar_one()
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to write a source's rows, from `take` to `release`."""
+
+    source: str
+    seconds: float
+    token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    is_lost: bool = False
+    _done: threading.Event = field(default_factory=threading.Event)
+
+    def take(self, connection: Connection, config: Config) -> None:
+        """Take it, or raise `LeaseHeld` with holder and expiry."""
+        _ensure_source(connection, config)
+        mine = sources.c.source == self.source
+        row = connection.execute(select(sources).where(mine).with_for_update()).one_or_none()
+        if row is None:
+            raise LeaseHeld(f"source {self.source} was renamed at this moment; try again later")
+        now = clock(connection)
+        if row.lease_token != self.token:
+            require_free(row, now)
+        me = this_process()
+        connection.execute(
+            update(sources)
+            .where(mine)
+            .values(
+                lease_holder=me.holder,
+                lease_host=me.host,
+                lease_token=self.token,
+                lease_expires_at=now + timedelta(seconds=self.seconds),
+                site=config.site,
+                api_url=config.api_url,
+                app_url=config.app_url,
+            )
+        )
+
+    def guard(self, connection: Connection) -> None:
+        """First statement of every committing transaction; raises `LeaseLost`."""
+        row = connection.execute(
+            select(sources.c.lease_token, sources.c.lease_expires_at)
+            .where(sources.c.source == self.source)
+            .with_for_update()
+        ).one_or_none()
+        if row is None or row.lease_token != self.token:
+            self.is_lost = True
+            raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+
+    def renew(self, connection: Connection) -> None:
+        """Push the expiry on; raises `LeaseLost`."""
+        self.guard(connection)
+        expires_at = clock(connection) + timedelta(seconds=self.seconds)
+        connection.execute(self._mine().values(lease_expires_at=expires_at))
+
+    def release(self, connection: Connection) -> None:
+        """Give the lease back, in the transaction that ends the run."""
+        self._done.set()
+        self.guard(connection)
+        connection.execute(
+            self._mine().values(
+                lease_holder=None, lease_host=None, lease_token=None, lease_expires_at=None
+            )
+        )
+
+    def keep(self, database: Database, on_loss: Callable[[], None]) -> threading.Thread:
+        """Renew in the background, three times in each span, until released or lost."""
+        thread = threading.Thread(
+            target=self._keep, args=(database, on_loss), name="lease", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def stop_keeping(self) -> None:
+        """End the background renewal."""
+        self._done.set()
+
+    def _keep(self, database: Database, on_loss: Callable[[], None]) -> None:
+        while not self._done.wait(self.seconds / 3):
+            try:
+                database.transaction(self.renew)
+            except LeaseLost:
+                if not self._done.is_set():
+                    on_loss()
+                return
+            except EtlError as error:
+                log.warning("lease not renewed, trying again: %s", error)
+
+    def _mine(self) -> Update:
+        return update(sources).where(
+            sources.c.source == self.source, sources.c.lease_token == self.token
+        )
+
+
+def require_free(row: Row[Any], now: datetime) -> None:
+    """Raises `LeaseHeld` when somebody works on the source of this row of `sources`."""
+    is_free = row.lease_token is None or row.lease_expires_at <= now
+    if not is_free and not is_gone(row.lease_holder, row.lease_host):
+        raise LeaseHeld(_who_holds(row))
+
+
+def _who_holds(row: Row[Any]) -> str:
+    pid = row.lease_holder.partition("@")[0]
+    host = row.lease_host.partition(" ")[0]
+    return (
+        f"process {pid} on {host} works on source {row.source}, its lease lasts until"
+        f" {row.lease_expires_at:%Y-%m-%d %H:%M:%S} UTC; try again later"
+    )
+
+
+def _ensure_source(connection: Connection, config: Config) -> None:
+    known = select(sources.c.source).where(sources.c.source == config.source)
+    if connection.execute(known).first() is not None:
+        return
+    row = {
+        "source": config.source,
+        "site": config.site,
+        "api_url": config.api_url,
+        "app_url": config.app_url,
+        "normalizer_version": NORMALIZER_VERSION,
+        "first_seen_at": datetime.now(UTC),
+    }
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(sources).values(row))
+    except IntegrityError:
+        pass  # another process was quicker; its row will do

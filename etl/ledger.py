@@ -1,0 +1,320 @@
+"""Load: what happened -> `sync_runs`, `sync_run_views`, `view_state`.
+
+The ledger says for every run and configured view what was asked, what came,
+what it means and whether it can be trusted. A view's row is written in the
+transaction that loads the view; a failure gets a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.config import Config, View
+from etl.errors import EtlError
+from etl.listing import LastReading, Lessons, Listing, Memory
+from etl.schema import COUNTS, sources, sync_run_views, sync_runs, view_state
+
+CONTRACT = 1
+PROBE_AFTER = timedelta(days=7)
+"""How long a refused limit is believed, and a cap taken for certain when not seen again."""
+
+
+@dataclass(slots=True)
+class ViewResult:
+    """What became of one configured view in one run; `counts` has the names of the ledger."""
+
+    view: View
+    verdict: str
+    reason: str
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    seconds: float = 0.0
+    read_at: datetime | None = None
+    page_limit: int | None = None
+    rate_limit_remaining: int | None = None
+    error: str | None = None
+    error_class: str | None = None
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the run is not ok because of this view."""
+        return self.verdict == FAILED or (
+            self.verdict == TRUNCATED and not self.view.accept_truncated
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The view's part of `sync --json`."""
+        counts = {
+            {"foreign_records": "foreign"}.get(name, name): self.counts[name] for name in COUNTS
+        }
+        return {
+            "view_name": self.view.name,
+            "application_id": self.view.application_id,
+            "device_type": self.view.device_type,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            **counts,
+            "seconds": round(self.seconds, 3),
+            "error": self.error,
+        }
+
+
+def result_of(listing: Listing) -> ViewResult:
+    """A result for a listing that is about to be loaded, its counts still zero."""
+    result = ViewResult(
+        listing.view,
+        listing.verdict,
+        listing.reason,
+        seconds=listing.seconds,
+        page_limit=listing.page_limit,
+        rate_limit_remaining=listing.rate_limit_remaining,
+    )
+    result.counts["requests"] = listing.requests
+    return result
+
+
+def failed_result(view: View, error: EtlError, *, requests: int, seconds: float) -> ViewResult:
+    """The result of a view that could not be read or loaded."""
+    message = str(error)
+    result = ViewResult(view, FAILED, message, seconds=seconds, error=message)
+    result.error_class = type(error).__name__
+    result.counts["requests"] = requests
+    return result
+
+
+@dataclass(slots=True)
+class RunResult:
+    """One run, as the ledger and `sync --json` tell it."""
+
+    source: str
+    run_id: str
+    started_at: datetime
+    status: str = "running"
+    finished_at: datetime | None = None
+    views: list[ViewResult] = field(default_factory=list)
+    error: str | None = None
+    planned: int = 0  # views it was to read
+    notes: list[str] = field(default_factory=list)  # what to say of it beside its views
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `sync --json` prints."""
+        return {
+            "contract": CONTRACT,
+            "run_id": self.run_id,
+            "source": self.source,
+            "status": self.status,
+            "started_at": iso(self.started_at),
+            "finished_at": iso(self.finished_at) if self.finished_at else None,
+            "views": [view.as_json() for view in self.views],
+        }
+
+    def total(self, name: str) -> int:
+        """A count summed over the views."""
+        return sum(view.counts[name] for view in self.views)
+
+
+def iso(instant: datetime) -> str:
+    """An instant as every JSON of ours has it."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def new_run(source: str) -> RunResult:
+    """A run that starts now, with an id that sorts by time."""
+    now = datetime.now(UTC)
+    return RunResult(source, f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", now)
+
+
+def start_run(connection: Connection, run: RunResult, *, started_by: str, views: int) -> None:
+    """Close runs of the source that died, then write the row of this one."""
+    if status_of(connection, run) is not None:
+        return  # a commit whose answer was lost
+    died = "its process died, or lost its lease; closed by the next run"
+    connection.execute(
+        update(sync_runs)
+        .where(sync_runs.c.source == run.source, sync_runs.c.status == "running")
+        .values(status="died", finished_at=run.started_at, error=died)
+    )
+    row = {
+        "run_id": run.run_id,
+        "source": run.source,
+        "job": "sync",
+        "started_by": started_by,
+        "missed_slots": 0,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "status": "running",
+        "started_at": run.started_at,
+        "views": views,
+        "views_failed": 0,
+        **dict.fromkeys(COUNTS, 0),
+    }
+    connection.execute(insert(sync_runs).values(row))
+
+
+def status_of(connection: Connection, run: RunResult) -> str | None:
+    """What the ledger says of a run; None: nothing."""
+    query = select(sync_runs.c.status).where(sync_runs.c.run_id == run.run_id)
+    return connection.execute(query).scalar()
+
+
+def finish_run(connection: Connection, run: RunResult) -> None:
+    """Write how the run ended, with its totals."""
+    connection.execute(
+        update(sync_runs)
+        .where(sync_runs.c.run_id == run.run_id)
+        .values(
+            status=run.status,
+            finished_at=run.finished_at,
+            views=run.planned,
+            error=run.error,
+            views_failed=sum(view.verdict == FAILED for view in run.views),
+            **{name: run.total(name) for name in COUNTS},
+        )
+    )
+
+
+def is_recorded(connection: Connection, run_id: str, view_key: str) -> bool:
+    """Whether the view's transaction of this run was committed."""
+    row = select(sync_run_views.c.run_id).where(
+        sync_run_views.c.run_id == run_id, sync_run_views.c.view_key == view_key
+    )
+    return connection.execute(row).first() is not None
+
+
+def record_view(connection: Connection, run: RunResult, result: ViewResult) -> None:
+    """Write the view's row of this run."""
+    view = result.view
+    row = {
+        "run_id": run.run_id,
+        "view_key": view.key(run.source),
+        "view_name": view.name,
+        "application_id": view.application_id,
+        "device_type": view.device_type,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        **result.counts,
+        "seconds": result.seconds,
+        "read_at": result.read_at,
+        "page_limit": result.page_limit,
+        "rate_limit_remaining": result.rate_limit_remaining,
+        "error_class": result.error_class,
+        "error": result.error,
+    }
+    connection.execute(insert(sync_run_views).values(row))
+
+
+def states(connection: Connection, source: str) -> dict[str, Row[Any]]:
+    """`view_state` of every view of the source, by key."""
+    rows = connection.execute(select(view_state).where(view_state.c.source == source))
+    return {row.view_key: row for row in rows}
+
+
+def state_of(connection: Connection, view_key: str) -> Row[Any] | None:
+    """`view_state` of one view."""
+    return connection.execute(
+        select(view_state).where(view_state.c.view_key == view_key)
+    ).one_or_none()
+
+
+def save_state(
+    connection: Connection,
+    run: RunResult,
+    result: ViewResult,
+    before: Row[Any] | None,
+    reading: dict[str, Any],
+) -> None:
+    """Write `view_state` after a view was tried; `reading` holds what only a reading changes."""
+    view = result.view
+    is_failed = result.verdict == FAILED
+    failures = before.consecutive_failures if before else 0
+    values = {
+        "last_run_id": run.run_id,
+        "last_run_at": run.started_at,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "consecutive_failures": failures + 1 if is_failed else 0,
+        **reading,
+    }
+    if result.verdict == COMPLETE:
+        values["last_complete_at"] = result.read_at
+    if result.verdict in (COMPLETE, UNPROVEN):
+        values["last_trusted_at"] = result.read_at
+    key = view.key(run.source)
+    if before:
+        connection.execute(update(view_state).where(view_state.c.view_key == key).values(values))
+        return
+    never_read = dict.fromkeys(("listed", "duplicates", "rejected", "foreign_records", "held"), 0)
+    connection.execute(
+        insert(view_state).values(
+            view_key=key,
+            source=run.source,
+            view_name=view.name,
+            application_id=view.application_id,
+            device_type=view.device_type,
+            **{**never_read, **values},
+        )
+    )
+
+
+def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory:
+    """What earlier runs of the configured source learned; with `is_full` no answer is skipped."""
+    row = connection.execute(select(sources).where(sources.c.source == config.source)).one_or_none()
+    may_skip = config.shortcut and not is_full
+    known = states(connection, config.source)
+    readings = {
+        key: LastReading(state.shortcut_digest, state.listed)
+        for key, state in known.items()
+        if may_skip and state.shortcut_digest
+    }
+    needing = frozenset(key for key, state in known.items() if state.needs_acceptance)
+    if row is None:
+        return Memory(readings)
+    oldest = datetime.now(UTC) - PROBE_AFTER
+    is_limit_known = row.largest_accepted_limit_at and row.largest_accepted_limit_at > oldest
+    return Memory(
+        readings,
+        learned_cap=row.learned_cap,
+        is_cap_recent=bool(row.learned_cap_probed_at and row.learned_cap_probed_at > oldest),
+        page_limit=row.largest_accepted_limit if is_limit_known else None,
+        org_id=row.org_id,
+        needs_acceptance=needing,
+    )
+
+
+def forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> None:
+    """Views that lost rows to another one must look at their next answer, even an equal one."""
+    if view_keys:
+        these = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
+        connection.execute(these.values(shortcut_digest=None))
+
+
+def learn(connection: Connection, source: str, lessons: Lessons) -> None:
+    """Write what a run learned of the API, for the next ones."""
+    now = datetime.now(UTC)
+    values: dict[str, Any] = {}
+    if lessons.is_cap_seen or lessons.learned_cap is None:
+        values["learned_cap"] = lessons.learned_cap
+        values["learned_cap_probed_at"] = now if lessons.learned_cap else None
+    if lessons.lowered_to:
+        values["largest_accepted_limit"] = lessons.lowered_to
+        values["largest_accepted_limit_at"] = now
+    if lessons.rate_limit_name:
+        values["rate_limit_name"] = lessons.rate_limit_name
+    if values:
+        connection.execute(update(sources).where(sources.c.source == source).values(values))
+
+
+def last_runs(connection: Connection, source: str | None, count: int) -> Sequence[Row[Any]]:
+    """The latest runs, newest first, of one source or of all."""
+    query = select(sync_runs).order_by(sync_runs.c.started_at.desc()).limit(count)
+    if source is not None:
+        query = query.where(sync_runs.c.source == source)
+    return connection.execute(query).all()

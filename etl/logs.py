@@ -1,0 +1,55 @@
+"""Logging: lines for people, or JSON, on stderr.
+
+Only our own loggers speak below WARNING: at DEBUG, libraries print rows,
+headers and SQL.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from etl.layout import clean
+from etl.terminal import is_interactive
+
+CONSOLE, JSON = "console", "json"
+_ERASE_LINE = "\r\x1b[K"
+
+
+def set_up(log_format: str, level: int) -> None:
+    """Send every log line to stderr; `level` is that of our own loggers."""
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(_json() if log_format == JSON else _Console())
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("etl").setLevel(level)
+    logging.captureWarnings(True)
+
+
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - named by the base
+        """A mistake in a log call is shown; that stderr is gone is nobody's business."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
+class _Console(logging.Formatter):
+    def __init__(self) -> None:
+        self.converter = time.gmtime
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        # A progress bar may stand in this line; it draws itself anew.
+        self._start = _ERASE_LINE if is_interactive() else ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        return self._start + "\n".join(map(clean, lines))
+
+
+def _json() -> logging.Formatter:
+    from pythonjsonlogger.json import JsonFormatter  # only who wants JSON pays for it
+
+    fields = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    names = {"asctime": "time", "levelname": "level", "name": "logger"}
+    formatter = JsonFormatter(fields, "%Y-%m-%dT%H:%M:%SZ", rename_fields=names)
+    formatter.converter = time.gmtime
+    return formatter

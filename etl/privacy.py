@@ -1,0 +1,226 @@
+"""Transform: who created a snapshot -> kept, hashed or dropped, wherever it stands. Pure.
+
+In comes what one answer held, or what a row holds; out goes the same under a
+privacy setting: the three columns, their values in `extra`, in rejected
+records and in examples of drift. Knows no database and no configuration file.
+
+Nothing is ever hashed twice: a content says by the mark of its hash under
+which setting it stands, and in JSON a hash is wrapped (`{"$hash": "..."}`) in
+a way in which nothing received can look.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from etl import jsontext
+from etl.attributes import READERS, integer
+from etl.jsontext import Number, Value
+from etl.snapshot import (
+    CONTENT,
+    HASHED,
+    PERSONAL,
+    Decoded,
+    Drift,
+    Rejected,
+    Snapshot,
+    mark_of,
+    reject_text,
+    sealed,
+)
+
+KEEP, HASH, DROP = "keep", "hash", "drop"
+
+_DROPPED_MARK = "d"
+_PLACES = tuple(CONTENT.index(name) for name in CONTENT if name in PERSONAL)
+_USER_ID = "created_by_user_id"
+# Also created_by_email or createdBy, should Datadog ever send them.
+_NAME = re.compile(r"created[^a-z0-9]*by", re.IGNORECASE)
+# JSON inside a text, with the name in it; "created by" in plain words is none.
+_QUOTED_NAME = re.compile(r"created[^a-z0-9\s]*by", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_CUT = "…"  # ends a name of drift that the table could not hold
+_NAMED_OTHERWISE = READERS.keys() | {"id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """One setting: `created_by` is keep, hash or drop; `key` is that of the hashes."""
+
+    created_by: str = KEEP
+    key: str = field(default="", repr=False)
+
+    @property
+    def setting(self) -> str | None:
+        """As `sources.privacy` holds it; another key is another setting."""
+        names = {KEEP: None, DROP: DROP, HASH: f"{HASH}:{self._fingerprint()}"}
+        return names[self.created_by]
+
+    @property
+    def mark(self) -> str:
+        """What a content hash under this setting begins with, after its version."""
+        marks = {KEEP: "", DROP: _DROPPED_MARK, HASH: HASHED + self._fingerprint()}
+        return marks[self.created_by]
+
+    def apply(self, decoded: Decoded) -> Decoded:
+        """What one body held, under this setting."""
+        if self.created_by == KEEP:
+            return decoded
+        mark = self.mark
+        return replace(
+            decoded,
+            snapshots=[self._protected(snapshot, mark) for snapshot in decoded.snapshots],
+            rejected=[self.reject(rejected) for rejected in decoded.rejected],
+            drift=self._drift(decoded.drift),
+        )
+
+    def rewritten(self, stored: Snapshot) -> Snapshot | None:
+        """A stored content under this setting; None: it stays.
+
+        It stays when it is so already, or when what it would take is gone: from a
+        hash, or from nothing, only dropping leads on.
+        """
+        mark = self.mark
+        is_gone = bool(mark_of(stored.content_hash)) and self.created_by != DROP
+        if self.created_by == KEEP or is_gone or mark_of(stored.content_hash) == mark:
+            return None
+        return self._protected(stored, mark)
+
+    def reject(self, rejected: Rejected) -> Rejected:
+        """A rejected record under this setting, stored already or not."""
+        raw = self._text(rejected.raw)
+        return rejected if raw == rejected.raw else reject_text(rejected.reason, raw)
+
+    def example(self, name: str, text: str) -> str:
+        """An example of drift in `name`; in the table both may be cut short."""
+        if self.created_by == KEEP:
+            return text
+        is_personal = bool(_NAME.search(name)) or name.endswith(_CUT)
+        try:
+            value = jsontext.reparse(text)
+        except jsontext.NotJson:
+            value, is_personal = text, is_personal or _quotes_the_name(text)
+            if not is_personal:
+                return text
+        return jsontext.rewrite(
+            self._masked(name, value) if is_personal else self._member(name, value)
+        )
+
+    def _protected(self, snapshot: Snapshot, mark: str) -> Snapshot:
+        identifier, *content, extra, _ = msgspec.structs.astuple(snapshot)
+        for place in _PLACES:
+            content[place] = self._column(CONTENT[place], content[place])
+        return sealed(identifier, tuple(content), self.extra_text(extra), mark)
+
+    def _column(self, name: str, value: Any) -> Any:
+        if value is None or self.created_by == DROP:
+            return None
+        digest = self._digest(name, json.dumps(value))
+        return _number(digest) if name == _USER_ID else _text(digest)
+
+    def extra_text(self, extra: str | None) -> str | None:
+        """`extra` under this setting."""
+        if extra is None:
+            return None
+        value = jsontext.reparse(extra)
+        members = self._members(value) if isinstance(value, dict) else {}
+        if members.get("$top") == {}:
+            del members["$top"]
+        return jsontext.rewrite(members) if members else None
+
+    def _text(self, text: str) -> str:
+        """Canonical JSON under this setting."""
+        return (
+            text
+            if self.created_by == KEEP
+            else jsontext.rewrite(self._walk(jsontext.reparse(text)))
+        )
+
+    def _drift(self, drift: dict[Drift, tuple[int, str]]) -> dict[Drift, tuple[int, str]]:
+        return {d: (count, self.example(d.name, text)) for d, (count, text) in drift.items()}
+
+    def _walk(self, value: Value) -> Value:
+        if isinstance(value, list):
+            return [self._walk(item) for item in value]
+        if isinstance(value, dict):
+            literal = value.get("$literal")
+            if isinstance(literal, str):
+                return self._masked("", value) if _quotes_the_name(literal) else value
+            return self._masked("", value) if _is_hash(value) else self._members(value)
+        if isinstance(value, str) and _quotes_the_name(value):
+            return self._masked("", value)
+        return value
+
+    def _members(self, members: dict[str, Value]) -> dict[str, Value]:
+        """An object under this setting; a dropped member is gone, another dropped value null."""
+        found = {name: self._member(name, value) for name, value in members.items()}
+        if self.created_by != DROP:
+            return found
+        return {name: value for name, value in found.items() if not _NAME.search(name)}
+
+    def _member(self, name: str, value: Value) -> Value:
+        if _NAME.search(name):
+            return self._masked(name, value)
+        # A column holds it as it is, hence it stays so everywhere.
+        return value if name in _NAMED_OTHERWISE and isinstance(value, str) else self._walk(value)
+
+    def _masked(self, name: str, value: Value) -> Value:
+        if value is None or self.created_by == DROP:
+            return None
+        if _is_hash(value):
+            return value
+        read = integer(value)
+        if name == _USER_ID and read.value is not None and read.is_exact:
+            return {"$hash": Number(_number(self._digest(name, str(read.value))))}
+        return {"$hash": _text(self._digest(name, jsontext.rewrite(value)))}
+
+    def _digest(self, name: str, text: str) -> bytes:
+        # With the name in it: equal values of one column are equal, and tell nothing of another.
+        return self._hmac(f"{name}:{text}")
+
+    def _fingerprint(self) -> str:
+        return self._hmac("heatmap-etl privacy fingerprint").hex()[:16]
+
+    def _hmac(self, text: str) -> bytes:
+        return _hmac(self.key, text)
+
+
+@lru_cache(maxsize=4096)  # few people create many snapshots
+def _hmac(key: str, text: str) -> bytes:
+    known = key.encode("utf-8", "surrogateescape")
+    return hmac.digest(known, text.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def without_persons(content: Sequence[Any]) -> tuple[Any, ...]:
+    """What a content holds under every setting alike."""
+    nobody = Privacy(DROP)
+    *columns, extra = content
+    for place in _PLACES:
+        columns[place] = None
+    return (*columns, nobody.extra_text(extra))
+
+
+def _text(digest: bytes) -> str:
+    return digest.hex()[:32]
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest[:8]) >> 1
+
+
+def _is_hash(value: Value) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$hash"}
+
+
+def _quotes_the_name(text: str) -> bool:
+    """Whether a text may be JSON, once or twice encoded, that names one of the three."""
+    spelled = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text) if "\\" in text else text
+    return bool(_QUOTED_NAME.search(spelled))

@@ -1,0 +1,132 @@
+"""Received records -> what they show about the API, without saying what stands in them. Pure.
+
+Counts, types and shapes only; of a name only those of members.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from etl.attributes import READERS, instant
+from etl.jsontext import Constant, Number, Value
+from etl.redaction import Redaction
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.(\d+))?(Z|z|[+-]\d\d(?::?\d\d)?)?")
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_FEWEST_FOR_ORDER = 3
+
+
+def attributes_of(record: Value) -> dict[str, Value]:
+    """Those of a record; none where it has none."""
+    found = record.get("attributes") if isinstance(record, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def id_of(record: Value) -> str:
+    found = record.get("id") if isinstance(record, dict) else None
+    return str(found) if isinstance(found, str) else ""
+
+
+def ids_of(records: Sequence[Value]) -> list[str]:
+    """In the order of the answer."""
+    return [id_of(record) for record in records]
+
+
+def kind_of(value: Value) -> str:
+    """The JSON type."""
+    kinds: tuple[tuple[Any, str], ...] = (
+        (Number, "number"),
+        (Constant, "no JSON"),
+        (str, "string"),
+        (bool, "boolean"),
+        (list, "array"),
+        (dict, "object"),
+    )
+    return next((kind for type_, kind in kinds if isinstance(value, type_)), "null")
+
+
+def kinds(records: Sequence[Value]) -> dict[str, dict[str, int]]:
+    """How often each specified attribute was of which type, or absent."""
+    given = [attributes_of(record) for record in records]
+    found = {
+        name: Counter(kind_of(a[name]) if name in a else "absent" for a in given)
+        for name in READERS
+    }
+    found["id"] = Counter(
+        kind_of(r["id"]) if isinstance(r, dict) and "id" in r else "absent" for r in records
+    )
+    return {name: dict(sorted(counts.items())) for name, counts in sorted(found.items())}
+
+
+def unknown_names(records: Sequence[Value], redaction: Redaction) -> list[str]:
+    """Attributes that the specification does not name, and members beside `attributes`."""
+    inner = {name for r in records for name in attributes_of(r)} - set(READERS)
+    beside = {name for r in records if isinstance(r, dict) for name in r}
+    beside -= {"id", "type", "attributes"}
+    shown = {redaction.name(name) for name in inner}
+    return sorted(shown | {f"beside attributes: {redaction.name(name)}" for name in beside})
+
+
+def uuid_count(records: Sequence[Value]) -> int:
+    """How many ids have the shape of a UUID."""
+    return sum(bool(_UUID.fullmatch(identifier)) for identifier in ids_of(records))
+
+
+def date_forms(records: Sequence[Value]) -> dict[str, dict[str, int]]:
+    """Of each instant how often it came in which form."""
+    given = [attributes_of(record) for record in records]
+    return {
+        name: dict(sorted(Counter(date_form(a[name]) for a in given if name in a).items()))
+        for name in ("created_at", "modified_at")
+    }
+
+
+def date_form(value: Value) -> str:
+    """`6 digits Z`."""
+    if not isinstance(value, str):
+        return kind_of(value)
+    if re.fullmatch(r"[0-9]+", value):
+        return f"{kind_of(value)} of {len(value)} digits"
+    match = _DATE.fullmatch(value)
+    if isinstance(value, Number | Constant) or not match:
+        return f"another {kind_of(value)}"
+    zones = {"": "no zone", "Z": "Z", "+00:00": "+00:00"}
+    zone = zones.get((match[2] or "").upper(), "another offset")
+    return f"{len(match[1] or '')} digits {zone}"
+
+
+def orders(records: Sequence[Value]) -> dict[str, str]:
+    """How the answer is sorted: ascending, descending, unsorted, all equal; "" with too few."""
+    if len(records) < _FEWEST_FOR_ORDER:
+        return {}
+    keys: dict[str, list[Any]] = {"id": ids_of(records)}
+    for name in ("created_at", "modified_at"):
+        values = [attributes_of(record).get(name) for record in records]
+        keys[name] = [instant(value).value or _EARLIEST for value in values]
+    return {name: _order(values) for name, values in sorted(keys.items())}
+
+
+def _order(values: Sequence[Any]) -> str:
+    rises = all(a <= b for a, b in pairwise(values))
+    falls = all(a >= b for a, b in pairwise(values))
+    if rises and falls:
+        return "all equal"
+    return "ascending" if rises else "descending" if falls else "unsorted"
+
+
+def texts_in(value: Value) -> list[str]:
+    """Every text and number at any depth: what must not be repeated."""
+    if isinstance(value, str):
+        return [value]
+    inner: list[Value] = []
+    if isinstance(value, list):
+        inner = value
+    elif isinstance(value, dict):
+        inner = list(value.values())
+    return [text for item in inner for text in texts_in(item)]

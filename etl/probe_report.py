@@ -1,0 +1,119 @@
+"""Findings -> one Markdown file with a JSON block, to attach to a bug report.
+
+Both are made from one structure. The file is there as a whole or not at all, for its owner's
+eyes, and never in the place of another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etl import __version__
+from etl.command import Sources
+from etl.config import Config, View
+from etl.config.site import SITES, hosts
+from etl.config.values import plain
+from etl.errors import ConfigError, EtlError
+from etl.layout import many
+from etl.probe import probe
+from etl.probe_answers import findings
+from etl.probe_data import Probe
+
+_INTRODUCTION = """\
+# What the live API answers
+
+Written by `heatmap-etl check --report`; please attach it to a bug report. It holds counts, types,
+names of attributes and redacted error texts: no view name, id, person or key. [view 1]
+stands for the view with the most records. Read it before you send it.
+"""
+
+
+def report_path(sources: Sources, file: Path | None) -> Path | None:
+    """Where the report goes; raises ConfigError when it cannot be written there."""
+    if file is None:
+        return None
+    if sources.is_folder:
+        raise ConfigError(["--report: is about one organization; name its file by --config"])
+    config = sources.configs[0].path
+    path = (config.parent if config else Path.cwd()) / file
+    problem = ""
+    if path.is_symlink() or path.exists():
+        problem = "is there already and stays as it is; name another file"
+    elif not path.parent.is_dir():
+        problem = "its folder does not exist; make it"
+    if problem:
+        raise ConfigError([f"--report: {plain(path)}: {problem}"])
+    return path
+
+
+def write_report(
+    config: Config, path: Path, listed: Sequence[tuple[View, int]], stop: threading.Event
+) -> list[str]:
+    """Ask, and write what was found; returns what to tell. When stopped nothing is written."""
+    if config.keys is None:
+        return ["No report was written: there are no keys to ask with."]
+    found = probe(config, listed or [(view, -1) for view in config.views], stop)
+    if stop.is_set():
+        return []
+    report = structure(config, found)
+    _write(path, markdown(report))
+    answered = sum(finding["is_answered"] for finding in report["findings"])
+    asked = f"{answered} of {len(report['findings'])} questions answered"
+    said = f"Wrote {plain(path)}: {asked}, {many(found.requests, 'more request')}."
+    return [said, "Read it, then attach it to a bug report."]
+
+
+def structure(config: Config, found: Probe) -> dict[str, Any]:
+    """All that the report says."""
+    is_known = config.site in SITES and config.api_url == hosts(config.site, None, None).api_url
+    return {
+        "contract": 1,
+        "heatmap_etl": __version__,
+        "python": platform.python_version(),
+        "site": config.site if is_known else "custom",
+        "requests": found.requests,
+        "findings": [finding.as_json() for finding in findings(found)],
+    }
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """For people first, for programs at the end."""
+    lines = [_INTRODUCTION]
+    about = ("heatmap_etl", "python", "site", "requests")
+    lines += [f"- {name}: {report[name]}" for name in about]
+    for title, is_answered in (("Answered", True), ("Not answered", False)):
+        lines += ["", f"## {title}", ""]
+        chosen = [f for f in report["findings"] if f["is_answered"] is is_answered]
+        lines += [f"- **{f['question']}** {_escaped(f['answer'])}" for f in chosen] or ["Nothing."]
+    # A report pasted into a page must not end its own block.
+    block = json.dumps(report, indent=1).replace("`", "\\u0060")
+    return "\n".join([*lines, "", "## The same for programs", "", "```json", block, "```", ""])
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{c}" if c in "\\`*_<>[]|" else c for c in text)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            # Unlike a rename, a link replaces nothing.
+            os.link(name, path)
+        finally:
+            Path(name).unlink()
+    except FileExistsError:
+        reason = "is there already and stays as it is"
+        raise EtlError(f"--report: {plain(path)}: {reason}; name another file") from None
+    except OSError as error:
+        reason = error.strerror or "an error"
+        raise EtlError(f"--report: {plain(path)}: cannot be written: {reason}") from None

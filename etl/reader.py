@@ -1,0 +1,207 @@
+"""Extract, several views at once: views -> unjudged answers, as they come.
+
+Daemon threads ask, the thread that iterates goes on. At most `concurrency`
+requests are in flight, and at most eight bodies are in memory: one more is not
+read before an earlier one has been loaded or put on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from etl.bodies import Bodies
+from etl.completeness import lowered_limit
+from etl.config import Config, View
+from etl.datadog import Datadog
+from etl.errors import DatadogAuthError, DatadogError, DatadogRequestError, DatadogUnavailable
+from etl.listing import LastReading, Listing, Memory, read_whole
+from etl.privacy import Privacy
+
+log = logging.getLogger(__name__)
+
+BODIES = 8
+GROUP = 4
+_TICK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A view that gave no usable answer."""
+
+    view: View
+    error: DatadogError
+    seconds: float
+
+
+Result: TypeAlias = Listing | Failed
+
+
+class Reader:
+    """Asks for views in the background.
+
+    After as many refusals in a row as no odd view name explains, or as many
+    views without any answer, no further view is asked. `lowered_to` says afterwards which
+    limit the API accepted instead of a larger one.
+    """
+
+    def __init__(
+        self, client: Datadog, config: Config, memory: Memory, stop: threading.Event
+    ) -> None:
+        self.stop = stop
+        self.lowered_to: int | None = None
+        self._client = client
+        self._config = config
+        self._privacy = Privacy(config.created_by, config.hash_key)
+        self._memory = memory
+        self._limit = min(config.page_limit, memory.page_limit or config.page_limit)
+        self._lock = threading.Lock()
+        self._bodies = Bodies(BODIES, stop)
+        self._hopeless: list[DatadogError] = []
+
+    def wholes(self, views: Sequence[View]) -> Iterator[list[Result]]:
+        """The whole answer of each view; one equal to that of its last reading is not decoded."""
+        return self._several(views, self._read_view)
+
+    def parts(self, views: Sequence[View]) -> Iterator[list[Result]]:
+        """Answers for narrowed views, always decoded."""
+        return self._several(views, self.read)
+
+    def read(self, view: View, last: LastReading | None = None) -> Result:
+        """One answer, with a smaller limit where the API refuses the one asked for."""
+        started, body = time.monotonic(), self._bodies.place()
+        limit, refused = self._limit, 0
+        while True:
+            try:
+                listing = read_whole(
+                    self._client, view, limit=limit, privacy=self._privacy, last=last, body=body
+                )
+            except DatadogError as error:
+                if _is_about_limit(error) and limit > 1:
+                    lower = min(self._limit, lowered_limit(limit, error.detail))
+                    log.info("the API refused page[limit] %d; asking for %d", limit, lower)
+                    limit, refused = lower, refused + error.requests
+                    continue
+                body.free()
+                error.requests += refused
+                return Failed(view, error, time.monotonic() - started)
+            if refused:
+                self._accept(limit)
+            seconds = time.monotonic() - started
+            return replace(listing, requests=listing.requests + refused, seconds=seconds)
+
+    def _read_view(self, view: View) -> Result:
+        # One oddly named view may be refused by a firewall; keys are refused for every view.
+        if len(self._hopeless) >= max(3, self._config.concurrency):
+            return Failed(view, _not_asked(view, self._hopeless[0]), 0.0)
+        result = self.read(view, self._memory.readings.get(view.key(self._config.source)))
+        if isinstance(result, Listing):
+            self._hopeless.clear()
+        elif _is_hopeless(result.error):
+            self._hopeless.append(result.error)
+        return result
+
+    def _accept(self, limit: int) -> None:
+        """From now on ask for no more than this: only now is it certain what the 400 was about."""
+        with self._lock:
+            if limit < self._limit:
+                self._limit = self.lowered_to = limit
+
+    def _several(
+        self, views: Sequence[View], read: Callable[[View], Result]
+    ) -> Iterator[list[Result]]:
+        """A few at a time; ends when all have answered or `stop` is set."""
+        todo: queue.SimpleQueue[View] = queue.SimpleQueue()
+        results = _Results()
+        for view in views:
+            todo.put(view)
+
+        def work() -> None:
+            while not self.stop.is_set() and not results.is_abandoned:
+                try:
+                    results.put(read(todo.get_nowait()))
+                except queue.Empty:
+                    return
+                except BaseException as bug:  # noqa: BLE001 - raised in the thread that iterates
+                    results.put(bug)
+                    return
+
+        for number in range(min(self._config.concurrency, len(views))):
+            threading.Thread(target=work, name=f"reader-{number}", daemon=True).start()
+        missing = len(views)
+        try:
+            while missing and not self.stop.is_set():
+                group = results.next_group()
+                missing -= len(group)
+                if group:
+                    yield group
+        finally:
+            results.abandon()
+
+
+def _is_hopeless(error: DatadogError) -> bool:
+    """Keys refused, or no answer at all in all the time there was."""
+    no_answer = isinstance(error, DatadogUnavailable) and error.status is None
+    return no_answer or isinstance(error, DatadogAuthError)
+
+
+def _not_asked(view: View, why: DatadogError) -> DatadogError:
+    reason = "the keys were refused" if isinstance(why, DatadogAuthError) else "no answer came"
+    return type(why)(f"view {view.label}: not asked, as {reason} for the views before")
+
+
+class _Results:
+    """What the threads have read, until it is fetched. What nobody will fetch gives its room back.
+
+    It needs no bound of its own: a body has a place, and there are only so many.
+    """
+
+    def __init__(self) -> None:
+        self.is_abandoned = False
+        self._queue: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+
+    def put(self, result: Result | BaseException) -> None:
+        with self._lock:
+            if not self.is_abandoned:
+                self._queue.put(result)
+                return
+        _forget(result)
+
+    def next_group(self) -> list[Result]:
+        """A few results; none after a short wait in vain. Raises the bug of a thread."""
+        group: list[Result] = []
+        while not group or (not self._queue.empty() and len(group) < GROUP):
+            try:
+                result = self._queue.get(timeout=_TICK_S)
+            except queue.Empty:
+                break
+            if isinstance(result, BaseException):
+                raise result
+            group.append(result)
+        return group
+
+    def abandon(self) -> None:
+        """Nothing will be fetched any more."""
+        with self._lock:
+            self.is_abandoned = True
+        while not self._queue.empty():
+            _forget(self._queue.get())
+
+
+def _forget(result: Result | BaseException) -> None:
+    if isinstance(result, Listing):
+        result.without_records()
+
+
+def _is_about_limit(error: DatadogError) -> bool:
+    return (
+        isinstance(error, DatadogRequestError)
+        and error.status == 400
+        and "limit" in error.detail.lower()
+    )

@@ -1,0 +1,104 @@
+"""`db rename-source OLD NEW`: another label for a source, in every table at once.
+
+The label stands in rows, and in the keys of views as a part of what is hashed:
+both change in one transaction, so that the next run finds everything unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, Table, case, select, update
+
+from etl.config import View
+from etl.config.values import BadValue
+from etl.config.values import text as label
+from etl.database import Database, is_there, require_schema
+from etl.discovery import Traffic
+from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch
+from etl.layout import many
+from etl.lease import clock, require_free
+from etl.schema import discovered_views, metadata, snapshots, sources, view_state
+
+# Each key is bound three times, and SQLite of old takes 999 parameters.
+_BATCH = 300
+
+
+def renamed(database: Database, old: str, new: str) -> str:
+    """Rename the source; says how many rows have the new label. Raises `EtlError`."""
+    try:
+        label(new)
+    except BadValue as error:
+        raise ConfigError([f"NEW: {error}"]) from None
+    if not is_there(database):
+        raise DatabaseUnreachable(f"the database {database.label} does not exist")
+    require_schema(database)
+    rows = database.transaction(lambda connection: _rename(connection, old, new))
+    return f"{database.label}: source {old} is {new} now, {many(rows, 'snapshot')}"
+
+
+def _rename(connection: Connection, old: str, new: str) -> int:
+    _lock(connection, old)
+    _require_unused(connection, new)
+    views = _new_keys(connection, view_state, old, lambda r: View(*_filters(r)).key(new))
+    seen = _new_keys(connection, discovered_views, old, lambda r: _traffic(r).key(new))
+    rows = 0
+    for table in _tables_with("source"):
+        given = update(table).where(table.c.source == old).values(source=new)
+        changed = connection.execute(given).rowcount
+        rows = changed if table is snapshots else rows
+    for table in _tables_with("view_key"):
+        _replace(connection, table.c.view_key, views)
+    _replace(connection, discovered_views.c.discovered_key, seen)
+    return rows
+
+
+def _lock(connection: Connection, old: str) -> None:
+    """Nobody works on the source, and nobody can begin to before this transaction ends."""
+    found = select(sources).where(sources.c.source == old).with_for_update()
+    row = connection.execute(found).one_or_none()
+    if row is None:
+        known = ", ".join(sorted(connection.execute(select(sources.c.source)).scalars()))
+        raise SourceMismatch(f"there is no source {old}; the database holds: {known or 'none'}")
+    require_free(row, clock(connection))
+
+
+def _require_unused(connection: Connection, new: str) -> None:
+    for table in _tables_with("source"):
+        row = select(table.c.source).where(table.c.source == new).limit(1)
+        if connection.execute(row).first() is not None:
+            raise SourceMismatch(
+                f"{table.name} has rows of source {new} already, and two sources cannot become "
+                f"one; if {new} was a mistake, rename it first to a label that is not used"
+            )
+
+
+def _tables_with(name: str) -> list[Table]:
+    return [table for table in metadata.sorted_tables if name in table.c]
+
+
+def _new_keys(
+    connection: Connection, table: Table, old: str, key: Callable[[Row[Any]], str]
+) -> Mapping[str, str]:
+    """The new key of each row, by the one it has."""
+    (column,) = table.primary_key.columns
+    rows = connection.execute(select(column.label("old_key"), table).where(table.c.source == old))
+    return {row.old_key: key(row) for row in rows}
+
+
+def _filters(row: Row[Any]) -> tuple[str, str | None, str | None]:
+    return row.view_name, row.application_id, row.device_type
+
+
+def _traffic(row: Row[Any]) -> Traffic:
+    return Traffic(row.view_name, row.application_id, row.views_30d)
+
+
+def _replace(connection: Connection, column: Column[Any], keys: Mapping[str, str]) -> None:
+    """Rewrite a column by the mapping, many keys in each statement."""
+    pairs = list(keys.items())
+    for start in range(0, len(pairs), _BATCH):
+        batch = dict(pairs[start : start + _BATCH])
+        these = update(column.table).where(column.in_(batch))
+        connection.execute(these.values({column: case(batch, value=column)}))

@@ -1,0 +1,100 @@
+"""Extract: what a response that is no answer says: its error text, and how long to wait.
+
+Pure. In come status, headers and body, out come a text and seconds. Headers are looked up as
+given; httpx's are case-insensitive, as Datadog's spelling varies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+BASE_S, CAP_S = 0.2, 5.0
+# Datadog's longest known rate-limit period is an hour; more than a day is no delta (an epoch, say).
+ABSURD_S = 86400.0
+
+
+def wait_seconds(
+    status: int | None, headers: Mapping[str, str], attempt: int, now: datetime, chance: float
+) -> float:
+    """How long to wait after failed `attempt` (1, 2, ...), which got `status` (None: no answer).
+
+    429: `X-RateLimit-Reset`, which is a delta (Datadog, "Rate Limits"), else `Retry-After`;
+    503: `Retry-After`. Otherwise, also when they say 0 (which would burn all tries) or nonsense:
+    exponential backoff with full jitter, `chance` of 0 to 1 being the jitter.
+    """
+    stated = _seconds(headers.get("X-RateLimit-Reset")) if status == 429 else None
+    if status in (429, 503):
+        stated = stated or _retry_after(headers.get("Retry-After"), now)
+    return stated or chance * min(CAP_S, BASE_S * 2 ** min(attempt - 1, 30))
+
+
+def error_text(body: bytes) -> str:
+    """The first error text of an answer that is not a 200, in any shape seen so far; or ""."""
+    text = body.decode("utf-8", "replace").strip()
+    with contextlib.suppress(ValueError, RecursionError):
+        return _first_error(json.loads(text))
+    if not text.startswith("<"):
+        return text[:20_000]
+    page = text[:20_000]
+    heading = re.search(r"<(?:title|h1)\b[^<>]*>\s*([^<\s][^<]*)", page, re.IGNORECASE)
+    return html.unescape(heading[1] if heading else re.sub(r"<[^<>]*>", " ", page)).strip()
+
+
+def _first_error(found: object) -> str:
+    """The text of one error, of the first of several, or of the object that holds them."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found, list):
+        return next(filter(None, map(_first_error, found)), "")
+    if not isinstance(found, dict):
+        return ""
+    said = [found[key] for key in ("title", "detail", "message") if isinstance(found.get(key), str)]
+    source = found.get("source")
+    if said and isinstance(source, dict) and isinstance(source.get("parameter"), str):
+        said.append(source["parameter"])
+    inner = (_first_error(found[key]) for key in ("errors", "error") if key in found)
+    return next(filter(None, inner), "") or ": ".join(filter(None, said))
+
+
+def reset_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the rate limit's window ends; None when the headers do not say."""
+    return _seconds(headers.get("X-RateLimit-Reset"))
+
+
+def _seconds(value: str | None) -> float | None:
+    """A delta in seconds, or None for junk, a negative or an absurd one."""
+    try:
+        seconds = float((value or "").split(",")[0])
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= ABSURD_S else None
+
+
+def _retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds or an HTTP date (RFC 9110, 10.2.3), as a delta."""
+    seconds = _seconds(value)
+    if seconds is not None or not value:
+        return seconds
+    try:
+        at = parsedate_to_datetime(value)
+        return _seconds(str((at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def remaining(headers: Mapping[str, str]) -> int | None:
+    """Requests left in the rate-limit window; None when the headers do not say."""
+    count = headers.get("X-RateLimit-Remaining", "").split(",")[0].strip()
+    return int(count) if re.fullmatch(r"[0-9]{1,9}", count) else None
+
+
+def host_of(location: str) -> str:
+    """The host that a Location header names, without the user in it; or ""."""
+    found = re.match(r"(?:\w+:)?//(?:[^/?#]*@)?([^/?#:@]+)", location)
+    return found[1] if found else ""

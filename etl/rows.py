@@ -1,0 +1,105 @@
+"""Decide: a snapshot and what is stored of it -> the row that is written. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from etl.privacy import without_persons
+from etl.snapshot import CONTENT, Snapshot, mark_of
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+
+Row = tuple[Any, ...]
+"""A row of `snapshots` in the order of the table's columns."""
+
+
+class Owner(NamedTuple):
+    """The configured view that a row belongs to."""
+
+    source: str
+    view_key: str
+    synced_view: str
+
+
+class Stored(NamedTuple):
+    """A stored row that will be written again: its content and its place in time."""
+
+    content: tuple[Any, ...]
+    first_seen_at: datetime
+    version: int
+    began: str
+    changed_columns: str | None
+    valid_from: datetime
+    removed_at: datetime | None
+    content_hash: str = ""
+
+
+def new_row(snapshot: Snapshot, owner: Owner, *, began: str, read_at: datetime) -> Row:
+    """The first row of an id; `began` is baseline or added."""
+    return _row(snapshot, owner, read_at, 1, began, None, read_at)
+
+
+def next_row(
+    snapshot: Snapshot, stored: Stored, owner: Owner, *, began: str, read_at: datetime
+) -> Row:
+    """The row after a change or a return; `began` is changed or returned."""
+    columns = differences(stored, snapshot) or None
+    version = stored.version + 1
+    return _row(snapshot, owner, stored.first_seen_at, version, began, columns, read_at)
+
+
+def kept_row(snapshot: Snapshot, stored: Stored, owner: Owner) -> Row:
+    """The same version under another owner, or with the hash of another hash version."""
+    return _row(
+        snapshot,
+        owner,
+        stored.first_seen_at,
+        stored.version,
+        stored.began,
+        stored.changed_columns,
+        stored.valid_from,
+    )
+
+
+def _row(
+    snapshot: Snapshot,
+    owner: Owner,
+    first_seen_at: datetime,
+    version: int,
+    began: str,
+    columns: str | None,
+    valid_from: datetime,
+) -> Row:
+    identifier, *content = msgspec.structs.astuple(snapshot)
+    place = (first_seen_at, version, began, columns, valid_from, None, None)
+    return (identifier, *owner, *content, *place)
+
+
+def content_of(snapshot: Snapshot) -> tuple[Any, ...]:
+    """The content columns in table order, without id and hash."""
+    return msgspec.structs.astuple(snapshot)[1:-1]
+
+
+def differences(stored: Stored, snapshot: Snapshot) -> str:
+    """`changed_columns`, without what differs because the privacy setting does."""
+    before, after = stored.content, content_of(snapshot)
+    if mark_of(stored.content_hash) != mark_of(snapshot.content_hash):
+        before, after = without_persons(before), without_persons(after)
+    return changed_columns(before, after)
+
+
+def changed_columns(before: Sequence[Any], after: Sequence[Any]) -> str:
+    """Names of the content columns that differ, joined by commas."""
+    pairs = zip(CONTENT, before, after, strict=True)
+    return ",".join(name for name, old, new in pairs if old != new)
+
+
+def reading_instant(arrived_at: datetime, touched: Iterable[datetime | None]) -> datetime:
+    """`arrived_at`, raised above every instant it touches: spans never overlap."""
+    latest = max((instant for instant in touched if instant is not None), default=_NEVER)
+    return max(arrived_at, latest + _TICK) if latest > _NEVER else arrived_at

@@ -1,0 +1,133 @@
+"""Extract: what the RUM endpoints answer -> applications, and buckets of views.
+
+Knows no network. What is missing or of an odd type costs itself, never the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from etl.errors import DatadogResponseError
+
+VIEW, APPLICATION = "@view.name", "@application.id"
+LONGEST_NAME = 1000  # bytes; percent-encoded three times that, and servers end at 8000
+_INT64 = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One RUM application; None: missing, null, or not of the type it should have."""
+
+    application_id: str
+    name: str | None = None
+    type: str | None = None
+    is_active: bool | None = None
+    org_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of counts: name and application, how often."""
+
+    buckets: tuple[tuple[tuple[str, str | None], int], ...]
+    skipped: int
+    is_timeout: bool
+    warnings: tuple[str, ...]
+    after: str
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    # Not msgspec: one view name with half a surrogate pair would cost the whole answer.
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise DatadogResponseError("the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise DatadogResponseError("the body is not a JSON object")
+    return found
+
+
+def applications_of(body: bytes) -> list[Application]:
+    """Each id once; raises `DatadogResponseError`."""
+    data = _object(body).get("data")
+    if not isinstance(data, list):
+        raise DatadogResponseError('the body has no list "data"')
+    found: dict[str, Application] = {}
+    for application in filter(None, map(_application, data)):
+        found.setdefault(application.application_id, application)
+    return list(found.values())
+
+
+def _application(item: object) -> Application | None:
+    """None: nothing that has an id."""
+    if not isinstance(item, dict):
+        return None
+    attributes = item.get("attributes")
+    attributes = attributes if isinstance(attributes, dict) else {}
+    ids = (_text(attributes.get("application_id")), _text(item.get("id")))
+    identifier = next((text for text in ids if text and len(text) <= 255), None)
+    if identifier is None:
+        return None
+    is_active, org_id = attributes.get("is_active"), attributes.get("org_id")
+    return Application(
+        identifier,
+        name=_text(attributes.get("name")),
+        type=_text(attributes.get("type")),
+        is_active=is_active if isinstance(is_active, bool) else None,
+        org_id=org_id if type(org_id) is int and -_INT64 <= org_id < _INT64 else None,
+    )
+
+
+def page_of(body: bytes) -> Page:
+    """What can be used of a page; raises `DatadogResponseError`."""
+    found = _object(body)
+    data, meta = found.get("data"), found.get("meta")
+    buckets = data.get("buckets") if isinstance(data, dict) else None
+    if not isinstance(buckets, list):
+        raise DatadogResponseError('the body has no list "data.buckets"')
+    meta = meta if isinstance(meta, dict) else {}
+    page, warnings = meta.get("page"), meta.get("warnings")
+    after = page.get("after") if isinstance(page, dict) else None
+    read = [bucket for bucket in map(_bucket, buckets) if bucket]
+    return Page(
+        tuple(read),
+        skipped=len(buckets) - len(read),
+        is_timeout=meta.get("status") == "timeout",
+        warnings=tuple(map(_warning, warnings)) if isinstance(warnings, list) else (),
+        after=after if isinstance(after, str) else "",
+    )
+
+
+def _bucket(item: object) -> tuple[tuple[str, str | None], int] | None:
+    by = item.get("by") if isinstance(item, dict) else None
+    computes = item.get("computes") if isinstance(item, dict) else None
+    if not isinstance(by, dict) or not isinstance(computes, dict):
+        return None
+    name, application, count = _text(by.get(VIEW)), by.get(APPLICATION), _count(computes.get("c0"))
+    if not name or len(name.encode()) > LONGEST_NAME or count is None:
+        return None
+    if application is not None and not _text(application):
+        return None
+    return (name, application), count
+
+
+def _text(value: object) -> str | None:
+    """Text that every database and every request can carry."""
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    return None if any("\ud800" <= c <= "\udfff" for c in value) else value
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value < _INT64 else None  # neither NaN nor infinite
+
+
+def _warning(item: object) -> str:
+    said = [item.get(n) for n in ("title", "detail", "code")] if isinstance(item, dict) else [item]
+    text = ": ".join(dict.fromkeys(" ".join(t.split()) for t in said if isinstance(t, str) and t))
+    printable = "".join(c if c.isprintable() else "?" for c in text) or "without saying of what"
+    return printable if len(printable) <= 200 else printable[:197] + "..."

@@ -1,0 +1,153 @@
+"""`sync` and `sync --plan`, of one source or of a folder: run them, then say what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from etl import report
+from etl.command import Sources, opened
+from etl.config import Config, View
+from etl.errors import ConfigError, EtlError
+from etl.layout import many
+from etl.ledger import CONTRACT, RunResult
+from etl.plan import ViewPlan, make_plan
+from etl.progress import SharedProgress
+from etl.scope import known_of, scope_of, usable_database
+from etl.side_by_side import Outcome, Style, Told, gather, run_code, tell
+from etl.signals import StopSignal
+from etl.sync import Options, exit_code, sync
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What the command line asked for, beside the options of the run."""
+
+    is_plan: bool = False
+    as_json: bool = False
+    is_quiet: bool = False
+
+
+def run(sources: Sources, options: Options, how: How, signals: StopSignal) -> int:
+    """Run every source that has one of the chosen views; the exit code."""
+    chosen = _having(sources, options.views)
+    planned = _planned(chosen, options.views)
+    with SharedProgress(planned, is_wanted=not (how.as_json or how.is_quiet)) as steps:
+        work = _Work(chosen, options, how, signals, steps)
+        outcomes = gather(chosen, work.plan if how.is_plan else work.sync)
+    if how.is_plan:
+        signals.raise_if_set()
+    style = Style(chosen.is_folder, how.as_json, worst=run_code, not_told=_no_run)
+    has_closing = chosen.is_folder and not how.is_plan
+    code = tell(outcomes, style, _closing(outcomes) if has_closing else ())
+    signals.raise_if_set()
+    return code
+
+
+def _having(sources: Sources, names: Sequence[str]) -> Sources:
+    """The sources that have a view of these names. For one file the run itself refuses names."""
+    if not sources.is_folder or not names:
+        return sources
+    unknown = [n for n in names if not any(_has(config, n) for config in sources.configs)]
+    if unknown:
+        raise ConfigError([f'--view "{name}" is not a view of any source' for name in unknown])
+    having = [config for config in sources.configs if any(_has(config, name) for name in names)]
+    return replace(sources, configs=tuple(having))
+
+
+def _has(config: Config, name: str) -> bool:
+    try:
+        return any(view.name == name for view in _views(config))
+    except EtlError:  # its run will say so, and stops no other
+        return True
+
+
+def _views(config: Config) -> Sequence[View]:
+    """As far as they are known before the run."""
+    if not config.discovers:
+        return config.views
+    with usable_database(config) as (database, _):
+        return scope_of(config, known_of(config, database), datetime.now(UTC)).views
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done for each source, in a thread of its own when there are several."""
+
+    sources: Sources
+    options: Options
+    how: How
+    signals: StopSignal
+    steps: SharedProgress
+
+    def sync(self, config: Config) -> Told:
+        """One run."""
+        options = self._options(config)
+
+        def show(run: RunResult) -> None:
+            self.steps.show(
+                config.source, len(run.views), run.total("listed"), run.total("requests")
+            )
+
+        with opened(config) as database:
+            run = sync(config, database, options, stop=self.signals.stop, progress=show)
+        return self._told(run, database.label)
+
+    def _told(self, run: RunResult, database: str) -> Told:
+        code = exit_code(run)
+        if code == 2 and run.status != "stopped":
+            return Told(code, as_json=run.as_json(), complaints=[report.refusal(run)])
+        if self.how.is_quiet:
+            return Told(code, as_json=run.as_json(), complaints=report.quiet_lines(run))
+        return Told(code, report.run_lines(run, database, run.planned), run.as_json())
+
+    def plan(self, config: Config) -> Told:
+        """What a run would do."""
+        options = self._options(config)
+
+        def show(plans: list[ViewPlan]) -> None:
+            self.steps.show(config.source, len(plans), sum(plan.listed for plan in plans))
+
+        with opened(config) as database:
+            plans = make_plan(config, database, options, stop=self.signals.stop, progress=show)
+        lines = report.plan_lines(plans, database.label)
+        return Told(0, lines, report.plan_json(config.source, plans))
+
+    def _options(self, config: Config) -> Options:
+        if not self.sources.is_folder:
+            return self.options
+        mine = [name for name in self.options.views if _has(config, name)]
+        return replace(self.options, views=mine)
+
+
+def _planned(sources: Sources, names: Sequence[str]) -> int:
+    views = [view for config in sources.configs for view in _views(config)]
+    return sum(not names or view.name in names for view in views)
+
+
+def _closing(outcomes: Sequence[Outcome]) -> list[str]:
+    """One line for all sources, when any has something to say."""
+    if not any(outcome.told and outcome.told.lines for outcome in outcomes):
+        return []
+    ended = [o.told.as_json["status"] if o.told else "not run" for o in outcomes]
+    kinds = ", ".join(f"{ended.count(kind)} {kind}" for kind in sorted(set(ended)))
+    runs = [o.told.as_json["views"] for o in outcomes if o.told]
+    views = [view for run in runs for view in run]
+    names = ("listed", "new", "changed", "vanished", "returned", "requests")
+    counts = ", ".join(f"{sum(view[name] for view in views):,} {name}" for name in names)
+    return ["", f"{many(len(outcomes), 'source')}: {kinds}; {many(len(views), 'view')}: {counts}"]
+
+
+def _no_run(config: Config) -> dict[str, Any]:
+    """The object of a source that could not even start."""
+    return {
+        "contract": CONTRACT,
+        "run_id": None,
+        "source": config.source,
+        "status": "failed",
+        "started_at": None,
+        "finished_at": None,
+        "views": [],
+    }

@@ -1,0 +1,84 @@
+"""SIGINT and SIGTERM -> one event that everybody watches.
+
+The first signal asks: no new request, what is under way commits or is given
+up. The second one ends the process at once. So does the first one when the
+process has not ended soon, whatever it hangs on: the next run finds the
+transaction rolled back and closes the run as died.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from etl.errors import Stopped
+
+GIVE_UP_S = 9.0
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class StopSignal:
+    """`stop` is set once a signal came; `number` says which."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    number: int = 0
+
+    def raise_if_set(self) -> None:
+        """Raises `Stopped` when a signal came."""
+        if self.number:
+            raise Stopped(self.number)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopSignal]:
+    """Watch for signals in a thread: the main one may wait inside a driver and hear nothing."""
+    found = StopSignal()
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    before = {n: signal.signal(n, _heard) for n in _NUMBERS if not _is_ignored(n)}
+    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(reading, found), name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        writing.close()
+        watcher.join()
+        reading.close()
+
+
+def _is_ignored(number: int) -> bool:
+    """`nohup` and background jobs of a shell ignore SIGINT; it stays so."""
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _heard(_number: int, _frame: object) -> None:
+    """Its number went to the watcher; the default would end the process here."""
+
+
+def _watch(reading: socket.socket, found: StopSignal) -> None:
+    first = reading.recv(1)
+    if not first:
+        return
+    found.number = first[0]
+    found.stop.set()
+    log.warning("stopping: what is under way is finished; a second signal ends it at once")
+    reading.settimeout(GIVE_UP_S)
+    try:
+        if not reading.recv(1):
+            return
+    except TimeoutError:
+        log.error("still not ended %.0f s after the signal; given up", GIVE_UP_S)  # noqa: TRY400
+    os._exit(128 + found.number)

@@ -1,0 +1,345 @@
+"""Transform: the body of one answer -> snapshots, rejected records and drift. Pure.
+
+In comes the body of a 200; out come frozen `Snapshot`s with one field per
+attribute of Datadog's `SnapshotDataAttributes` (client 2.59: none required,
+none nullable, so any may be missing or null), the `Rejected` records that
+cannot be a row, and what was unknown or ill-typed. Knows no clock, no network
+and no database.
+
+What a typed field cannot hold exactly stands in `extra`: row and `extra`
+together give back the record, up to null against missing and the spelling of
+a value that the field holds exactly (`"12"` and 12, an offset and UTC).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from etl import jsontext
+from etl.attributes import INT64_MAX, INT64_MIN, READERS, Scalar, instant, is_storable
+from etl.errors import DatadogResponseError
+from etl.jsontext import Constant, Number, Value
+
+NORMALIZER_VERSION = 1
+"""Raised whenever the same body would give other rows; no digest outlives it."""
+HASH_VERSION = "1"
+MAX_ID = 255
+PERSONAL = frozenset({"created_by", "created_by_handle", "created_by_user_id"})
+HASHED = "h"
+"""How the mark of a content hash begins whose personal columns hold hashes."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """One record, typed. Instants are aware UTC; `extra` is canonical JSON or None."""
+
+    id: str
+    application_id: str | None
+    created_at: datetime | None
+    created_by: str | None
+    created_by_handle: str | None
+    created_by_user_id: int | None
+    device_type: str | None
+    event_id: str | None
+    is_device_type_selected_by_user: bool | None
+    modified_at: datetime | None
+    org_id: int | None
+    session_id: str | None
+    snapshot_name: str | None
+    start_ms: int | None
+    view_id: str | None
+    view_name: str | None
+    extra: str | None
+    content_hash: str
+
+
+CONTENT = Snapshot.__struct_fields__[1:-1]
+"""Content columns in table order: the fifteen attributes, then extra."""
+
+_new_snapshot: Callable[..., Snapshot] = Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that cannot be a row: `raw` is its canonical JSON, `raw_hash` that text's hash."""
+
+    reason: str
+    raw: str
+    raw_hash: str
+
+
+class Drift(NamedTuple):
+    """An attribute that is unknown, or not of the type the specification names."""
+
+    name: str
+    kind: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What one body held. `drift` counts records and keeps one example of canonical JSON."""
+
+    snapshots: list[Snapshot] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    drift: dict[Drift, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> int:
+        """How many records the body held."""
+        return len(self.snapshots) + len(self.rejected)
+
+    def note(self, name: str, kind: str, example: str) -> None:
+        """Count one record that drifts in `name`."""
+        drift = Drift(name, kind)
+        count, first = self.drift.get(drift, (0, example))
+        self.drift[drift] = (count + 1, min(first, example))
+
+
+_Text: TypeAlias = str | None
+_Int: TypeAlias = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)] | None
+
+
+class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    application_id: _Text = None
+    created_at: _Text = None
+    created_by: _Text = None
+    created_by_handle: _Text = None
+    created_by_user_id: _Int = None
+    device_type: _Text = None
+    event_id: _Text = None
+    is_device_type_selected_by_user: bool | None = None
+    modified_at: _Text = None
+    org_id: _Int = None
+    session_id: _Text = None
+    snapshot_name: _Text = None
+    start: _Int = None
+    view_id: _Text = None
+    view_name: _Text = None
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+    type: Literal["snapshots"]
+    attributes: _Attributes
+
+
+class _Body(msgspec.Struct, gc=False):
+    data: list[_Record]
+    errors: list[Any] | None = None
+
+
+_typed = msgspec.json.Decoder(_Body)
+_encoder = msgspec.json.Encoder()
+
+
+def decode(body: bytes) -> Decoded:
+    """Read one body; raises `DatadogResponseError` when it is not `{"data": [...]}`.
+
+    Typed decoding first; a body with anything unusual in it is read again,
+    leniently, record by record. Both give the same rows for the same record.
+    """
+    try:
+        # The typed decoder takes the escape for NUL, which no database stores as text.
+        if b"\\u0000" not in body:
+            answer = _typed.decode(body)
+            if not answer.errors:
+                return _decode_typed(answer.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return _decode_lenient(body)
+
+
+def _decode_typed(records: list[_Record]) -> Decoded:
+    decoded = Decoded()
+    add = decoded.snapshots.append
+    for record in records:
+        a = record.attributes
+        extra: dict[str, str] = {}
+        created_at = _typed_instant(decoded, extra, "created_at", a.created_at)
+        modified_at = _typed_instant(decoded, extra, "modified_at", a.modified_at)
+        add(
+            _snapshot(
+                record.id,
+                (
+                    a.application_id,
+                    created_at,
+                    a.created_by,
+                    a.created_by_handle,
+                    a.created_by_user_id,
+                    a.device_type,
+                    a.event_id,
+                    a.is_device_type_selected_by_user,
+                    modified_at,
+                    a.org_id,
+                    a.session_id,
+                    a.snapshot_name,
+                    a.start,
+                    a.view_id,
+                    a.view_name,
+                ),
+                extra,
+            )
+        )
+    return decoded
+
+
+def _typed_instant(
+    decoded: Decoded, extra: dict[str, str], name: str, text: str | None
+) -> datetime | None:
+    if text is None:
+        return None
+    read = instant(text)
+    if read.kind:
+        extra[name] = jsontext.canonical(text)
+        decoded.note(name, read.kind, extra[name])
+    return read.value
+
+
+def _snapshot(identifier: str, content: tuple[Scalar, ...], extra: dict[str, str]) -> Snapshot:
+    return sealed(identifier, content, jsontext.join(extra) if extra else None)
+
+
+def sealed(
+    identifier: str, content: Sequence[Scalar], extra: str | None, mark: str = ""
+) -> Snapshot:
+    """A snapshot with its content hash; `mark` says under which privacy setting it stands."""
+    digest = hashlib.sha256(_encoder.encode((content, extra))).hexdigest()[:32]
+    return _new_snapshot(identifier, *content, extra, f"{HASH_VERSION}{mark}:{digest}")
+
+
+def mark_of(content_hash: str) -> str:
+    """The mark of the privacy setting that a content stands under; "" for keep."""
+    return content_hash.partition(":")[0].lstrip("0123456789")
+
+
+def _decode_lenient(body: bytes) -> Decoded:
+    try:
+        answer = jsontext.parse(body)
+    except jsontext.NotJson as error:
+        raise DatadogResponseError(f"the answer is not JSON: {error}") from None
+    records = answer.get("data") if isinstance(answer, dict) else None
+    if isinstance(answer, dict) and answer.get("errors"):
+        # JSON:API forbids both in one answer; such a listing would retire what it leaves out.
+        raise DatadogResponseError("the answer holds errors beside its data")
+    if not isinstance(records, list):
+        raise DatadogResponseError('the answer is not {"data": [...]}')
+    decoded = Decoded()
+    for record in records:
+        read = normalize(record, decoded.note)
+        if isinstance(read, Snapshot):
+            decoded.snapshots.append(read)
+        else:
+            decoded.rejected.append(read)
+    return decoded
+
+
+def normalize(record: Value, note: Callable[[str, str, str], None]) -> Snapshot | Rejected:
+    """One leniently parsed record -> Snapshot, or Rejected when no row can have its id.
+
+    `note(name, kind, example)` hears of each attribute that is unknown or
+    ill-typed. Never raises.
+    """
+    reason = _why_no_row(record)
+    if reason or not isinstance(record, dict):
+        return reject(reason, record)
+    attributes = record.get("attributes")
+    known = attributes if isinstance(attributes, dict) else {}
+    content, extra = _read_attributes(known, note)
+    for name in sorted(known.keys() - READERS.keys()):
+        text = jsontext.canonical(known[name])
+        note(jsontext.escape(name), "unknown attribute", text)
+        if known[name] is not None:  # null is the same content as missing
+            extra[jsontext.escape(name)] = text
+    beside = _beside_attributes(record, note)
+    if beside:
+        extra["$top"] = jsontext.join(beside)
+    return _snapshot(str(record["id"]), content, extra)
+
+
+def record_of(snapshot: Snapshot) -> str:
+    """The record a snapshot was read from, as canonical JSON: row plus `extra` give it back."""
+    names = ("id", *READERS, "extra", "content_hash")
+    values = dict(zip(names, msgspec.structs.astuple(snapshot), strict=True))
+    extra = jsontext.split(snapshot.extra) if snapshot.extra else {}
+    beside = jsontext.split(extra.pop("$top", "{}"))
+    attributes = {name: _spelled(values[name]) for name in READERS if values[name] is not None}
+    if mark_of(snapshot.content_hash).startswith(HASHED):
+        hashed = PERSONAL & attributes.keys()
+        attributes |= {name: jsontext.hashed(attributes[name]) for name in hashed}
+    record = {"id": _spelled(snapshot.id), "type": '"snapshots"'}
+    return jsontext.join({**record, "attributes": jsontext.join({**attributes, **extra}), **beside})
+
+
+def _spelled(value: Scalar) -> str:
+    if isinstance(value, datetime):
+        return f'"{value.isoformat().replace("+00:00", "Z")}"'
+    return json.dumps(value)
+
+
+def reject(reason: str, record: Value) -> Rejected:
+    """`record` with the reason why it cannot be a row."""
+    return reject_text(reason, jsontext.canonical(record))
+
+
+def reject_text(reason: str, raw: str) -> Rejected:
+    """The same for a record that is canonical JSON already."""
+    return Rejected(reason, raw, hashlib.sha256(raw.encode()).hexdigest()[:32])
+
+
+def _why_no_row(record: Value) -> str:
+    if not isinstance(record, dict):
+        return "not an object"
+    identifier = record.get("id")
+    if identifier is None:
+        return "no id"
+    if not isinstance(identifier, str) or isinstance(identifier, Number | Constant):
+        return "the id is not text"
+    if not identifier:
+        return "the id is empty"
+    if len(identifier) > MAX_ID:
+        return f"the id is longer than {MAX_ID} characters"
+    return "" if is_storable(identifier) else "the id holds NUL or a lone surrogate"
+
+
+def _read_attributes(
+    known: dict[str, Value], note: Callable[[str, str, str], None]
+) -> tuple[tuple[Scalar, ...], dict[str, str]]:
+    content: list[Scalar] = []
+    extra: dict[str, str] = {}
+    for name, reader in READERS.items():
+        read = reader(known.get(name))
+        content.append(read.value)
+        if read.kind:
+            text = jsontext.canonical(known[name])
+            note(name, read.kind, text)
+            if not read.is_exact:
+                extra[name] = text
+    return tuple(content), extra
+
+
+def _beside_attributes(
+    record: dict[str, Value], note: Callable[[str, str, str], None]
+) -> dict[str, str]:
+    """What stands beside id and attributes and is not as specified, as canonical texts."""
+    beside = {
+        jsontext.escape(name): jsontext.canonical(value)
+        for name, value in record.items()
+        if name not in ("id", "type", "attributes")
+    }
+    kinds = dict.fromkeys(beside, "unknown member")
+    if record.get("type") != "snapshots":
+        beside["type"], kinds["type"] = jsontext.canonical(record.get("type")), "wrong type"
+    if not isinstance(record.get("attributes"), dict):
+        beside["attributes"] = jsontext.canonical(record.get("attributes"))
+        kinds["attributes"] = "wrong type"
+    for name, kind in kinds.items():
+        note(f"$top.{name}", kind, beside[name])
+        if kind == "unknown member" and beside[name] == "null":
+            del beside[name]  # the same content as missing
+    return beside

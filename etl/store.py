@@ -1,0 +1,354 @@
+"""Load: one listing -> rows, history, rejects, drift, state and ledger, atomically.
+
+Everything here happens inside a transaction the caller opened and guarded with
+the lease. It reads ids and content hashes, lets `changes` decide, and writes
+only what differs. Nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Connection, insert, literal, select, update
+from sqlalchemy import Row as SelectedRow
+
+from etl import ledger, oddities, organization
+from etl.changes import (
+    Decision,
+    Known,
+    OtherViews,
+    decide,
+)
+from etl.completeness import NO_PROOF, Proof
+from etl.ledger import RunResult, ViewResult
+from etl.listing import Listing
+from etl.rows import (
+    Owner,
+    Row,
+    Stored,
+    differences,
+    kept_row,
+    new_row,
+    next_row,
+    reading_instant,
+)
+from etl.schema import snapshot_history, snapshots
+from etl.snapshot import CONTENT, Decoded, Snapshot
+from etl.upsert import upsert
+
+_BATCH = 500
+_REMEMBERED = ("listed", "duplicates", "rejected", "foreign_records", "held")
+_HISTORY = tuple(column.name for column in snapshot_history.columns)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One listing on its way into the tables."""
+
+    listing: Listing
+    decoded: Decoded
+    owner: Owner
+    state: SelectedRow[Any] | None
+    decision: Decision
+    stored: dict[str, Stored]
+    read_at: datetime
+
+    @property
+    def is_new_answer(self) -> bool:
+        """Counts of rejects and drift move only when a changed answer was decoded."""
+        return self.state is None or self.state.answer_digest != self.listing.digest
+
+
+def load(
+    connection: Connection, family: str, listing: Listing, run: RunResult, others: OtherViews
+) -> ViewResult | None:
+    """Apply one listing and return what it did; None: it must wait for the views still unread."""
+    view_key = listing.view.key(run.source)
+    state = ledger.state_of(connection, view_key)
+    if listing.decoded is None:
+        result = _load_same(listing, state)
+        _finish(connection, run, result, state, {"last_read_at": result.read_at})
+        others.has_read(view_key, has_rows=result.counts["unchanged"] > 0)
+        others.is_organization_seen |= result.counts["unchanged"] > 0
+        return result
+    organization.bind(connection, run.source, listing.decoded, others)
+    owner = Owner(run.source, view_key, listing.view.name)
+    decision = _decide(connection, listing, listing.decoded, owner, others)
+    if decision.must_wait:
+        others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
+        return None
+    _tell(others, view_key, decision)
+    stored = _read_stored(connection, decision.touched)
+    reading = _Reading(
+        listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
+    )
+    return _apply(connection, family, reading, run)
+
+
+def plan(
+    connection: Connection | None, listing: Listing, source: str, others: OtherViews
+) -> tuple[Decision, dict[str, Stored]] | None:
+    """What `load` would do, without writing; None as there. No connection: no rows yet."""
+    view_key = listing.view.key(source)
+    decoded = listing.decoded or Decoded()
+    organization.recognise(source, decoded, others)
+    owner = Owner(source, view_key, listing.view.name)
+    decision = _decide(connection, listing, decoded, owner, others)
+    if decision.must_wait:
+        others.wait(view_key, (s.id for s in decoded.snapshots), decision)
+        return None
+    _tell(others, view_key, decision)
+    ids = sorted({*decision.touched, *decision.held})
+    return decision, _read_stored(connection, ids) if connection else {}
+
+
+def _tell(others: OtherViews, view_key: str, decision: Decision) -> None:
+    others.has_read(
+        view_key,
+        decision.absent,
+        has_rows=decision.live > 0,
+        would_hold=decision.would_hold,
+    )
+
+
+def _load_same(listing: Listing, state: SelectedRow[Any] | None) -> ViewResult:
+    """The answer is that of the last reading: its ids are unchanged, the rest as it was then."""
+    if state is None:
+        raise AssertionError("a shortcut without a last reading")
+    result = ledger.result_of(listing)
+    result.read_at = reading_instant(listing.arrived_at, [state.last_read_at])
+    result.counts["listed"] = state.listed
+    result.counts["duplicates"] = state.duplicates
+    result.counts["rejected"] = state.rejected
+    result.counts["unchanged"] = state.listed - state.duplicates - state.rejected
+    return result
+
+
+def _decide(
+    connection: Connection | None,
+    listing: Listing,
+    decoded: Decoded,
+    owner: Owner,
+    others: OtherViews,
+) -> Decision:
+    known: dict[str, Known] = {}
+    open_rejects: set[str] = set()
+    if connection:
+        known = _read_known(connection, owner.view_key, (s.id for s in decoded.snapshots))
+        open_rejects = oddities.open_rejects(connection, owner)
+    # Behind a record whose id cannot be read may stand any row of the view.
+    is_readable = {reject.raw_hash for reject in decoded.rejected} <= open_rejects
+    proof = listing.proof if is_readable else NO_PROOF
+    provable: set[str] = set()
+    if connection and proof.parts and not proof.is_whole:
+        provable = _provable(connection, owner.view_key, proof)
+    return decide(
+        decoded.snapshots,
+        known,
+        view_key=owner.view_key,
+        source=owner.source,
+        is_proven=proof.is_whole,
+        provable=provable,
+        others=others,
+    )
+
+
+def _provable(connection: Connection, view_key: str, proof: Proof) -> set[str]:
+    """Live rows of the view that a proven part of the listing would have held."""
+    s = snapshots.c
+    rows = connection.execute(
+        select(s.id, s.application_id, s.device_type).where(
+            s.view_key == view_key, s.removed_at.is_(None)
+        )
+    )
+    return {row.id for row in rows if proof.covers(row.application_id, row.device_type)}
+
+
+def _apply(connection: Connection, family: str, reading: _Reading, run: RunResult) -> ViewResult:
+    decision, read_at = reading.decision, reading.read_at
+    changed = [s for s in decision.changed if _differs(s, reading.stored[s.id])]
+    changed_ids = {snapshot.id for snapshot in changed}
+    rewritten = [s for s in decision.changed if s.id not in changed_ids] + decision.moved
+    _close_versions(connection, sorted(changed_ids), ended="changed", read_at=read_at)
+    _close_versions(connection, [s.id for s in decision.returned], ended="removed", read_at=read_at)
+    upsert(connection, family, _rows(reading, changed, rewritten))
+    _remove(connection, decision.removed, read_at)
+    _hold(connection, decision, read_at)
+    ledger.forget_shortcuts(connection, decision.former_owners)
+    rejected = [*reading.decoded.rejected, *decision.rejected]
+    if reading.is_new_answer:
+        oddities.save_rejects(connection, family, reading.owner, rejected, read_at)
+        oddities.save_drift(connection, reading.owner.source, reading.decoded.drift, read_at)
+    result = _result(reading, changed=len(changed), rejected=len(rejected))
+    _finish(connection, run, result, reading.state, _reading_state(reading, result))
+    return result
+
+
+def _finish(
+    connection: Connection,
+    run: RunResult,
+    result: ViewResult,
+    state: SelectedRow[Any] | None,
+    reading: dict[str, Any],
+) -> None:
+    ledger.save_state(connection, run, result, state, reading)
+    ledger.record_view(connection, run, result)
+
+
+def _differs(snapshot: Snapshot, stored: Stored) -> bool:
+    """Under another hash version or privacy setting the hash differs, the content does not."""
+    return bool(differences(stored, snapshot))
+
+
+def _rows(reading: _Reading, changed: list[Snapshot], rewritten: list[Snapshot]) -> list[Row]:
+    owner, stored, read_at = reading.owner, reading.stored, reading.read_at
+    began = "added" if reading.state and reading.state.first_read_at else "baseline"
+    rows = [new_row(s, owner, began=began, read_at=read_at) for s in reading.decision.new]
+    for kind, read in (("changed", changed), ("returned", reading.decision.returned)):
+        rows += [next_row(s, stored[s.id], owner, began=kind, read_at=read_at) for s in read]
+    return rows + [kept_row(s, stored[s.id], owner) for s in rewritten]
+
+
+def _result(reading: _Reading, *, changed: int, rejected: int) -> ViewResult:
+    decision = reading.decision
+    result = ledger.result_of(reading.listing)
+    result.read_at = reading.read_at
+    result.counts |= {
+        "listed": reading.decoded.listed,
+        "new": len(decision.new),
+        "changed": changed,
+        "unchanged": decision.unchanged + len(decision.changed) - changed,
+        "returned": len(decision.returned),
+        "foreign_records": len(decision.foreign),
+        "duplicates": decision.duplicates,
+        "rejected": rejected,
+        "vanished": len(decision.removed),
+        "held": decision.still_missing,
+    }
+    if decision.held:
+        result.reason += _why_held(decision)
+    if decision.is_doubted:
+        result.reason += "; nothing removed, these keys belong to another organization"
+    return result
+
+
+def _why_held(decision: Decision) -> str:
+    held = f"; {len(decision.held)} removals held"
+    if decision.is_mass_removal:
+        return f"{held}: several views would lose rows at once, sync --accept-removals lets them go"
+    return f"{held} until the next reading confirms them"
+
+
+def _reading_state(reading: _Reading, result: ViewResult) -> dict[str, Any]:
+    """The part of `view_state` that a reading changes, the digest included."""
+    decision = reading.decision
+    is_settled = not (decision.foreign or decision.blocked or decision.held)
+    may_skip = reading.listing.can_skip and is_settled
+    first = reading.state.first_read_at if reading.state else None
+    return {
+        "first_read_at": first or reading.read_at,
+        "last_read_at": reading.read_at,
+        "answer_digest": reading.listing.digest,
+        "shortcut_digest": reading.listing.digest if may_skip else None,
+        **({"last_nonempty_at": reading.read_at} if reading.decoded.listed else {}),
+        "needs_acceptance": decision.is_mass_removal and decision.still_missing > 0,
+        **{n: result.counts[n] for n in _REMEMBERED},
+    }
+
+
+def seen(connection: Connection, source: str) -> tuple[set[str | None], set[str | None]]:
+    """Applications and device types of the stored rows of a source; None: rows without one."""
+    s = snapshots.c
+
+    def distinct(column: Column[Any]) -> set[str | None]:
+        query = select(column).where(s.source == source).distinct()
+        return set(connection.execute(query).scalars())
+
+    return distinct(s.application_id), distinct(s.device_type)
+
+
+# --- rows and history ---------------------------------------------------------------------
+
+
+def _read_known(connection: Connection, view_key: str, listed: Iterable[str]) -> dict[str, Known]:
+    """Live rows of the view, and every stored row of a listed id."""
+    s = snapshots.c
+    mine = select(s.id, s.content_hash, s.source, s.missing_since).where(
+        s.view_key == view_key, s.removed_at.is_(None)
+    )
+    known = {
+        row.id: Known(
+            row.content_hash,
+            view_key,
+            row.source,
+            is_removed=False,
+            is_missing=row.missing_since is not None,
+        )
+        for row in connection.execute(mine)
+    }
+    columns = select(s.id, s.content_hash, s.view_key, s.source, s.removed_at)
+    for batch in _batches(sorted({i for i in listed if i not in known})):
+        for row in connection.execute(columns.where(s.id.in_(batch))):
+            known[row.id] = Known(
+                row.content_hash, row.view_key, row.source, row.removed_at is not None
+            )
+    return known
+
+
+def _read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    s = snapshots.c
+    place = (s.first_seen_at, s.version, s.began, s.changed_columns, s.valid_from, s.removed_at)
+    columns = select(s.id, *(s[name] for name in CONTENT), *place, s.content_hash)
+    end = 1 + len(CONTENT)
+    return {
+        row[0]: Stored(tuple(row[1:end]), *row[end:])
+        for batch in _batches(ids)
+        for row in connection.execute(columns.where(s.id.in_(batch)))
+    }
+
+
+def _instant(
+    listing: Listing, state: SelectedRow[Any] | None, stored: dict[str, Stored]
+) -> datetime:
+    touched = [instant for row in stored.values() for instant in (row.valid_from, row.removed_at)]
+    return reading_instant(listing.arrived_at, [state.last_read_at if state else None, *touched])
+
+
+def _close_versions(
+    connection: Connection, ids: Sequence[str], *, ended: str, read_at: datetime
+) -> None:
+    """Copy the current version of each id into the history, inside the database."""
+    s = snapshots.c
+    valid_to = s.removed_at if ended == "removed" else literal(read_at, s.valid_from.type)
+    source = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
+    columns = [source[name] if name in source else s[name] for name in _HISTORY]
+    for batch in _batches(ids):
+        rows = select(*columns).where(s.id.in_(batch))
+        connection.execute(insert(snapshot_history).from_select(_HISTORY, rows))
+
+
+def _remove(connection: Connection, ids: Sequence[str], read_at: datetime) -> None:
+    for batch in _batches(ids):
+        connection.execute(
+            update(snapshots)
+            .where(snapshots.c.id.in_(batch))
+            .values(removed_at=read_at, missing_since=None)
+        )
+
+
+def _hold(connection: Connection, decision: Decision, read_at: datetime) -> None:
+    """Mark rows whose removal is held, and take the mark from those that are listed again."""
+    s = snapshots.c
+    for batch in _batches(decision.held):
+        held = update(snapshots).where(s.id.in_(batch), s.missing_since.is_(None))
+        connection.execute(held.values(missing_since=read_at))
+    for batch in _batches(decision.cleared):
+        connection.execute(update(snapshots).where(s.id.in_(batch)).values(missing_since=None))
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _BATCH):
+        yield ids[start : start + _BATCH]

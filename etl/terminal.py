@@ -1,0 +1,63 @@
+"""The three streams: what may be written to them, and what happens when nobody reads.
+
+Results go to stdout, everything else to stderr. Names come from Datadog and
+from files: nothing reaches a terminal that it would obey.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterable
+
+import click
+
+from etl.layout import clean
+
+PROGRAM = "heatmap-etl"
+
+
+def prepare() -> None:
+    """What a stream's encoding cannot show is escaped instead of raised."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(lines: Iterable[str]) -> None:
+    """Results, on stdout. A reader that went away (`| head`) changes nothing."""
+    text = "\n".join(map(clean, lines))
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        _let_go(sys.stdout)
+    except OSError as error:
+        _let_go(sys.stdout)
+        raise click.ClickException(f"cannot write the result: {error.strerror}") from None
+
+
+def complain(lines: Iterable[str]) -> None:
+    """Errors, on stderr; an indented line belongs to the one before it."""
+    for line in lines:
+        prefix = "" if line.startswith("  ") else f"{PROGRAM}: "
+        with contextlib.suppress(OSError):  # nobody is left to be told
+            click.echo(prefix + clean(line), err=True)
+
+
+def is_interactive() -> bool:
+    """Whether a person looks at stderr, on a terminal that can redraw a line."""
+    return is_terminal(sys.stderr) and os.environ.get("TERM") not in ("dumb", None)
+
+
+def is_terminal(stream: object) -> bool:
+    """Whether the stream is there and a terminal."""
+    return isinstance(stream, io.TextIOWrapper) and not stream.closed and stream.isatty()
+
+
+def _let_go(stream: object) -> None:
+    """Else the interpreter would try once more when it ends, and complain."""
+    if isinstance(stream, io.TextIOWrapper):
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), stream.fileno())

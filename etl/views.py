@@ -1,0 +1,337 @@
+"""`views list` and `views discover`: which views are covered, and which RUM sees beside them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from etl import discovery, ledger
+from etl.config import Config, View, require_keys
+from etl.config.edit import add_views
+from etl.config.template import quoted
+from etl.database import Database
+from etl.datadog import Datadog
+from etl.discovery import Discovery, Traffic
+from etl.errors import DatadogError, EtlError
+from etl.layout import age, count, many, shortened, table
+from etl.lease import Lease
+from etl.ledger import CONTRACT, iso
+from etl.rum import Application
+from etl.scope import (
+    Known,
+    Scope,
+    bounds_of,
+    by_name,
+    effective_views,
+    read_known,
+    scope_of,
+    usable_database,
+)
+
+CONFIGURED, MISSING, NEVER_SEEN = "configured", "missing", "never_seen"
+_TITLES = {
+    CONFIGURED: "Seen and configured",
+    MISSING: "Seen, not configured",
+    NEVER_SEEN: "Configured, never seen",
+}
+_SHOWN = 40
+
+
+# --- views list ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is known of every covered view. `reason`: why the tables could not tell."""
+
+    source: str
+    at: datetime
+    scope: Scope
+    known: Known
+    states: Mapping[str, Row[Any]]
+    configured: frozenset[View]
+    left_out: int  # read once, and now outside [discover]
+    reason: str
+
+    def rows(self) -> Iterator[tuple[View, str, Row[Any] | None]]:
+        """Each view, why it is covered, and its row of `view_state`."""
+        seen = {s.name for s in self.known.seen}
+        for view in self.scope.views:
+            origin = "configured"
+            if view not in self.configured:
+                origin = "read before" if view.name in seen else "discovered"
+            yield view, origin, self.states.get(view.key(self.source))
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `views list --json` prints."""
+        return {
+            "contract": CONTRACT,
+            "source": self.source,
+            "views": [self._view_json(*row) for row in self.rows()],
+            "notes": [*self.scope.all_notes, *([self.reason] if self.reason else [])],
+        }
+
+    def _view_json(self, view: View, origin: str, state: Row[Any] | None) -> dict[str, Any]:
+        read_at = state.last_read_at if state else None
+        return {
+            "view_name": view.name,
+            "application_id": view.application_id,
+            "device_type": view.device_type,
+            "origin": origin,
+            "verdict": state.verdict if state else None,
+            "listed": state.listed if state else None,
+            "last_read_at": iso(read_at) if read_at else None,
+            "views_30d": self.known.traffic.get(view.name),
+        }
+
+
+def list_views(config: Config) -> Listed:
+    """The covered views, without asking Datadog."""
+    now = datetime.now(UTC)
+    known, states = Known(), dict[str, Row[Any]]()
+    with usable_database(config) as (database, reason):
+        if database:
+            known, states = database.read(lambda c: _stored(c, config.source, now))
+    bounds = bounds_of(config)
+    left_out = [s for s in known.seen if config.discovers and not bounds.take(s.name)]
+    return Listed(
+        source=config.source,
+        at=now,
+        scope=scope_of(config, known, now),
+        known=known,
+        states=states,
+        left_out=len(left_out),
+        reason=reason,
+        configured=frozenset(config.views),
+    )
+
+
+def _stored(
+    connection: Connection, source: str, now: datetime
+) -> tuple[Known, dict[str, Row[Any]]]:
+    return read_known(connection, source, now), ledger.states(connection, source)
+
+
+def list_lines(listed: Listed) -> list[str]:
+    """A table of all views, and what is to be said of them together."""
+    header = ("view", "from", "verdict", "listed", "last read", "traffic")
+    rows = [
+        (
+            shortened(view.label),
+            origin,
+            (state.verdict if state else None) or "never read",
+            count(state.listed if state else 0),
+            age(state.last_read_at if state else None, listed.at),
+            count(listed.known.traffic.get(view.name, 0)),
+        )
+        for view, origin, state in listed.rows()
+    ]
+    lines = table(header, rows, right="listed traffic") if rows else []
+    said = [f"{many(len(rows), 'view')}, source {listed.source}"]
+    if listed.left_out:
+        said.append(f"{many(listed.left_out, 'view')} read before, now outside [discover]")
+    said += listed.scope.all_notes
+    said += [f"nothing more is known: {listed.reason}"] * bool(listed.reason)
+    return [*lines, *([""] * bool(lines)), *said]
+
+
+# --- views discover -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SeenView:
+    """One view name: whether it is configured, and its traffic by application."""
+
+    name: str
+    state: str
+    traffic: tuple[Traffic, ...] = ()
+
+    @property
+    def views_30d(self) -> int:
+        """Over all applications."""
+        return sum(item.views_30d for item in self.traffic)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What RUM sees beside what is configured. `not_stored`: why not; empty: it was."""
+
+    source: str
+    views: tuple[SeenView, ...]
+    to_add: tuple[str, ...]  # missing, and within [discover]
+    application_names: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    not_stored: str = ""
+    added_to: str = ""  # the file that --write changed
+
+    def of(self, state: str) -> list[SeenView]:
+        """Busiest first."""
+        return [view for view in self.views if view.state == state]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `views discover --json` prints."""
+        return {
+            "contract": CONTRACT,
+            "source": self.source,
+            "views": [self._view_json(view) for view in self.views],
+            "to_add": list(self.to_add),
+            "added_to": self.added_to or None,
+            "warnings": list(self.warnings),
+            "not_stored": self.not_stored or None,
+        }
+
+    def _view_json(self, view: SeenView) -> dict[str, Any]:
+        return {
+            "view_name": view.name,
+            "state": view.state,
+            "views_30d": view.views_30d,
+            "applications": [
+                {
+                    "application_id": item.application_id,
+                    "application_name": self.application_names.get(item.application_id or ""),
+                    "views_30d": item.views_30d,
+                }
+                for item in view.traffic
+            ],
+        }
+
+
+def compare_views(config: Config, *, stop: threading.Event) -> Comparison:
+    """Ask RUM, store what it said, and compare; raises `EtlError`."""
+    keys, warnings, listed = require_keys(config), list[str](), None
+    with Datadog(config, keys, stop=stop) as client:
+        found = discovery.discover(client)
+        try:
+            listed = discovery.read_applications(client)
+        except DatadogError as error:
+            warnings.append(f"applications have no names: {error}")
+    now = datetime.now(UTC)
+    with usable_database(config) as (database, not_stored):
+        known, names, reason = Known(), dict[str, str](), not_stored
+        if database:
+            reason = _store(config, database, found, listed, now)
+            known, names = database.read(lambda c: _remembered(c, config.source, now))
+    names |= {a.application_id: a.name for a in listed or () if a.name}
+    configured = scope_of(config, known, now).views
+    return Comparison(
+        source=config.source,
+        views=tuple(_compared(configured, found.traffic)),
+        to_add=tuple(_to_add(config, configured, by_name(found.traffic), now)),
+        application_names=names,
+        warnings=(*found.warnings, *warnings),
+        not_stored=reason,
+    )
+
+
+def added(config: Config, found: Comparison) -> Comparison:
+    """With the missing views in the configuration file; raises `ConfigError`."""
+    if not found.to_add:
+        return found
+    add_views(config.path, config.views, found.to_add)
+    return replace(found, added_to=str(config.path))
+
+
+def _remembered(connection: Connection, source: str, now: datetime) -> tuple[Known, dict[str, str]]:
+    names = discovery.application_names(connection, source)
+    return read_known(connection, source, now), names
+
+
+def _store(
+    config: Config,
+    database: Database,
+    found: Discovery,
+    listed: Sequence[Application] | None,
+    now: datetime,
+) -> str:
+    """Why it could not be stored, or ""; a run that is under way is not disturbed."""
+    lease = Lease(config.source, config.lease_s)
+
+    def store(connection: Connection) -> None:
+        lease.take(connection, config)
+        discovery.save_discovery(connection, config.source, found, now)
+        if listed is not None:
+            discovery.save_applications(connection, config.source, listed, now)
+        lease.release(connection)
+
+    try:
+        database.transaction(store)
+    except EtlError as error:
+        return str(error)
+    return ""
+
+
+def _compared(configured: Sequence[View], traffic: Sequence[Traffic]) -> Iterator[SeenView]:
+    seen: dict[str, list[Traffic]] = {}
+    for item in traffic:
+        seen.setdefault(item.view_name, []).append(item)
+    names = {view.name for view in configured}
+    found = [
+        SeenView(name, CONFIGURED if name in names else MISSING, tuple(items))
+        for name, items in seen.items()
+    ]
+    yield from sorted(found, key=lambda view: (-view.views_30d, view.name))
+    yield from (SeenView(name, NEVER_SEEN) for name in sorted(names - set(seen)))
+
+
+def _to_add(
+    config: Config, configured: Sequence[View], traffic: Mapping[str, int], now: datetime
+) -> list[str]:
+    """Busiest first."""
+    scope = effective_views(configured, (), traffic, bounds_of(config), now)
+    new = [view.name for view in scope.views[len(configured) :]]
+    return sorted(new, key=lambda name: (-traffic[name], name))
+
+
+def discover_lines(found: Comparison) -> list[str]:
+    """Three tables, and what to do next."""
+    lines: list[str] = []
+    for state in (CONFIGURED, MISSING, NEVER_SEEN):
+        views = found.of(state)
+        lines += [f"{_TITLES[state]}: {len(views):,}", *_view_lines(found, views), ""]
+    lines += [f"Warning: {text}" for text in found.warnings]
+    stored = f"not stored: {found.not_stored}" if found.not_stored else "stored in discovered_views"
+    lines.append(f"Views of 30 days, as far as RUM kept them; {stored}.")
+    left_out = len(found.of(MISSING)) - len(found.to_add)
+    if left_out:
+        lines.append(f"{many(left_out, 'view')} stay out, by include, exclude or max_views.")
+    added = many(len(found.to_add), "view")
+    if found.added_to:
+        lines.append(f"{added} added to {found.added_to}. Next: heatmap-etl check")
+    elif found.to_add:
+        lines.append(f"`heatmap-etl views discover --write` adds {added}, --toml prints the lines.")
+    return lines
+
+
+def _view_lines(found: Comparison, views: Sequence[SeenView]) -> list[str]:
+    if not views:
+        return []
+    rows = [
+        (
+            shortened(view.name),
+            count(view.views_30d),
+            shortened(", ".join(_application(found, item) for item in view.traffic)),
+        )
+        for view in views[:_SHOWN]
+    ]
+    more = len(views) - len(rows)
+    lines = table(("view", "views", "applications"), rows, right="views")
+    lines += [f"... and {many(more, 'more view')}, see --json"] * bool(more)
+    return [f"  {line}" for line in lines]
+
+
+def _application(found: Comparison, item: Traffic) -> str:
+    identifier = item.application_id or "no application"
+    return found.application_names.get(identifier, identifier)
+
+
+def toml_lines(found: Comparison) -> list[str]:
+    """Lines to paste into `views = [...]`."""
+    traffic = {view.name: view.views_30d for view in found.views}
+    if not found.to_add:
+        return ["# nothing to add: every view that RUM saw within [discover] is configured"]
+    return [f"    {quoted(n)},  # {traffic[n]:,} views in 30 days" for n in found.to_add]

@@ -1,0 +1,88 @@
+"""Alembic's entry: on the connection the program hands over, or by hand on the configured one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from alembic import context
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection
+
+from etl import schema
+from etl.config import load_config
+from etl.config.database import parse_database
+from etl.config.values import BadValue
+from etl.database import Database, create_namespace, open_database, require_ours, upgrade_lock
+from etl.errors import EtlError
+
+_OPTIONS: dict[str, Any] = {
+    "target_metadata": schema.metadata,
+    "version_table": schema.VERSION_TABLE,
+    "compare_type": True,
+    "compare_server_default": True,
+    # How a generated revision spells our own types; the template imports the module.
+    "user_module_prefix": "schema.",
+}
+
+
+def _include_name(name: str | None, type_: str, _parents: object) -> bool:
+    """Other tables of the same database are none of our business."""
+    return type_ != "table" or name in schema.metadata.tables
+
+
+def _run(connection: Connection) -> None:
+    # SQLite can roll DDL back; Alembic assumes it cannot. MariaDB and MySQL really cannot.
+    options = dict(_OPTIONS, transactional_ddl=connection.dialect.name in ("sqlite", "postgresql"))
+    context.configure(
+        connection=connection,
+        include_name=_include_name,
+        render_as_batch=connection.dialect.name == "sqlite",
+        **options,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _configured_database() -> Database:
+    """From `-x config=FILE`, HEATMAP_ETL_DATABASE_URL alone, or the configuration as always."""
+    path = context.get_x_argument(as_dictionary=True).get("config")
+    url = os.environ.get("HEATMAP_ETL_DATABASE_URL")
+    if url and not path:
+        try:
+            parsed = parse_database(url, Path.cwd())
+        except BadValue as error:
+            raise CommandError(f"HEATMAP_ETL_DATABASE_URL {error}") from None
+        schema_name = os.environ.get("HEATMAP_ETL_DATABASE_SCHEMA") or None
+        return open_database(parsed.url, label=parsed.label, schema_name=schema_name)
+    config = load_config(Path(path) if path else None)
+    return open_database(
+        config.database_url, label=config.database_label, schema_name=config.database_schema
+    )
+
+
+def _run_by_hand() -> None:
+    try:
+        with (
+            closing(_configured_database()) as database,
+            upgrade_lock(database),
+            database.connect() as connection,
+            connection.begin(),
+        ):
+            create_namespace(connection, database.schema_name)
+            require_ours(database, connection)
+            _run(connection)
+    except EtlError as error:
+        # Alembic prints its own errors as one line, any other with a traceback.
+        raise CommandError(str(error)) from None
+
+
+given = context.config.attributes.get("connection")
+if context.is_offline_mode():
+    raise SystemExit("alembic --sql is not supported: migrations look at the database they change")
+if given is not None:
+    _run(given)
+else:
+    _run_by_hand()

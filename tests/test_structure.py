@@ -1,0 +1,262 @@
+"""How the code is built: imports point one way, the middle is pure, nothing grows too long."""
+
+import ast
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# From the bottom up. A module may import from the lines above its own, never from its own line or
+# from below. A new module gets its place here.
+LAYERS = (
+    ("etl", "etl.errors"),
+    # configuration
+    ("etl.config.values",),
+    ("etl.config.database", "etl.config.keys", "etl.config.site", "etl.config.views"),
+    ("etl.config.settings",),
+    ("etl.config.folder", "etl.config.sources"),
+    ("etl.config", "etl.config.template"),
+    ("etl.config.edit",),
+    # pure, or of use to many
+    ("etl.bodies", "etl.column_types", "etl.jsontext", "etl.layout", "etl.response", "etl.rum"),
+    ("etl.attributes", "etl.redaction", "etl.terminal", "etl.signals"),
+    ("etl.snapshot", "etl.logs", "etl.probe_data", "etl.probe_records", "etl.progress"),
+    ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
+    # the two outer worlds
+    ("etl.schema", "etl.engine", "etl.wire"),
+    ("etl.datadog", "etl.database"),
+    ("etl.discovery",),
+    # decide and load
+    ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
+    ("etl.ledger", "etl.organization", "etl.reader", "etl.upsert"),
+    ("etl.judge",),
+    ("etl.labels", "etl.oddities", "etl.scope", "etl.stored_privacy"),
+    ("etl.store",),
+    ("etl.probe", "etl.work"),
+    ("etl.sync",),
+    # the bundled fake API stands on its own
+    ("etl.fake_datadog.organization", "etl.fake_datadog.rate_limit"),
+    ("etl.fake_datadog.aggregate", "etl.fake_datadog.world"),
+    ("etl.fake_datadog.api",),
+    ("etl.fake_datadog.greeting", "etl.fake_datadog.server"),
+    ("etl.fake_datadog",),
+    # the outside
+    ("etl.demo", "etl.dictionary", "etl.migrate", "etl.plan", "etl.command", "etl.rename"),
+    ("etl.apply_privacy",),
+    ("etl.probe_report", "etl.report", "etl.side_by_side"),
+    ("etl.check", "etl.status", "etl.views"),
+    ("etl.run_command", "etl.views_command"),
+    ("etl.cli",),
+    ("etl.__main__",),
+)
+PURE = (
+    *("etl.jsontext", "etl.attributes", "etl.snapshot", "etl.privacy", "etl.changes", "etl.rows"),
+    "etl.completeness",
+    *("etl.response", "etl.rum"),
+    *("etl.redaction", "etl.probe_data", "etl.probe_records", "etl.probe_answers"),
+)
+IMPURE_IMPORTS = {
+    *("asyncio", "glob", "io", "os", "pathlib", "shutil", "signal", "socket", "subprocess", "sys"),
+    *("tempfile", "threading", "time", "uuid", "zoneinfo", "logging", "queue", "random", "secrets"),
+    *("sqlalchemy", "alembic", "httpx", "urllib"),
+}
+IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input", "getenv"}
+
+MAX_FILE = 400
+MAX_FUNCTION = 60
+LONG_FUNCTION = 35
+LONG_FUNCTIONS = 5
+
+
+def path_to_module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+PATHS = {path_to_module(path): path for path in sorted((ROOT / "etl").rglob("*.py"))}
+TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in PATHS.items()}
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Each `(module, name)` that is imported anywhere in it, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "an import relative to the module hides where it points"
+            assert node.module is not None
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def imports_of_us(tree: ast.AST, known: Mapping[str, object]) -> set[str]:
+    found = set()
+    for module, name in imported(tree):
+        if module.partition(".")[0] == "etl":
+            found.add(inner if (inner := f"{module}.{name}") in known else module)
+    return found
+
+
+def against_the_order(
+    graph: Mapping[str, set[str]], layers: Sequence[Sequence[str]]
+) -> list[tuple[str, str]]:
+    level = {module: number for number, layer in enumerate(layers) for module in layer}
+    return sorted(
+        (module, target)
+        for module, targets in graph.items()
+        for target in targets
+        if level[target] >= level[module]
+    )
+
+
+GRAPH = {module: imports_of_us(tree, TREES) for module, tree in TREES.items()}
+
+
+def test_every_module_has_one_place_in_the_order():
+    placed = [module for layer in LAYERS for module in layer]
+    assert sorted(placed) == sorted(TREES)
+
+
+def test_imports_point_one_way():
+    assert against_the_order(GRAPH, LAYERS) == []
+    assert sum(map(len, GRAPH.values())) > 50
+
+
+def test_an_import_the_wrong_way_would_be_found():
+    layers = [("etl.a", "etl.b"), ("etl.c",)]
+    known = dict.fromkeys(["etl.a", "etl.b", "etl.c"])
+
+    def found(module: str, code: str) -> list[tuple[str, str]]:
+        return against_the_order({module: imports_of_us(ast.parse(code), known)}, layers)
+
+    assert found("etl.c", "import etl.a\nfrom etl import b\nfrom etl.b import x\nimport os") == []
+    assert found("etl.a", "from etl.c import x") == [("etl.a", "etl.c")]
+    assert found("etl.a", "def f():\n    from etl import c") == [("etl.a", "etl.c")]
+    assert found("etl.a", "import etl.b as neighbour") == [("etl.a", "etl.b")]
+    with pytest.raises(KeyError):
+        found("etl.a", "from etl.unplaced import x")
+
+
+def test_the_order_is_that_of_the_design():
+    level = {module: number for number, layer in enumerate(LAYERS) for module in layer}
+    design = (
+        ("cli",),
+        ("sync",),
+        ("listing", "changes", "store", "lease"),
+        ("datadog", "snapshot", "schema"),
+        ("errors", "config"),
+    )
+    for above, below in itertools.pairwise(design):
+        assert all(level[f"etl.{a}"] > level[f"etl.{b}"] for a in above for b in below)
+
+
+def test_the_fake_datadog_knows_nothing_of_us():
+    for module, targets in GRAPH.items():
+        if module.startswith("etl.fake_datadog"):
+            assert [t for t in targets if not t.startswith("etl.fake_datadog")] == []
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_middle_is_pure(module: str):
+    assert impurities(TREES[module]) == []
+
+
+def impurities(tree: ast.AST) -> list[str]:
+    found = [f"import {m}" for m, _ in imported(tree) if m.partition(".")[0] in IMPURE_IMPORTS]
+    for name, attribute in imported(tree):
+        if name.startswith("etl.") and name not in (*PURE, "etl.errors"):
+            found.append(f"import {name}")
+        elif name == "etl" and f"etl.{attribute}" not in PURE:
+            found.append(f"from etl import {attribute}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            call = getattr(called, "attr", None) or getattr(called, "id", "")
+            found += [f"{call}()"] if call in IMPURE_CALLS else []
+    return found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os",
+        "from time import monotonic",
+        "def f():\n    from sqlalchemy.sql import text",
+        "from etl.schema import snapshots",
+        "from etl import database",
+        "from etl.config import View",
+        "import datetime as dt\ndt.datetime.now()",
+        "datetime.utcnow()",
+        "open('x')",
+    ],
+)
+def test_what_is_not_pure_would_be_found(code: str):
+    assert len(impurities(ast.parse(code))) == 1
+
+
+def test_no_file_is_too_long():
+    lengths = {module: len(path.read_bytes().splitlines()) for module, path in PATHS.items()}
+    assert {module: lines for module, lines in lengths.items() if lines > MAX_FILE} == {}
+
+
+def test_no_function_is_too_long_and_few_are_long():
+    lengths = {
+        f"{module}.{node.name}": node.end_lineno - node.lineno + 1
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    }
+    assert len(lengths) > 200
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION} == {}
+    long = {name: lines for name, lines in lengths.items() if lines > LONG_FUNCTION}
+    assert len(long) <= LONG_FUNCTIONS, long
+
+
+def test_no_module_is_a_drawer_for_everything():
+    names = {module.rpartition(".")[2] for module in TREES}
+    assert names & {"util", "utils", "helper", "helpers", "common", "misc", "base"} == set()
+
+
+def test_no_module_is_called_like_one_of_pythons_own():
+    # Alembic, by hand on the wheel's alembic.ini, puts the folder `etl` itself on the path.
+    top = {module.split(".")[1] for module in TREES if "." in module} - {"__main__"}
+    assert top & sys.stdlib_module_names == set()
+
+
+def loaded_by(module: str, *, after: str = "") -> set[str]:
+    """Modules that a fresh interpreter has loaded; without those that `after` loads itself."""
+    code = (
+        f"import sys; {f'import {after}' if after else ''}; before = set(sys.modules);"
+        f"import {module}; print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code.replace("; ;", ";")],
+        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_a_run_loads_nothing_it_does_not_use():
+    # httpx loads rich and pygments by itself where they are installed.
+    loaded = loaded_by("etl.sync", after="httpx")
+    assert {"etl.sync", "etl.store", "sqlalchemy", "msgspec"} <= loaded
+    unused = {"alembic", "mako", "apscheduler", "click", "rich", "pygments", "pytest", "pip"}
+    unused |= {"psycopg", "pymysql", "pythonjsonlogger", "dotenv"}
+    assert loaded & unused == set()
+    ours = {"cli", "check", "status", "report", "demo", "plan", "fake_datadog", "progress"}
+    assert loaded & {f"etl.{name}" for name in ours} == set()
+
+
+def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
+    loaded = loaded_by("etl.cli")
+    assert {"etl.cli", "click"} <= loaded
+    assert loaded & {"sqlalchemy", "httpx", "msgspec", "alembic", "etl.sync"} == set()
