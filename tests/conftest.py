@@ -1,5 +1,6 @@
 """Fixtures that every test file may use, and the rule that nothing is skipped in silence."""
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -126,6 +127,19 @@ def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         ):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _clean_logging() -> Iterator[None]:
+    """A command run inside a test sets up logging for its process, which is that of the tests."""
+    root, ours = logging.getLogger(), logging.getLogger("etl")
+    levels = root.level, ours.level
+    yield
+    logging.captureWarnings(False)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    for handler in [h for h in root.handlers if type(h).__module__ == "etl.logs"]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
