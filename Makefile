@@ -64,7 +64,7 @@ lock: ## requirements-dev.lock anew from pyproject.toml; ARGS=--upgrade for newe
 	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate \
-		--extra dev --extra postgres --extra mysql \
+		--extra dev \
 		pyproject.toml -o requirements-dev.lock $(ARGS)
 
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
