@@ -126,6 +126,7 @@ def _postgres_engine(url: str, schema_name: str | None) -> Engine:
         url,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
+        use_native_hstore=False,  # we have none, and each connection would look for it
         connect_args={
             "connect_timeout": 10,
             "application_name": "heatmap-etl",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl import report
 from etl.command import Sources, opened
@@ -13,12 +13,14 @@ from etl.config import Config, View
 from etl.errors import ConfigError, EtlError
 from etl.layout import many
 from etl.ledger import CONTRACT, RunResult
-from etl.plan import ViewPlan, make_plan
 from etl.progress import SharedProgress
 from etl.scope import known_of, scope_of, usable_database
 from etl.side_by_side import Outcome, Style, Told, gather, run_code, tell
 from etl.signals import StopSignal
 from etl.sync import Options, exit_code, sync
+
+if TYPE_CHECKING:
+    from etl.plan import ViewPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class _Work:
             )
 
         with opened(config) as database:
-            run = sync(config, database, options, stop=self.signals.stop, progress=show)
+            stop, progress = self.signals.stop, show if self.steps.is_shown else None
+            run = sync(config, database, options, stop=stop, progress=progress)
         return self._told(run, database.label)
 
     def _told(self, run: RunResult, database: str) -> Told:
@@ -105,6 +108,8 @@ class _Work:
 
     def plan(self, config: Config) -> Told:
         """What a run would do."""
+        from etl.plan import make_plan
+
         options = self._options(config)
 
         def show(plans: list[ViewPlan]) -> None:

@@ -39,6 +39,8 @@ metadata = MetaData(
     }
 )
 
+# For the migrations, which create the tables. Given to the tables here as well, they would make
+# every run load the dialects of MySQL, only to check these words.
 TABLE_OPTIONS: dict[str, str] = {
     "mariadb_engine": "InnoDB",
     "mariadb_default_charset": "utf8mb4",
@@ -62,9 +64,7 @@ def _must(name: str, type_: Any, comment: str) -> Column[Any]:
 
 
 def _table(name: str, comment: str, *items: Any) -> Table:
-    options: dict[str, Any] = dict(TABLE_OPTIONS)
-    table: Table = Table(name, metadata, *items, comment=comment, **options)
-    return table
+    return Table(name, metadata, *items, comment=comment)
 
 
 def _source() -> Column[Any]:
