@@ -80,7 +80,7 @@ def load(
     if decision.must_wait:
         others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
         return None
-    _tell(others, view_key, decision)
+    others.has_decided(view_key, decision)
     stored = _read_stored(connection, decision.touched)
     reading = _Reading(
         listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
@@ -100,18 +100,9 @@ def plan(
     if decision.must_wait:
         others.wait(view_key, (s.id for s in decoded.snapshots), decision)
         return None
-    _tell(others, view_key, decision)
+    others.has_decided(view_key, decision)
     ids = sorted({*decision.touched, *decision.held})
     return decision, _read_stored(connection, ids) if connection else {}
-
-
-def _tell(others: OtherViews, view_key: str, decision: Decision) -> None:
-    others.has_read(
-        view_key,
-        decision.absent,
-        has_rows=decision.live > 0,
-        would_hold=decision.would_hold,
-    )
 
 
 def _load_same(listing: Listing, state: SelectedRow[Any] | None) -> ViewResult:
