@@ -126,13 +126,11 @@ def _decide(
     others: OtherViews,
 ) -> Decision:
     known: dict[str, Known] = {}
-    open_rejects: set[str] = set()
+    proof = listing.proof
     if connection:
         known = _read_known(connection, owner.view_key, (s.id for s in decoded.snapshots))
-        open_rejects = oddities.open_rejects(connection, owner)
-    # Behind a record whose id cannot be read may stand any row of the view.
-    is_readable = {reject.raw_hash for reject in decoded.rejected} <= open_rejects
-    proof = listing.proof if is_readable else NO_PROOF
+    if decoded.rejected and not (connection and _stood_before(connection, decoded, owner)):
+        proof = NO_PROOF
     provable: set[str] = set()
     if connection and proof.parts and not proof.is_whole:
         provable = _provable(connection, owner.view_key, proof)
@@ -145,6 +143,19 @@ def _decide(
         provable=provable,
         others=others,
     )
+
+
+def _stood_before(connection: Connection, decoded: Decoded, owner: Owner) -> bool:
+    """Whether the last reading had the same rejects, and as many twins among them.
+
+    Behind a record whose id cannot be read may stand any row of the view, behind one
+    more of the same too.
+    """
+    state = ledger.state_of(connection, owner.view_key)
+    stood = oddities.open_rejects(connection, owner)
+    hashes = {reject.raw_hash for reject in decoded.rejected}
+    twins = len(decoded.rejected) - len(hashes)
+    return state is not None and hashes <= stood and twins <= state.rejected - len(stood)
 
 
 def _provable(connection: Connection, view_key: str, proof: Proof) -> set[str]:

@@ -226,6 +226,18 @@ def test_a_record_without_a_usable_id_is_kept_as_a_reject(project: Project, api:
     assert len(rows) == 3
 
 
+@pytest.mark.parametrize("stood", [[record(None)], [record(None), record("")]])
+def test_one_more_of_the_same_unreadable_record_holds_removals_back(
+    project: Project, api: Api, stood: list[object]
+) -> None:
+    api.views["/home"] = [record("1"), record("2"), *stood]
+    project.run()
+    api.views["/home"] = [record("2"), record(None), record(None)]
+    assert project.run().total("vanished") == 0
+    api.views["/home"] = [record("2"), record(None), record(None), record("3")]
+    assert project.run().total("vanished") == 1
+
+
 def test_an_unreadable_id_holds_removals_back_until_it_was_there_twice(
     project: Project, api: Api
 ) -> None:
