@@ -30,6 +30,7 @@ class Known(NamedTuple):
     source: str
     is_removed: bool
     is_missing: bool = False  # its removal is held
+    equal_hash: str = ""  # of a listed record that it equals, under another hash version
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,10 @@ def unique(
 
 
 def _rank(snapshot: Snapshot, stored: Known | None) -> tuple[datetime, bool, str]:
-    is_stored = stored is not None and stored.content_hash == snapshot.content_hash
+    is_stored = stored is not None and snapshot.content_hash in (
+        stored.content_hash,
+        stored.equal_hash,
+    )
     return snapshot.modified_at or _NEVER, is_stored, snapshot.content_hash
 
 

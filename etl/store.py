@@ -7,6 +7,7 @@ only what differs. Nothing is ever deleted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -129,6 +130,7 @@ def _decide(
     proof = listing.proof
     if connection:
         known = _read_known(connection, owner.view_key, (s.id for s in decoded.snapshots))
+        _recognise_duplicates(connection, decoded.snapshots, known)
     if decoded.rejected and not (connection and _stood_before(connection, decoded, owner)):
         proof = NO_PROOF
     provable: set[str] = set()
@@ -143,6 +145,27 @@ def _decide(
         provable=provable,
         others=others,
     )
+
+
+def _recognise_duplicates(
+    connection: Connection, listed: Sequence[Snapshot], known: dict[str, Known]
+) -> None:
+    """Say which record of several with one id is stored, where the hashes cannot."""
+    if len({s.id for s in listed}) == len(listed):
+        return
+    times = Counter(s.id for s in listed)
+    doubtful = [s for s in listed if times[s.id] > 1 and _is_of_other_version(s, known.get(s.id))]
+    stored = _read_stored(connection, sorted({s.id for s in doubtful}))
+    for snapshot in doubtful:
+        if not _differs(snapshot, stored[snapshot.id]):
+            of_id = known[snapshot.id]
+            known[snapshot.id] = of_id._replace(equal_hash=snapshot.content_hash)
+
+
+def _is_of_other_version(snapshot: Snapshot, known: Known | None) -> bool:
+    if known is None:
+        return False
+    return known.content_hash.partition(":")[0] != snapshot.content_hash.partition(":")[0]
 
 
 def _stood_before(connection: Connection, decoded: Decoded, owner: Owner) -> bool:

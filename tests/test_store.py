@@ -515,3 +515,18 @@ def test_a_filter_that_was_added_and_taken_back_leaves_no_row_behind(
     api.views["/a"] = api.views["/a"][:-1]
     assert project.run().total("vanished") == 1
     assert project.live() == {str(n) for n in range(6)}
+
+
+@pytest.mark.parametrize("stored", ["e1", "e2"])
+def test_a_new_hash_version_is_no_event_for_a_record_listed_twice(
+    project: Project, api: Api, stored: str
+) -> None:
+    api.views["/home"] = [record("x", event_id=stored)]
+    project.run()
+    project.execute("UPDATE snapshots SET content_hash = 'old:0'")
+    api.views["/home"] = [record("x", event_id="e1"), record("x", event_id="e2")]
+    run = project.run(is_full=True)
+    assert counts(run) == {"listed": 2, "unchanged": 1, "duplicates": 1}
+    row = project.one("SELECT event_id, version, content_hash FROM snapshots")
+    assert (row["event_id"], row["version"]) == (stored, 1)
+    assert not row["content_hash"].startswith("old")
