@@ -228,7 +228,14 @@ def decide(
     """
     listed, duplicates = unique(snapshots, known)
     decision = Decision(duplicates=duplicates)
-    for identifier in sorted(listed):
+    differing: list[str] = []
+    for identifier, snapshot in listed.items():
+        stored = known.get(identifier)
+        if stored and _is_as_it_was(snapshot, stored, view_key, source):
+            decision.unchanged += 1  # nearly all of them, nearly always
+        else:
+            differing.append(identifier)
+    for identifier in sorted(differing):
         stored = known.get(identifier)
         _decide_listed(decision, listed[identifier], stored, view_key, source, others)
     mine = {i: k for i, k in known.items() if k.view_key == view_key and not k.is_removed}
@@ -266,6 +273,11 @@ def _rank(snapshot: Snapshot, stored: Known | None) -> tuple[datetime, bool, str
         stored.equal_hash,
     )
     return snapshot.modified_at or _NEVER, is_stored, snapshot.content_hash
+
+
+def _is_as_it_was(snapshot: Snapshot, stored: Known, view_key: str, source: str) -> bool:
+    is_mine = stored.view_key == view_key and stored.source == source
+    return is_mine and not stored.is_removed and stored.content_hash == snapshot.content_hash
 
 
 def _decide_listed(

@@ -22,7 +22,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError)
 """Drivers refuse a host or a parameter of the URL with more than their own errors."""
 
-_REPEATABLE_SQLSTATES = {"40001", "40P01", "55P03"}
+# 23505: another source took the same id first, which the repeated decision then knows.
+_REPEATABLE_SQLSTATES = {"40001", "40P01", "55P03", "23505"}
 _REPEATABLE_MYSQL = {1213, 1205, 1020}
 _MYSQL_NO_SUCH_TABLE = 1146
 _LOCK_TIMEOUT_S = 10

@@ -47,6 +47,7 @@ class Judge:
         self._spool = Spool()
         self._evidence: dict[int, Evidence] = {}
         self._largest: list[Listing] = []
+        self._cleared: list[Listing] = []
         self._rate_limit_name: str | None = None
 
     def __enter__(self) -> Self:
@@ -58,8 +59,12 @@ class Judge:
     def results(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """Whatever is certain, a few at a time; ends when all were judged or `stop` is set."""
         for group in self._reader.wholes(views):
-            for result in group:
-                yield from self._sift(result)
+            certain = [known for result in group for known in self._sift(result)]
+            if certain:
+                yield certain
+            while self._cleared:  # a few at a time: all of them may not fit into memory
+                some, self._cleared = self._cleared[:GROUP], self._cleared[GROUP:]
+                yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
         while self._largest and not self._stop.is_set():
             yield [self._resolve(self._largest.pop(0).taken_out(self._spool))]
 
@@ -81,25 +86,22 @@ class Judge:
         """Forget what lies on disk."""
         self._spool.close()
 
-    def _sift(self, result: Result) -> Iterator[list[Result]]:
-        """What this answer makes certain: failures, itself, or those it shows to be whole."""
+    def _sift(self, result: Result) -> list[Result]:
+        """A failure or an answer that is certain, or nothing; what else it makes certain is put
+        among those cleared."""
         if isinstance(result, Failed):
-            yield [result]
-            return
+            return [result]
         self._rate_limit_name = result.rate_limit_name or self._rate_limit_name
         evidence = self._evidence_of(result)
         evidence.add(result.listed)
         if self._learned_cap and evidence.largest > self._learned_cap:
             self._learned_cap = evidence.learned_cap = None
         if evidence.clears(result.listed):
-            yield [result.judged(evidence)]
-            return
-        cleared = [e for e in self._largest if self._evidence_of(e).clears(e.listed)]
+            return [result.judged(evidence)]
+        self._cleared += [e for e in self._largest if self._evidence_of(e).clears(e.listed)]
         self._largest = [e for e in self._largest if not self._evidence_of(e).clears(e.listed)]
         self._largest.append(result.put_away(self._spool))
-        while cleared:  # a few at a time: all of them may not fit into memory
-            some, cleared = cleared[:GROUP], cleared[GROUP:]
-            yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
+        return []
 
     def _evidence_of(self, listing: Listing) -> Evidence:
         limit = listing.page_limit

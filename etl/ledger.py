@@ -10,20 +10,28 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.config import Config, View
 from etl.errors import EtlError
 from etl.listing import LastReading, Lessons, Listing, Memory
-from etl.schema import COUNTS, sources, sync_run_views, sync_runs, view_state
+from etl.schema import (
+    COUNTS,
+    rejected_records,
+    sources,
+    sync_run_views,
+    sync_runs,
+    view_state,
+)
 
 CONTRACT = 1
+_KEY = "of_view"  # a bound name beside those of the columns
 PROBE_AFTER = timedelta(days=7)
 """How long a refused limit is believed, and a cap taken for certain when not seen again."""
 
@@ -189,10 +197,9 @@ def is_recorded(connection: Connection, run_id: str, view_key: str) -> bool:
     return connection.execute(row).first() is not None
 
 
-def record_view(connection: Connection, run: RunResult, result: ViewResult) -> None:
-    """Write the view's row of this run."""
+def _view_row(run: RunResult, result: ViewResult) -> dict[str, Any]:
     view = result.view
-    row = {
+    return {
         "run_id": run.run_id,
         "view_key": view.key(run.source),
         "view_name": view.name,
@@ -208,7 +215,6 @@ def record_view(connection: Connection, run: RunResult, result: ViewResult) -> N
         "error_class": result.error_class,
         "error": result.error,
     }
-    connection.execute(insert(sync_run_views).values(row))
 
 
 def states(connection: Connection, source: str) -> dict[str, Row[Any]]:
@@ -224,23 +230,75 @@ def state_of(connection: Connection, view_key: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def save_state(
-    connection: Connection,
-    run: RunResult,
-    result: ViewResult,
-    before: Row[Any] | None,
-    reading: dict[str, Any],
-) -> None:
-    """Write `view_state` after a view was tried; `reading` holds what only a reading changes."""
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the tables said when the run began, by view key: nobody else writes these rows."""
+
+    states: Mapping[str, Row[Any]] = field(default_factory=dict)
+    with_open_rejects: Collection[str] = ()
+
+
+def read_before(connection: Connection, source: str) -> Before:
+    """Read it, under the lease."""
+    r = rejected_records.c
+    is_open = (r.source == source) & r.resolved_at.is_(None)
+    views = connection.execute(select(r.view_key).where(is_open).distinct()).scalars()
+    return Before(states(connection, source), set(views))
+
+
+@dataclass(slots=True)
+class Entries:
+    """What the ledger shall say of the views of one transaction, written at its end.
+
+    A few statements for all of them: a statement costs more than a row.
+    """
+
+    run: RunResult
+    _states: dict[tuple[bool, tuple[str, ...]], list[dict[str, Any]]] = field(default_factory=dict)
+    _views: list[dict[str, Any]] = field(default_factory=list)
+    _losing: set[str] = field(default_factory=set)
+
+    def add(
+        self,
+        result: ViewResult,
+        before: Row[Any] | None,
+        reading: Mapping[str, Any],
+        losing: Collection[str] = (),
+    ) -> None:
+        """After a view was tried; `reading` holds what only a reading changes of `view_state`.
+
+        `losing`: views that lost rows to this one.
+        """
+        row = _state_row(self.run, result, before, reading)
+        self._states.setdefault((before is None, tuple(row)), []).append(row)
+        self._views.append(_view_row(self.run, result))
+        self._losing.update(losing)
+
+    def write(self, connection: Connection) -> None:
+        """Write them all."""
+        for (is_new, names), rows in self._states.items():
+            if is_new:
+                connection.execute(insert(view_state), rows)
+                continue
+            values = {name: bindparam(name) for name in names if name != _KEY}
+            this = update(view_state).where(view_state.c.view_key == bindparam(_KEY))
+            connection.execute(this.values(values), rows)
+        if self._views:
+            connection.execute(insert(sync_run_views), self._views)
+        forget_shortcuts(connection, self._losing)
+
+
+def _state_row(
+    run: RunResult, result: ViewResult, before: Row[Any] | None, reading: Mapping[str, Any]
+) -> dict[str, Any]:
     view = result.view
-    is_failed = result.verdict == FAILED
     failures = before.consecutive_failures if before else 0
     values = {
         "last_run_id": run.run_id,
         "last_run_at": run.started_at,
         "verdict": result.verdict,
         "reason": result.reason,
-        "consecutive_failures": failures + 1 if is_failed else 0,
+        "consecutive_failures": failures + 1 if result.verdict == FAILED else 0,
         **reading,
     }
     if result.verdict == COMPLETE:
@@ -249,19 +307,17 @@ def save_state(
         values["last_trusted_at"] = result.read_at
     key = view.key(run.source)
     if before:
-        connection.execute(update(view_state).where(view_state.c.view_key == key).values(values))
-        return
+        return {_KEY: key, **values}
     never_read = dict.fromkeys(("listed", "duplicates", "rejected", "foreign_records", "held"), 0)
-    connection.execute(
-        insert(view_state).values(
-            view_key=key,
-            source=run.source,
-            view_name=view.name,
-            application_id=view.application_id,
-            device_type=view.device_type,
-            **{**never_read, **values},
-        )
-    )
+    return {
+        "view_key": key,
+        "source": run.source,
+        "view_name": view.name,
+        "application_id": view.application_id,
+        "device_type": view.device_type,
+        **never_read,
+        **values,
+    }
 
 
 def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory:

@@ -33,7 +33,8 @@ from etl.privacy import Privacy
 log = logging.getLogger(__name__)
 
 BODIES = 8
-GROUP = 4
+GROUP = 4  # bodies that are loaded together
+MOST = 100  # views that share a commit
 IN_VAIN = 10
 DOUBTFUL_S = 1.0
 _TICK_S = 0.1
@@ -111,6 +112,8 @@ class Reader:
                 return Failed(view, error, time.monotonic() - started)
             if refused:
                 self._accept(limit)
+            if listing.is_same:
+                body.free()  # nothing of it is kept
             return replace(
                 listing,
                 requests=listing.requests + refused,
@@ -170,7 +173,7 @@ class Reader:
         missing = len(views)
         try:
             while missing and not self.stop.is_set():
-                group = results.next_group()
+                group = results.next_group(missing)
                 missing -= len(group)
                 if group:
                     yield group
@@ -207,17 +210,23 @@ class _Results:
                 return
         _forget(result)
 
-    def next_group(self) -> list[Result]:
-        """A few results; none after a short wait in vain. Raises the bug of a thread."""
+    def next_group(self, missing: int) -> list[Result]:
+        """A few results; none after a short wait in vain. Raises the bug of a thread.
+
+        Waits for more than one, as they share a commit: for at most `GROUP` bodies, and not
+        for long.
+        """
         group: list[Result] = []
-        while not group or (not self._queue.empty() and len(group) < GROUP):
+        bodies, until = 0, time.monotonic() + _TICK_S
+        while len(group) < min(missing, MOST) and bodies < GROUP:
             try:
-                result = self._queue.get(timeout=_TICK_S)
+                result = self._queue.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             if isinstance(result, BaseException):
                 raise result
             group.append(result)
+            bodies += isinstance(result, Listing) and not result.is_same
         return group
 
     def abandon(self) -> None:

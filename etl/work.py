@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -33,7 +33,7 @@ from etl.errors import (
 )
 from etl.judge import Judge, Seen
 from etl.lease import Lease
-from etl.ledger import RunResult, ViewResult
+from etl.ledger import Before, Entries, RunResult, ViewResult
 from etl.listing import Listing, Memory
 from etl.reader import Failed, Reader, Result
 
@@ -54,12 +54,14 @@ class Work:
     stop: threading.Event
     progress: Progress | None = None
     judge: Judge | None = None
+    before: Before = field(default_factory=Before)
 
     def read_and_load(self, views: Sequence[View], *, is_full: bool) -> None:
         """Each view as its answer is judged; those that depend on others when all have come."""
         keys, source = require_keys(self.config), self.config.source
         self.others.unread = {view.key(source) for view in views}
         memory = self.database.read(lambda c: ledger.remember(c, self.config, is_full=is_full))
+        self.before = self.database.read(lambda c: ledger.read_before(c, source))
         self.others.org_id = memory.org_id
         self.others.needs_acceptance = set(memory.needs_acceptance)
         waiting: list[Listing] = []
@@ -138,10 +140,12 @@ class Work:
             if results and self._is_committed(connection, results):
                 return
             others = self.others.copy()
-            family = self.database.family
+            family, entries = self.database.family, Entries(self.run)
             results[:] = [
-                store.load(connection, family, listing, self.run, others) for listing in listings
+                store.load(connection, family, listing, entries, others, self.before)
+                for listing in listings
             ]
+            entries.write(connection)
 
         self.database.transaction(load)
         self.others = others
@@ -166,9 +170,9 @@ class Work:
             self.lease.guard(connection)
             if ledger.is_recorded(connection, self.run.run_id, key):
                 return
-            state = ledger.state_of(connection, key)
-            ledger.save_state(connection, self.run, result, state, {})
-            ledger.record_view(connection, self.run, result)
+            entries = Entries(self.run)
+            entries.add(result, self.before.states.get(key), {})
+            entries.write(connection)
 
         self.database.transaction(record)
         self.others.has_failed(key)

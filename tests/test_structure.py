@@ -42,7 +42,7 @@ LAYERS = (
     ("etl.discovery",),
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
-    ("etl.ledger", "etl.organization", "etl.reader", "etl.upsert"),
+    ("etl.ledger", "etl.organization", "etl.reader", "etl.stored", "etl.upsert"),
     ("etl.judge",),
     ("etl.labels", "etl.oddities", "etl.scope", "etl.stored_privacy"),
     ("etl.store",),
