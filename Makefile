@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test databases check db-check docs lock wheel clean
+.PHONY: help setup demo test databases check db-check docs lock wheel bench clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 
@@ -70,6 +70,10 @@ lock: ## requirements-dev.lock anew from pyproject.toml; ARGS=--upgrade for newe
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
+
+bench: setup databases ## speed and memory against others, as ratios; ARGS='--only W1,W2 --rounds 3'
+	echo '==> benchmarks'
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove .venv, dist and the caches
 	rm -rf .venv dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,154 @@
+"""Who is measured: how each is called, and how what it loaded is checked."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.api import Api
+from benchmarks.databases import Databases, sqlalchemy_url
+from benchmarks.environments import FOLDER, OURS, PEERS, bare_environment, environment, ours
+from benchmarks.truth import WrongContent, require_content, require_ids
+
+PAGE_LIMIT = 5000
+LIVE = "WHERE removed_at IS NULL"
+
+
+@dataclass(slots=True)
+class Loading:
+    """One database that one contestant loads into, again and again."""
+
+    databases: Databases
+    api: Api
+    url: str
+    folder: Path
+    concurrency: int = 4
+    history: int = 0  # rows that the history must have
+    stage: int = 0
+    where: str = LIVE
+
+    @property
+    def views(self) -> Path:
+        return self.folder / "views.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """`command` gives program, arguments and variables; `check` raises `WrongContent`."""
+
+    name: str
+    command: Callable[[Loading], tuple[list[str], dict[str, str]]]
+    check: Callable[[Loading, str], None]
+    dialects: tuple[str, ...] = ("sqlite", "postgresql")
+    lock: str = field(default="")
+
+
+def begin(databases: Databases, api: Api, name: str, concurrency: int = 4) -> Loading:
+    """A new database, and a folder for what the contestant keeps beside it."""
+    folder = FOLDER / "runs" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    loading = Loading(databases, api, databases.new(), folder, concurrency)
+    loading.views.write_text(json.dumps(api.size.names()), encoding="utf-8")
+    configuration = (
+        f"views = {json.dumps(api.size.names(), ensure_ascii=False)}\n"
+        f'[datadog]\napi_url = "{api.url}"\nsource = "bench"\n'
+        f"page_limit = {PAGE_LIMIT}\nconcurrency = {concurrency}\n"
+    )
+    (folder / "heatmap-etl.toml").write_text(configuration, encoding="utf-8")
+    return loading
+
+
+def end(loading: Loading) -> None:
+    loading.databases.drop(loading.url)
+    shutil.rmtree(loading.folder)
+
+
+# --- ours ---------------------------------------------------------------------------------
+
+
+def heatmap_etl(name: str = OURS, revision: str = "") -> Contestant:
+    program = ours(name, revision)
+
+    def command(loading: Loading) -> tuple[list[str], dict[str, str]]:
+        configuration = str(loading.folder / "heatmap-etl.toml")
+        variables = {"DD_API_KEY": "api", "DD_APP_KEY": "app"}
+        variables["HEATMAP_ETL_DATABASE_URL"] = loading.url
+        return [str(program), "sync", "--json", "--config", configuration], variables
+
+    return Contestant(name, command, _check_ours, ("sqlite", "postgresql", "mariadb"))
+
+
+def _check_ours(loading: Loading, output: str) -> None:
+    run = json.loads(output)
+    views = run["views"]
+    if run["status"] != "ok" or any(view["verdict"] != "complete" for view in views):
+        raise WrongContent(f"the run was {run['status']}")
+    if (sent := sum(view["requests"] for view in views)) != loading.api.size.views:
+        raise WrongContent(f"{sent} requests for {loading.api.size.views} views")
+    _check_attributes(loading, start="start_ms", where=loading.where)
+    ours = loading.where.replace(LIVE, "")
+    counted = "SELECT count(*) FROM snapshot_history " + ours
+    ((history,),) = loading.databases.rows(loading.url, counted)
+    if history != loading.history:
+        raise WrongContent(f"{history} rows of history, {loading.history} were changed")
+
+
+def _check_attributes(loading: Loading, *, start: str = "start", where: str = "") -> None:
+    size = loading.api.size
+    databases, url = loading.databases, loading.url
+    require_content(databases, url, size, loading.stage, start=start, where=where)
+
+
+# --- peers --------------------------------------------------------------------------------
+
+
+def _script(name: str, *flags: str, lock: str = "", module: str = "") -> Contestant:
+    python = environment(lock or name) / "python"
+    path = PEERS / f"{module or name}.py"
+
+    def command(loading: Loading) -> tuple[list[str], dict[str, str]]:
+        url = sqlalchemy_url(loading.url)
+        arguments = [*flags, loading.api.url, url, str(loading.views)]
+        return [str(python), str(path), *arguments], {}
+
+    return Contestant(name, command, lambda loading, _: _check_attributes(loading))
+
+
+def script() -> Contestant:
+    return _script("script")
+
+
+def floor() -> Contestant:
+    return _script("floor")
+
+
+def floor_with_digests() -> Contestant:
+    return _script("floor+digests", "--digests", lock="floor", module="floor")
+
+
+def official() -> Contestant:
+    return _script("official")
+
+
+def dlt() -> Contestant:
+    python = environment("dlt") / "python"
+
+    def command(loading: Loading) -> tuple[list[str], dict[str, str]]:
+        # Its name must not be that of what it imports.
+        path = PEERS / "with_dlt.py"
+        url = loading.url.replace("sqlite://", "sqlite://")
+        arguments = [loading.api.url, url, str(loading.views), str(loading.folder)]
+        return [str(python), str(path), *arguments], {"RUNTIME__DLTHUB_TELEMETRY": "false"}
+
+    def check(loading: Loading, _: str) -> None:
+        table = "snapshots" if loading.databases.dialect == "sqlite" else "bench.snapshots"
+        require_ids(loading.databases, loading.url, table, loading.api.size)
+
+    return Contestant("dlt", command, check)
+
+
+def variables_of(contestant: Contestant, loading: Loading) -> tuple[list[str], dict[str, str]]:
+    command, variables = contestant.command(loading)
+    return command, bare_environment() | variables
