@@ -22,6 +22,8 @@ def main() -> int:
     makers = {
         "floor": contestants.floor,
         "script": contestants.script,
+        "dlt": contestants.dlt,
+        "official": contestants.official,
     }
     entered = [contestants.heatmap_etl()]
     for name in options.peers.split(","):
