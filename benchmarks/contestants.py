@@ -3,7 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from benchmarks.api import Api
@@ -11,7 +12,9 @@ from benchmarks.databases import Databases, sqlalchemy_url
 from benchmarks.environments import FOLDER, OURS, PEERS, bare_environment, environment, ours
 from benchmarks.truth import WrongContent, require_content, require_ids
 
+DIALECTS = ("postgresql", "sqlite", "mariadb")
 PAGE_LIMIT = 5000
+_NUMBERS = count(1)
 LIVE = "WHERE removed_at IS NULL"
 
 
@@ -23,14 +26,10 @@ class Loading:
     api: Api
     url: str
     folder: Path
-    concurrency: int = 4
+    views: Path
     history: int = 0  # rows that the history must have
     stage: int = 0
     where: str = LIVE
-
-    @property
-    def views(self) -> Path:
-        return self.folder / "views.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +39,15 @@ class Contestant:
     name: str
     command: Callable[[Loading], tuple[list[str], dict[str, str]]]
     check: Callable[[Loading, str], None]
-    dialects: tuple[str, ...] = ("sqlite", "postgresql")
-    lock: str = field(default="")
+    dialects: tuple[str, ...] = ("postgresql", "sqlite")
+    program: Path = Path()
 
 
-def begin(databases: Databases, api: Api, name: str, concurrency: int = 4) -> Loading:
+def begin(databases: Databases, api: Api, name: str, concurrency: int) -> Loading:
     """A new database, and a folder for what the contestant keeps beside it."""
-    folder = FOLDER / "runs" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    loading = Loading(databases, api, databases.new(), folder, concurrency)
-    loading.views.write_text(json.dumps(api.size.names()), encoding="utf-8")
+    url = databases.new()
+    folder = FOLDER / "runs" / f"{name}-{next(_NUMBERS)}"
+    loading = Loading(databases, api, url, folder, write_views(folder, api))
     configuration = (
         f"views = {json.dumps(api.size.names(), ensure_ascii=False)}\n"
         f'[datadog]\napi_url = "{api.url}"\nsource = "bench"\n'
@@ -58,6 +55,15 @@ def begin(databases: Databases, api: Api, name: str, concurrency: int = 4) -> Lo
     )
     (folder / "heatmap-etl.toml").write_text(configuration, encoding="utf-8")
     return loading
+
+
+def write_views(folder: Path, api: Api) -> Path:
+    """The file with the names of all views, in a new folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    path = folder / "views.json"
+    path.write_text(json.dumps(api.size.names()), encoding="utf-8")
+    return path
 
 
 def end(loading: Loading) -> None:
@@ -77,7 +83,7 @@ def heatmap_etl(name: str = OURS, revision: str = "") -> Contestant:
         variables["HEATMAP_ETL_DATABASE_URL"] = loading.url
         return [str(program), "sync", "--json", "--config", configuration], variables
 
-    return Contestant(name, command, _check_ours, ("sqlite", "postgresql", "mariadb"))
+    return Contestant(name, command, _check_ours, DIALECTS, program)
 
 
 def _check_ours(loading: Loading, output: str) -> None:
@@ -88,8 +94,8 @@ def _check_ours(loading: Loading, output: str) -> None:
     if (sent := sum(view["requests"] for view in views)) != loading.api.size.views:
         raise WrongContent(f"{sent} requests for {loading.api.size.views} views")
     _check_attributes(loading, start="start_ms", where=loading.where)
-    ours = loading.where.replace(LIVE, "")
-    counted = "SELECT count(*) FROM snapshot_history " + ours
+    ours = loading.where.replace("removed_at IS NULL", "1 = 1")  # which the history has not
+    counted = f"SELECT count(*) FROM snapshot_history {ours}"
     ((history,),) = loading.databases.rows(loading.url, counted)
     if history != loading.history:
         raise WrongContent(f"{history} rows of history, {loading.history} were changed")
@@ -138,8 +144,7 @@ def dlt() -> Contestant:
     def command(loading: Loading) -> tuple[list[str], dict[str, str]]:
         # Its name must not be that of what it imports.
         path = PEERS / "with_dlt.py"
-        url = loading.url.replace("sqlite://", "sqlite://")
-        arguments = [loading.api.url, url, str(loading.views), str(loading.folder)]
+        arguments = [loading.api.url, loading.url, str(loading.views), str(loading.folder)]
         return [str(python), str(path), *arguments], {"RUNTIME__DLTHUB_TELEMETRY": "false"}
 
     def check(loading: Loading, _: str) -> None:

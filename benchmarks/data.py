@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from random import Random
 
 ONE_IN = 100  # snapshots of a view that a stage re-points
@@ -38,28 +39,22 @@ class Size:
     about: int
     seed: int = 1
 
-    def names(self) -> list[str]:
-        return [f"/{SECTIONS[n % len(SECTIONS)]}/{n}" for n in range(self.views)]
+    def names(self) -> tuple[str, ...]:
+        return tuple(map(self.name, range(self.views)))
 
-    def counts(self) -> list[int]:
+    def name(self, number: int) -> str:
+        return f"/{SECTIONS[number % len(SECTIONS)]}/{number}"
+
+    def counts(self) -> tuple[int, ...]:
         """Differing, none that looks like a cap, and one view with more than any other."""
-        random = Random(f"{self.seed} counts")
-        spread = max(3, self.about // 20)
-        usual = [
-            count
-            for count in range(max(1, self.about - spread), self.about + spread)
-            if count < 10 or count % 5
-        ]
-        counts = random.choices(usual, k=self.views)
-        counts[self.views // 2] = next(c for c in range(max(usual) + 1, self.about * 9) if c % 5)
-        return counts
+        return _counts(self)
 
     def body(self, number: int, stage: int) -> bytes:
         """What the API answers for the view of this number, newest snapshot first."""
         return b'{"data":[' + b",".join(self.records(number, stage)) + b"]}"
 
     def records(self, number: int, stage: int) -> Iterator[bytes]:
-        name = json.dumps(self.names()[number])
+        name = json.dumps(self.name(number))
         random = Random(f"{self.seed} {number}")
         background = Random(f"{self.seed} {number} {stage}")
         created = NEWEST - timedelta(minutes=random.randrange(1, 10_000))
@@ -75,6 +70,21 @@ class Size:
         return sum(
             len(range(number % ONE_IN, count, ONE_IN)) for number, count in enumerate(self.counts())
         )
+
+
+@cache
+def _counts(size: Size) -> tuple[int, ...]:
+    random = Random(f"{size.seed} counts")
+    spread = max(3, size.about // 20)
+    usual = [
+        count
+        for count in range(max(1, size.about - spread), size.about + spread)
+        if count < 10 or count % 5
+    ]
+    counts = random.choices(usual, k=size.views)
+    larger = range(max(usual) + 1, size.about * 9)
+    counts[size.views // 2] = next(count for count in larger if count % 5)
+    return tuple(counts)
 
 
 def _record(drawn: int, again: int, created: datetime, name: str) -> str:

@@ -6,7 +6,6 @@ here durability is part of what is measured.
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -98,6 +97,13 @@ class Databases:
         engine.dispose()
         return found
 
+    def stream(self, url: str, sql: str) -> Iterator[Sequence[Any]]:
+        """Millions of rows, a few thousand at a time."""
+        engine = create_engine(sqlalchemy_url(url), execution_options={"stream_results": True})
+        with engine.connect() as connection:
+            yield from connection.exec_driver_sql(sql).yield_per(5000)
+        engine.dispose()
+
     def run(self, url: str, sql: str) -> None:
         engine = create_engine(sqlalchemy_url(url), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
@@ -131,17 +137,3 @@ def _name(url: str) -> str:
 
 def _file(url: str) -> str:
     return url.removeprefix("sqlite:///")
-
-
-def all_databases(dialects: Sequence[str]) -> Iterator[Databases]:
-    for dialect in dialects:
-        with closing(_Stopped(Databases(dialect))) as stopped:
-            yield stopped.databases
-
-
-class _Stopped:
-    def __init__(self, databases: Databases) -> None:
-        self.databases = databases
-
-    def close(self) -> None:
-        self.databases.stop()

@@ -16,9 +16,9 @@ PEERS = ROOT / "benchmarks" / "peers"
 OURS = "heatmap-etl"
 
 
-def environment(name: str) -> Path:
+def environment(name: str, lock_name: str = "") -> Path:
     """Folder of the programs (`python`, ...) of an environment with what its lock file names."""
-    lock = PEERS / f"{name}.lock"
+    lock = PEERS / f"{lock_name or name}.lock"
     folder = FOLDER / "environments" / name
     stamp = folder / "lock.sha256"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
@@ -34,9 +34,7 @@ def environment(name: str) -> Path:
 
 def ours(name: str = OURS, revision: str = "") -> Path:
     """The program `heatmap-etl`, installed from a wheel of this checkout, or of a revision."""
-    if revision:
-        _copy_lock(name)
-    programs = environment(name)
+    programs = environment(name, OURS)
     source = _checkout(revision) if revision else ROOT
     wheels = FOLDER / "wheels" / name
     shutil.rmtree(wheels, ignore_errors=True)
@@ -44,11 +42,6 @@ def ours(name: str = OURS, revision: str = "") -> Path:
     (wheel,) = wheels.glob("*.whl")
     _pip(programs.parent, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
     return programs / OURS
-
-
-def _copy_lock(name: str) -> None:
-    if name != OURS:
-        shutil.copyfile(PEERS / f"{OURS}.lock", PEERS / f"{name}.lock")
 
 
 def _checkout(revision: str) -> Path:

@@ -1,13 +1,14 @@
-"""One measured process, and the list of all of them."""
+"""One measured process, all of them, and the file that keeps them between runs."""
 
 import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 STOPWATCH = Path(__file__).with_name("stopwatch.py")
 LIMIT_S = 300.0
@@ -58,36 +59,54 @@ def timed(
     if not text:
         raise ProcessFailed(said)
     took: dict[str, float] = json.loads(text)
-    if took["exit"] not in (0, -9):
+    if took["exit"] != 0 and took["seconds"] < limit_s:
         raise ProcessFailed(f"{command[0]} ended with {took['exit']}:\n{said[-4000:]}")
     return took, output.read_text(encoding="utf-8", errors="replace")
 
 
+@dataclass(slots=True)
 class Measures:
-    """All measures; `path` keeps them between runs of the harness, workload by workload."""
+    """What was measured, to be asked for medians. `echo` hears of each as it comes."""
 
-    def __init__(self) -> None:
-        self.all: list[Measure] = []
+    all: list[Measure] = field(default_factory=list)
+    echo: Callable[[str], None] = lambda _: None
 
     def add(self, measure: Measure) -> None:
         self.all.append(measure)
-        text = f"{measure.workload:<9} {measure.dialect:<11} {measure.contestant:<14}"
         cut = " (killed)" if measure.is_cut else ""
-        numbers = f"{measure.seconds:8.3f} s{cut} {measure.peak_mb:6.0f} MB"
-        print(f"{text} round {measure.round + 1} {numbers}", file=sys.stderr, flush=True)
+        what = f"{measure.workload:<17} {measure.dialect:<10} {measure.contestant:<13}"
+        took = f"{measure.seconds:8.3f} s{cut}, {measure.peak_mb:.0f} MB"
+        self.echo(f"{what} round {measure.round + 1} {took}")
 
     def of(self, workload: str, dialect: str, contestant: str) -> list[Measure]:
         wanted = (workload, dialect, contestant)
         return [m for m in self.all if (m.workload, m.dialect, m.contestant) == wanted]
 
-    def median(self, workload: str, dialect: str, contestant: str) -> float | None:
-        found = [m.seconds for m in self.of(workload, dialect, contestant)]
+    def median(
+        self, workload: str, dialect: str, contestant: str, what: str = "seconds"
+    ) -> float | None:
+        found = [getattr(m, what) for m in self.of(workload, dialect, contestant)]
         return statistics.median(found) if found else None
 
-    def cpu(self, workload: str, dialect: str, contestant: str) -> float:
-        """Median of the processor time of the process itself, not of the database's."""
-        return statistics.median(m.cpu_s for m in self.of(workload, dialect, contestant))
+    def dialects(self) -> list[str]:
+        return list(dict.fromkeys(m.dialect for m in self.all if m.dialect))
 
 
-def as_json(measures: Iterable[Measure]) -> list[dict[str, object]]:
-    return [asdict(measure) for measure in measures]
+class Store:
+    """The measures of each workload and dialect, as last taken, with when and where."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            self.entries = json.loads(path.read_text(encoding="utf-8"))
+
+    def put(self, name: str, measures: Measures, facts: dict[str, Any]) -> None:
+        """Replace what there was under this name."""
+        self.entries[name] = {**facts, "measures": [asdict(m) for m in measures.all]}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self.entries), encoding="utf-8")
+
+    def measures(self) -> Measures:
+        kept = [Measure(**m) for entry in self.entries.values() for m in entry["measures"]]
+        return Measures(kept)
