@@ -10,18 +10,18 @@ from benchmarks import contestants, machine
 from benchmarks.contestants import DIALECTS, Contestant
 from benchmarks.data import Size
 from benchmarks.databases import Databases
-from benchmarks.environments import FOLDER
+from benchmarks.environments import FOLDER, Environments
 from benchmarks.measure import Measures, ProcessFailed, Store
 from benchmarks.report import page, targets
 from benchmarks.truth import WrongContent
 from benchmarks.workloads import BASE, WITHOUT_DATABASE, WORKLOADS, Bench
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-PEERS: dict[str, Callable[[], list[Contestant]]] = {
-    "floor": lambda: [contestants.floor(), contestants.floor_with_digests()],
-    "script": lambda: [contestants.script()],
-    "dlt": lambda: [contestants.dlt()],
-    "official": lambda: [contestants.official()],
+PEERS: dict[str, tuple[Callable[[Environments], Contestant], ...]] = {
+    "floor": (contestants.floor, contestants.floor_with_digests),
+    "script": (contestants.script,),
+    "dlt": (contestants.dlt,),
+    "official": (contestants.official,),
 }
 ROUNDS = 5
 SLOW_ROUNDS = 3  # of dlt in W2 to W4, where each process takes half a minute
@@ -91,12 +91,11 @@ def _bench(options: argparse.Namespace, databases: Databases, entered: list[Cont
 
 
 def _contestants(options: argparse.Namespace) -> list[Contestant]:
-    entered = [contestants.heatmap_etl()]
+    made = Environments(options.here)
+    entered = [contestants.heatmap_etl(made)]
     if options.base:
-        entered.append(contestants.heatmap_etl(BASE, options.base))
-    for peer in options.peers:
-        entered += PEERS[peer]()
-    return entered
+        entered.append(contestants.heatmap_etl(made, BASE, options.base))
+    return [*entered, *(peer(made) for name in options.peers for peer in PEERS[name])]
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -111,9 +110,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}")
     parser.add_argument("--views", type=int, help="of W2 to W4 and W6, default 200")
     parser.add_argument("--base", metavar="REVISION", help="measure this revision of ours, too")
+    parser.add_argument("--here", action="store_true", help="everything in this environment")
     options = parser.parse_args(arguments)
     # What was measured with less than all must not take the place of what was.
-    less = (options.quick, options.peers, options.rounds, options.views, options.base)
+    less = (options.quick, options.peers, options.rounds, options.views, options.base, options.here)
     options.is_less = any(less)
     options.is_named = options.only is not None
     default = QUICK if options.quick else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.api import Api
 from benchmarks.databases import Databases, sqlalchemy_url
-from benchmarks.environments import FOLDER, OURS, PEERS, bare_environment, environment, ours
+from benchmarks.environments import FOLDER, OURS, PEERS, Environments, bare_environment
 from benchmarks.truth import WrongContent, require_content, require_ids
 
 DIALECTS = ("postgresql", "sqlite", "mariadb")
@@ -74,8 +74,8 @@ def end(loading: Loading) -> None:
 # --- ours ---------------------------------------------------------------------------------
 
 
-def heatmap_etl(name: str = OURS, revision: str = "") -> Contestant:
-    program = ours(name, revision)
+def heatmap_etl(made: Environments, name: str = OURS, revision: str = "") -> Contestant:
+    program = made.ours(name, revision)
 
     def command(loading: Loading) -> tuple[list[str], dict[str, str]]:
         configuration = str(loading.folder / "heatmap-etl.toml")
@@ -110,8 +110,10 @@ def _check_attributes(loading: Loading, *, start: str = "start", where: str = ""
 # --- peers --------------------------------------------------------------------------------
 
 
-def _script(name: str, *flags: str, lock: str = "", module: str = "") -> Contestant:
-    python = environment(lock or name) / "python"
+def _script(
+    made: Environments, name: str, *flags: str, lock: str = "", module: str = ""
+) -> Contestant:
+    python = made.programs(lock or name) / "python"
     path = PEERS / f"{module or name}.py"
 
     def command(loading: Loading) -> tuple[list[str], dict[str, str]]:
@@ -122,24 +124,24 @@ def _script(name: str, *flags: str, lock: str = "", module: str = "") -> Contest
     return Contestant(name, command, lambda loading, _: _check_attributes(loading))
 
 
-def script() -> Contestant:
-    return _script("script")
+def script(made: Environments) -> Contestant:
+    return _script(made, "script")
 
 
-def floor() -> Contestant:
-    return _script("floor")
+def floor(made: Environments) -> Contestant:
+    return _script(made, "floor")
 
 
-def floor_with_digests() -> Contestant:
-    return _script("floor+digests", "--digests", lock="floor", module="floor")
+def floor_with_digests(made: Environments) -> Contestant:
+    return _script(made, "floor+digests", "--digests", lock="floor", module="floor")
 
 
-def official() -> Contestant:
-    return _script("official")
+def official(made: Environments) -> Contestant:
+    return _script(made, "official")
 
 
-def dlt() -> Contestant:
-    python = environment("dlt") / "python"
+def dlt(made: Environments) -> Contestant:
+    python = made.programs("dlt") / "python"
 
     def command(loading: Loading) -> tuple[list[str], dict[str, str]]:
         # Its name must not be that of what it imports.

@@ -43,7 +43,8 @@ def _history(dialect: str, number: int, version: int) -> str:
 
 def _values(dialect: str, number: int) -> dict[str, str]:
     def ending(name: str, length: int) -> str:
-        start, end = f"substr({name}, 1, {length - 4})", f"'{number:04d}'"
+        # No hexadecimal digit at its beginning: it is the end of no other id.
+        start, end = f"substr({name}, 1, {length - 4})", f"'x{number:03d}'"
         return f"concat({start}, {end})" if dialect == "mariadb" else f"{start} || {end}"
 
     return {"id": ending("id", 36), "view_key": ending("view_key", 32), "synced_view": f"'{MARK}'"}

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -16,32 +17,41 @@ PEERS = ROOT / "benchmarks" / "peers"
 OURS = "heatmap-etl"
 
 
-def environment(name: str, lock_name: str = "") -> Path:
-    """Folder of the programs (`python`, ...) of an environment with what its lock file names."""
-    lock = PEERS / f"{lock_name or name}.lock"
-    folder = FOLDER / "environments" / name
-    stamp = folder / "lock.sha256"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        print(f"==> environment {name}", file=sys.stderr, flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(folder)])
-        # The lock names every package: nothing is left to resolve.
-        _pip(folder, "install", "--no-deps", "--require-hashes", "-r", str(lock))
-        stamp.write_text(wanted)
-    return folder / "bin"
+@dataclass(frozen=True, slots=True)
+class Environments:
+    """Makes them when they are asked for. `is_here`: all is run by this interpreter instead."""
 
+    is_here: bool = False
 
-def ours(name: str = OURS, revision: str = "") -> Path:
-    """The program `heatmap-etl`, installed from a wheel of this checkout, or of a revision."""
-    programs = environment(name, OURS)
-    source = _checkout(revision) if revision else ROOT
-    wheels = FOLDER / "wheels" / name
-    shutil.rmtree(wheels, ignore_errors=True)
-    _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)], source)
-    (wheel,) = wheels.glob("*.whl")
-    _pip(programs.parent, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
-    return programs / OURS
+    def programs(self, name: str, lock_name: str = "") -> Path:
+        """Folder with `python` and others, and with what the lock file names installed."""
+        if self.is_here:
+            return Path(sys.executable).parent
+        lock = PEERS / f"{lock_name or name}.lock"
+        folder = FOLDER / "environments" / name
+        stamp = folder / "lock.sha256"
+        wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+        if not stamp.exists() or stamp.read_text() != wanted:
+            print(f"==> environment {name}", file=sys.stderr, flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            _run([sys.executable, "-m", "venv", str(folder)])
+            # The lock names every package: nothing is left to resolve.
+            _pip(folder, "install", "--no-deps", "--require-hashes", "-r", str(lock))
+            stamp.write_text(wanted)
+        return folder / "bin"
+
+    def ours(self, name: str = OURS, revision: str = "") -> Path:
+        """The program `heatmap-etl`, installed from a wheel of this checkout, or of a revision."""
+        programs = self.programs(name, OURS)
+        if self.is_here:
+            return programs / OURS
+        source = _checkout(revision) if revision else ROOT
+        wheels = FOLDER / "wheels" / name
+        shutil.rmtree(wheels, ignore_errors=True)
+        _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)], source)
+        (wheel,) = wheels.glob("*.whl")
+        _pip(programs.parent, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
+        return programs / OURS
 
 
 def _checkout(revision: str) -> Path:
