@@ -280,7 +280,7 @@ class Entries:
             if is_new:
                 connection.execute(insert(view_state), rows)
                 continue
-            values = {name: bindparam(name) for name in names if name != _KEY}
+            values: dict[str, Any] = {name: bindparam(name) for name in names if name != _KEY}
             this = update(view_state).where(view_state.c.view_key == bindparam(_KEY))
             connection.execute(this.values(values), rows)
         if self._views:

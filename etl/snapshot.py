@@ -151,8 +151,9 @@ class _Body(msgspec.Struct, Generic[A], gc=False):
 _instants = msgspec.json.Decoder(_Body[_WithInstants])
 _texts = msgspec.json.Decoder(_Body[_WithTexts])
 _encoder = msgspec.json.Encoder()
-# Finer than microseconds, perhaps: the decoder would round it. Or digits, spelled out.
-_MAY_BE_FINER = re.compile(rb"\.\d{7}|\\u003")
+# Finer than microseconds, perhaps, which the decoder would round.
+_MAY_BE_FINER = re.compile(rb"\.\d{7}")
+_SPELLED_DIGIT = rb"\u003"
 
 
 class _Inexact(Exception):
@@ -166,11 +167,13 @@ def decode(body: bytes) -> Decoded:
     with their texts, one with anything else unusual leniently, record by record. All give
     the same rows for the same record.
     """
+    has_escapes = b"\\u00" in body  # one look for both kinds: it takes as long as the decoding
     # The typed decoder takes the escape for NUL, which no database stores as text.
-    if b"\\u0000" in body:
+    if has_escapes and b"\\u0000" in body:
         return _decode_lenient(body)
     try:
-        if not _MAY_BE_FINER.search(body):
+        is_spelled = has_escapes and _SPELLED_DIGIT in body
+        if not is_spelled and not _MAY_BE_FINER.search(body):
             exact = _instants.decode(body)
             return _decode_lenient(body) if exact.errors else _decode_exact(exact.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Inexact):

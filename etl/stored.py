@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
 from etl.changes import Known
@@ -22,8 +23,12 @@ _MINE = (
 )
 _OTHERS = (
     "SELECT id, content_hash, view_key, source, removed_at IS NOT NULL FROM snapshots"
-    " WHERE id {among}"
+    " WHERE id IN ({among})"
 )
+_UNPACKED = {
+    "postgresql": "SELECT json_array_elements_text(%s::json)",
+    "sqlite": "SELECT value FROM json_each(?)",
+}
 
 
 def read_known(connection: Connection, view_key: str, listed: Iterable[str]) -> dict[str, Known]:
@@ -37,17 +42,17 @@ def read_known(connection: Connection, view_key: str, listed: Iterable[str]) -> 
             for identifier, content_hash, source, is_missing in cursor.fetchall()
         }
         for batch in batches(sorted({i for i in listed if i not in known})):
-            cursor.execute(*_among(dialect, mark, batch))
+            cursor.execute(*_among(dialect, batch))
             for identifier, content_hash, owner, source, is_removed in cursor.fetchall():
                 known[identifier] = Known(content_hash, owner, source, bool(is_removed))
     return known
 
 
-def _among(dialect: str, mark: str, ids: Sequence[str]) -> tuple[str, Sequence[Any]]:
-    """One text for any number of ids where there are arrays, so that it is prepared once."""
-    if dialect == "postgresql":
-        return _OTHERS.format(among="= ANY(%s)"), (ids,)
-    return _OTHERS.format(among=f"IN ({', '.join([mark] * len(ids))})"), ids
+def _among(dialect: str, ids: Sequence[str]) -> tuple[str, Sequence[Any]]:
+    """Where there is JSON the same text for any number of ids, so that it is prepared once."""
+    if dialect in ("mysql", "mariadb"):
+        return _OTHERS.format(among=", ".join(["%s"] * len(ids))), ids
+    return _OTHERS.format(among=_UNPACKED[dialect]), (msgspec.json.encode(ids).decode(),)
 
 
 def batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
