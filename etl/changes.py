@@ -228,14 +228,9 @@ def decide(
     """
     listed, duplicates = unique(snapshots, known)
     decision = Decision(duplicates=duplicates)
-    differing: list[str] = []
-    for identifier, snapshot in listed.items():
-        stored = known.get(identifier)
-        if stored and _is_as_it_was(snapshot, stored, view_key, source):
-            decision.unchanged += 1  # nearly all of them, nearly always
-        else:
-            differing.append(identifier)
-    for identifier in sorted(differing):
+    as_it_was = {i for i, s in listed.items() if _is_as_it_was(s, known.get(i), view_key, source)}
+    decision.unchanged = len(as_it_was)  # nearly all of them, nearly always
+    for identifier in sorted(listed.keys() - as_it_was):
         stored = known.get(identifier)
         _decide_listed(decision, listed[identifier], stored, view_key, source, others)
     mine = {i: k for i, k in known.items() if k.view_key == view_key and not k.is_removed}
@@ -275,7 +270,9 @@ def _rank(snapshot: Snapshot, stored: Known | None) -> tuple[datetime, bool, str
     return snapshot.modified_at or _NEVER, is_stored, snapshot.content_hash
 
 
-def _is_as_it_was(snapshot: Snapshot, stored: Known, view_key: str, source: str) -> bool:
+def _is_as_it_was(snapshot: Snapshot, stored: Known | None, view_key: str, source: str) -> bool:
+    if stored is None:
+        return False
     is_mine = stored.view_key == view_key and stored.source == source
     return is_mine and not stored.is_removed and stored.content_hash == snapshot.content_hash
 

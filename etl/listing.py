@@ -128,6 +128,8 @@ def read_whole(
 
     answer = client.list_snapshots(view, limit=limit, read=read, body=body, patience=patience)
     digest, decoded = answer.content
+    if decoded is None and body:
+        body.free()  # nothing of it is kept
     return _listing(view, answer, digest, decoded, last, limit, time.monotonic() - started, body)
 
 

@@ -112,8 +112,6 @@ class Reader:
                 return Failed(view, error, time.monotonic() - started)
             if refused:
                 self._accept(limit)
-            if listing.is_same:
-                body.free()  # nothing of it is kept
             return replace(
                 listing,
                 requests=listing.requests + refused,

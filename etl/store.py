@@ -75,8 +75,7 @@ def load(
 
     What the ledger shall say of it is put into `entries`, which the caller writes.
     """
-    run = entries.run
-    view_key = listing.view.key(run.source)
+    source, view_key = entries.run.source, listing.view.key(entries.run.source)
     state = before.states.get(view_key)
     if listing.decoded is None:
         result = _load_same(listing, state)
@@ -84,8 +83,8 @@ def load(
         others.has_read(view_key, has_rows=result.counts["unchanged"] > 0)
         others.is_organization_seen |= result.counts["unchanged"] > 0
         return result
-    organization.bind(connection, run.source, listing.decoded, others)
-    owner = Owner(run.source, view_key, listing.view.name)
+    organization.bind(connection, source, listing.decoded, others)
+    owner = Owner(source, view_key, listing.view.name)
     decision = _decide(connection, listing, listing.decoded, owner, others)
     if decision.must_wait:
         others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
