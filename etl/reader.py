@@ -29,6 +29,7 @@ from etl.errors import (
 from etl.listing import LastReading, Listing, Memory, read_whole
 from etl.patience import Patience
 from etl.privacy import Privacy
+from etl.run_context import inherited
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class Reader:
                     return
 
         for number in range(min(self._config.concurrency, len(views))):
-            threading.Thread(target=work, name=f"reader-{number}", daemon=True).start()
+            threading.Thread(target=inherited(work), name=f"reader-{number}", daemon=True).start()
         missing = len(views)
         try:
             while missing and not self.stop.is_set():
