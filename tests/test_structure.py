@@ -30,7 +30,8 @@ LAYERS = (
     ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
     # the two outer worlds
     ("etl.schema", "etl.engine", "etl.wire"),
-    ("etl.datadog", "etl.database"),
+    ("etl.datadog", "etl.sql_views"),
+    ("etl.database",),
     ("etl.discovery",),
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
