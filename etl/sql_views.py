@@ -7,10 +7,10 @@ PostgreSQL, `docs/data-dictionary.md`, dbt's sources and `export`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, MetaData, Table
+from sqlalchemy import BigInteger, Boolean, Column, Inspector, MetaData, Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from etl.column_types import LongText, UtcDateTime
 from etl.schema import (
@@ -43,8 +43,8 @@ def _of(table: Table, names: str, *, nullable: bool | None = None) -> list[Colum
     ]
 
 
-def _view(name: str, comment: str, *items: Column[Any] | Iterable[Column[Any]]) -> Table:
-    columns = [c for item in items for c in ([item] if isinstance(item, Column) else item)]
+def _view(name: str, comment: str, *items: Column[Any] | list[Column[Any]]) -> Table:
+    columns = [c for item in items for c in (item if isinstance(item, list) else [item])]
     return Table(name, metadata, *columns, comment=comment)
 
 
@@ -208,3 +208,25 @@ def comments(name: str) -> tuple[str, dict[str, str]]:
     """What the view and each of its columns mean."""
     view = metadata.tables[name]
     return view.comment or "", {column.name: column.comment or "" for column in view.columns}
+
+
+def taken_by_others(look: Inspector) -> str:
+    """A table or view that has the name of one of ours and is not it; "" for none.
+
+    Ours has no column that the catalogue does not know: views only grow.
+    """
+    plain = str.lower if look.dialect.name == "sqlite" else str
+    views = {plain(name): name for name in look.get_view_names()}
+    held = views | {plain(name): name for name in look.get_table_names()}
+    for name in NAMES:
+        if name in held and (name not in views or _surplus(look, views[name], name)):
+            return held[name]
+    return ""
+
+
+def _surplus(look: Inspector, found: str, name: str) -> set[str]:
+    try:
+        columns = look.get_columns(found)
+    except SQLAlchemyError:
+        return set()  # a view on a table that is gone; the upgrade makes it anew
+    return {column["name"].lower() for column in columns} - set(metadata.tables[name].c.keys())

@@ -97,6 +97,7 @@ class Work:
         self.lease.guard(connection)
         if self.judge:
             ledger.learn(connection, self.run.source, self.judge.lessons())
+            ledger.note_watched(connection, self.run.source, self.others.configured)
         ledger.finish_run(connection, self.run)
         self.lease.release(connection)
 

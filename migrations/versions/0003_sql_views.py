@@ -12,8 +12,10 @@ Revision: 0003, after 0002
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import op
-from sqlalchemy import Boolean, Column, inspect, text
+from sqlalchemy import Boolean, Column, TextClause, inspect, text
 
 from etl.sql_views import comments
 
@@ -282,8 +284,8 @@ def _index_name(table: str, columns: tuple[str, ...]) -> str:
 def _create_index(table: str, columns: tuple[str, ...], prefixes: dict[str, int]) -> None:
     name = _index_name(table, columns)
     if name not in _indexes(table):
-        options = {"mysql_length": prefixes, "mariadb_length": prefixes} if prefixes else {}
-        op.create_index(name, table, list(columns), **options)
+        lengths: dict[str, Any] = {"mysql_length": prefixes, "mariadb_length": prefixes}
+        op.create_index(name, table, list(columns), **(lengths if prefixes else {}))
 
 
 def _create_view(name: str, select: str) -> None:
@@ -309,7 +311,7 @@ def _quoted(words: str) -> str:
     return "'" + words.replace("'", "''") + "'"
 
 
-def _plain(sql: str) -> object:
+def _plain(sql: str) -> TextClause:
     """Without parameters: a colon in it is a colon."""
     return text(sql.replace(":", r"\:"))
 
