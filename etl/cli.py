@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl import __version__, logs, views_command
+from etl import __version__, export_command, logs, views_command
 from etl.command import Commands, Shared, loaded_sources, opened, shared_options
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.signals import stop_on_signals
@@ -216,6 +216,7 @@ def status(shared: Shared, max_age: float | None, as_json: bool) -> int:
 
 
 cli.add_command(views_command.views)
+cli.add_command(export_command.export)
 
 
 @cli.group(cls=Commands)

@@ -10,7 +10,8 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import click
 
@@ -31,6 +32,20 @@ def say(lines: Iterable[str]) -> None:
     text = "\n".join(map(clean, lines))
     try:
         click.echo(text)
+    except BrokenPipeError:
+        _let_go(sys.stdout)
+    except OSError as error:
+        _let_go(sys.stdout)
+        raise click.ClickException(f"cannot write the result: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def result_stream() -> Iterator[BinaryIO]:
+    """stdout for bytes. A reader that went away ends the writing, and changes nothing."""
+    stream = sys.stdout.buffer
+    try:
+        yield stream
+        stream.flush()
     except BrokenPipeError:
         _let_go(sys.stdout)
     except OSError as error:

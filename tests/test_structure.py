@@ -49,10 +49,11 @@ LAYERS = (
     ("etl.fake_datadog",),
     # the outside
     ("etl.demo", "etl.dictionary", "etl.migrate", "etl.plan", "etl.command", "etl.rename"),
+    ("etl.export",),
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
     ("etl.check", "etl.status", "etl.views"),
-    ("etl.run_command", "etl.views_command"),
+    ("etl.export_command", "etl.run_command", "etl.views_command"),
     ("etl.cli",),
     ("etl.__main__",),
 )
