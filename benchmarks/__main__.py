@@ -84,7 +84,7 @@ def _measure(
 
 def _bench(options: argparse.Namespace, databases: Databases, entered: list[Contestant]) -> Bench:
     bench = Bench(databases, Measures(echo=_echo), options.rounds, entered)
-    bench.few_rounds = {"dlt": SLOW_ROUNDS}
+    bench.load_rounds = {"script": 0} if options.quick else {"dlt": SLOW_ROUNDS}
     bench.limits = {"dlt": SLOW_LIMIT_S}
     bench.large = Size(options.views, 1000)
     return bench

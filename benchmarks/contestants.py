@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from benchmarks import environments
 from benchmarks.api import Api
 from benchmarks.databases import Databases, sqlalchemy_url
-from benchmarks.environments import FOLDER, OURS, PEERS, Environments, bare_environment
+from benchmarks.environments import OURS, PEERS, Environments, bare_environment
 from benchmarks.truth import WrongContent, require_content, require_ids
 
 DIALECTS = ("postgresql", "sqlite", "mariadb")
@@ -46,7 +47,7 @@ class Contestant:
 def begin(databases: Databases, api: Api, name: str, concurrency: int) -> Loading:
     """A new database, and a folder for what the contestant keeps beside it."""
     url = databases.new()
-    folder = FOLDER / "runs" / f"{name}-{next(_NUMBERS)}"
+    folder = environments.FOLDER / "runs" / f"{name}-{next(_NUMBERS)}"
     loading = Loading(databases, api, url, folder, write_views(folder, api))
     configuration = (
         f"views = {json.dumps(api.size.names(), ensure_ascii=False)}\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import create_engine
 
-from benchmarks.environments import FOLDER
+from benchmarks import environments
 from tests.servers import ADMIN, MariaDB, PostgreSQL, Server
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql", "sqlite": "sqlite"}
@@ -48,7 +48,7 @@ class Databases:
         self.dialect = dialect
         self._server: Server | None = None
         self._numbers = count(1)
-        self._folder = FOLDER / "databases"
+        self._folder = environments.FOLDER / "databases"
 
     def new(self) -> str:
         """URL of an empty database, with neither driver nor settings in it."""

@@ -14,7 +14,7 @@ TOLD = ("httpx", "sqlalchemy", "msgspec", "psycopg", "pymysql", "dlt", "datadog-
 
 def facts() -> list[str]:
     """Lines for the page of results."""
-    system = f"{platform.system()} {platform.release()}"
+    system = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
     return [
         f"{os.cpu_count()} cores, {_processor()}, {_memory_gib():.0f} GiB of memory, {system}",
         f"{platform.python_implementation()} {platform.python_version()}",

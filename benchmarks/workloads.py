@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import contestants as c
+from benchmarks import environments
 from benchmarks.api import Api
 from benchmarks.contestants import Contestant, Loading
 from benchmarks.crowd import NOT_THE_CROWD, crowd
 from benchmarks.data import Size
 from benchmarks.databases import Databases
-from benchmarks.environments import FOLDER, OURS, bare_environment
+from benchmarks.environments import OURS, bare_environment
 from benchmarks.measure import LIMIT_S, Measure, Measures, timed
 from benchmarks.truth import WrongContent
 
@@ -33,7 +34,7 @@ class Bench:
     measures: Measures
     rounds: int
     contestants: list[Contestant]
-    few_rounds: dict[str, int] = field(default_factory=dict)  # for those that take minutes
+    load_rounds: dict[str, int] = field(default_factory=dict)  # in W2 to W4, of who takes minutes
     limits: dict[str, float] = field(default_factory=dict)  # seconds, then it is killed
     small: Size = SMALL
     large: Size = LARGE
@@ -42,12 +43,7 @@ class Bench:
     def turns(self, *names: str) -> list[tuple[int, Contestant]]:
         """Round and contestant, in the order of their turns."""
         chosen = self.entered(*names)
-        return [
-            (number, contestant)
-            for number in range(self.rounds)
-            for contestant in _rotated(chosen, number)
-            if number < self.few_rounds.get(contestant.name, self.rounds)
-        ]
+        return [(number, x) for number in range(self.rounds) for x in _rotated(chosen, number)]
 
     def entered(self, *names: str) -> list[Contestant]:
         """Those of these names that know the database."""
@@ -109,6 +105,8 @@ def loads(bench: Bench) -> None:
     """W2: first load; W3: again, nothing changed; W4: again, one in a hundred changed."""
     with Api(bench.large, 2) as api:
         for number, contestant in bench.turns(OURS, BASE, "script", "dlt", "floor"):
+            if number >= bench.load_rounds.get(contestant.name, bench.rounds):
+                continue
             loading = bench.begin(api, contestant)
             api.set(stage=0)
             bench.run("W2", contestant, loading, number)
@@ -201,7 +199,7 @@ def bare(bench: Bench) -> None:
     """The bodies of W2, read by a client that does nothing with them."""
     path = Path(__file__).with_name("bare_client.py")
     with Api(bench.large, 1) as api:
-        folder = FOLDER / "runs" / "client"
+        folder = environments.FOLDER / "runs" / "client"
         views = c.write_views(folder, api)
         for number in range(bench.rounds):
             command = [sys.executable, "-I", "-S", str(path), api.url, str(views)]
@@ -223,7 +221,7 @@ def start(bench: Bench) -> None:
 
 
 def _add(bench: Bench, workload: str, name: str, number: int, command: list[str]) -> None:
-    took, _ = timed(command, bare_environment(), FOLDER / "runs" / "start")
+    took, _ = timed(command, bare_environment(), environments.FOLDER / "runs" / "start")
     cpu_s = took["user_s"] + took["system_s"]
     numbers = (took["seconds"], cpu_s, took["peak_mb"], took["written_mb"])
     bench.measures.add(Measure(workload, "", name, number, *numbers))

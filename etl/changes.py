@@ -69,7 +69,8 @@ class OtherViews:
     that wait for the others. `absent`: rows that their owner provably no longer
     lists, by owner. `claims`: like `waiting`, and kept when those are loaded: what
     they list stays listed, whether they may take it or only mean to. `with_rows`
-    had rows before; `losses` says what of them each would lose. `org_id`
+    had rows before; `losses` says what of them each would lose, and
+    `holding` which would lose too much, with as many claims as `claims_counted`. `org_id`
     is the organization the source is bound to; `is_other_organization`: these
     keys belong to another one, so that nothing they do not list is gone;
     `is_organization_seen`: this run showed that they do not,
@@ -85,6 +86,8 @@ class OtherViews:
     claims: dict[str, frozenset[str]] = field(default_factory=dict)
     with_rows: set[str] = field(default_factory=set)
     losses: dict[str, Loss] = field(default_factory=dict)
+    holding: set[str] = field(default_factory=set)
+    claims_counted: int = 0
     claimants: dict[str, set[str]] = field(default_factory=dict, repr=False, compare=False)
     needs_acceptance: set[str] = field(default_factory=set)
     org_id: int | None = None
@@ -104,6 +107,7 @@ class OtherViews:
             claims=dict(self.claims),
             with_rows=set(self.with_rows),
             losses=dict(self.losses),
+            holding=set(self.holding),
         )
 
     def has_read(
@@ -125,6 +129,9 @@ class OtherViews:
         """The view has answered, and this is what it means."""
         self.has_read(view_key, decision.absent, has_rows=decision.live > 0)
         self.losses[view_key] = decision.loss
+        self.holding.discard(view_key)
+        if self._would_hold(view_key, decision.loss):
+            self.holding.add(view_key)
         for identifier in decision.taken:
             self.claimants.setdefault(identifier, set()).add(view_key)
 
@@ -157,8 +164,15 @@ class OtherViews:
 
     def is_mass_removal(self, view_key: str) -> bool:
         """Whether so many views would lose so much, this one included, that the API is doubted."""
-        losing = {k for k, loss in self.losses.items() if self._would_hold(k, loss)} | {view_key}
-        return len(losing) >= 3 and 2 * len(losing) >= len(self.with_rows | {view_key})
+        losing = len(self._holding() | {view_key})
+        return losing >= 3 and 2 * losing >= len(self.with_rows | {view_key})
+
+    def _holding(self) -> set[str]:
+        """Views that would lose too much; counted again when more claims are known."""
+        if self.claims_counted != len(self.claimants):
+            self.claims_counted = len(self.claimants)
+            self.holding = {k for k, loss in self.losses.items() if self._would_hold(k, loss)}
+        return self.holding
 
     def _would_hold(self, view_key: str, loss: Loss) -> bool:
         """As far as is known by now: what another view lists is not lost."""

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl import __version__, logs, views_command
+from etl import (
+    __version__,
+    export_command,
+    logs,
+    schedule_command,
+    status_command,
+    views_command,
+)
 from etl.command import Commands, Shared, loaded_sources, opened, shared_options
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.signals import stop_on_signals
@@ -150,6 +157,12 @@ Examples:
     "or ended it, stands on stderr only: the exit code tells.",
 )
 @click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line per bad view.")
+@click.option(
+    "--metrics-file",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Write metrics for Prometheus there, such as for the node exporter; counters go on.",
+)
 @shared_options
 @click.pass_obj
 def sync(
@@ -161,10 +174,13 @@ def sync(
     accept_removals: bool,
     as_json: bool,
     quiet: bool,
+    metrics_file: Path | None,
 ) -> int:
     """Read the configured views once and store what changed."""
     if plan and quiet:
         raise click.UsageError("--plan prints what a run would do, --quiet prints nothing; use one")
+    if plan and metrics_file:
+        raise click.UsageError("--plan runs nothing that --metrics-file could count")
     level = logging.ERROR if quiet else logging.WARNING
     with stop_on_signals() as signals, loaded_sources(shared, level) as sources:
         for warning in sources.warnings:
@@ -174,48 +190,15 @@ def sync(
 
         by = "manual" if is_terminal(sys.stdin) else "cron"
         options = Options(views, full, accept_removals, by)
-        return run(sources, options, How(plan, as_json, quiet), signals)
+        return run(sources, options, How(plan, as_json, quiet, metrics_file), signals)
 
 
-def _max_age(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    from etl.config.values import BadValue, duration
-
-    try:
-        return None if value is None else float(duration("1s", "520w")(value))
-    except BadValue as error:
-        raise click.BadParameter(str(error)) from None
+cli.add_command(schedule_command.schedule)
 
 
-@cli.command(
-    epilog="""\b
-Exit codes:
-  0  the ledger could be read
-  1  with --max-age: a configured view is staler, or was never read
-  2  there is no database or schema to read
-
-\b
-Example:
-  heatmap-etl status --max-age 2h      for a monitor"""
-)
-@click.option("--max-age", metavar="AGE", callback=_max_age, help="Such as 30m, 2h or 1d.")
-@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-@shared_options
-@click.pass_obj
-def status(shared: Shared, max_age: float | None, as_json: bool) -> int:
-    """How fresh each view is, what is wrong, the last runs. Needs no keys."""
-    with loaded_sources(shared, logging.WARNING) as sources:
-        from etl.side_by_side import Style, Told, gather, tell
-        from etl.status import read_status, status_lines
-
-        def work(config: Config) -> Told:
-            with opened(config) as database:
-                found = read_status(config, database, max_age_s=max_age)
-            return Told(int(found.is_stale), status_lines(found), found.as_json())
-
-        return tell(gather(sources, work), Style(sources.is_folder, as_json))
-
-
+cli.add_command(status_command.status)
 cli.add_command(views_command.views)
+cli.add_command(export_command.export)
 
 
 @cli.group(cls=Commands)

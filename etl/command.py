@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MORE = frozenset({"fake-datadog", "privacy"})
+_MORE = frozenset({"export", "fake-datadog", "privacy"})
 
 
 @dataclass(slots=True)
@@ -175,6 +175,16 @@ def _of_file(file: Path | None, problems: Sequence[str]) -> list[str]:
     if len(problems) == 1:
         return [f"{file}: {problems[0]}"]
     return [f"{file}: {len(problems)} problems", *(f"  {problem}" for problem in problems)]
+
+
+@contextmanager
+def opened_ready(config: Config) -> Iterator[Database]:
+    """As `opened`; raises `StoreError` unless our schema is there and current. Makes no file."""
+    from etl.database import require_there
+
+    with opened(config) as database:
+        require_there(database)
+        yield database
 
 
 @contextmanager

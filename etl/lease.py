@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from etl.config import Config
 from etl.database import Database
 from etl.errors import EtlError, LeaseHeld, LeaseLost
+from etl.run_context import inherited
 from etl.schema import sources
 from etl.snapshot import NORMALIZER_VERSION
 
@@ -151,7 +152,7 @@ class Lease:
     def keep(self, database: Database, on_loss: Callable[[], None]) -> threading.Thread:
         """Renew in the background, three times in each span, until released or lost."""
         thread = threading.Thread(
-            target=self._keep, args=(database, on_loss), name="lease", daemon=True
+            target=inherited(lambda: self._keep(database, on_loss)), name="lease", daemon=True
         )
         thread.start()
         return thread
@@ -175,6 +176,17 @@ class Lease:
         return update(sources).where(
             sources.c.source == self.source, sources.c.lease_token == self.token
         )
+
+
+def holder(connection: Connection, source: str) -> str:
+    """Who works on the source now, for people; empty: nobody."""
+    row = connection.execute(select(sources).where(sources.c.source == source)).one_or_none()
+    if row is None or row.lease_token is None or row.lease_expires_at <= clock(connection):
+        return ""
+    if is_gone(row.lease_holder, row.lease_host):
+        return ""
+    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
+    return f"process {pid}" + (f" on {host}" if host != socket.gethostname() else "")
 
 
 def require_free(row: Row[Any], now: datetime) -> None:

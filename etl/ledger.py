@@ -10,20 +10,20 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
-from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.completeness import FAILED, TRUNCATED
 from etl.config import Config, View
-from etl.errors import EtlError
+from etl.errors import EtlError, SlotTaken
 from etl.listing import LastReading, Lessons, Listing, Memory
 from etl.schema import (
     COUNTS,
-    rejected_records,
     sources,
     sync_run_views,
     sync_runs,
@@ -31,9 +31,11 @@ from etl.schema import (
 )
 
 CONTRACT = 1
-_KEY = "of_view"  # a bound name beside those of the columns
 PROBE_AFTER = timedelta(days=7)
 """How long a refused limit is believed, and a cap taken for certain when not seen again."""
+JOB = "sync"
+FULFILS = ("ok", "partial", "failed")
+"""Statuses of a run that make its slot done: one that was stopped or died is done again."""
 
 
 @dataclass(slots=True)
@@ -109,7 +111,13 @@ class RunResult:
     finished_at: datetime | None = None
     views: list[ViewResult] = field(default_factory=list)
     error: str | None = None
+    job: str = JOB
+    started_by: str = "manual"
+    slot_at: datetime | None = None
+    missed_slots: int = 0
     planned: int = 0  # views it was to read
+    died: int = 0  # earlier runs that it found dead
+    codes: Counter[str] = field(default_factory=Counter)  # HTTP exchanges by status code
     notes: list[str] = field(default_factory=list)  # what to say of it beside its views
 
     def as_json(self) -> dict[str, Any]:
@@ -140,31 +148,66 @@ def new_run(source: str) -> RunResult:
     return RunResult(source, f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", now)
 
 
-def start_run(connection: Connection, run: RunResult, *, started_by: str, views: int) -> None:
-    """Close runs of the source that died, then write the row of this one."""
+def start_run(connection: Connection, run: RunResult) -> None:
+    """Close runs of the source that died, then write the row of this one.
+
+    Raises `SlotTaken` when the slot was run already.
+    """
     if status_of(connection, run) is not None:
         return  # a commit whose answer was lost
     died = "its process died, or lost its lease; closed by the next run"
-    connection.execute(
+    run.died = connection.execute(
         update(sync_runs)
         .where(sync_runs.c.source == run.source, sync_runs.c.status == "running")
         .values(status="died", finished_at=run.started_at, error=died)
-    )
+    ).rowcount
+    if run.slot_at and _is_fulfilled(connection, run, run.slot_at):
+        raise SlotTaken(f"the slot {iso(run.slot_at)} of {run.source} was run by another process")
     row = {
         "run_id": run.run_id,
         "source": run.source,
-        "job": "sync",
-        "started_by": started_by,
-        "missed_slots": 0,
+        "job": run.job,
+        "started_by": run.started_by,
+        "slot_at": run.slot_at,
+        "missed_slots": run.missed_slots,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "status": "running",
         "started_at": run.started_at,
-        "views": views,
+        "views": run.planned,
         "views_failed": 0,
         **dict.fromkeys(COUNTS, 0),
     }
     connection.execute(insert(sync_runs).values(row))
+
+
+def last_slot_run(connection: Connection, source: str, job: str, now: datetime) -> Row[Any] | None:
+    """The run of the latest slot that was run; None when none was.
+
+    What a wrong clock ran ahead of `now` does not count.
+    """
+    r = sync_runs.c
+    query = (
+        select(sync_runs)
+        .where(r.source == source, r.job == job, r.slot_at <= now, r.status.in_(FULFILS))
+        .order_by(r.started_at.desc())
+        .limit(1)
+    )
+    return connection.execute(query).one_or_none()
+
+
+def _is_fulfilled(connection: Connection, run: RunResult, slot_at: datetime) -> bool:
+    """Whether this slot, or a later one up to now, was run."""
+    r = sync_runs.c
+    # A run starts after its slot; a day is for clocks that disagree. The index has started_at.
+    query = select(r.run_id).where(
+        r.source == run.source,
+        r.started_at >= slot_at - timedelta(days=1),
+        r.job == run.job,
+        r.slot_at.between(slot_at, max(slot_at, run.started_at)),
+        r.status.in_(FULFILS),
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def status_of(connection: Connection, run: RunResult) -> str | None:
@@ -197,26 +240,6 @@ def is_recorded(connection: Connection, run_id: str, view_key: str) -> bool:
     return connection.execute(row).first() is not None
 
 
-def _view_row(run: RunResult, result: ViewResult) -> dict[str, Any]:
-    view = result.view
-    return {
-        "run_id": run.run_id,
-        "view_key": view.key(run.source),
-        "view_name": view.name,
-        "application_id": view.application_id,
-        "device_type": view.device_type,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        **result.counts,
-        "seconds": result.seconds,
-        "read_at": result.read_at,
-        "page_limit": result.page_limit,
-        "rate_limit_remaining": result.rate_limit_remaining,
-        "error_class": result.error_class,
-        "error": result.error,
-    }
-
-
 def states(connection: Connection, source: str) -> dict[str, Row[Any]]:
     """`view_state` of every view of the source, by key."""
     rows = connection.execute(select(view_state).where(view_state.c.source == source))
@@ -228,96 +251,6 @@ def state_of(connection: Connection, view_key: str) -> Row[Any] | None:
     return connection.execute(
         select(view_state).where(view_state.c.view_key == view_key)
     ).one_or_none()
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What the tables said when the run began, by view key: nobody else writes these rows."""
-
-    states: Mapping[str, Row[Any]] = field(default_factory=dict)
-    with_open_rejects: Collection[str] = ()
-
-
-def read_before(connection: Connection, source: str) -> Before:
-    """Read it, under the lease."""
-    r = rejected_records.c
-    is_open = (r.source == source) & r.resolved_at.is_(None)
-    views = connection.execute(select(r.view_key).where(is_open).distinct()).scalars()
-    return Before(states(connection, source), set(views))
-
-
-@dataclass(slots=True)
-class Entries:
-    """What the ledger shall say of the views of one transaction, written at its end.
-
-    A few statements for all of them: a statement costs more than a row.
-    """
-
-    run: RunResult
-    _states: dict[tuple[bool, tuple[str, ...]], list[dict[str, Any]]] = field(default_factory=dict)
-    _views: list[dict[str, Any]] = field(default_factory=list)
-    _losing: set[str] = field(default_factory=set)
-
-    def add(
-        self,
-        result: ViewResult,
-        before: Row[Any] | None,
-        reading: Mapping[str, Any],
-        losing: Collection[str] = (),
-    ) -> None:
-        """After a view was tried; `reading` holds what only a reading changes of `view_state`.
-
-        `losing`: views that lost rows to this one.
-        """
-        row = _state_row(self.run, result, before, reading)
-        self._states.setdefault((before is None, tuple(row)), []).append(row)
-        self._views.append(_view_row(self.run, result))
-        self._losing.update(losing)
-
-    def write(self, connection: Connection) -> None:
-        """Write them all."""
-        for (is_new, names), rows in self._states.items():
-            if is_new:
-                connection.execute(insert(view_state), rows)
-                continue
-            values: dict[str, Any] = {name: bindparam(name) for name in names if name != _KEY}
-            this = update(view_state).where(view_state.c.view_key == bindparam(_KEY))
-            connection.execute(this.values(values), rows)
-        if self._views:
-            connection.execute(insert(sync_run_views), self._views)
-        forget_shortcuts(connection, self._losing)
-
-
-def _state_row(
-    run: RunResult, result: ViewResult, before: Row[Any] | None, reading: Mapping[str, Any]
-) -> dict[str, Any]:
-    view = result.view
-    failures = before.consecutive_failures if before else 0
-    values = {
-        "last_run_id": run.run_id,
-        "last_run_at": run.started_at,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        "consecutive_failures": failures + 1 if result.verdict == FAILED else 0,
-        **reading,
-    }
-    if result.verdict == COMPLETE:
-        values["last_complete_at"] = result.read_at
-    if result.verdict in (COMPLETE, UNPROVEN):
-        values["last_trusted_at"] = result.read_at
-    key = view.key(run.source)
-    if before:
-        return {_KEY: key, **values}
-    never_read = dict.fromkeys(("listed", "duplicates", "rejected", "foreign_records", "held"), 0)
-    return {
-        "view_key": key,
-        "source": run.source,
-        "view_name": view.name,
-        "application_id": view.application_id,
-        "device_type": view.device_type,
-        **never_read,
-        **values,
-    }
 
 
 def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory:
@@ -345,11 +278,13 @@ def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory
     )
 
 
-def forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> None:
-    """Views that lost rows to another one must look at their next answer, even an equal one."""
-    if view_keys:
-        these = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
-        connection.execute(these.values(shortcut_digest=None))
+def note_watched(connection: Connection, source: str, view_keys: Collection[str]) -> None:
+    """Write which views are still among those that are read, where that is not known yet."""
+    for key, state in states(connection, source).items():
+        is_watched = key in view_keys
+        if state.is_watched is not is_watched:
+            this = update(view_state).where(view_state.c.view_key == key)
+            connection.execute(this.values(is_watched=is_watched))
 
 
 def learn(connection: Connection, source: str, lessons: Lessons) -> None:

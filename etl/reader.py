@@ -29,6 +29,7 @@ from etl.errors import (
 from etl.listing import LastReading, Listing, Memory, read_whole
 from etl.patience import Patience
 from etl.privacy import Privacy
+from etl.run_context import inherited
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +79,11 @@ class Reader:
 
     def wholes(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """The whole answer of each view; one equal to that of its last reading is not decoded."""
-        return self._several(views, self._read_view)
+        return self._several(views, self._read_view, linger_s=_TICK_S)
 
     def parts(self, views: Sequence[View], patience: Patience | None) -> Iterator[list[Result]]:
         """Answers for narrowed views, always decoded."""
-        return self._several(views, lambda view: self.read(view, patience))
+        return self._several(views, lambda view: self.read(view, patience), linger_s=0.0)
 
     def read(
         self, view: View, patience: Patience | None, last: LastReading | None = None
@@ -148,7 +149,7 @@ class Reader:
                 self._limit = self.lowered_to = limit
 
     def _several(
-        self, views: Sequence[View], read: Callable[[View], Result]
+        self, views: Sequence[View], read: Callable[[View], Result], *, linger_s: float
     ) -> Iterator[list[Result]]:
         """A few at a time; ends when all have answered or `stop` is set."""
         todo: queue.SimpleQueue[View] = queue.SimpleQueue()
@@ -167,11 +168,11 @@ class Reader:
                     return
 
         for number in range(min(self._config.concurrency, len(views))):
-            threading.Thread(target=work, name=f"reader-{number}", daemon=True).start()
+            threading.Thread(target=inherited(work), name=f"reader-{number}", daemon=True).start()
         missing = len(views)
         try:
             while missing and not self.stop.is_set():
-                group = results.next_group(missing)
+                group = results.next_group(missing, linger_s)
                 missing -= len(group)
                 if group:
                     yield group
@@ -208,11 +209,11 @@ class _Results:
                 return
         _forget(result)
 
-    def next_group(self, missing: int) -> list[Result]:
+    def next_group(self, missing: int, linger_s: float) -> list[Result]:
         """A few results; none after a short wait in vain. Raises the bug of a thread.
 
-        Waits for more than one, as they share a commit: for at most `GROUP` bodies, and not
-        for long.
+        After the first it waits for others, which share its commit: for at most `GROUP` bodies,
+        and `linger_s` seconds.
         """
         group: list[Result] = []
         bodies, until = 0, time.monotonic() + _TICK_S
@@ -223,6 +224,7 @@ class _Results:
                 break
             if isinstance(result, BaseException):
                 raise result
+            until = until if group else time.monotonic() + linger_s
             group.append(result)
             bodies += isinstance(result, Listing) and not result.is_same
         return group

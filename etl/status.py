@@ -5,29 +5,45 @@ Reads only; needs no keys and asks nothing of Datadog.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from etl import ledger
-from etl.completeness import COMPLETE, FAILED, TRUNCATED
+from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.config import Config, View
-from etl.database import Database, is_there, require_schema
+from etl.database import Database, require_there
 from etl.discovery import DAY_S
-from etl.errors import DatabaseUnreachable
-from etl.layout import age, clipped, count, duration, many, moment, shortened, table
-from etl.lease import clock, is_gone
+from etl.due import LATE, described, read_agenda
+from etl.layout import (
+    BAD,
+    DOUBTFUL,
+    GOOD,
+    age,
+    clipped,
+    count,
+    duration,
+    many,
+    moment,
+    shortened,
+    table,
+)
+from etl.lease import holder
 from etl.ledger import CONTRACT, iso
 from etl.report import chosen, left_out
-from etl.schema import sources, view_state
-from etl.scope import Known, Scope, read_known, scope_of
+from etl.schema import view_state
+from etl.scope import Scope, scope_as_known
 from etl.stored_privacy import AS_STORED, Standing, standing
 
 NEVER = "never read"
+_TONES = {
+    **dict.fromkeys((COMPLETE, "ok"), GOOD),
+    **dict.fromkeys((UNPROVEN, "partial", "stopped", "running"), DOUBTFUL),
+    **dict.fromkeys((TRUNCATED, FAILED, "died", NEVER), BAD),
+}
 _RUNS = 10
 
 
@@ -91,6 +107,9 @@ class Status:
     views_no_longer_configured: int
     privacy: Standing = AS_STORED
     is_unread: bool = False  # with --max-age: no view is known yet that could be stale
+    schedule: str = ""  # [schedule] in words, where a daemon runs the source
+    next_run_at: datetime | None = None
+    due_since: datetime | None = None  # a slot that nobody has run
 
     @property
     def is_stale(self) -> bool:
@@ -105,6 +124,8 @@ class Status:
             "database": self.database,
             "at": iso(self.at),
             "under_way": self.holder or None,
+            "next_run_at": _iso(self.next_run_at),
+            "due_since": _iso(self.due_since),
             "views": [view.as_json() for view in self.views],
             "views_no_longer_configured": self.views_no_longer_configured,
             "privacy": asdict(self.privacy),
@@ -114,36 +135,34 @@ class Status:
 
 def read_status(config: Config, database: Database, *, max_age_s: float | None) -> Status:
     """Read the ledger; raises `StoreError` when there is none that can be read."""
-    if not is_there(database):
-        advice = "the first `heatmap-etl sync` makes it"
-        raise DatabaseUnreachable(f"the database {database.label} does not exist yet; {advice}")
-    require_schema(database)
+    require_there(database)
     return database.read(lambda connection: _read(connection, config, database.label, max_age_s))
 
 
 def _read(connection: Connection, config: Config, label: str, max_age_s: float | None) -> Status:
     now = datetime.now(UTC)
     states = ledger.states(connection, config.source)
-    scope = _scope(connection, config, now)
+    scope = scope_as_known(connection, config, now)
     found = [_view(view, states.pop(view.key(config.source), None)) for view in scope.views]
-    holder = _holder(connection, config.source)
+    working = holder(connection, config.source)
     runs = ledger.last_runs(connection, config.source, _RUNS)
+    # [schedule] always says something; only the ledger shows whether a daemon heeds it.
+    is_scheduled = any(run.started_by == "schedule" for run in runs)
+    agenda = read_agenda(connection, config, now, now) if is_scheduled else None
     return Status(
         source=config.source,
         database=label,
         at=now,
         views=tuple(_judged(view, now, _allowed(view, scope, max_age_s)) for view in found),
-        runs=tuple(_run(row, is_held=bool(holder)) for row in runs),
-        holder=holder,
+        runs=tuple(_run(row, is_held=bool(working)) for row in runs),
+        holder=working,
         views_no_longer_configured=len(states),
         privacy=standing(connection, config),
         is_unread=max_age_s is not None and not found,
+        schedule=described(config) if agenda else "",
+        next_run_at=agenda.next_run_at if agenda else None,
+        due_since=agenda.due_since if agenda else None,
     )
-
-
-def _scope(connection: Connection, config: Config, now: datetime) -> Scope:
-    known = read_known(connection, config.source, now) if config.discovers else Known()
-    return scope_of(config, known, now)
 
 
 def _allowed(view: dict[str, Any], scope: Scope, max_age_s: float | None) -> float | None:
@@ -163,16 +182,6 @@ def _judged(fields: dict[str, Any], now: datetime, max_age_s: float | None) -> V
     trusted_at = ViewStatus(**fields).trusted_at
     is_stale = trusted_at is None or (now - trusted_at).total_seconds() > max_age_s
     return ViewStatus(**fields, is_stale=is_stale)
-
-
-def _holder(connection: Connection, source: str) -> str:
-    row = connection.execute(select(sources).where(sources.c.source == source)).one_or_none()
-    if row is None or row.lease_token is None or row.lease_expires_at <= clock(connection):
-        return ""
-    if is_gone(row.lease_holder, row.lease_host):
-        return ""
-    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
-    return f"process {pid}" + (f" on {host}" if host != socket.gethostname() else "")
 
 
 def _run(row: Row[Any], *, is_held: bool) -> Mapping[str, Any]:
@@ -222,7 +231,8 @@ def _view_lines(status: Status) -> list[str]:
         )
         for v in shown
     ]
-    lines = table(header, rows, right="listed failures held") if rows else []
+    right = "listed failures held"
+    lines = table(header, rows, right=right, tones=_TONES) if rows else []
     lines += left_out(len(status.views), len(shown), ", all complete" if rows else "")
     oldest = min((v.trusted_at for v in status.views if v.trusted_at), default=None)
     bad = sum(v.is_bad for v in status.views)
@@ -253,10 +263,23 @@ def _run_lines(status: Status) -> list[str]:
     lines = [f"A run is under way: {status.holder}.", ""] if status.holder else []
     if not status.runs:
         return [*lines, "No run yet."]
+    lines += _next_lines(status)
     numbers = "views failed new changed vanished requests"
     header = ["run started", "status", "by", "took", *numbers.split(), "error"]
     rows = [_run_row(run) for run in status.runs]
-    return [*lines, *table(header, rows, right=numbers)]
+    return [*lines, *table(header, rows, right=numbers, tones=_TONES)]
+
+
+def _next_lines(status: Status) -> list[str]:
+    if status.next_run_at is None:
+        return []
+    wait = duration((status.next_run_at - status.at).total_seconds())
+    lines = [f"Next run: {moment(status.next_run_at)}, in {wait} ({status.schedule}).", ""]
+    due = status.due_since
+    if due and status.at - due > LATE and not status.holder:
+        since = f"{moment(due)}, {age(due, status.at)}"
+        lines.insert(0, f"A run is due since {since}: is `heatmap-etl schedule` running?")
+    return lines
 
 
 def _run_row(run: Mapping[str, Any]) -> list[str]:

@@ -24,7 +24,8 @@ from etl.changes import (
     decide,
 )
 from etl.completeness import NO_PROOF, Proof
-from etl.ledger import Before, Entries, ViewResult
+from etl.entries import Before, Entries
+from etl.ledger import ViewResult
 from etl.listing import Listing
 from etl.rows import (
     Owner,

@@ -18,6 +18,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -36,7 +37,9 @@ from etl.errors import (
 from etl.labels import require_label
 from etl.lease import Lease
 from etl.ledger import RunResult
+from etl.run_context import work_for
 from etl.scope import asked_scope, with_scope
+from etl.signals import Branch
 from etl.work import Progress, Work
 
 log = logging.getLogger(__name__)
@@ -46,13 +49,17 @@ log = logging.getLogger(__name__)
 class Options:
     """What one run does differently. `views`: names; empty: all that are configured.
 
-    `is_full`: no answer is skipped. `accepts_removals`: nothing is held.
+    `is_full`: no answer is skipped. `accepts_removals`: nothing is held. `slot_at`: the slot of
+    the schedule that it fulfils, `missed_slots`: how many earlier ones it makes up for.
     """
 
     views: Sequence[str] = ()
     is_full: bool = False
     accepts_removals: bool = False
     started_by: str = "manual"
+    slot_at: datetime | None = None
+    missed_slots: int = 0
+    job: str = ledger.JOB
 
 
 def sync(
@@ -62,29 +69,33 @@ def sync(
     *,
     stop: threading.Event,
     progress: Progress | None = None,
+    on_end: Progress | None = None,
 ) -> RunResult:
     """One run over the configured views; returns what the ledger holds of it.
 
+    `on_end` is called with it once the ledger has it closed, also when this raises.
     Raises `EtlError` when nothing could be done at all: schema, lease, database,
     usage. Failures of views are part of the result.
     """
+    stop = Branch(stop)  # a lost lease ends this run, and no other one
     views = () if config.discovers else chosen_views(config, options.views)
     if config.keys is None and found_schema(database).state != "current":
         require_keys(config)
     prepare_schema(database)
     run, lease = ledger.new_run(config.source), Lease(config.source, config.lease_s)
-
-    run.planned = len(views)
+    work_for(source=run.source, run_id=run.run_id)
+    run.job, run.started_by, run.planned = options.job, options.started_by, len(views)
+    run.slot_at, run.missed_slots = options.slot_at, options.missed_slots
 
     def start(connection: Connection) -> stored_privacy.Standing:
         require_label(connection, config)
         lease.take(connection, config)
-        ledger.start_run(connection, run, started_by=options.started_by, views=len(views))
+        ledger.start_run(connection, run)
         return stored_privacy.settle(connection, config)
 
     privacy = database.transaction(start)
     others = OtherViews(configured_keys(config), set(), brake=brake_of(config, options))
-    work = Work(config, database, run, lease, others, stop, progress)
+    work = Work(config, database, run, lease, others, stop, progress, on_end)
     lease.keep(database, on_loss=stop.set)
     try:
         stored_privacy.require_same(privacy)
@@ -107,14 +118,20 @@ def sync(
         raise
     finally:
         work.finish(views)
-    if lease.is_lost:
+    if lease.is_lost and not work.is_closed:
         raise LeaseLost(f"another process took the lease of {config.source} during the run")
     return run
 
 
 def _discovered(work: Work, options: Options) -> tuple[View, ...]:
     """The views to ask with `views = "discover"`; from here on they count as configured."""
-    scope = asked_scope(work.config, work.database, stop=work.stop, guard=work.lease.guard)
+    scope = asked_scope(
+        work.config,
+        work.database,
+        stop=work.stop,
+        guard=work.lease.guard,
+        codes=work.run.codes,
+    )
     for note in scope.notes:
         log.warning("%s", note)
     work.run.notes = scope.all_notes

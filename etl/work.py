@@ -23,6 +23,7 @@ from etl.config import Config, View, require_keys
 from etl.database import Database
 from etl.datadog import Datadog
 from etl.discovery import read_applications, refresh_applications
+from etl.entries import Before, Entries, read_before
 from etl.errors import (
     DatabaseUnreachable,
     DatadogError,
@@ -33,9 +34,10 @@ from etl.errors import (
 )
 from etl.judge import Judge, Seen
 from etl.lease import Lease
-from etl.ledger import Before, Entries, RunResult, ViewResult
+from etl.ledger import RunResult, ViewResult
 from etl.listing import Listing, Memory
 from etl.reader import Failed, Reader, Result
+from etl.retention import old_runs, prune
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,10 @@ class Work:
     others: OtherViews
     stop: threading.Event
     progress: Progress | None = None
+    on_end: Progress | None = None
     judge: Judge | None = None
+    is_closed: bool = False
+    must_prune: bool = False
     before: Before = field(default_factory=Before)
 
     def read_and_load(self, views: Sequence[View], *, is_full: bool) -> None:
@@ -61,11 +66,11 @@ class Work:
         keys, source = require_keys(self.config), self.config.source
         self.others.unread = {view.key(source) for view in views}
         memory = self.database.read(lambda c: ledger.remember(c, self.config, is_full=is_full))
-        self.before = self.database.read(lambda c: ledger.read_before(c, source))
+        self.before = self.database.read(lambda c: read_before(c, source))
         self.others.org_id = memory.org_id
         self.others.needs_acceptance = set(memory.needs_acceptance)
         waiting: list[Listing] = []
-        with Datadog(self.config, keys, stop=self.stop) as client:
+        with Datadog(self.config, keys, stop=self.stop, codes=self.run.codes) as client:
             self.judge = open_judge(client, self.config, memory, self.stop, self._seen)
             with self.judge:
                 for group in self.judge.results(views):
@@ -92,15 +97,33 @@ class Work:
             self.database.transaction(self._close)
         except EtlError as error:
             log.warning("the run could not be closed in the ledger: %s", error)
+            return
+        self.is_closed = True
+        if self.on_end:
+            self.on_end(self.run)
+        if self.must_prune:
+            self._prune()
 
     def _close(self, connection: Connection) -> None:
+        """Where there is something to prune the lease is kept for it."""
         if ledger.status_of(connection, self.run) != "running":
             return
         self.lease.guard(connection)
         if self.judge:
             ledger.learn(connection, self.run.source, self.judge.lessons())
+            ledger.note_watched(connection, self.run.source, self.others.configured)
         ledger.finish_run(connection, self.run)
-        self.lease.release(connection)
+        old = old_runs(connection, self.config, datetime.now(UTC))
+        self.must_prune = bool(old) and not self.stop.is_set()
+        if not self.must_prune:
+            self.lease.release(connection)
+
+    def _prune(self) -> None:
+        prune(self.config, self.database, self.lease, self.stop)
+        try:
+            self.database.transaction(self.lease.release)
+        except EtlError as error:
+            log.warning("the lease was not given back, it expires: %s", error)
 
     def _seen(self) -> tuple[set[str | None], set[str | None]]:
         return self.database.read(lambda c: store.seen(c, self.config.source))
@@ -196,7 +219,7 @@ def doubt_organization(client: Datadog, others: OtherViews) -> None:
     try:
         named = {application.org_id for application in read_applications(client)} - {None}
     except DatadogError as error:
-        log.info("whose keys these are is not to be had: %s", error)
+        log.debug("whose keys these are is not to be had: %s", error)
         return
     others.is_other_organization = bool(named) and others.org_id not in named
 
@@ -214,7 +237,7 @@ def open_judge(
         try:
             return [application.application_id for application in read_applications(client)]
         except DatadogError as error:
-            log.info("the list of applications is not to be had: %s", error)
+            log.debug("the list of applications is not to be had: %s", error)
             return None
 
     return Judge(Reader(client, config, memory, stop), memory, applications, seen)

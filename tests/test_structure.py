@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 # From the bottom up. A module may import from the lines above its own, never from its own line or
 # from below. A new module gets its place here.
 LAYERS = (
-    ("etl", "etl.errors"),
+    ("etl", "etl.errors", "etl.slots"),
     # configuration
     ("etl.config.values",),
     ("etl.config.database", "etl.config.keys", "etl.config.site", "etl.config.views"),
@@ -33,17 +33,20 @@ LAYERS = (
         "etl.response",
     ),
     ("etl.rum",),
-    ("etl.attributes", "etl.redaction", "etl.terminal", "etl.signals"),
+    ("etl.run_context",),
+    ("etl.attributes", "etl.endpoints", "etl.heartbeat", "etl.redaction", "etl.terminal"),
+    ("etl.signals",),
     ("etl.snapshot", "etl.logs", "etl.probe_data", "etl.probe_records", "etl.progress"),
     ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
     # the two outer worlds
     ("etl.schema", "etl.engine", "etl.wire"),
-    ("etl.datadog", "etl.database"),
+    ("etl.datadog", "etl.sql_views"),
+    ("etl.database",),
     ("etl.discovery",),
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
     ("etl.ledger", "etl.organization", "etl.reader", "etl.stored", "etl.upsert"),
-    ("etl.judge",),
+    ("etl.due", "etl.entries", "etl.judge", "etl.retention"),
     ("etl.labels", "etl.oddities", "etl.scope", "etl.stored_privacy"),
     ("etl.store",),
     ("etl.probe", "etl.work"),
@@ -56,17 +59,21 @@ LAYERS = (
     ("etl.fake_datadog",),
     # the outside
     ("etl.demo", "etl.dictionary", "etl.migrate", "etl.plan", "etl.command", "etl.rename"),
+    ("etl.export",),
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
-    ("etl.check", "etl.status", "etl.views"),
-    ("etl.run_command", "etl.views_command"),
+    ("etl.check", "etl.health", "etl.metrics", "etl.run_log", "etl.status", "etl.views"),
+    ("etl.metrics_file",),
+    ("etl.export_command", "etl.run_command", "etl.schedule", "etl.views_command"),
+    ("etl.pages", "etl.status_command"),
+    ("etl.schedule_command",),
     ("etl.cli",),
     ("etl.__main__",),
 )
 PURE = (
     *("etl.jsontext", "etl.attributes", "etl.snapshot", "etl.privacy", "etl.changes", "etl.rows"),
     "etl.completeness",
-    *("etl.response", "etl.rum"),
+    *("etl.response", "etl.rum", "etl.slots"),
     *("etl.redaction", "etl.probe_data", "etl.probe_records", "etl.probe_answers"),
 )
 IMPURE_IMPORTS = {

@@ -65,6 +65,16 @@ views = {views}
 # Skip a view whose answer is byte for byte what it was.
 # shortcut = true
 
+[schedule]
+# When `heatmap-etl schedule` runs: a cron line (0 and 7 are Sunday), and its time zone; or
+# instead of cron an interval, every = "15m". Cron, systemd and others need none of it.
+# cron = "17 * * * *"
+# timezone = "UTC"
+
+# Asked for after each good run, of `sync` too, by whoever alarms when that ends. A secret: it
+# is better set as HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.
+# heartbeat_url = ""
+
 [removals]
 # A reading that would remove more than this share of a view's rows, and more than this many
 # of them, is held until the next one confirms it.
@@ -83,6 +93,10 @@ views = {views}
 # Who created a snapshot, in the tables: "keep", "hash" or "drop". "hash" needs a key of 16
 # characters or more in HEATMAP_ETL_HASH_KEY; keep it. To change it later: privacy apply.
 # created_by = "keep"
+
+[keep]
+# How long the ledger of runs is kept. Snapshots and their history are never pruned.
+# runs = "90d"
 
 [lease]
 # Seconds after which another process may take over from one that fell silent.

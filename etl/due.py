@@ -1,0 +1,64 @@
+"""What is due, by the ledger: a source's configured slots against those that were run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from etl import ledger
+from etl.config import Config
+from etl.database import Database, found_schema
+from etl.slots import Due, Every, Slots, parse_cron
+
+LATE = timedelta(minutes=2)
+"""How long a slot may be due before it is a reason to worry that nobody works on it."""
+
+
+def slots_of(config: Config) -> Slots:
+    """The slots that `[schedule]` names."""
+    if config.every_s is not None:
+        return Every(config.every_s)
+    if config.timezone == "UTC":
+        return parse_cron(config.cron, UTC)
+    from zoneinfo import ZoneInfo  # most configurations keep UTC and need no zone data
+
+    return parse_cron(config.cron, ZoneInfo(config.timezone))
+
+
+def described(config: Config) -> str:
+    """`[schedule]` in a few words."""
+    if config.every_s is not None:
+        return f"every {config.every_s:g} s"
+    return f"cron {config.cron}, {config.timezone}"
+
+
+def due_now(config: Config, database: Database, *, since: datetime, now: datetime) -> Due | None:
+    """The slot to run now. Where none was ever run, those later than `since` count."""
+    if found_schema(database).state != "current":
+        return slots_of(config).due(since, now)
+    return database.read(lambda c: read_agenda(c, config, since, now)).due
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """A source's slots at one moment. `last`: the run of the latest slot that was run.
+
+    `due_since`: the earliest slot that is not done, None when all are.
+    """
+
+    last: Row[Any] | None
+    due: Due | None
+    due_since: datetime | None
+    next_run_at: datetime
+
+
+def read_agenda(connection: Connection, config: Config, since: datetime, now: datetime) -> Agenda:
+    """What the ledger says; where no slot was ever run, those later than `since` count."""
+    slots = slots_of(config)
+    last = ledger.last_slot_run(connection, config.source, ledger.JOB, now)
+    done = last.slot_at if last else since
+    due = slots.due(done, now)
+    return Agenda(last, due, slots.next_after(done) if due else None, slots.next_after(now))

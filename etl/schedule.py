@@ -1,0 +1,204 @@
+"""The daemon: APScheduler -> sync.
+
+Each source is a job that asks the ledger what is due, runs it, and says when to look again:
+at the next slot or, where the slot could not be run, a little later. APScheduler waits and
+gives each job its thread; it keeps nothing, so that a restart, another daemon and a clock that
+was moved all end in the same question to the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from etl.command import Sources, opened
+from etl.config import Config, require_keys
+from etl.database import Database, prepare_schema
+from etl.due import described, due_now, slots_of
+from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
+from etl.heartbeat import ping
+from etl.layout import many
+from etl.ledger import RunResult, iso
+from etl.run_context import work_for
+from etl.run_log import log_run
+from etl.slots import Due, Slots
+from etl.sync import Options, sync
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+_TICK = "tick"
+_HELD_S = 5.0
+_LONGEST_RETRY_S = 60.0
+_MOST_AT_ONCE = 16
+
+
+@dataclass(slots=True)
+class Job:
+    """One source. `since`: when the daemon started; earlier slots of a new source are not due.
+
+    `on_end` is called with each run that the ledger has closed, after it was logged.
+    """
+
+    config: Config
+    stop: threading.Event
+    on_end: Callable[[RunResult], None] | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    slots: Slots = field(init=False)
+    _failures: int = 0
+    _told: str = ""
+
+    def __post_init__(self) -> None:
+        self.slots = slots_of(self.config)
+
+    def look(self) -> datetime:
+        """Run what is due; returns when to look again."""
+        work_for(source=self.config.source)
+        try:
+            done_until = self._run_due()
+        except LeaseHeld as held:
+            # Whoever works may not fulfil the slot: `sync` by hand does not.
+            return self._later(held, _HELD_S, logging.INFO)
+        except EtlError as error:
+            return self._later(error, self._pause(), logging.ERROR)
+        except Exception:
+            log.critical("%s: a bug; please report it", self.config.source, exc_info=True)
+            return datetime.now(UTC) + timedelta(seconds=self._pause())
+        self._failures, self._told = 0, ""
+        return self.slots.next_after(done_until)
+
+    def _run_due(self) -> datetime:
+        """Run until nothing is due: a run may take longer than from one slot to the next.
+
+        Returns the moment up to which that is so; a slot may come a microsecond later.
+        """
+        with opened(self.config) as database:
+            while True:
+                now = datetime.now(UTC)
+                due = due_now(self.config, database, since=self.since, now=now)
+                if due is None or self.stop.is_set():
+                    return now
+                try:
+                    self._run(database, due)
+                except SlotTaken as taken:
+                    log.debug("%s", taken)
+                    return due.slot_at
+
+    def _run(self, database: Database, due: Due) -> None:
+        config, missed = self.config, due.missed_slots
+        if missed:
+            text = f"{many(missed, 'missed slot')} before {iso(due.slot_at)}"
+            log.warning("%s: %s; this run makes up for them", config.source, text)
+        options = Options(started_by="schedule", slot_at=due.slot_at, missed_slots=missed)
+        run = sync(config, database, options, stop=self.stop, on_end=self._ended)
+        if run.status == "ok" and config.heartbeat_url:
+            ping(config.heartbeat_url, config.source)
+
+    def _ended(self, run: RunResult) -> None:
+        log_run(run)
+        if self.on_end:
+            self.on_end(run)
+
+    def _pause(self) -> float:
+        self._failures += 1
+        return min(_LONGEST_RETRY_S, _HELD_S * 2.0 ** min(self._failures - 1, 8))
+
+    def _later(self, error: EtlError, seconds: float, level: int) -> datetime:
+        """The slot stays due. The same reason is told once."""
+        text = str(error)
+        log.log(logging.DEBUG if text == self._told else level, "%s: %s", self.config.source, text)
+        self._told = text
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def prepared(sources: Sources) -> None:
+    """Keys and schemas, before anything is promised. Raises `EtlError` for what a person must mend.
+
+    A database that cannot be reached yet is no such thing: the jobs try again.
+    """
+    for config in sources.configs:
+        require_keys(config)
+        try:
+            with opened(config) as database:
+                prepare_schema(database)
+        except DatabaseUnreachable as error:
+            log.warning("%s: %s", config.source, error)
+
+
+class Daemon:
+    """All jobs. `ticked_at` is by the monotonic clock: when the loop was last seen alive."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        stop: threading.Event,
+        on_end: Callable[[RunResult], None] | None = None,
+    ) -> None:
+        self.jobs = [Job(config, stop, on_end) for config in sources.configs]
+        self.ticked_at = time.monotonic()
+        self._stop = stop
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+            executors={
+                "default": ThreadPoolExecutor(min(len(self.jobs), _MOST_AT_ONCE)),
+                _TICK: DebugExecutor(),  # in the thread of the loop itself
+            },
+        )
+
+    def run(self) -> None:
+        """Work until `stop` is set, and what is under way has ended."""
+        every = IntervalTrigger(seconds=int(TICK_S))
+        self._scheduler.add_job(self._tick, every, executor=_TICK)
+        before = datetime.now(UTC)
+        self._scheduler.start()
+        for job in self.jobs:
+            self._tell_next(job)
+            self._wait_until(before, job)
+        try:
+            self._watch_clock(before)
+        finally:
+            self._scheduler.pause()  # else it complains of jobs it may not start any more
+            self._scheduler.shutdown(wait=True)
+
+    def _tick(self) -> None:
+        self.ticked_at = time.monotonic()
+
+    def _wait_until(self, when: datetime, job: Job) -> None:
+        # A job of its own each time: APScheduler removes by its id the one it has just started,
+        # which would be the new one where that ends at once.
+        self._scheduler.add_job(self._turn, "date", run_date=when, args=[job])
+
+    def _turn(self, job: Job) -> None:
+        when = job.look()
+        if not self._stop.is_set():
+            self._wait_until(when, job)
+
+    def _watch_clock(self, before: datetime) -> None:
+        """A clock that is put back would leave everybody waiting: look again at once."""
+        while not self._stop.wait(TICK_S):
+            now = datetime.now(UTC)
+            if now < before - timedelta(seconds=TICK_S):
+                log.warning("the clock was put back by %.0f s", (before - now).total_seconds())
+                for waiting in self._scheduler.get_jobs():
+                    with suppress(JobLookupError):  # it has just begun
+                        waiting.modify(next_run_time=now)
+            before = now
+
+    def _tell_next(self, job: Job) -> None:
+        when = job.slots.next_after(datetime.now(UTC))
+        zone: Any = getattr(job.slots, "zone", UTC)
+        text = when.astimezone(zone).isoformat(timespec="seconds")
+        log.info("%s: next run at %s (%s)", job.config.source, text, described(job.config))

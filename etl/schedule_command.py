@@ -1,0 +1,69 @@
+"""`schedule`: arguments -> the daemon, in the foreground. Imports click alone."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+
+import click
+
+from etl.command import Shared, loaded_sources, shared_options
+from etl.signals import stop_on_signals
+
+log = logging.getLogger(__name__)
+
+
+def _address(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise click.BadParameter("expected HOST:PORT, such as 127.0.0.1:9102")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0  ended by SIGINT or SIGTERM, in order
+  2  usage, configuration, keys or schema: it did not start
+
+\b
+Example:
+  heatmap-etl schedule --listen 127.0.0.1:9102"""
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Answer /healthz, /readyz, /status and /metrics there.",
+)
+@shared_options
+@click.pass_obj
+def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
+    """Run sync again and again, as [schedule] says; stays in the foreground.
+
+    What is due stands in the database: after downtime one run makes up for all missed slots, and
+    of several daemons on one database only one runs a slot.
+    """
+    with stop_on_signals() as signals, loaded_sources(shared, logging.INFO) as sources:
+        for warning in sources.warnings:
+            log.warning("%s", warning)
+        from etl.endpoints import listening
+        from etl.metrics_file import metrics_class
+        from etl.pages import pages_of
+        from etl.schedule import Daemon, prepared
+
+        if not shared.verbose:  # a line for each wait is for who looks for something
+            logging.getLogger("etl.datadog").setLevel(logging.WARNING)
+        prepared(sources)
+        kind = metrics_class() if listen else None
+        metrics = kind([config.source for config in sources.configs]) if kind else None
+        daemon = Daemon(sources, signals.stop, metrics.add if metrics else None)
+        with listening(listen, pages_of(daemon, metrics)) if listen else nullcontext("") as url:
+            if url:
+                log.info("listening on %s", url)
+            daemon.run()
+    return 0
