@@ -1,13 +1,16 @@
 """Loading, on each database, through real HTTP: what the tables say after what was listed."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from etl import sql_views
+from etl.apply_privacy import apply_privacy
 from etl.config import View
+from etl.database import downgrade, upgrade
 from tests.api import Api, record
 from tests.project import Project, counts
 
@@ -533,3 +536,21 @@ def test_a_new_hash_version_is_no_event_for_a_record_listed_twice(
     row = project.one("SELECT event_id, version, content_hash FROM snapshots")
     assert (row["event_id"], row["version"]) == (stored, 1)
     assert not row["content_hash"].startswith("old")
+
+
+@pytest.mark.parametrize("change", ["migration", "privacy"])
+def test_no_shortcut_hides_what_was_changed_in_our_tables(
+    project: Project, api: Api, change: str
+) -> None:
+    api.views["/home"] = [record("1", **ATTRIBUTES)]
+    project.run()
+    project.execute("UPDATE snapshots SET device_type = 'other', content_hash = '1:other'")
+    assert counts(project.run(), "changed") == {"changed": 0}  # the answer is that of last time
+    if change == "migration":
+        downgrade(project.database, "-1")
+        upgrade(project.database)
+    else:
+        project.configure(created_by="drop")
+        apply_privacy(project.config, project.database, threading.Event())
+    assert counts(project.run(), "changed") == {"changed": 1}
+    assert project.snapshots()["1"]["device_type"] == ATTRIBUTES["device_type"]
