@@ -271,6 +271,15 @@ def test_a_run_loads_nothing_it_does_not_use():
     assert loaded & {f"etl.{name}" for name in ours} == set()
 
 
+def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
+    loaded = loaded_by("etl.run_command", after="httpx")
+    libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
+    ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
+    assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
+    parts = ("sqlalchemy.dialects.", "sqlalchemy.orm", "sqlalchemy.ext", "etl.plan", "etl.check")
+    assert sorted(module for module in loaded if module.startswith(parts)) == []
+
+
 def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
     loaded = loaded_by("etl.cli")
     assert {"etl.cli", "click"} <= loaded
