@@ -31,7 +31,6 @@ from etl.engine import (
     write_ahead,
 )
 from etl.errors import DatabaseUnreachable, SchemaMismatch, StoreError
-from etl.sql_views import taken_by_others
 
 T = TypeVar("T")
 
@@ -215,6 +214,8 @@ def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
     and none that the catalogue does not know: however far its creation came, whatever nullable
     columns later revisions add.
     """
+    from etl.sql_views import taken_by_others  # for who creates or upgrades a schema
+
     look = inspect(connection)
     # On SQLite, Sources is our sources.
     plain: Callable[[str], str] = str.lower if connection.dialect.name == "sqlite" else str
