@@ -8,7 +8,8 @@
     │   ├── SourceMismatch        the tables hold another source under this name
     │   └── PrivacyMismatch       the rows stand under another privacy setting
     ├── LeaseHeld                 another process works on this source (exit 75)
-    │   └── LeaseLost             ... and took it away from us while we worked
+    │   ├── LeaseLost             ... and took it away from us while we worked
+    │   └── SlotTaken             ... and has run the slot of the schedule already
     ├── DatadogError              one request, hence one view, failed
     │   ├── DatadogAuthError      401, 403: the keys were refused
     │   ├── DatadogRequestError   any other 4xx: asking again will not help
@@ -67,6 +68,10 @@ class LeaseHeld(EtlError):
 
 class LeaseLost(LeaseHeld):
     """The lease was taken over while this process worked; nothing more is written."""
+
+
+class SlotTaken(LeaseHeld):
+    """Another process was quicker: the slot of the schedule has been run."""
 
 
 class DatadogError(EtlError):

@@ -19,13 +19,16 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.config import Config, View
-from etl.errors import EtlError
+from etl.errors import EtlError, SlotTaken
 from etl.listing import LastReading, Lessons, Listing, Memory
 from etl.schema import COUNTS, sources, sync_run_views, sync_runs, view_state
 
 CONTRACT = 1
 PROBE_AFTER = timedelta(days=7)
 """How long a refused limit is believed, and a cap taken for certain when not seen again."""
+JOB = "sync"
+FULFILS = ("ok", "partial", "failed")
+"""Statuses of a run that make its slot done: one that was stopped or died is done again."""
 
 
 @dataclass(slots=True)
@@ -101,6 +104,10 @@ class RunResult:
     finished_at: datetime | None = None
     views: list[ViewResult] = field(default_factory=list)
     error: str | None = None
+    job: str = JOB
+    started_by: str = "manual"
+    slot_at: datetime | None = None
+    missed_slots: int = 0
     planned: int = 0  # views it was to read
     notes: list[str] = field(default_factory=list)  # what to say of it beside its views
 
@@ -132,8 +139,11 @@ def new_run(source: str) -> RunResult:
     return RunResult(source, f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", now)
 
 
-def start_run(connection: Connection, run: RunResult, *, started_by: str, views: int) -> None:
-    """Close runs of the source that died, then write the row of this one."""
+def start_run(connection: Connection, run: RunResult) -> None:
+    """Close runs of the source that died, then write the row of this one.
+
+    Raises `SlotTaken` when the slot was run already.
+    """
     if status_of(connection, run) is not None:
         return  # a commit whose answer was lost
     died = "its process died, or lost its lease; closed by the next run"
@@ -142,21 +152,51 @@ def start_run(connection: Connection, run: RunResult, *, started_by: str, views:
         .where(sync_runs.c.source == run.source, sync_runs.c.status == "running")
         .values(status="died", finished_at=run.started_at, error=died)
     )
+    if run.slot_at and is_fulfilled(connection, run.source, run.job, run.slot_at):
+        raise SlotTaken(f"the slot {iso(run.slot_at)} of {run.source} was run by another process")
     row = {
         "run_id": run.run_id,
         "source": run.source,
-        "job": "sync",
-        "started_by": started_by,
-        "missed_slots": 0,
+        "job": run.job,
+        "started_by": run.started_by,
+        "slot_at": run.slot_at,
+        "missed_slots": run.missed_slots,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "status": "running",
         "started_at": run.started_at,
-        "views": views,
+        "views": run.planned,
         "views_failed": 0,
         **dict.fromkeys(COUNTS, 0),
     }
     connection.execute(insert(sync_runs).values(row))
+
+
+def last_slot(connection: Connection, source: str, job: str, now: datetime) -> datetime | None:
+    """The latest slot that was run; None when none was. What a wrong clock ran ahead of `now`
+    does not count."""
+    r = sync_runs.c
+    query = (
+        select(r.slot_at)
+        .where(r.source == source, r.job == job, r.slot_at <= now, r.status.in_(FULFILS))
+        .order_by(r.started_at.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar()
+
+
+def is_fulfilled(connection: Connection, source: str, job: str, slot_at: datetime) -> bool:
+    """Whether this slot, or a later one, was run."""
+    r = sync_runs.c
+    # A run starts after its slot; a day is for clocks that disagree. The index has started_at.
+    query = select(r.run_id).where(
+        r.source == source,
+        r.started_at >= slot_at - timedelta(days=1),
+        r.job == job,
+        r.slot_at >= slot_at,
+        r.status.in_(FULFILS),
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def status_of(connection: Connection, run: RunResult) -> str | None:

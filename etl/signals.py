@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from etl.errors import Stopped
 
 GIVE_UP_S = 9.0
+_LOOK_S = 0.1
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,28 @@ class StopSignal:
         """Raises `Stopped` when a signal came."""
         if self.number:
             raise Stopped(self.number)
+
+
+class Branch(threading.Event):
+    """An event of its own that counts as set, too, once its trunk is."""
+
+    def __init__(self, trunk: threading.Event) -> None:
+        super().__init__()
+        self._trunk = trunk
+
+    def is_set(self) -> bool:
+        """Whether either is."""
+        return super().is_set() or self._trunk.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until either is; looks at the trunk ten times a second."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left = _LOOK_S if end is None else end - time.monotonic()
+            if left <= 0:
+                break
+            super().wait(min(left, _LOOK_S))
+        return self.is_set()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -37,6 +38,7 @@ from etl.labels import require_label
 from etl.lease import Lease
 from etl.ledger import RunResult
 from etl.scope import asked_scope, with_scope
+from etl.signals import Branch
 from etl.work import Progress, Work
 
 log = logging.getLogger(__name__)
@@ -46,13 +48,17 @@ log = logging.getLogger(__name__)
 class Options:
     """What one run does differently. `views`: names; empty: all that are configured.
 
-    `is_full`: no answer is skipped. `accepts_removals`: nothing is held.
+    `is_full`: no answer is skipped. `accepts_removals`: nothing is held. `slot_at`: the slot of
+    the schedule that it fulfils, `missed_slots`: how many earlier ones it makes up for.
     """
 
     views: Sequence[str] = ()
     is_full: bool = False
     accepts_removals: bool = False
     started_by: str = "manual"
+    slot_at: datetime | None = None
+    missed_slots: int = 0
+    job: str = ledger.JOB
 
 
 def sync(
@@ -68,18 +74,20 @@ def sync(
     Raises `EtlError` when nothing could be done at all: schema, lease, database,
     usage. Failures of views are part of the result.
     """
+    stop = Branch(stop)  # a lost lease ends this run, and no other one
     views = () if config.discovers else chosen_views(config, options.views)
     if config.keys is None and found_schema(database).state != "current":
         require_keys(config)
     prepare_schema(database)
     run, lease = ledger.new_run(config.source), Lease(config.source, config.lease_s)
 
-    run.planned = len(views)
+    run.job, run.started_by, run.planned = options.job, options.started_by, len(views)
+    run.slot_at, run.missed_slots = options.slot_at, options.missed_slots
 
     def start(connection: Connection) -> stored_privacy.Standing:
         require_label(connection, config)
         lease.take(connection, config)
-        ledger.start_run(connection, run, started_by=options.started_by, views=len(views))
+        ledger.start_run(connection, run)
         return stored_privacy.settle(connection, config)
 
     privacy = database.transaction(start)

@@ -187,7 +187,7 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
 def test_help_lists_the_commands_of_daily_use_and_the_others_under_more(cli: Cli) -> None:
     daily, more = cli("--help").out.split("More:")
     listed = [line.split()[0] for line in daily.split("Commands:")[1].splitlines() if line.strip()]
-    assert listed == ["init", "check", "sync", "status", "views", "db", "demo"]
+    assert listed == ["init", "check", "sync", "schedule", "status", "views", "db", "demo"]
     named = [
         line.split()[0] for line in more.splitlines() if line.startswith("  ") and line.strip()
     ]

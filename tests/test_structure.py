@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 # From the bottom up. A module may import from the lines above its own, never from its own line or
 # from below. A new module gets its place here.
 LAYERS = (
-    ("etl", "etl.errors"),
+    ("etl", "etl.errors", "etl.slots"),
     # configuration
     ("etl.config.values",),
     ("etl.config.database", "etl.config.keys", "etl.config.site", "etl.config.views"),
@@ -35,7 +35,7 @@ LAYERS = (
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
     ("etl.ledger", "etl.organization", "etl.reader", "etl.upsert"),
-    ("etl.judge",),
+    ("etl.due", "etl.judge"),
     ("etl.labels", "etl.oddities", "etl.scope", "etl.stored_privacy"),
     ("etl.store",),
     ("etl.probe", "etl.work"),
@@ -51,14 +51,15 @@ LAYERS = (
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
     ("etl.check", "etl.status", "etl.views"),
-    ("etl.run_command", "etl.views_command"),
+    ("etl.run_command", "etl.schedule", "etl.views_command"),
+    ("etl.schedule_command", "etl.status_command"),
     ("etl.cli",),
     ("etl.__main__",),
 )
 PURE = (
     *("etl.jsontext", "etl.attributes", "etl.snapshot", "etl.privacy", "etl.changes", "etl.rows"),
     "etl.completeness",
-    *("etl.response", "etl.rum"),
+    *("etl.response", "etl.rum", "etl.slots"),
     *("etl.redaction", "etl.probe_data", "etl.probe_records", "etl.probe_answers"),
 )
 IMPURE_IMPORTS = {

@@ -94,15 +94,14 @@ SETTINGS = (
     Setting(
         "datadog.shortcut", True, "skip a view whose answer is byte for byte what it was", v.flag
     ),
-    Setting("schedule.cron", "17 * * * *", "when `schedule` runs: a cron line", v.cron, later=True),
+    Setting("schedule.cron", "17 * * * *", "when `schedule` runs: a cron line", v.cron),
     Setting(
         "schedule.every",
         None,
         'instead of cron: an interval such as "15m"',
         v.duration("1m", "52w"),
-        later=True,
     ),
-    Setting("schedule.timezone", "UTC", "time zone of cron", v.timezone, later=True),
+    Setting("schedule.timezone", "UTC", "time zone of cron", v.timezone),
     Setting(
         "schedule.heartbeat_url",
         "",

@@ -65,6 +65,12 @@ views = {views}
 # Skip a view whose answer is byte for byte what it was.
 # shortcut = true
 
+[schedule]
+# When `heatmap-etl schedule` runs: a cron line (0 and 7 are Sunday), and its time zone; or
+# instead of cron an interval, every = "15m". Cron, systemd and others need none of it.
+# cron = "17 * * * *"
+# timezone = "UTC"
+
 [removals]
 # A reading that would remove more than this share of a view's rows, and more than this many
 # of them, is held until the next one confirms it.

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from etl.slots import parse_cron
+
 _TYPE_NAMES: dict[type, str] = {
     str: "text",
     bool: "true or false",
@@ -240,38 +242,14 @@ def _is_url_text(value: str) -> bool:
     return value.isprintable() and " " not in value and "\\" not in value
 
 
-_CRON_FIELDS = (
-    ("minute", 0, 59, ""),
-    ("hour", 0, 23, ""),
-    ("day of month", 1, 31, ""),
-    ("month", 1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
-    ("day of week", 0, 7, "sun mon tue wed thu fri sat"),
-)
-_CRON_VALUE = r"([0-9]{1,2}|[A-Za-z]{3})"
-_CRON_PART = re.compile(rf"(?:\*|{_CRON_VALUE}(?:-{_CRON_VALUE})?)(?:/(0*[1-9][0-9]?))?")
-
-
 def cron(value: object) -> str:
-    """A standard cron line of five fields. A light check: the scheduler parses it in full."""
+    """A standard cron line of five fields that is due some day."""
     line = text(value)
-    fields = line.split()
-    if len(fields) != len(_CRON_FIELDS):
-        raise BadValue(
-            f"{shown(line)} has {len(fields)} fields; expected five, such as "
-            '"17 * * * *" (minute, hour, day of month, month, day of week)'
-        )
-    for field, (name, low, high, words) in zip(fields, _CRON_FIELDS, strict=True):
-        if not all(_is_cron_part(part, low, high, words) for part in field.split(",")):
-            raise BadValue(f"{shown(field)} is no {name} of a cron line; expected {low}-{high}")
-    return " ".join(fields)
-
-
-def _is_cron_part(part: str, low: int, high: int, words: str) -> bool:
-    match = _CRON_PART.fullmatch(part)
-    if match is None:
-        return False
-    values = [v for v in match.group(1, 2) if v is not None]
-    return all(low <= int(v) <= high if v.isdigit() else v.lower() in words.split() for v in values)
+    try:
+        parse_cron(line, dt.UTC)
+    except ValueError as error:
+        raise BadValue(f"{shown(line)} {error}") from None
+    return " ".join(line.split())
 
 
 def timezone(value: object) -> str:

@@ -1,0 +1,167 @@
+"""The daemon: APScheduler -> sync.
+
+Each source is a job that asks the ledger what is due, runs it, and says when to look again:
+at the next slot or, where the slot could not be run, a little later. APScheduler waits and
+gives each job its thread; it keeps nothing, so that a restart, another daemon and a clock that
+was moved all end in the same question to the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from etl.command import Sources, opened
+from etl.config import Config
+from etl.due import described, due_now, slots_of
+from etl.errors import EtlError, LeaseHeld, SlotTaken
+from etl.slots import Due, Slots
+from etl.sync import Options, sync
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+_TICK = "tick"
+_HELD_S = 5.0
+_LONGEST_RETRY_S = 60.0
+_MOST_AT_ONCE = 16
+
+
+@dataclass(slots=True)
+class Job:
+    """One source. `since`: when the daemon started; earlier slots of a new source are not due."""
+
+    config: Config
+    stop: threading.Event
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    slots: Slots = field(init=False)
+    _failures: int = 0
+    _told: str = ""
+
+    def __post_init__(self) -> None:
+        self.slots = slots_of(self.config)
+
+    def look(self) -> datetime:
+        """Run what is due; returns when to look again."""
+        try:
+            self._run_due()
+        except SlotTaken as taken:
+            log.debug("%s", taken)
+        except LeaseHeld as held:
+            # Whoever works may not fulfil the slot: `sync` by hand does not.
+            return self._later(held, _HELD_S, logging.INFO)
+        except EtlError as error:
+            return self._later(error, self._pause(), logging.ERROR)
+        except Exception:
+            log.critical("%s: a bug; please report it", self.config.source, exc_info=True)
+            return datetime.now(UTC) + timedelta(seconds=self._pause())
+        self._failures, self._told = 0, ""
+        return self.slots.next_after(datetime.now(UTC))
+
+    def _run_due(self) -> None:
+        """Until nothing is due: a run may take longer than from one slot to the next."""
+        with opened(self.config) as database:
+            while not self.stop.is_set():
+                now = datetime.now(UTC)
+                due = due_now(self.config, database, since=self.since, now=now)
+                if due is None:
+                    return
+                self._announce(due)
+                options = Options(
+                    started_by="schedule", slot_at=due.slot_at, missed_slots=due.missed_slots
+                )
+                sync(self.config, database, options, stop=self.stop)
+
+    def _announce(self, due: Due) -> None:
+        if due.missed_slots:
+            log.warning(
+                "%s: %d missed slots before %s; this run makes up for them",
+                self.config.source,
+                due.missed_slots,
+                due.slot_at.isoformat(),
+            )
+
+    def _pause(self) -> float:
+        self._failures += 1
+        return min(_LONGEST_RETRY_S, _HELD_S * 2.0 ** min(self._failures - 1, 8))
+
+    def _later(self, error: EtlError, seconds: float, level: int) -> datetime:
+        """The slot stays due. The same reason is told once."""
+        text = str(error)
+        log.log(logging.DEBUG if text == self._told else level, "%s: %s", self.config.source, text)
+        self._told = text
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+class Daemon:
+    """All jobs. `ticked_at` is by the monotonic clock: when the loop was last seen alive."""
+
+    def __init__(self, sources: Sources, stop: threading.Event) -> None:
+        self.jobs = [Job(config, stop) for config in sources.configs]
+        self.ticked_at = time.monotonic()
+        self._stop = stop
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+            executors={
+                "default": ThreadPoolExecutor(min(len(self.jobs), _MOST_AT_ONCE)),
+                _TICK: DebugExecutor(),  # in the thread of the loop itself
+            },
+        )
+
+    def run(self) -> None:
+        """Work until `stop` is set, and what is under way has ended."""
+        self._scheduler.add_listener(self._again, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
+        self._scheduler.add_job(
+            self._tick, IntervalTrigger(seconds=int(TICK_S)), id=_TICK, executor=_TICK
+        )
+        self._scheduler.start()
+        for number, job in enumerate(self.jobs):
+            self._tell_next(job)
+            self._add(number, datetime.now(UTC))
+        try:
+            self._watch_clock()
+        finally:
+            self._scheduler.pause()  # else it complains of jobs it may not start any more
+            self._scheduler.shutdown(wait=True)
+
+    def _tick(self) -> None:
+        self.ticked_at = time.monotonic()
+
+    def _add(self, number: int, when: datetime) -> None:
+        self._scheduler.add_job(
+            self.jobs[number].look, "date", run_date=when, id=str(number), replace_existing=True
+        )
+
+    def _again(self, event: JobExecutionEvent) -> None:
+        """A job has ended: only now may it be given its next instant."""
+        if event.job_id != _TICK and not self._stop.is_set():
+            later = datetime.now(UTC) + timedelta(seconds=_LONGEST_RETRY_S)
+            self._add(int(event.job_id), event.retval or later)
+
+    def _watch_clock(self) -> None:
+        """A clock that is put back would leave everybody waiting: look again at once."""
+        before = datetime.now(UTC)
+        while not self._stop.wait(TICK_S):
+            now = datetime.now(UTC)
+            if now < before - timedelta(seconds=TICK_S):
+                log.warning("the clock was put back by %.0f s", (before - now).total_seconds())
+                for waiting in self._scheduler.get_jobs():
+                    waiting.modify(next_run_time=now)
+            before = now
+
+    def _tell_next(self, job: Job) -> None:
+        when = job.slots.next_after(datetime.now(UTC))
+        zone: Any = getattr(job.slots, "zone", UTC)
+        text = when.astimezone(zone).isoformat(timespec="seconds")
+        log.info("%s: next run at %s (%s)", job.config.source, text, described(job.config))
