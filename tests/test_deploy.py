@@ -28,7 +28,7 @@ from tests.test_docs import INSTALLED, cron_lines, parse
 DEPLOY = ROOT / "deploy"
 CRONTAB = (ROOT / "crontab.example").read_text(encoding="utf-8")
 CONFIG = "/etc/heatmap-etl/heatmap-etl.toml"
-LISTENING = "127.0.0.1:8080"
+LISTENING = "127.0.0.1:9102"
 UNITS = ["heatmap-etl.service", "heatmap-etl-sync.service", "heatmap-etl-sync.timer"]
 SERVICES = UNITS[:2]
 # Tenths of systemd's "exposure", of 100; one that is not hardened has 96.
