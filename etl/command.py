@@ -178,6 +178,16 @@ def _of_file(file: Path | None, problems: Sequence[str]) -> list[str]:
 
 
 @contextmanager
+def opened_ready(config: Config) -> Iterator[Database]:
+    """As `opened`; raises `StoreError` unless our schema is there and current. Makes no file."""
+    from etl.database import require_there
+
+    with opened(config) as database:
+        require_there(database)
+        yield database
+
+
+@contextmanager
 def opened(config: Config) -> Iterator[Database]:
     """The configured database, closed at the end."""
     from etl.database import open_database

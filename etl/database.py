@@ -277,6 +277,14 @@ def require_schema(database: Database) -> None:
     )
 
 
+def require_there(database: Database) -> None:
+    """As `require_schema`, but makes no SQLite file; raises `DatabaseUnreachable` then."""
+    if not is_there(database):
+        advice = "the first `heatmap-etl sync` makes it"
+        raise DatabaseUnreachable(f"the database {database.label} does not exist yet; {advice}")
+    require_schema(database)
+
+
 def prepare_schema(database: Database) -> None:
     """Create the schema where there is none, or finish that; else as `require_schema`.
 

@@ -14,6 +14,7 @@ import random
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -98,7 +99,8 @@ class Datadog:
 
     Raises ConfigError when the keys cannot stand in a header, or the certificates or the
     proxy named in the environment cannot be used. `stop` ends every wait; it is checked before
-    each request. `on_request` is called before each request, in the thread that sends it.
+    each request. `on_request` is called before each one, in the thread that sends it; `codes`
+    counts them by status code.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Datadog:
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         on_request: Callable[[], None] | None = None,
+        codes: Counter[str] | None = None,
     ) -> None:
         self._config = config
         secrets = filter(None, (keys.api_key, keys.app_key, keys.bearer_token))
@@ -123,7 +126,7 @@ class Datadog:
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(config.concurrency)
         self._open_at = -math.inf
-        self._wire = Wire(config, keys, self._stop, clock=clock, monotonic=monotonic)
+        self._wire = Wire(config, keys, self._stop, clock=clock, monotonic=monotonic, codes=codes)
 
     def __enter__(self) -> Self:
         return self

@@ -218,7 +218,7 @@ def refresh_applications(
     try:
         found = read_applications(client)
     except DatadogError as error:
-        log.info("the applications stay as they are: %s", error)
+        log.debug("the applications stay as they are: %s", error)
 
     def save(connection: Connection) -> None:
         guard(connection)

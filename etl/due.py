@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from etl import ledger
 from etl.config import Config
@@ -34,8 +36,26 @@ def due_now(config: Config, database: Database, *, since: datetime, now: datetim
     """The slot to run now. Where none was ever run, those later than `since` count."""
     if found_schema(database).state != "current":
         return slots_of(config).due(since, now)
+    return database.read(lambda c: read_agenda(c, config, since, now)).due
 
-    def last(connection: Connection) -> datetime | None:
-        return ledger.last_slot(connection, config.source, ledger.JOB, now)
 
-    return slots_of(config).due(database.read(last) or since, now)
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """A source's slots at one moment. `last`: the run of the latest slot that was run.
+
+    `due_since`: the earliest slot that is not done, None when all are.
+    """
+
+    last: Row[Any] | None
+    due: Due | None
+    due_since: datetime | None
+    next_run_at: datetime
+
+
+def read_agenda(connection: Connection, config: Config, since: datetime, now: datetime) -> Agenda:
+    """What the ledger says; where no slot was ever run, those later than `since` count."""
+    slots = slots_of(config)
+    last = ledger.last_slot_run(connection, config.source, ledger.JOB, now)
+    done = last.slot_at if last else since
+    due = slots.due(done, now)
+    return Agenda(last, due, slots.next_after(done) if due else None, slots.next_after(now))

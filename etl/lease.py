@@ -181,6 +181,17 @@ class Lease:
         )
 
 
+def holder(connection: Connection, source: str) -> str:
+    """Who works on the source now, for people; empty: nobody."""
+    row = connection.execute(select(sources).where(sources.c.source == source)).one_or_none()
+    if row is None or row.lease_token is None or row.lease_expires_at <= clock(connection):
+        return ""
+    if is_gone(row.lease_holder, row.lease_host):
+        return ""
+    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
+    return f"process {pid}" + (f" on {host}" if host != socket.gethostname() else "")
+
+
 def require_free(row: Row[Any], now: datetime) -> None:
     """Raises `LeaseHeld` when somebody works on the source of this row of `sources`."""
     is_free = row.lease_token is None or row.lease_expires_at <= now

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -109,6 +110,8 @@ class RunResult:
     slot_at: datetime | None = None
     missed_slots: int = 0
     planned: int = 0  # views it was to read
+    died: int = 0  # earlier runs that it found dead
+    codes: Counter[str] = field(default_factory=Counter)  # HTTP exchanges by status code
     notes: list[str] = field(default_factory=list)  # what to say of it beside its views
 
     def as_json(self) -> dict[str, Any]:
@@ -147,11 +150,11 @@ def start_run(connection: Connection, run: RunResult) -> None:
     if status_of(connection, run) is not None:
         return  # a commit whose answer was lost
     died = "its process died, or lost its lease; closed by the next run"
-    connection.execute(
+    run.died = connection.execute(
         update(sync_runs)
         .where(sync_runs.c.source == run.source, sync_runs.c.status == "running")
         .values(status="died", finished_at=run.started_at, error=died)
-    )
+    ).rowcount
     if run.slot_at and is_fulfilled(connection, run.source, run.job, run.slot_at):
         raise SlotTaken(f"the slot {iso(run.slot_at)} of {run.source} was run by another process")
     row = {
@@ -172,17 +175,19 @@ def start_run(connection: Connection, run: RunResult) -> None:
     connection.execute(insert(sync_runs).values(row))
 
 
-def last_slot(connection: Connection, source: str, job: str, now: datetime) -> datetime | None:
-    """The latest slot that was run; None when none was. What a wrong clock ran ahead of `now`
-    does not count."""
+def last_slot_run(connection: Connection, source: str, job: str, now: datetime) -> Row[Any] | None:
+    """The run of the latest slot that was run; None when none was.
+
+    What a wrong clock ran ahead of `now` does not count.
+    """
     r = sync_runs.c
     query = (
-        select(r.slot_at)
+        select(sync_runs)
         .where(r.source == source, r.job == job, r.slot_at <= now, r.status.in_(FULFILS))
         .order_by(r.started_at.desc())
         .limit(1)
     )
-    return connection.execute(query).scalar()
+    return connection.execute(query).one_or_none()
 
 
 def is_fulfilled(connection: Connection, source: str, job: str, slot_at: datetime) -> bool:

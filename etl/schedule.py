@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,9 +23,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from etl.command import Sources, opened
-from etl.config import Config
+from etl.config import Config, require_keys
+from etl.database import prepare_schema
 from etl.due import described, due_now, slots_of
-from etl.errors import EtlError, LeaseHeld, SlotTaken
+from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
+from etl.heartbeat import ping
+from etl.ledger import RunResult
+from etl.run_log import log_run
 from etl.slots import Due, Slots
 from etl.sync import Options, sync
 
@@ -39,10 +44,14 @@ _MOST_AT_ONCE = 16
 
 @dataclass(slots=True)
 class Job:
-    """One source. `since`: when the daemon started; earlier slots of a new source are not due."""
+    """One source. `since`: when the daemon started; earlier slots of a new source are not due.
+
+    `on_end` is called with each run that the ledger has closed, after it was logged.
+    """
 
     config: Config
     stop: threading.Event
+    on_end: Callable[[RunResult], None] | None = None
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     slots: Slots = field(init=False)
     _failures: int = 0
@@ -80,7 +89,14 @@ class Job:
                 options = Options(
                     started_by="schedule", slot_at=due.slot_at, missed_slots=due.missed_slots
                 )
-                sync(self.config, database, options, stop=self.stop)
+                run = sync(self.config, database, options, stop=self.stop, on_end=self._ended)
+                if run.status == "ok" and self.config.heartbeat_url:
+                    ping(self.config.heartbeat_url, self.config.source)
+
+    def _ended(self, run: RunResult) -> None:
+        log_run(run)
+        if self.on_end:
+            self.on_end(run)
 
     def _announce(self, due: Due) -> None:
         if due.missed_slots:
@@ -103,11 +119,30 @@ class Job:
         return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
+def prepared(sources: Sources) -> None:
+    """Keys and schemas, before anything is promised. Raises `EtlError` for what a person must mend.
+
+    A database that cannot be reached yet is no such thing: the jobs try again.
+    """
+    for config in sources.configs:
+        require_keys(config)
+        try:
+            with opened(config) as database:
+                prepare_schema(database)
+        except DatabaseUnreachable as error:
+            log.warning("%s: %s", config.source, error)
+
+
 class Daemon:
     """All jobs. `ticked_at` is by the monotonic clock: when the loop was last seen alive."""
 
-    def __init__(self, sources: Sources, stop: threading.Event) -> None:
-        self.jobs = [Job(config, stop) for config in sources.configs]
+    def __init__(
+        self,
+        sources: Sources,
+        stop: threading.Event,
+        on_end: Callable[[RunResult], None] | None = None,
+    ) -> None:
+        self.jobs = [Job(config, stop, on_end) for config in sources.configs]
         self.ticked_at = time.monotonic()
         self._stop = stop
         self._scheduler = BackgroundScheduler(

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import Shared, loaded_sources, shared_options
+from etl.command import Shared, Sources, loaded_sources, shared_options
 from etl.signals import stop_on_signals
 
+if TYPE_CHECKING:
+    from etl.metrics import Metrics
+
 log = logging.getLogger(__name__)
+
+
+def _address(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise click.BadParameter("expected HOST:PORT, such as 127.0.0.1:9102")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @click.command(
@@ -22,10 +38,16 @@ Exit codes:
 Example:
   heatmap-etl schedule --listen 127.0.0.1:9102"""
 )
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Answer /healthz, /readyz, /status and /metrics there.",
+)
 @shared_options
 @click.pass_obj
-def schedule(shared: Shared) -> int:
-    """Run sync again and again, as [schedule] says. Stays in the foreground.
+def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
+    """Run sync again and again, as [schedule] says; stays in the foreground.
 
     What is due stands in the database: after downtime one run makes up for all missed slots, and
     of several daemons on one database only one runs a slot.
@@ -33,10 +55,28 @@ def schedule(shared: Shared) -> int:
     with stop_on_signals() as signals, loaded_sources(shared, logging.INFO) as sources:
         for warning in sources.warnings:
             log.warning("%s", warning)
-        from etl.config import require_keys
-        from etl.schedule import Daemon
+        from etl.endpoints import listening
+        from etl.pages import pages_of
+        from etl.schedule import Daemon, prepared
 
-        for config in sources.configs:
-            require_keys(config)
-        Daemon(sources, signals.stop).run()
+        if not shared.verbose:  # a line for each wait is for who looks for something
+            logging.getLogger("etl.datadog").setLevel(logging.WARNING)
+        prepared(sources)
+        metrics = _metrics(sources) if listen else None
+        daemon = Daemon(sources, signals.stop, metrics.add if metrics else None)
+        with listening(listen, pages_of(daemon, metrics)) if listen else nullcontext("") as url:
+            if url:
+                log.info("listening on %s", url)
+            daemon.run()
     return 0
+
+
+def _metrics(sources: Sources) -> Metrics | None:
+    """None where the library is not installed: then /metrics says so."""
+    try:
+        from etl.metrics import Metrics
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        return None
+    return Metrics([config.source for config in sources.configs])

@@ -8,6 +8,7 @@ still have snapshots: what was read once is covered for good, within the bounds 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -198,6 +199,12 @@ def scope_of(config: Config, known: Known, now: datetime) -> Scope:
     return effective_views(config.views, known.seen, known.traffic, bounds_of(config), now)
 
 
+def scope_as_known(connection: Connection, config: Config, now: datetime) -> Scope:
+    """The same, by what the tables know at this moment."""
+    known = read_known(connection, config.source, now) if config.discovers else Known()
+    return scope_of(config, known, now)
+
+
 def with_scope(config: Config, scope: Scope) -> Config:
     """The same configuration with the views spelt out."""
     return replace(config, views=scope.views) if config.discovers else config
@@ -212,9 +219,10 @@ def asked_scope(
     *,
     stop: threading.Event,
     guard: Callable[[Connection], None] | None = None,
+    codes: Counter[str] | None = None,
 ) -> Scope:
     """What is covered, with views discovered anew when that is due. Only with `guard`, which
-    begins a transaction of the run, is anything stored.
+    begins a transaction of the run, is anything stored. `codes` counts the requests.
 
     Raises `EtlError` when no view is known at all.
     """
@@ -223,7 +231,7 @@ def asked_scope(
     known, now, notes = known_of(config, database), datetime.now(UTC), list[str]()
     if is_due(known.discovered_at, config.discover_every_s, now):
         try:
-            found = _discover(config, stop)
+            found = _discover(config, stop, codes)
         except DatadogError as error:
             notes.append(f"no views were discovered: {error}")
         else:
@@ -238,8 +246,8 @@ def asked_scope(
     return replace(scope, notes=(*notes, *scope.notes))
 
 
-def _discover(config: Config, stop: threading.Event) -> Discovery:
-    with Datadog(config, require_keys(config), stop=stop) as client:
+def _discover(config: Config, stop: threading.Event, codes: Counter[str] | None) -> Discovery:
+    with Datadog(config, require_keys(config), stop=stop, codes=codes) as client:
         return discover(client)
 
 

@@ -5,26 +5,24 @@ Reads only; needs no keys and asks nothing of Datadog.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from etl import ledger
 from etl.completeness import COMPLETE, FAILED, TRUNCATED
 from etl.config import Config, View
-from etl.database import Database, is_there, require_schema
+from etl.database import Database, require_there
 from etl.discovery import DAY_S
-from etl.errors import DatabaseUnreachable
 from etl.layout import age, clipped, count, duration, many, moment, shortened, table
-from etl.lease import clock, is_gone
+from etl.lease import holder
 from etl.ledger import CONTRACT, iso
 from etl.report import chosen, left_out
-from etl.schema import sources, view_state
-from etl.scope import Known, Scope, read_known, scope_of
+from etl.schema import view_state
+from etl.scope import Scope, scope_as_known
 from etl.stored_privacy import AS_STORED, Standing, standing
 
 NEVER = "never read"
@@ -114,36 +112,28 @@ class Status:
 
 def read_status(config: Config, database: Database, *, max_age_s: float | None) -> Status:
     """Read the ledger; raises `StoreError` when there is none that can be read."""
-    if not is_there(database):
-        advice = "the first `heatmap-etl sync` makes it"
-        raise DatabaseUnreachable(f"the database {database.label} does not exist yet; {advice}")
-    require_schema(database)
+    require_there(database)
     return database.read(lambda connection: _read(connection, config, database.label, max_age_s))
 
 
 def _read(connection: Connection, config: Config, label: str, max_age_s: float | None) -> Status:
     now = datetime.now(UTC)
     states = ledger.states(connection, config.source)
-    scope = _scope(connection, config, now)
+    scope = scope_as_known(connection, config, now)
     found = [_view(view, states.pop(view.key(config.source), None)) for view in scope.views]
-    holder = _holder(connection, config.source)
+    working = holder(connection, config.source)
     runs = ledger.last_runs(connection, config.source, _RUNS)
     return Status(
         source=config.source,
         database=label,
         at=now,
         views=tuple(_judged(view, now, _allowed(view, scope, max_age_s)) for view in found),
-        runs=tuple(_run(row, is_held=bool(holder)) for row in runs),
-        holder=holder,
+        runs=tuple(_run(row, is_held=bool(working)) for row in runs),
+        holder=working,
         views_no_longer_configured=len(states),
         privacy=standing(connection, config),
         is_unread=max_age_s is not None and not found,
     )
-
-
-def _scope(connection: Connection, config: Config, now: datetime) -> Scope:
-    known = read_known(connection, config.source, now) if config.discovers else Known()
-    return scope_of(config, known, now)
 
 
 def _allowed(view: dict[str, Any], scope: Scope, max_age_s: float | None) -> float | None:
@@ -163,16 +153,6 @@ def _judged(fields: dict[str, Any], now: datetime, max_age_s: float | None) -> V
     trusted_at = ViewStatus(**fields).trusted_at
     is_stale = trusted_at is None or (now - trusted_at).total_seconds() > max_age_s
     return ViewStatus(**fields, is_stale=is_stale)
-
-
-def _holder(connection: Connection, source: str) -> str:
-    row = connection.execute(select(sources).where(sources.c.source == source)).one_or_none()
-    if row is None or row.lease_token is None or row.lease_expires_at <= clock(connection):
-        return ""
-    if is_gone(row.lease_holder, row.lease_host):
-        return ""
-    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
-    return f"process {pid}" + (f" on {host}" if host != socket.gethostname() else "")
 
 
 def _run(row: Row[Any], *, is_held: bool) -> Mapping[str, Any]:

@@ -68,9 +68,11 @@ def sync(
     *,
     stop: threading.Event,
     progress: Progress | None = None,
+    on_end: Progress | None = None,
 ) -> RunResult:
     """One run over the configured views; returns what the ledger holds of it.
 
+    `on_end` is called with it once the ledger has it closed, also when this raises.
     Raises `EtlError` when nothing could be done at all: schema, lease, database,
     usage. Failures of views are part of the result.
     """
@@ -80,7 +82,6 @@ def sync(
         require_keys(config)
     prepare_schema(database)
     run, lease = ledger.new_run(config.source), Lease(config.source, config.lease_s)
-
     run.job, run.started_by, run.planned = options.job, options.started_by, len(views)
     run.slot_at, run.missed_slots = options.slot_at, options.missed_slots
 
@@ -92,7 +93,7 @@ def sync(
 
     privacy = database.transaction(start)
     others = OtherViews(configured_keys(config), set(), brake=brake_of(config, options))
-    work = Work(config, database, run, lease, others, stop, progress)
+    work = Work(config, database, run, lease, others, stop, progress, on_end)
     lease.keep(database, on_loss=stop.set)
     try:
         stored_privacy.require_same(privacy)
@@ -122,7 +123,13 @@ def sync(
 
 def _discovered(work: Work, options: Options) -> tuple[View, ...]:
     """The views to ask with `views = "discover"`; from here on they count as configured."""
-    scope = asked_scope(work.config, work.database, stop=work.stop, guard=work.lease.guard)
+    scope = asked_scope(
+        work.config,
+        work.database,
+        stop=work.stop,
+        guard=work.lease.guard,
+        codes=work.run.codes,
+    )
     for note in scope.notes:
         log.warning("%s", note)
     work.run.notes = scope.all_notes

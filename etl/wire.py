@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,7 @@ from etl.config import Config, Keys
 from etl.errors import ConfigError
 
 CONNECT_S = 10.0
+NO_ANSWER = "none"
 USER_AGENT = (
     f"heatmap-etl/{__version__} (Python {sys.version_info.major}.{sys.version_info.minor};"
     " Datadog heatmap snapshots to SQL)"
@@ -49,7 +51,10 @@ class Reply:
 
 
 class Wire:
-    """One connection pool for all threads. Raises ConfigError as `Datadog` does."""
+    """One connection pool for all threads. Raises ConfigError as `Datadog` does.
+
+    `codes` counts the exchanges by status code.
+    """
 
     def __init__(
         self,
@@ -59,12 +64,14 @@ class Wire:
         *,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
+        codes: Counter[str] | None,
     ) -> None:
         self.is_closed = False
         self._longest_body_s = max(config.timeout_s, config.max_wait_s)
         self._stop = stop
         self._clock = clock
         self._monotonic = monotonic
+        self._codes = Counter() if codes is None else codes
         self._lock = threading.Lock()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         for name in CHATTY_LOGGERS:
@@ -93,6 +100,8 @@ class Wire:
             reply.broken = f"{type(error).__name__}: {error}"
             reply.is_unknown_host = _is_unknown_host(error)
         reply.arrived_at = self._clock()
+        with self._lock:
+            self._codes[str(reply.status or NO_ANSWER)] += 1
         return reply
 
     def _open(self, request: httpx.Request) -> contextlib.AbstractContextManager[httpx.Response]:

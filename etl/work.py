@@ -53,6 +53,7 @@ class Work:
     others: OtherViews
     stop: threading.Event
     progress: Progress | None = None
+    on_end: Progress | None = None
     judge: Judge | None = None
 
     def read_and_load(self, views: Sequence[View], *, is_full: bool) -> None:
@@ -63,7 +64,7 @@ class Work:
         self.others.org_id = memory.org_id
         self.others.needs_acceptance = set(memory.needs_acceptance)
         waiting: list[Listing] = []
-        with Datadog(self.config, keys, stop=self.stop) as client:
+        with Datadog(self.config, keys, stop=self.stop, codes=self.run.codes) as client:
             self.judge = open_judge(client, self.config, memory, self.stop, self._seen)
             with self.judge:
                 for group in self.judge.results(views):
@@ -90,6 +91,9 @@ class Work:
             self.database.transaction(self._close)
         except EtlError as error:
             log.warning("the run could not be closed in the ledger: %s", error)
+            return
+        if self.on_end:
+            self.on_end(self.run)
 
     def _close(self, connection: Connection) -> None:
         if ledger.status_of(connection, self.run) != "running":
@@ -192,7 +196,7 @@ def doubt_organization(client: Datadog, others: OtherViews) -> None:
     try:
         named = {application.org_id for application in read_applications(client)} - {None}
     except DatadogError as error:
-        log.info("whose keys these are is not to be had: %s", error)
+        log.debug("whose keys these are is not to be had: %s", error)
         return
     others.is_other_organization = bool(named) and others.org_id not in named
 
@@ -210,7 +214,7 @@ def open_judge(
         try:
             return [application.application_id for application in read_applications(client)]
         except DatadogError as error:
-            log.info("the list of applications is not to be had: %s", error)
+            log.debug("the list of applications is not to be had: %s", error)
             return None
 
     return Judge(Reader(client, config, memory, stop), memory, applications, seen)

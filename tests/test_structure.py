@@ -25,7 +25,8 @@ LAYERS = (
     ("etl.config.edit",),
     # pure, or of use to many
     ("etl.bodies", "etl.column_types", "etl.jsontext", "etl.layout", "etl.response", "etl.rum"),
-    ("etl.attributes", "etl.redaction", "etl.terminal", "etl.signals"),
+    ("etl.attributes", "etl.endpoints", "etl.heartbeat", "etl.redaction", "etl.terminal"),
+    ("etl.signals",),
     ("etl.snapshot", "etl.logs", "etl.probe_data", "etl.probe_records", "etl.progress"),
     ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
     # the two outer worlds
@@ -50,9 +51,10 @@ LAYERS = (
     ("etl.demo", "etl.dictionary", "etl.migrate", "etl.plan", "etl.command", "etl.rename"),
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
-    ("etl.check", "etl.status", "etl.views"),
+    ("etl.check", "etl.health", "etl.metrics", "etl.run_log", "etl.status", "etl.views"),
     ("etl.run_command", "etl.schedule", "etl.views_command"),
-    ("etl.schedule_command", "etl.status_command"),
+    ("etl.pages", "etl.status_command"),
+    ("etl.schedule_command",),
     ("etl.cli",),
     ("etl.__main__",),
 )

@@ -1,0 +1,88 @@
+"""Whether the schedule of a source is kept, and why not: for monitors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from etl.command import opened_ready
+from etl.config import Config
+from etl.due import Agenda, read_agenda
+from etl.errors import EtlError
+from etl.layout import duration
+from etl.lease import holder
+from etl.ledger import iso
+
+LATE = timedelta(minutes=2)
+"""How long a slot may be due before nobody working on it is a reason to worry."""
+LONG = timedelta(hours=1)
+"""The same where somebody works on the source."""
+
+_OF_RUN = ("run_id", "status", "slot_at", "started_at", "finished_at")
+_COUNTS = ("missed_slots", "views", "views_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`reasons`: what is wrong, empty when all is well. `last_run`: the last one of a slot."""
+
+    source: str
+    reasons: tuple[str, ...] = ()
+    last_run: Mapping[str, Any] | None = None
+    next_run_at: datetime | None = None
+    due_since: datetime | None = None
+    under_way: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The source's part of `/status`."""
+        return {
+            "source": self.source,
+            "reasons": list(self.reasons),
+            "last_run": {n: _plain(v) for n, v in self.last_run.items()} if self.last_run else None,
+            "next_run_at": _plain(self.next_run_at),
+            "due_since": _plain(self.due_since),
+            "under_way": self.under_way or None,
+        }
+
+
+def read_health(config: Config, *, since: datetime) -> Health:
+    """By the ledger; that it cannot be read is a reason. `since`: when the daemon started."""
+    now = datetime.now(UTC)
+
+    def read(connection: Connection) -> tuple[Agenda, str]:
+        return read_agenda(connection, config, since, now), holder(connection, config.source)
+
+    try:
+        with opened_ready(config) as database:
+            agenda, working = database.read(read)
+    except EtlError as error:
+        return Health(config.source, (str(error),))
+    last = agenda.last._asdict() if agenda.last else None
+    return Health(
+        config.source,
+        tuple(reasons(agenda, is_working=bool(working), now=now)),
+        {n: last[n] for n in (*_OF_RUN, *_COUNTS, "error")} if last else None,
+        agenda.next_run_at,
+        agenda.due_since,
+        working,
+    )
+
+
+def reasons(agenda: Agenda, *, is_working: bool, now: datetime) -> list[str]:
+    """What is wrong with the schedule: the last due run is late, or failed."""
+    found = []
+    if agenda.due_since and now - agenda.due_since > (LONG if is_working else LATE):
+        late = duration((now - agenda.due_since).total_seconds())
+        found.append(f"late: a run is due since {iso(agenda.due_since)}, {late} ago")
+    if agenda.last and agenda.last.status == "failed":
+        said = agenda.last.error or f"{agenda.last.views_failed} of {agenda.last.views} views"
+        found.append(f"failed: run {agenda.last.run_id} of {iso(agenda.last.slot_at)}: {said}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return iso(value) if isinstance(value, datetime) else value

@@ -1,0 +1,174 @@
+"""Runs and ledger -> Prometheus' text. Only where metrics are wanted is the library imported.
+
+Counters move when a run is closed in the ledger; gauges are read from the ledger, so that they
+are true whoever ran. All times are instants: their age is for the reader to work out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector, CollectorRegistry
+from sqlalchemy import Connection, func, select
+
+from etl import __version__, ledger
+from etl.command import opened_ready
+from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.config import Config
+from etl.errors import EtlError
+from etl.ledger import RunResult
+from etl.schema import COUNTS, sync_run_views, sync_runs
+from etl.scope import scope_as_known
+
+_Key: TypeAlias = "tuple[str, tuple[tuple[str, str], ...]]"
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_PREFIX = "heatmap_etl_"
+_DURATION = "run_duration_seconds"
+_COMPLETE_AT, _RUN_AT = "last_complete_timestamp_seconds", "last_run_timestamp_seconds"
+_REMAINING = "rate_limit_remaining"
+_FAMILIES = (
+    (
+        _COMPLETE_AT,
+        "gauge",
+        "Last complete reading of a view, the oldest where it has several filters; 0: never",
+    ),
+    (_RUN_AT, "gauge", "End of the last run"),
+    ("runs", "counter", "Runs closed in the ledger"),
+    ("views", "gauge", "Configured views by the verdict of their last run"),
+    ("records", "counter", "Records and rows of runs by what became of them"),
+    ("http_requests", "counter", "Requests to Datadog by status code; none: no answer"),
+    (_REMAINING, "gauge", "Least of the rate limit that the last run saw"),
+    (_DURATION, "histogram", "Time from the start of a run to its end"),
+    ("build_info", "gauge", "1, with the version as a label"),
+)
+_BOUNDS = ("0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "120.0", "300.0", "900.0", "+Inf")
+_STATUSES = ("ok", "partial", "failed", "stopped", "died")
+_OUTCOMES = {n: n.removesuffix("_records") for n in COUNTS if n not in ("listed", "requests")}
+_VERDICTS = (COMPLETE, UNPROVEN, TRUNCATED, FAILED)
+
+
+def _key(name: str, **labels: str) -> _Key:
+    return _PREFIX + name, tuple(labels.items())
+
+
+class Metrics(Collector):
+    """Every sample, by name and labels; for many threads. Counters begin at zero."""
+
+    def __init__(self, sources: Collection[str]) -> None:
+        self._sources = frozenset(sources)
+        self._lock = threading.Lock()
+        keys = [
+            _key("runs_total", source=s, status=status) for s in sources for status in _STATUSES
+        ]
+        outcomes = [(s, outcome) for s in sources for outcome in _OUTCOMES.values()]
+        keys += [_key("records_total", source=s, outcome=outcome) for s, outcome in outcomes]
+        keys += [_key(f"{_DURATION}_bucket", le=bound) for bound in _BOUNDS]
+        keys += [_key(f"{_DURATION}_count"), _key(f"{_DURATION}_sum")]
+        self._samples = dict.fromkeys(keys, 0.0)
+        self._samples[_key("build_info", version=__version__)] = 1.0
+
+    def go_on_from(self, text: str) -> None:
+        """Take over what an earlier process wrote. Raises ValueError when it is no such text."""
+        ours = {_PREFIX + name: kind for name, kind, _ in _FAMILIES if name != "build_info"}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples if family.type == ours.get(family.name) else ():
+                key = sample.name, tuple(sample.labels.items())
+                if key in self._samples or sample.labels.get("source") in self._sources:
+                    self._samples[key] = sample.value
+
+    def add(self, run: RunResult) -> None:
+        """Count a run that the ledger has closed."""
+        end = run.finished_at or run.started_at
+        seconds, source = (end - run.started_at).total_seconds(), run.source
+        moved: list[tuple[_Key, float]] = [
+            (_key("runs_total", source=source, status=run.status), 1),
+            (_key("runs_total", source=source, status="died"), run.died),
+            (_key(f"{_DURATION}_count"), 1),
+            (_key(f"{_DURATION}_sum"), seconds),
+        ]
+        moved += [(_key(f"{_DURATION}_bucket", le=b), seconds <= float(b)) for b in _BOUNDS]
+        moved += [
+            (_key("records_total", source=source, outcome=outcome), run.total(name))
+            for name, outcome in _OUTCOMES.items()
+        ]
+        moved += [
+            (_key("http_requests_total", source=source, code=code), number)
+            for code, number in dict(run.codes).items()
+        ]
+        with self._lock:
+            for key, step in moved:
+                self._samples[key] = self._samples.get(key, 0.0) + step
+
+    def refresh(self, config: Config) -> None:
+        """Read the gauges of a source. Where that cannot be, the last known stay."""
+        try:
+            with opened_ready(config) as database:
+                gauges = database.read(lambda connection: _gauges(connection, config))
+        except EtlError as error:
+            log.debug("%s: the last known metrics stay: %s", config.source, error)
+            return
+        names = {_PREFIX + name for name in (_COMPLETE_AT, _RUN_AT, "views", _REMAINING)}
+        mine = ("source", config.source)
+        with self._lock:
+            for key in [key for key in self._samples if key[0] in names and mine in key[1]]:
+                del self._samples[key]
+            self._samples.update(gauges)
+
+    def text(self) -> bytes:
+        """What Prometheus reads."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as prometheus_client asks for them."""
+        with self._lock:
+            samples = list(self._samples.items())
+        parts = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+        for name, kind, description in _FAMILIES:
+            metric = Metric(_PREFIX + name, description, kind)
+            known = {metric.name + part for part in parts.get(kind, ("",))}
+            for (sample, labels), value in samples:
+                if sample in known:
+                    metric.add_sample(sample, dict(labels), value)
+            yield metric
+
+
+def _gauges(connection: Connection, config: Config) -> dict[_Key, float]:
+    source, states = config.source, ledger.states(connection, config.source)
+    views = scope_as_known(connection, config, datetime.now(UTC)).views
+    known = [(view.name, states.get(view.key(source))) for view in views]
+    verdicts = Counter(state.verdict for _, state in known if state)
+    gauges = {_key("views", source=source, verdict=v): float(verdicts[v]) for v in _VERDICTS}
+    for name, state in known:
+        read_at = state.last_complete_at if state else None
+        key = _key(_COMPLETE_AT, source=source, view_name=name)
+        seconds = read_at.timestamp() if read_at else 0.0
+        gauges[key] = min(seconds, gauges.get(key, seconds))
+    return gauges | _of_last_run(connection, source)
+
+
+def _of_last_run(connection: Connection, source: str) -> dict[_Key, float]:
+    r, v = sync_runs.c, sync_run_views.c
+    ended = select(r.run_id, r.finished_at).where(r.source == source, r.finished_at.is_not(None))
+    run = connection.execute(ended.order_by(r.started_at.desc()).limit(1)).one_or_none()
+    if run is None:
+        return {}
+    least = select(func.min(v.rate_limit_remaining)).where(v.run_id == run.run_id)
+    remaining = connection.execute(least).scalar()
+    found = {_key(_RUN_AT, source=source): run.finished_at.timestamp()}
+    if remaining is not None:
+        found[_key(_REMAINING, source=source)] = float(remaining)
+    return found
