@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, requires
@@ -22,7 +23,7 @@ import etl
 from etl.config import load_config, require_keys
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from tests.conftest import ROOT
-from tests.servers import READERS
+from tests.servers import READERS, free_port
 from tests.test_docs import INSTALLED, cron_lines, parse
 
 DEPLOY = ROOT / "deploy"
@@ -206,21 +207,66 @@ def test_the_command_line_of_a_service_is_one_of_ours(name: str):
     assert words[words.index("--config") + 1] == CONFIG
 
 
-def test_the_service_of_the_timer_runs_with_its_credentials(
-    program: Path, datadog: FakeDatadog, tmp_path: Path
-):
-    name = SERVICES[1]
-    credentials, state = tmp_path / "credentials", tmp_path / "state"
-    credentials.mkdir()
-    (state / "heatmap-etl").mkdir(parents=True)
-    (credentials / "dd_api_key").write_text(f"{API_KEY}\n", encoding="utf-8")
-    (credentials / "dd_app_key").write_text(APP_KEY, encoding="utf-8")
-    config = write_config(tmp_path, datadog)
-    (command,) = values(name, "ExecStart")
-    words = command.replace(INSTALLED, str(program)).replace(CONFIG, str(config)).split()
-    done = run(*words, cwd=state, env=environment(name, credentials, state))
+Started = Callable[[str], tuple[list[str], dict[str, str]]]
+
+
+@pytest.fixture
+def started(program: Path, datadog: FakeDatadog, tmp_path: Path) -> Started:
+    """`started(unit)`: command and environment of its process, as systemd would fill them in."""
+
+    def start(name: str) -> tuple[list[str], dict[str, str]]:
+        credentials, state = tmp_path / "credentials", tmp_path / "state"
+        credentials.mkdir()
+        (state / "heatmap-etl").mkdir(parents=True)
+        (credentials / "dd_api_key").write_text(f"{API_KEY}\n", encoding="utf-8")
+        (credentials / "dd_app_key").write_text(APP_KEY, encoding="utf-8")
+        config = write_config(tmp_path, datadog)
+        (command,) = values(name, "ExecStart")
+        words = command.replace(INSTALLED, str(program)).replace(CONFIG, str(config)).split()
+        return words, environment(name, credentials, state)
+
+    return start
+
+
+def test_the_service_of_the_timer_runs_with_its_credentials(started: Started, tmp_path: Path):
+    words, variables = started(SERVICES[1])
+    done = run(*words, cwd=tmp_path, env=variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (state / "heatmap-etl" / "heatmap-etl.db").exists()
+    assert (tmp_path / "state" / "heatmap-etl" / "heatmap-etl.db").exists()
+
+
+def test_the_daemons_service_runs_with_its_credentials_is_healthy_and_ends_in_order(
+    started: Started, tmp_path: Path
+):
+    words, variables = started(SERVICES[0])
+    here = f"127.0.0.1:{free_port()}"
+    words[words.index(LISTENING)] = here
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        daemon = subprocess.Popen(words, cwd=tmp_path, env=variables, stdout=file, stderr=file)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and daemon.poll() is None and not is_healthy(here):
+            time.sleep(0.2)
+        assert is_healthy(here), log.read_text(encoding="utf-8")
+        daemon.terminate()
+        assert daemon.wait(20) == 0, log.read_text(encoding="utf-8")
+        assert not is_healthy(here)
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert "next run at" in log.read_text(encoding="utf-8")
+
+
+def is_healthy(address: str) -> bool:
+    """By the check of the image and by that of Compose."""
+    return all(check(arguments, address) == 0 for arguments in health_checks())
+
+
+def check(arguments: list[str], address: str) -> int:
+    here = [word.replace(LISTENING, address) for word in arguments]
+    assert here != arguments
+    return run(sys.executable, *here).returncode
 
 
 def test_the_exit_codes_of_the_units_are_those_of_the_program():
@@ -296,24 +342,20 @@ def answering() -> Iterator[Callable[[int], int]]:
 
 
 def health_checks() -> list[list[str]]:
+    """Arguments of Python."""
     (image,) = instructions("HEALTHCHECK")
     compose = COMPOSE["services"]["schedule"]["healthcheck"]["test"]
+    checks = [listed(image.partition("CMD ")[2]), compose[1:]]
     assert compose[0] == "CMD"
-    return [listed(image.partition("CMD ")[2]), compose[1:]]
+    assert {words[0] for words in checks} == {"python"}
+    return [words[1:] for words in checks]
 
 
 def test_the_health_checks_tell_a_living_daemon_from_others(answering: Callable[[int], int]):
     living, broken = answering(200), answering(500)
-    for python, *arguments in health_checks():
-        assert python == "python"
-
-        def check(port: int, arguments: list[str] = arguments) -> int:
-            here = [word.replace(LISTENING, f"127.0.0.1:{port}") for word in arguments]
-            assert here != arguments
-            return run(sys.executable, *here).returncode
-
-        assert check(living) == 0
-        assert check(broken) != 0
+    for arguments in health_checks():
+        assert check(arguments, f"127.0.0.1:{living}") == 0
+        assert check(arguments, f"127.0.0.1:{broken}") != 0
 
 
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
