@@ -6,7 +6,7 @@ Every second it samples the daemon's memory, file descriptors, threads and conne
 database; every five it asks `--listen`. At the end it sends SIGTERM, adds up the ledger, and lets
 one run without faults compare the tables with what the fake lists.
 
-Flat means: after a warm-up of a fifth of the time, the median of the last quarter is not above
+Flat means: after a warm-up of a third of the time, the median of the last quarter is not above
 that of the first quarter by more than 3 % (memory) or by more than 1 (the others).
 
 Accounted for means: from the first slot of the ledger to the last one each is run once, or counted
@@ -71,7 +71,7 @@ VIEWS = 6
 FAULT_SHARE = 0.1
 FAULTS = ("429", "500", "reset", "half body")
 TICK_S = 5.0
-WARM_UP = 0.2
+WARM_UP = 1 / 3
 MEMORY_GROWTH = 1.03
 START_S = 15  # until the first slot, on a busy machine
 SLOT = timedelta(seconds=1)
