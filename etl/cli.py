@@ -150,6 +150,12 @@ Examples:
     "or ended it, stands on stderr only: the exit code tells.",
 )
 @click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line per bad view.")
+@click.option(
+    "--metrics-file",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Write metrics for Prometheus there, such as for the node exporter; counters go on.",
+)
 @shared_options
 @click.pass_obj
 def sync(
@@ -161,10 +167,13 @@ def sync(
     accept_removals: bool,
     as_json: bool,
     quiet: bool,
+    metrics_file: Path | None,
 ) -> int:
     """Read the configured views once and store what changed."""
     if plan and quiet:
         raise click.UsageError("--plan prints what a run would do, --quiet prints nothing; use one")
+    if plan and metrics_file:
+        raise click.UsageError("--plan runs nothing that --metrics-file could count")
     level = logging.ERROR if quiet else logging.WARNING
     with stop_on_signals() as signals, loaded_sources(shared, level) as sources:
         for warning in sources.warnings:
@@ -174,7 +183,7 @@ def sync(
 
         by = "manual" if is_terminal(sys.stdin) else "cron"
         options = Options(views, full, accept_removals, by)
-        return run(sources, options, How(plan, as_json, quiet), signals)
+        return run(sources, options, How(plan, as_json, quiet, metrics_file), signals)
 
 
 cli.add_command(schedule_command.schedule)

@@ -60,7 +60,7 @@ _VERDICTS = (COMPLETE, UNPROVEN, TRUNCATED, FAILED)
 
 
 def _key(name: str, **labels: str) -> _Key:
-    return _PREFIX + name, tuple(labels.items())
+    return _PREFIX + name, tuple(sorted(labels.items()))
 
 
 class Metrics(Collector):
@@ -84,7 +84,7 @@ class Metrics(Collector):
         ours = {_PREFIX + name: kind for name, kind, _ in _FAMILIES if name != "build_info"}
         for family in text_string_to_metric_families(text):
             for sample in family.samples if family.type == ours.get(family.name) else ():
-                key = sample.name, tuple(sample.labels.items())
+                key = sample.name, tuple(sorted(sample.labels.items()))
                 if key in self._samples or sample.labels.get("source") in self._sources:
                     self._samples[key] = sample.value
 

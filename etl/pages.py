@@ -14,6 +14,7 @@ from etl.endpoints import Page, Pages, page
 from etl.errors import EtlError
 from etl.health import read_health
 from etl.ledger import CONTRACT
+from etl.metrics_file import NEEDS
 from etl.schedule import Daemon
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 SILENT_S = 30.0
 """How long the loop of the scheduler may not have been seen before it counts as hanging."""
 _PATIENCE_S = 8.0
-_NEEDS = "metrics need prometheus-client; install heatmap-etl[metrics]"
 
 
 class Asking:
@@ -95,7 +95,7 @@ def _page(reasons: list[str], **more: object) -> Page:
 
 def _metrics(configs: list[Config], metrics: Metrics | None) -> Page:
     if metrics is None:
-        return Page(501, f"{_NEEDS}\n".encode())
+        return Page(501, f"/metrics {NEEDS}\n".encode())
     from etl.metrics import CONTENT_TYPE
 
     for config in configs:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from etl import report
 from etl.command import Sources, opened
 from etl.config import Config, View
 from etl.errors import ConfigError, EtlError
+from etl.heartbeat import ping
 from etl.layout import many
 from etl.ledger import CONTRACT, RunResult
+from etl.metrics_file import metrics_path, write_metrics
 from etl.plan import ViewPlan, make_plan
 from etl.progress import SharedProgress
+from etl.run_log import log_run
 from etl.scope import known_of, scope_of, usable_database
 from etl.side_by_side import Outcome, Style, Told, gather, run_code, tell
 from etl.signals import StopSignal
 from etl.sync import Options, exit_code, sync
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +35,22 @@ class How:
     is_plan: bool = False
     as_json: bool = False
     is_quiet: bool = False
+    metrics_file: Path | None = None
 
 
 def run(sources: Sources, options: Options, how: How, signals: StopSignal) -> int:
     """Run every source that has one of the chosen views; the exit code."""
     chosen = _having(sources, options.views)
     planned = _planned(chosen, options.views)
-    with SharedProgress(planned, is_wanted=not (how.as_json or how.is_quiet)) as steps:
-        work = _Work(chosen, options, how, signals, steps)
-        outcomes = gather(chosen, work.plan if how.is_plan else work.sync)
+    metrics_file = how.metrics_file and metrics_path(sources, how.metrics_file)
+    ended: list[RunResult] = []
+    try:
+        with SharedProgress(planned, is_wanted=not (how.as_json or how.is_quiet)) as steps:
+            work = _Work(chosen, options, how, signals, steps, ended)
+            outcomes = gather(chosen, work.plan if how.is_plan else work.sync)
+    finally:
+        if metrics_file:
+            write_metrics(metrics_file, sources, ended)
     if how.is_plan:
         signals.raise_if_set()
     style = Style(chosen.is_folder, how.as_json, worst=run_code, not_told=_no_run)
@@ -81,6 +95,7 @@ class _Work:
     how: How
     signals: StopSignal
     steps: SharedProgress
+    ended: list[RunResult]
 
     def sync(self, config: Config) -> Told:
         """One run."""
@@ -92,8 +107,23 @@ class _Work:
             )
 
         with opened(config) as database:
-            run = sync(config, database, options, stop=self.signals.stop, progress=show)
+            run = sync(
+                config,
+                database,
+                options,
+                stop=self.signals.stop,
+                progress=show,
+                on_end=self._on_end,
+            )
+        # Some views alone are not what somebody waits for.
+        if run.status == "ok" and config.heartbeat_url and not options.views:
+            ping(config.heartbeat_url, config.source)
         return self._told(run, database.label)
+
+    def _on_end(self, run: RunResult) -> None:
+        self.ended.append(run)
+        if log.isEnabledFor(logging.INFO):  # else what is printed would say it twice
+            log_run(run)
 
     def _told(self, run: RunResult, database: str) -> Told:
         code = exit_code(run)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import Shared, Sources, loaded_sources, shared_options
+from etl.command import Shared, loaded_sources, shared_options
 from etl.signals import stop_on_signals
-
-if TYPE_CHECKING:
-    from etl.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -56,27 +52,18 @@ def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
         for warning in sources.warnings:
             log.warning("%s", warning)
         from etl.endpoints import listening
+        from etl.metrics_file import metrics_class
         from etl.pages import pages_of
         from etl.schedule import Daemon, prepared
 
         if not shared.verbose:  # a line for each wait is for who looks for something
             logging.getLogger("etl.datadog").setLevel(logging.WARNING)
         prepared(sources)
-        metrics = _metrics(sources) if listen else None
+        kind = metrics_class() if listen else None
+        metrics = kind([config.source for config in sources.configs]) if kind else None
         daemon = Daemon(sources, signals.stop, metrics.add if metrics else None)
         with listening(listen, pages_of(daemon, metrics)) if listen else nullcontext("") as url:
             if url:
                 log.info("listening on %s", url)
             daemon.run()
     return 0
-
-
-def _metrics(sources: Sources) -> Metrics | None:
-    """None where the library is not installed: then /metrics says so."""
-    try:
-        from etl.metrics import Metrics
-    except ModuleNotFoundError as error:
-        if error.name != "prometheus_client":
-            raise
-        return None
-    return Metrics([config.source for config in sources.configs])

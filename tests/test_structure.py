@@ -52,6 +52,7 @@ LAYERS = (
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
     ("etl.check", "etl.health", "etl.metrics", "etl.run_log", "etl.status", "etl.views"),
+    ("etl.metrics_file",),
     ("etl.run_command", "etl.schedule", "etl.views_command"),
     ("etl.pages", "etl.status_command"),
     ("etl.schedule_command",),

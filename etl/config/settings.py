@@ -107,7 +107,6 @@ SETTINGS = (
         "",
         "pinged after each good run",
         v.optional_secret_url,
-        later=True,
     ),
     Setting(
         "removals.hold_above",

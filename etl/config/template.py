@@ -71,6 +71,10 @@ views = {views}
 # cron = "17 * * * *"
 # timezone = "UTC"
 
+# Asked for after each good run, of `sync` too, by whoever alarms when that ends. A secret: it
+# is better set as HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.
+# heartbeat_url = ""
+
 [removals]
 # A reading that would remove more than this share of a view's rows, and more than this many
 # of them, is held until the next one confirms it.

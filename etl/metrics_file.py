@@ -1,0 +1,87 @@
+"""`sync --metrics-file`: what one run moved -> a file for the node exporter's text collector.
+
+A process that ends keeps no counters: they go on from what the file holds, and begin at zero
+where there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etl.command import Sources
+from etl.config.values import plain
+from etl.errors import ConfigError
+from etl.ledger import RunResult
+
+if TYPE_CHECKING:
+    from etl.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+NEEDS = "needs prometheus-client; run: pip install 'heatmap-etl[metrics]'"
+
+
+def metrics_class() -> type[Metrics] | None:
+    """None where the library is not installed."""
+    try:
+        from etl.metrics import Metrics
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        return None
+    return Metrics
+
+
+def metrics_path(sources: Sources, file: Path) -> Path:
+    """Where it goes, relative to the configuration; raises `ConfigError` before anything is run."""
+    config = sources.configs[0].path
+    path = (config.parent if config else Path.cwd()) / file
+    problem = ""
+    if metrics_class() is None:
+        problem = NEEDS
+    elif path.is_dir():
+        problem = f"{plain(path)}: is a folder; name a file in it, such as heatmap-etl.prom"
+    elif not os.access(path.parent, os.W_OK):
+        problem = f"{plain(path)}: its folder does not exist, or cannot be written to"
+    if problem:
+        raise ConfigError([f"--metrics-file: {problem}"])
+    return path
+
+
+def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> None:
+    """Count the runs and read the gauges; the file is there as a whole, or as it was.
+
+    That it cannot be written is a warning: what was stored stays stored.
+    """
+    kind = metrics_class()
+    if kind is None or not runs:
+        return
+    metrics = kind([config.source for config in sources.configs])
+    try:
+        metrics.go_on_from(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        log.warning("%s: its counters begin at zero again: %s", plain(path), error)
+    for run in runs:
+        metrics.add(run)
+    for config in sources.configs:
+        metrics.refresh(config)
+    try:
+        _replace(path, metrics.text())
+    except OSError as error:
+        log.warning("%s: the metrics could not be written: %s", plain(path), error.strerror)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    # The collector reads *.prom: the name of what is not whole yet must not end so.
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        new.write_bytes(content)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
