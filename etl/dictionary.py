@@ -58,8 +58,8 @@ def dictionary() -> str:
 
 
 def settings() -> str:
-    """A Markdown table of every setting that has an effect."""
-    rows = [_setting(setting) for setting in settings_table() if not setting.later]
+    """A Markdown table of every setting."""
+    rows = list(map(_setting, settings_table()))
     return _markdown(("Key", "Default", "Environment", "What it is"), rows)
 
 

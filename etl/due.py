@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -12,6 +12,9 @@ from etl import ledger
 from etl.config import Config
 from etl.database import Database, found_schema
 from etl.slots import Due, Every, Slots, parse_cron
+
+LATE = timedelta(minutes=2)
+"""How long a slot may be due before it is a reason to worry that nobody works on it."""
 
 
 def slots_of(config: Config) -> Slots:

@@ -11,16 +11,14 @@ from sqlalchemy import Connection
 
 from etl.command import opened_ready
 from etl.config import Config
-from etl.due import Agenda, read_agenda
+from etl.due import LATE, Agenda, read_agenda
 from etl.errors import EtlError
 from etl.layout import duration
 from etl.lease import holder
 from etl.ledger import iso
 
-LATE = timedelta(minutes=2)
-"""How long a slot may be due before nobody working on it is a reason to worry."""
 LONG = timedelta(hours=1)
-"""The same where somebody works on the source."""
+"""How long a slot may be due where somebody works on the source."""
 
 _OF_RUN = ("run_id", "status", "slot_at", "started_at", "finished_at")
 _COUNTS = ("missed_slots", "views", "views_failed")

@@ -6,7 +6,7 @@ Pure, and knows nothing of runs or views.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 LONGEST_NAME = 60
@@ -32,16 +32,47 @@ def clipped(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
-    """Aligned lines, the header first. `right`: names of the columns that hold numbers."""
+class Painted(str):
+    """A line with `spans` that a terminal may show in colour: begin, end, tone."""
+
+    __slots__ = ("spans",)
+    spans: tuple[tuple[int, int, str], ...]
+
+
+GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: str = "",
+    tones: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Aligned lines, the header first. `right`: names of the columns that hold numbers.
+
+    `tones`: what becomes of a cell that is this very text, except in the first column.
+    """
     cells = [list(header), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     is_right = [name in right.split() for name in header]
     shapes = list(zip(widths, is_right, strict=True))
-    return [
-        "  ".join(_padded(cell, *shape) for cell, shape in zip(row, shapes, strict=True)).rstrip()
-        for row in cells
-    ]
+    return [_line(row, shapes, tones or {}) for row in cells]
+
+
+def _line(
+    row: Sequence[str], shapes: Sequence[tuple[int, bool]], tones: Mapping[str, str]
+) -> Painted:
+    spans, text = [], ""
+    for number, (cell, shape) in enumerate(zip(row, shapes, strict=True)):
+        padded = _padded(cell, *shape)
+        if number and cell in tones:
+            begin = len(text) + padded.index(cell)
+            spans.append((begin, begin + len(cell), tones[cell]))
+        text += padded + "  "
+    line = Painted(text.rstrip())
+    line.spans = tuple(spans)
+    return line
 
 
 def _padded(cell: str, width: int, is_right: bool) -> str:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from etl.config import Config
 from etl.database import Database
 from etl.errors import EtlError, LeaseHeld, LeaseLost
+from etl.run_context import inherited
 from etl.schema import sources
 from etl.snapshot import NORMALIZER_VERSION
 
@@ -155,7 +156,7 @@ class Lease:
     def keep(self, database: Database, on_loss: Callable[[], None]) -> threading.Thread:
         """Renew in the background, three times in each span, until released or lost."""
         thread = threading.Thread(
-            target=self._keep, args=(database, on_loss), name="lease", daemon=True
+            target=inherited(lambda: self._keep(database, on_loss)), name="lease", daemon=True
         )
         thread.start()
         return thread

@@ -11,6 +11,7 @@ import sys
 import time
 
 from etl.layout import clean
+from etl.run_context import fields
 from etl.terminal import is_interactive
 
 CONSOLE, JSON = "console", "json"
@@ -27,6 +28,13 @@ def set_up(log_format: str, level: int) -> None:
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    def handle(self, record: logging.LogRecord) -> bool:
+        """With what its thread works for as fields, which JSON shows."""
+        for name, value in fields().items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return super().handle(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - named by the base
         """A mistake in a log call is shown; that stderr is gone is nobody's business."""
         if not isinstance(sys.exception(), OSError):
@@ -48,8 +56,8 @@ class _Console(logging.Formatter):
 def _json() -> logging.Formatter:
     from pythonjsonlogger.json import JsonFormatter  # only who wants JSON pays for it
 
-    fields = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    shown = "%(asctime)s %(levelname)s %(name)s %(message)s"
     names = {"asctime": "time", "levelname": "level", "name": "logger"}
-    formatter = JsonFormatter(fields, "%Y-%m-%dT%H:%M:%SZ", rename_fields=names)
+    formatter = JsonFormatter(shown, "%Y-%m-%dT%H:%M:%SZ", rename_fields=names)
     formatter.converter = time.gmtime
     return formatter

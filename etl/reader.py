@@ -22,6 +22,7 @@ from etl.datadog import Datadog
 from etl.errors import DatadogAuthError, DatadogError, DatadogRequestError, DatadogUnavailable
 from etl.listing import LastReading, Listing, Memory, read_whole
 from etl.privacy import Privacy
+from etl.run_context import inherited
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class Reader:
                     return
 
         for number in range(min(self._config.concurrency, len(views))):
-            threading.Thread(target=work, name=f"reader-{number}", daemon=True).start()
+            threading.Thread(target=inherited(work), name=f"reader-{number}", daemon=True).start()
         missing = len(views)
         try:
             while missing and not self.stop.is_set():

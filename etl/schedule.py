@@ -29,6 +29,7 @@ from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.heartbeat import ping
 from etl.ledger import RunResult
+from etl.run_context import work_for
 from etl.run_log import log_run
 from etl.slots import Due, Slots
 from etl.sync import Options, sync
@@ -62,6 +63,7 @@ class Job:
 
     def look(self) -> datetime:
         """Run what is due; returns when to look again."""
+        work_for(source=self.config.source)
         try:
             self._run_due()
         except SlotTaken as taken:

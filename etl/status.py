@@ -13,11 +13,24 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl import ledger
-from etl.completeness import COMPLETE, FAILED, TRUNCATED
+from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.config import Config, View
 from etl.database import Database, require_there
 from etl.discovery import DAY_S
-from etl.layout import age, clipped, count, duration, many, moment, shortened, table
+from etl.due import LATE, described, read_agenda
+from etl.layout import (
+    BAD,
+    DOUBTFUL,
+    GOOD,
+    age,
+    clipped,
+    count,
+    duration,
+    many,
+    moment,
+    shortened,
+    table,
+)
 from etl.lease import holder
 from etl.ledger import CONTRACT, iso
 from etl.report import chosen, left_out
@@ -26,6 +39,11 @@ from etl.scope import Scope, scope_as_known
 from etl.stored_privacy import AS_STORED, Standing, standing
 
 NEVER = "never read"
+_TONES = {
+    **dict.fromkeys((COMPLETE, "ok"), GOOD),
+    **dict.fromkeys((UNPROVEN, "partial", "stopped", "running"), DOUBTFUL),
+    **dict.fromkeys((TRUNCATED, FAILED, "died", NEVER), BAD),
+}
 _RUNS = 10
 
 
@@ -89,6 +107,9 @@ class Status:
     views_no_longer_configured: int
     privacy: Standing = AS_STORED
     is_unread: bool = False  # with --max-age: no view is known yet that could be stale
+    schedule: str = ""  # [schedule] in words, where a daemon runs the source
+    next_run_at: datetime | None = None
+    due_since: datetime | None = None  # a slot that nobody has run
 
     @property
     def is_stale(self) -> bool:
@@ -103,6 +124,8 @@ class Status:
             "database": self.database,
             "at": iso(self.at),
             "under_way": self.holder or None,
+            "next_run_at": _iso(self.next_run_at),
+            "due_since": _iso(self.due_since),
             "views": [view.as_json() for view in self.views],
             "views_no_longer_configured": self.views_no_longer_configured,
             "privacy": asdict(self.privacy),
@@ -123,6 +146,9 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
     found = [_view(view, states.pop(view.key(config.source), None)) for view in scope.views]
     working = holder(connection, config.source)
     runs = ledger.last_runs(connection, config.source, _RUNS)
+    # [schedule] always says something; only the ledger shows whether a daemon heeds it.
+    is_scheduled = any(run.started_by == "schedule" for run in runs)
+    agenda = read_agenda(connection, config, now, now) if is_scheduled else None
     return Status(
         source=config.source,
         database=label,
@@ -133,6 +159,9 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         views_no_longer_configured=len(states),
         privacy=standing(connection, config),
         is_unread=max_age_s is not None and not found,
+        schedule=described(config) if agenda else "",
+        next_run_at=agenda.next_run_at if agenda else None,
+        due_since=agenda.due_since if agenda else None,
     )
 
 
@@ -202,7 +231,8 @@ def _view_lines(status: Status) -> list[str]:
         )
         for v in shown
     ]
-    lines = table(header, rows, right="listed failures held") if rows else []
+    right = "listed failures held"
+    lines = table(header, rows, right=right, tones=_TONES) if rows else []
     lines += left_out(len(status.views), len(shown), ", all complete" if rows else "")
     oldest = min((v.trusted_at for v in status.views if v.trusted_at), default=None)
     bad = sum(v.is_bad for v in status.views)
@@ -233,10 +263,23 @@ def _run_lines(status: Status) -> list[str]:
     lines = [f"A run is under way: {status.holder}.", ""] if status.holder else []
     if not status.runs:
         return [*lines, "No run yet."]
+    lines += _next_lines(status)
     numbers = "views failed new changed vanished requests"
     header = ["run started", "status", "by", "took", *numbers.split(), "error"]
     rows = [_run_row(run) for run in status.runs]
-    return [*lines, *table(header, rows, right=numbers)]
+    return [*lines, *table(header, rows, right=numbers, tones=_TONES)]
+
+
+def _next_lines(status: Status) -> list[str]:
+    if status.next_run_at is None:
+        return []
+    wait = duration((status.next_run_at - status.at).total_seconds())
+    lines = [f"Next run: {moment(status.next_run_at)}, in {wait} ({status.schedule}).", ""]
+    due = status.due_since
+    if due and status.at - due > LATE and not status.holder:
+        since = f"{moment(due)}, {age(due, status.at)}"
+        lines.insert(0, f"A run is due since {since}: is `heatmap-etl schedule` running?")
+    return lines
 
 
 def _run_row(run: Mapping[str, Any]) -> list[str]:

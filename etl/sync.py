@@ -37,6 +37,7 @@ from etl.errors import (
 from etl.labels import require_label
 from etl.lease import Lease
 from etl.ledger import RunResult
+from etl.run_context import work_for
 from etl.scope import asked_scope, with_scope
 from etl.signals import Branch
 from etl.work import Progress, Work
@@ -82,6 +83,7 @@ def sync(
         require_keys(config)
     prepare_schema(database)
     run, lease = ledger.new_run(config.source), Lease(config.source, config.lease_s)
+    work_for(source=run.source, run_id=run.run_id)
     run.job, run.started_by, run.planned = options.job, options.started_by, len(views)
     run.slot_at, run.missed_slots = options.slot_at, options.missed_slots
 
@@ -116,7 +118,7 @@ def sync(
         raise
     finally:
         work.finish(views)
-    if lease.is_lost:
+    if lease.is_lost and not work.is_closed:
         raise LeaseLost(f"another process took the lease of {config.source} during the run")
     return run
 

@@ -14,9 +14,10 @@ from collections.abc import Iterable
 
 import click
 
-from etl.layout import clean
+from etl.layout import BAD, DOUBTFUL, GOOD, Painted, clean
 
 PROGRAM = "heatmap-etl"
+_COLOURS = {GOOD: 32, DOUBTFUL: 33, BAD: 31}
 
 
 def prepare() -> None:
@@ -28,7 +29,9 @@ def prepare() -> None:
 
 def say(lines: Iterable[str]) -> None:
     """Results, on stdout. A reader that went away (`| head`) changes nothing."""
-    text = "\n".join(map(clean, lines))
+    has_colours = is_terminal(sys.stdout) and os.environ.get("TERM") not in ("dumb", None)
+    is_wanted = has_colours and not os.environ.get("NO_COLOR")
+    text = "\n".join(_painted(line) if is_wanted else clean(line) for line in lines)
     try:
         click.echo(text)
     except BrokenPipeError:
@@ -36,6 +39,17 @@ def say(lines: Iterable[str]) -> None:
     except OSError as error:
         _let_go(sys.stdout)
         raise click.ClickException(f"cannot write the result: {error.strerror}") from None
+
+
+def _painted(line: str) -> str:
+    """A line in its colours; foreign text stays as harmless as without."""
+    if not isinstance(line, Painted) or not line.isprintable():
+        return clean(line)
+    text, end = "", 0
+    for begin, stop, tone in line.spans:
+        text += f"{line[end:begin]}\x1b[{_COLOURS[tone]}m{line[begin:stop]}\x1b[0m"
+        end = stop
+    return text + line[end:]
 
 
 def complain(lines: Iterable[str]) -> None:

@@ -36,6 +36,7 @@ from etl.lease import Lease
 from etl.ledger import RunResult, ViewResult
 from etl.listing import Listing, Memory
 from etl.reader import Failed, Reader, Result
+from etl.retention import old_runs, prune
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Work:
     progress: Progress | None = None
     on_end: Progress | None = None
     judge: Judge | None = None
+    is_closed: bool = False
+    must_prune: bool = False
 
     def read_and_load(self, views: Sequence[View], *, is_full: bool) -> None:
         """Each view as its answer is judged; those that depend on others when all have come."""
@@ -92,17 +95,31 @@ class Work:
         except EtlError as error:
             log.warning("the run could not be closed in the ledger: %s", error)
             return
+        self.is_closed = True
         if self.on_end:
             self.on_end(self.run)
+        if self.must_prune:
+            self._prune()
 
     def _close(self, connection: Connection) -> None:
+        """Where there is something to prune the lease is kept for it."""
         if ledger.status_of(connection, self.run) != "running":
             return
         self.lease.guard(connection)
         if self.judge:
             ledger.learn(connection, self.run.source, self.judge.lessons())
         ledger.finish_run(connection, self.run)
-        self.lease.release(connection)
+        old = old_runs(connection, self.config, datetime.now(UTC))
+        self.must_prune = bool(old) and not self.stop.is_set()
+        if not self.must_prune:
+            self.lease.release(connection)
+
+    def _prune(self) -> None:
+        prune(self.config, self.database, self.lease, self.stop)
+        try:
+            self.database.transaction(self.lease.release)
+        except EtlError as error:
+            log.warning("the lease was not given back, it expires: %s", error)
 
     def _seen(self) -> tuple[set[str | None], set[str | None]]:
         return self.database.read(lambda c: store.seen(c, self.config.source))

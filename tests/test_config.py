@@ -425,11 +425,8 @@ def test_standard_cron_is_accepted(tmp_path: Path, line: str) -> None:
     assert load(tmp_path, f'{MINIMAL}[schedule]\ncron = "{line}"').cron == line
 
 
-def test_setting_without_effect_warns_unless_at_its_default(tmp_path: Path) -> None:
-    assert load(tmp_path, MINIMAL + '[keep]\nruns = "90d"').warnings == ()
-    config = load(tmp_path, MINIMAL + '[keep]\nruns = "5d"')
-    assert config.keep_runs_s == 5 * 86400
-    assert config.warnings == ("keep.runs: has no effect yet in this version",)
+def test_how_long_the_ledger_is_kept(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL + '[keep]\nruns = "5d"').keep_runs_s == 5 * 86400
 
 
 def test_heartbeat_may_have_a_query_and_is_not_printed(tmp_path: Path) -> None:
@@ -924,7 +921,7 @@ def test_template_and_table_name_the_same_settings() -> None:
         for name, value in shown.items()
         for key, inner in (value if isinstance(value, dict) else {name: value}).items()
     }
-    effective = {s.key: s.default for s in settings_table() if not s.later}
+    effective = {s.key: s.default for s in settings_table()}
     # One has no default to show, the other cannot stand beside cron.
     assert set(flat) == set(effective) - {"database_schema", "schedule.every"}
     for key, default in effective.items():

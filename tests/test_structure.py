@@ -25,6 +25,7 @@ LAYERS = (
     ("etl.config.edit",),
     # pure, or of use to many
     ("etl.bodies", "etl.column_types", "etl.jsontext", "etl.layout", "etl.response", "etl.rum"),
+    ("etl.run_context",),
     ("etl.attributes", "etl.endpoints", "etl.heartbeat", "etl.redaction", "etl.terminal"),
     ("etl.signals",),
     ("etl.snapshot", "etl.logs", "etl.probe_data", "etl.probe_records", "etl.progress"),
@@ -36,7 +37,7 @@ LAYERS = (
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
     ("etl.ledger", "etl.organization", "etl.reader", "etl.upsert"),
-    ("etl.due", "etl.judge"),
+    ("etl.due", "etl.judge", "etl.retention"),
     ("etl.labels", "etl.oddities", "etl.scope", "etl.stored_privacy"),
     ("etl.store",),
     ("etl.probe", "etl.work"),

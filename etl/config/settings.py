@@ -38,7 +38,6 @@ class Setting:
     description: str
     check: Check = field(repr=False)
     ambient: str = ""  # a variable that is read when nothing else sets it
-    later: bool = False  # accepted and checked, but without effect in this version
 
     @property
     def environment(self) -> str:
@@ -142,9 +141,7 @@ SETTINGS = (
         "who created a snapshot: keep, hash (needs HEATMAP_ETL_HASH_KEY) or drop",
         v.one_of("keep", "hash", "drop"),
     ),
-    Setting(
-        "keep.runs", "90d", "how long ledger rows are kept", v.duration("1h", "5200w"), later=True
-    ),
+    Setting("keep.runs", "90d", "how long ledger rows are kept", v.duration("1h", "5200w")),
     Setting("lease.seconds", 60, "how long a silent process keeps its lease", v.number(1, 86400)),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
@@ -206,16 +203,10 @@ def _checked(setting: Setting, value: object, findings: Findings) -> object:
     try:
         if isinstance(value, BadValue):
             raise value
-        checked = setting.check(value)
+        return setting.check(value)
     except BadValue as error:
         findings.problem(setting.key, str(error))
         return None
-    # At its default such a setting does what it says.
-    if setting.later and setting.default is not None and checked == setting.check(setting.default):
-        return checked
-    if setting.later:
-        findings.warn(setting.key, "has no effect yet in this version")
-    return checked
 
 
 def _from_ambient(

@@ -94,6 +94,10 @@ views = {views}
 # characters or more in HEATMAP_ETL_HASH_KEY; keep it. To change it later: privacy apply.
 # created_by = "keep"
 
+[keep]
+# How long the ledger of runs is kept. Snapshots and their history are never pruned.
+# runs = "90d"
+
 [lease]
 # Seconds after which another process may take over from one that fell silent.
 # seconds = 60

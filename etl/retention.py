@@ -1,0 +1,72 @@
+"""`[keep] runs`: old rows leave the ledger, a few runs at a time, when a run has ended.
+
+Snapshots and history are never pruned. Each batch is a transaction of its own under the lease,
+which the run still holds; what there is no time for is left to the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, delete, select
+
+from etl import ledger
+from etl.config import Config
+from etl.database import Database
+from etl.errors import EtlError
+from etl.lease import Lease
+from etl.schema import sync_run_views, sync_runs, view_state
+
+log = logging.getLogger(__name__)
+
+BATCH = 10
+LONGEST_S = 5.0
+
+
+def old_runs(connection: Connection, config: Config, now: datetime) -> Sequence[str]:
+    """The oldest few runs that may go.
+
+    Never the newest one, that of the last slot, which says what is due, nor one that
+    `view_state` names.
+    """
+    r, source = sync_runs.c, config.source
+    newest = select(r.run_id).where(r.source == source).order_by(r.started_at.desc()).limit(1)
+    slot = ledger.last_slot_run(connection, source, ledger.JOB, now)
+    kept = {connection.execute(newest).scalar(), slot.run_id if slot else None} - {None}
+    named = select(view_state.c.last_run_id).where(
+        view_state.c.source == source, view_state.c.last_run_id.is_not(None)
+    )
+    query = select(r.run_id).where(
+        r.source == source,
+        r.started_at < now - timedelta(seconds=config.keep_runs_s),
+        r.run_id.not_in(sorted(kept)),
+        r.run_id.not_in(named),
+    )
+    return connection.execute(query.order_by(r.started_at).limit(BATCH)).scalars().all()
+
+
+def prune(config: Config, database: Database, lease: Lease, stop: threading.Event) -> None:
+    """Delete until nothing old is left, time is up, or `stop` is set. Raises nothing expected."""
+    end, gone = time.monotonic() + LONGEST_S, 0
+
+    def batch(connection: Connection) -> int:
+        lease.renew(connection)
+        runs = old_runs(connection, config, datetime.now(UTC))
+        for table in (sync_run_views, sync_runs) if runs else ():
+            connection.execute(delete(table).where(table.c.run_id.in_(runs)))
+        return len(runs)
+
+    try:
+        while not stop.is_set() and time.monotonic() < end:
+            done = database.transaction(batch)
+            gone += done
+            if done < BATCH:
+                break
+    except EtlError as error:
+        log.warning("%s: the ledger was not pruned: %s", config.source, error)
+    if gone:
+        log.debug("%s: %d runs older than keep.runs left the ledger", config.source, gone)
