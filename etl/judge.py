@@ -112,7 +112,10 @@ class Judge:
             return listing.judged(evidence)
         try:
             if listing.decoded is None:
-                skipped, listing = listing, _or_raise(self._reader.read(listing.view))
+                skipped, listing = (
+                    listing,
+                    _or_raise(self._reader.read(listing.view, listing.patience)),
+                )
                 listing = replace(listing, requests=skipped.requests + listing.requests)
             return self._in_parts(listing, listing.decoded or Decoded(), suspicion)
         except DatadogError as error:
@@ -139,23 +142,23 @@ class Judge:
         full = [view.application_id] if view.application_id else []
         if view.application_id is None:
             applications = sorted({*(listed or ()), *others})
-            parts += self._read_parts(view, split, [Place(a) for a in applications])
+            parts += self._read_parts(whole, split, [Place(a) for a in applications])
             full = [p.application_id for p in split.parts if split.is_full(p)]
             full = [a for a in full if Place(a) not in split.mute]
         if view.device_type is None and full and not split.is_given_up:
             places = [Place(a, device) for a in full for device in self._devices(split)]
-            parts += self._read_parts(view, split, places)
+            parts += self._read_parts(whole, split, places)
         listing = assembled(whole, split, parts)
         if listing.learned_cap and listing.learned_cap < whole.page_limit:
             self._learned_cap, self._is_cap_seen = listing.learned_cap, True
             self._is_cap_recent = True
         return listing
 
-    def _read_parts(self, view: View, split: Split, places: Sequence[Place]) -> list[Listing]:
+    def _read_parts(self, whole: Listing, split: Split, places: Sequence[Place]) -> list[Listing]:
         """Put each part into `split`; a part that gives no answer proves nothing."""
-        asked = {narrowed(view, place): place for place in places}
+        asked = {narrowed(whole.view, place): place for place in places}
         parts: list[Listing] = []
-        for group in self._reader.parts(list(asked)):
+        for group in self._reader.parts(list(asked), whole.patience):
             for result in group:
                 place = asked.pop(result.view)
                 if isinstance(result, Listing):

@@ -7,6 +7,7 @@ only what differs. Nothing is ever deleted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,7 +81,7 @@ def load(
     if decision.must_wait:
         others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
         return None
-    _tell(others, view_key, decision)
+    others.has_decided(view_key, decision)
     stored = _read_stored(connection, decision.touched)
     reading = _Reading(
         listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
@@ -100,18 +101,9 @@ def plan(
     if decision.must_wait:
         others.wait(view_key, (s.id for s in decoded.snapshots), decision)
         return None
-    _tell(others, view_key, decision)
+    others.has_decided(view_key, decision)
     ids = sorted({*decision.touched, *decision.held})
     return decision, _read_stored(connection, ids) if connection else {}
-
-
-def _tell(others: OtherViews, view_key: str, decision: Decision) -> None:
-    others.has_read(
-        view_key,
-        decision.absent,
-        has_rows=decision.live > 0,
-        would_hold=decision.would_hold,
-    )
 
 
 def _load_same(listing: Listing, state: SelectedRow[Any] | None) -> ViewResult:
@@ -135,13 +127,12 @@ def _decide(
     others: OtherViews,
 ) -> Decision:
     known: dict[str, Known] = {}
-    open_rejects: set[str] = set()
+    proof = listing.proof
     if connection:
         known = _read_known(connection, owner.view_key, (s.id for s in decoded.snapshots))
-        open_rejects = oddities.open_rejects(connection, owner)
-    # Behind a record whose id cannot be read may stand any row of the view.
-    is_readable = {reject.raw_hash for reject in decoded.rejected} <= open_rejects
-    proof = listing.proof if is_readable else NO_PROOF
+        _recognise_duplicates(connection, decoded.snapshots, known)
+    if decoded.rejected and not (connection and _stood_before(connection, decoded, owner)):
+        proof = NO_PROOF
     provable: set[str] = set()
     if connection and proof.parts and not proof.is_whole:
         provable = _provable(connection, owner.view_key, proof)
@@ -154,6 +145,40 @@ def _decide(
         provable=provable,
         others=others,
     )
+
+
+def _recognise_duplicates(
+    connection: Connection, listed: Sequence[Snapshot], known: dict[str, Known]
+) -> None:
+    """Say which record of several with one id is stored, where the hashes cannot."""
+    if len({s.id for s in listed}) == len(listed):
+        return
+    times = Counter(s.id for s in listed)
+    doubtful = [s for s in listed if times[s.id] > 1 and _is_of_other_version(s, known.get(s.id))]
+    stored = _read_stored(connection, sorted({s.id for s in doubtful}))
+    for snapshot in doubtful:
+        if not _differs(snapshot, stored[snapshot.id]):
+            of_id = known[snapshot.id]
+            known[snapshot.id] = of_id._replace(equal_hash=snapshot.content_hash)
+
+
+def _is_of_other_version(snapshot: Snapshot, known: Known | None) -> bool:
+    if known is None:
+        return False
+    return known.content_hash.partition(":")[0] != snapshot.content_hash.partition(":")[0]
+
+
+def _stood_before(connection: Connection, decoded: Decoded, owner: Owner) -> bool:
+    """Whether the last reading had the same rejects, and as many twins among them.
+
+    Behind a record whose id cannot be read may stand any row of the view, behind one
+    more of the same too.
+    """
+    state = ledger.state_of(connection, owner.view_key)
+    stood = oddities.open_rejects(connection, owner)
+    hashes = {reject.raw_hash for reject in decoded.rejected}
+    twins = len(decoded.rejected) - len(hashes)
+    return state is not None and hashes <= stood and twins <= state.rejected - len(stood)
 
 
 def _provable(connection: Connection, view_key: str, proof: Proof) -> set[str]:

@@ -226,6 +226,18 @@ def test_a_record_without_a_usable_id_is_kept_as_a_reject(project: Project, api:
     assert len(rows) == 3
 
 
+@pytest.mark.parametrize("stood", [[record(None)], [record(None), record("")]])
+def test_one_more_of_the_same_unreadable_record_holds_removals_back(
+    project: Project, api: Api, stood: list[object]
+) -> None:
+    api.views["/home"] = [record("1"), record("2"), *stood]
+    project.run()
+    api.views["/home"] = [record("2"), record(None), record(None)]
+    assert project.run().total("vanished") == 0
+    api.views["/home"] = [record("2"), record(None), record(None), record("3")]
+    assert project.run().total("vanished") == 1
+
+
 def test_an_unreadable_id_holds_removals_back_until_it_was_there_twice(
     project: Project, api: Api
 ) -> None:
@@ -503,3 +515,18 @@ def test_a_filter_that_was_added_and_taken_back_leaves_no_row_behind(
     api.views["/a"] = api.views["/a"][:-1]
     assert project.run().total("vanished") == 1
     assert project.live() == {str(n) for n in range(6)}
+
+
+@pytest.mark.parametrize("stored", ["e1", "e2"])
+def test_a_new_hash_version_is_no_event_for_a_record_listed_twice(
+    project: Project, api: Api, stored: str
+) -> None:
+    api.views["/home"] = [record("x", event_id=stored)]
+    project.run()
+    project.execute("UPDATE snapshots SET content_hash = 'old:0'")
+    api.views["/home"] = [record("x", event_id="e1"), record("x", event_id="e2")]
+    run = project.run(is_full=True)
+    assert counts(run) == {"listed": 2, "unchanged": 1, "duplicates": 1}
+    row = project.one("SELECT event_id, version, content_hash FROM snapshots")
+    assert (row["event_id"], row["version"]) == (stored, 1)
+    assert not row["content_hash"].startswith("old")

@@ -24,7 +24,15 @@ LAYERS = (
     ("etl.config", "etl.config.template"),
     ("etl.config.edit",),
     # pure, or of use to many
-    ("etl.bodies", "etl.column_types", "etl.jsontext", "etl.layout", "etl.response", "etl.rum"),
+    (
+        "etl.bodies",
+        "etl.column_types",
+        "etl.jsontext",
+        "etl.layout",
+        "etl.patience",
+        "etl.response",
+    ),
+    ("etl.rum",),
     ("etl.run_context",),
     ("etl.attributes", "etl.endpoints", "etl.heartbeat", "etl.redaction", "etl.terminal"),
     ("etl.signals",),
