@@ -20,6 +20,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import etl
+from etl import metrics
 from etl.config import load_config, require_keys
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from tests.conftest import ROOT
@@ -583,8 +584,25 @@ def test_the_containers_run_with_one_configuration():
     assert plain(in_kubernetes) == plain(in_compose)
 
 
+# --- alerts -------------------------------------------------------------------------------
+
+
+def test_the_alerts_name_metrics_and_labels_that_exist():
+    text = (DEPLOY / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")
+    (group,) = yaml.safe_load(text)["groups"]
+    expressions = " ".join(rule["expr"] for rule in group["rules"])
+    samples = {"heatmap_etl_" + name for name, *_ in metrics._FAMILIES}
+    assert set(re.findall(r"heatmap_etl_\w+", expressions)) <= samples
+    assert len(group["rules"]) >= 4
+    (verdicts,) = re.findall(r'verdict=~"(.*?)"', expressions)
+    assert set(verdicts.split("|")) <= set(metrics._VERDICTS)
+    for name in re.findall(r"`heatmap-etl ([a-z ]+)`|: heatmap-etl ([a-z]+)\"", text):
+        parse("".join(name).split())
+
+
 def test_every_file_says_how_it_was_tried():
-    paths = [path for path in DEPLOY.rglob("*") if path.suffix in {".yaml", ".service"}]
+    paths = [path for path in DEPLOY.rglob("*.yaml") if not path.name.endswith("test.yaml")]
+    paths += DEPLOY.rglob("*.service")
     for path in [*paths, DEPLOY / "Dockerfile"]:
         head = path.read_text(encoding="utf-8").partition("\n\n")[0]
-        assert re.search(r"[Nn]ot (built|run|applied|started)", head), path.name
+        assert re.search(r"[Nn]ot (built|run|applied|started|loaded)", head), path.name
