@@ -155,7 +155,7 @@ def start_run(connection: Connection, run: RunResult) -> None:
         .where(sync_runs.c.source == run.source, sync_runs.c.status == "running")
         .values(status="died", finished_at=run.started_at, error=died)
     ).rowcount
-    if run.slot_at and is_fulfilled(connection, run.source, run.job, run.slot_at):
+    if run.slot_at and _is_fulfilled(connection, run, run.slot_at):
         raise SlotTaken(f"the slot {iso(run.slot_at)} of {run.source} was run by another process")
     row = {
         "run_id": run.run_id,
@@ -190,15 +190,15 @@ def last_slot_run(connection: Connection, source: str, job: str, now: datetime) 
     return connection.execute(query).one_or_none()
 
 
-def is_fulfilled(connection: Connection, source: str, job: str, slot_at: datetime) -> bool:
-    """Whether this slot, or a later one, was run."""
+def _is_fulfilled(connection: Connection, run: RunResult, slot_at: datetime) -> bool:
+    """Whether this slot, or a later one up to now, was run."""
     r = sync_runs.c
     # A run starts after its slot; a day is for clocks that disagree. The index has started_at.
     query = select(r.run_id).where(
-        r.source == source,
+        r.source == run.source,
         r.started_at >= slot_at - timedelta(days=1),
-        r.job == job,
-        r.slot_at >= slot_at,
+        r.job == run.job,
+        r.slot_at.between(slot_at, max(slot_at, run.started_at)),
         r.status.in_(FULFILS),
     )
     return connection.execute(query.limit(1)).first() is not None

@@ -12,23 +12,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from etl.command import Sources, opened
 from etl.config import Config, require_keys
-from etl.database import prepare_schema
+from etl.database import Database, prepare_schema
 from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.heartbeat import ping
-from etl.ledger import RunResult
+from etl.layout import many
+from etl.ledger import RunResult, iso
 from etl.run_context import work_for
 from etl.run_log import log_run
 from etl.slots import Due, Slots
@@ -65,9 +67,7 @@ class Job:
         """Run what is due; returns when to look again."""
         work_for(source=self.config.source)
         try:
-            self._run_due()
-        except SlotTaken as taken:
-            log.debug("%s", taken)
+            done_until = self._run_due()
         except LeaseHeld as held:
             # Whoever works may not fulfil the slot: `sync` by hand does not.
             return self._later(held, _HELD_S, logging.INFO)
@@ -77,37 +77,39 @@ class Job:
             log.critical("%s: a bug; please report it", self.config.source, exc_info=True)
             return datetime.now(UTC) + timedelta(seconds=self._pause())
         self._failures, self._told = 0, ""
-        return self.slots.next_after(datetime.now(UTC))
+        return self.slots.next_after(done_until)
 
-    def _run_due(self) -> None:
-        """Until nothing is due: a run may take longer than from one slot to the next."""
+    def _run_due(self) -> datetime:
+        """Run until nothing is due: a run may take longer than from one slot to the next.
+
+        Returns the moment up to which that is so; a slot may come a microsecond later.
+        """
         with opened(self.config) as database:
-            while not self.stop.is_set():
+            while True:
                 now = datetime.now(UTC)
                 due = due_now(self.config, database, since=self.since, now=now)
-                if due is None:
-                    return
-                self._announce(due)
-                options = Options(
-                    started_by="schedule", slot_at=due.slot_at, missed_slots=due.missed_slots
-                )
-                run = sync(self.config, database, options, stop=self.stop, on_end=self._ended)
-                if run.status == "ok" and self.config.heartbeat_url:
-                    ping(self.config.heartbeat_url, self.config.source)
+                if due is None or self.stop.is_set():
+                    return now
+                try:
+                    self._run(database, due)
+                except SlotTaken as taken:
+                    log.debug("%s", taken)
+                    return due.slot_at
+
+    def _run(self, database: Database, due: Due) -> None:
+        config, missed = self.config, due.missed_slots
+        if missed:
+            text = f"{many(missed, 'missed slot')} before {iso(due.slot_at)}"
+            log.warning("%s: %s; this run makes up for them", config.source, text)
+        options = Options(started_by="schedule", slot_at=due.slot_at, missed_slots=missed)
+        run = sync(config, database, options, stop=self.stop, on_end=self._ended)
+        if run.status == "ok" and config.heartbeat_url:
+            ping(config.heartbeat_url, config.source)
 
     def _ended(self, run: RunResult) -> None:
         log_run(run)
         if self.on_end:
             self.on_end(run)
-
-    def _announce(self, due: Due) -> None:
-        if due.missed_slots:
-            log.warning(
-                "%s: %d missed slots before %s; this run makes up for them",
-                self.config.source,
-                due.missed_slots,
-                due.slot_at.isoformat(),
-            )
 
     def _pause(self) -> float:
         self._failures += 1
@@ -158,16 +160,15 @@ class Daemon:
 
     def run(self) -> None:
         """Work until `stop` is set, and what is under way has ended."""
-        self._scheduler.add_listener(self._again, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
-        self._scheduler.add_job(
-            self._tick, IntervalTrigger(seconds=int(TICK_S)), id=_TICK, executor=_TICK
-        )
+        every = IntervalTrigger(seconds=int(TICK_S))
+        self._scheduler.add_job(self._tick, every, executor=_TICK)
+        before = datetime.now(UTC)
         self._scheduler.start()
-        for number, job in enumerate(self.jobs):
+        for job in self.jobs:
             self._tell_next(job)
-            self._add(number, datetime.now(UTC))
+            self._wait_until(before, job)
         try:
-            self._watch_clock()
+            self._watch_clock(before)
         finally:
             self._scheduler.pause()  # else it complains of jobs it may not start any more
             self._scheduler.shutdown(wait=True)
@@ -175,26 +176,25 @@ class Daemon:
     def _tick(self) -> None:
         self.ticked_at = time.monotonic()
 
-    def _add(self, number: int, when: datetime) -> None:
-        self._scheduler.add_job(
-            self.jobs[number].look, "date", run_date=when, id=str(number), replace_existing=True
-        )
+    def _wait_until(self, when: datetime, job: Job) -> None:
+        # A job of its own each time: APScheduler removes by its id the one it has just started,
+        # which would be the new one where that ends at once.
+        self._scheduler.add_job(self._turn, "date", run_date=when, args=[job])
 
-    def _again(self, event: JobExecutionEvent) -> None:
-        """A job has ended: only now may it be given its next instant."""
-        if event.job_id != _TICK and not self._stop.is_set():
-            later = datetime.now(UTC) + timedelta(seconds=_LONGEST_RETRY_S)
-            self._add(int(event.job_id), event.retval or later)
+    def _turn(self, job: Job) -> None:
+        when = job.look()
+        if not self._stop.is_set():
+            self._wait_until(when, job)
 
-    def _watch_clock(self) -> None:
+    def _watch_clock(self, before: datetime) -> None:
         """A clock that is put back would leave everybody waiting: look again at once."""
-        before = datetime.now(UTC)
         while not self._stop.wait(TICK_S):
             now = datetime.now(UTC)
             if now < before - timedelta(seconds=TICK_S):
                 log.warning("the clock was put back by %.0f s", (before - now).total_seconds())
                 for waiting in self._scheduler.get_jobs():
-                    waiting.modify(next_run_time=now)
+                    with suppress(JobLookupError):  # it has just begun
+                        waiting.modify(next_run_time=now)
             before = now
 
     def _tell_next(self, job: Job) -> None:

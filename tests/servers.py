@@ -110,6 +110,14 @@ class Server(ABC):
                 self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def restart(self) -> None:
+        """Down, and up again with the same data on the same port, as an administrator would."""
+        assert self.process is not None
+        self.process.send_signal(self.stop_signal)
+        self.process.wait(STOP_TIMEOUT_S)
+        self._launch(_account(self.accounts))
+        assert self._answers()
+
     @classmethod
     @abstractmethod
     def binaries(cls) -> tuple[Path, Path]:
@@ -157,19 +165,23 @@ class Server(ABC):
     def _start(self, account: str | None) -> None:
         for attempt in range(PORT_TRIES):
             self.port = free_port()
-            with self._log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    [*_dies_with_parent(), *self._command()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    **self._identity(account),
-                )
+            self._launch(account)
             if self._answers():
                 return
+            assert self.process is not None
             # Between finding the port and using it another process may have taken it.
             if attempt + 1 == PORT_TRIES or not self._port_was_taken():
                 raise self._failure(f"{self.dialect} ended with {self.process.returncode}")
+
+    def _launch(self, account: str | None) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*_dies_with_parent(), *self._command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **self._identity(account),
+            )
 
     def _answers(self) -> bool:
         assert self.process is not None
