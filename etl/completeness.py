@@ -26,6 +26,8 @@ ROUND_NUMBERS = frozenset((*_SMALL, 1000, 1500, 2000, 2500, 5000, 10000))
 """Counts at which people make servers stop."""
 DEVICE_TYPES = ("desktop", "mobile", "tablet")
 """Datadog's examples for `device_type`; its RUM events spell them "Desktop"."""
+HEEDLESS, NOT_ASKED = "the API does not heed the filter", "not asked"
+"""Why a part proves nothing."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,15 @@ class Place:
             self.device_type is None or self.device_type == device_type
         )
 
+    def may_hold(self, snapshot: Snapshot) -> bool:
+        """Whether a filter for the part may have let the record through: case may not count."""
+        wanted = (self.application_id, self.device_type)
+        found = (snapshot.application_id, snapshot.device_type)
+        return all(
+            want is None or have is None or want.casefold() == have.casefold()
+            for want, have in zip(wanted, found, strict=True)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -131,11 +142,23 @@ class Split:
         if limit != self.limit:
             self.mute[place] = f"the API now refuses to be asked for {self.limit}"
 
-    def add_mute(self, place: Place, error: DatadogError | None = None) -> None:
-        """A part that gave no answer; None: nor was it asked."""
+    def add_mute(self, place: Place, error: DatadogError | str = NOT_ASKED) -> None:
+        """A part that gave no answer, or was not asked, and why."""
         self.parts[place] = Decoded()
-        self.mute[place] = str(error or "not asked")
-        self.unanswered_requests += error.requests if error else 0
+        self.mute[place] = str(error)
+        self.unanswered_requests += error.requests if isinstance(error, DatadogError) else 0
+
+    def give_up(self, places: Iterable[Place], why: str) -> None:
+        """Nothing further will be asked: what was not read so far proves nothing."""
+        self.is_given_up = True
+        for place in places:
+            self.add_mute(place, why)
+
+    def is_heedless(self, place: Place) -> bool:
+        """Whether the part is as large as the whole, and holds records of other parts."""
+        return self.is_full(place) and not all(
+            place.may_hold(snapshot) for snapshot in self.parts[place].snapshots
+        )
 
     def is_full(self, place: Place) -> bool:
         """Whether the part is as large as the whole answer, hence may be cut itself."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 
-from etl.completeness import Evidence, Place, Split, device_types
+from etl.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
 from etl.config import View
 from etl.errors import DatadogAuthError, DatadogError, DatadogRequestError, DatadogUnavailable
 from etl.listing import Lessons, Listing, Memory, assembled, narrowed
@@ -159,19 +159,10 @@ class Judge:
         asked = {narrowed(whole.view, place): place for place in places}
         parts: list[Listing] = []
         for group in self._reader.parts(list(asked), whole.patience):
-            for result in group:
-                place = asked.pop(result.view)
-                if isinstance(result, Listing):
-                    split.add(place, result.decoded or Decoded(), result.page_limit)
-                    parts.append(result.without_records())
-                    continue
-                split.add_mute(place, result.error)
-                if not isinstance(result.error, DatadogRequestError | DatadogAuthError):
-                    # The API is not well: each further part might wait as long as this one did.
-                    split.is_given_up = True
-                    for other in asked.values():
-                        split.add_mute(other)
-                    return parts
+            reasons = [_put(split, asked.pop(result.view), result, parts) for result in group]
+            if reason := next(filter(None, reasons), ""):
+                split.give_up(asked.values(), reason)
+                return parts
         if self._stop.is_set():
             raise DatadogUnavailable("stopped before every part was read")
         return parts
@@ -189,6 +180,23 @@ class Judge:
         answers = [split.whole, *split.parts.values()]
         here = {s.device_type for answer in answers for s in answer.snapshots}
         return device_types({*here, *self._seen()[1]})
+
+
+def _put(split: Split, place: Place, result: Result, parts: list[Listing]) -> str:
+    """Put one part into `split`; why no other needs to be asked, or ""."""
+    if isinstance(result, Listing):
+        split.add(place, result.decoded or Decoded(), result.page_limit)
+        parts.append(result.without_records())
+        if not split.is_heedless(place):
+            return ""
+        # Every further part would be the whole answer once more.
+        split.mute[place] = HEEDLESS
+        return HEEDLESS
+    split.add_mute(place, result.error)
+    if isinstance(result.error, DatadogRequestError | DatadogAuthError):
+        return ""
+    # The API is not well: each further part might wait as long as this one did.
+    return NOT_ASKED
 
 
 def _or_raise(result: Result) -> Listing:

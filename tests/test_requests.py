@@ -154,6 +154,30 @@ def test_the_parts_of_a_view_share_its_patience(open_on: Callable[..., Project])
     assert len(project.live()) == 12
 
 
+def test_a_server_that_heeds_no_filter_is_not_asked_for_every_part(
+    open_on: Callable[..., Project],
+) -> None:
+    """Ten views of one size look like a cap, and each would be asked for 40 applications."""
+    views = [f"/view {n}" for n in range(10)]
+    rows = {
+        v: [record(f"{v} {n}", application_id=f"app {v} {n % 4}") for n in range(17)] for v in views
+    }
+
+    def heedless(head: bytes) -> Reply:
+        if b"rum/applications" in head:
+            return reply(403, '{"errors": ["Forbidden"]}')
+        return reply(200, {"data": rows[view_of(head)]})
+
+    with RawServer(otherwise=heedless) as server:
+        project = open_on(server, views, concurrency=4)
+        run = project.run()
+    assert {v.verdict for v in run.views} == {"unproven"}
+    assert all("does not heed the filter" in v.reason for v in run.views)
+    assert len(project.live()) == 170
+    # The whole, the first parts, and those that were on their way when the first one came.
+    assert len(server.targets) <= 10 * (1 + 3 * 4) + 2
+
+
 def test_views_without_any_answer_stop_no_other(open_on: Callable[..., Project]) -> None:
     views = [*(f"/dead {n}" for n in range(9)), "/good", "/better"]
 
