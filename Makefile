@@ -8,12 +8,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test databases check db-check docs lock wheel clean
+.PHONY: help setup demo test databases check db-check docs lock wheel bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 
 help: ## this list
-	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and'
 	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing servers by apt."
@@ -76,6 +76,14 @@ wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
 
-clean: ## remove .venv, dist and the caches
-	rm -rf .venv dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find etl migrations tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+bench: setup databases ## speed and memory against others, as ratios; ARGS='--only W1,W2'
+	echo '==> benchmarks (half an hour); benchmarks/README.md says more'
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: setup databases ## the same in a minute or two, only to see where it goes
+	echo '==> benchmarks, quick'
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+clean: ## remove .venv, .bench, dist and the caches
+	rm -rf .venv .bench dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find etl migrations benchmarks tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

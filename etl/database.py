@@ -31,6 +31,7 @@ from etl.engine import (
     write_ahead,
 )
 from etl.errors import DatabaseUnreachable, SchemaMismatch, StoreError
+from etl.sql_views import taken_by_others
 
 T = TypeVar("T")
 
@@ -228,7 +229,7 @@ def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
         surplus = set() if is_stamped else found - set(table.columns.keys())
         if name in views or needed - found or surplus:
             return present[name]
-    return ""
+    return taken_by_others(look)
 
 
 def require_ours(database: Database, connection: Connection) -> None:

@@ -334,6 +334,15 @@ def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory
     )
 
 
+def note_watched(connection: Connection, source: str, view_keys: Collection[str]) -> None:
+    """Write which views are still among those that are read, where that is not known yet."""
+    for key, state in states(connection, source).items():
+        is_watched = key in view_keys
+        if state.is_watched is not is_watched:
+            this = update(view_state).where(view_state.c.view_key == key)
+            connection.execute(this.values(is_watched=is_watched))
+
+
 def forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> None:
     """Views that lost rows to another one must look at their next answer, even an equal one."""
     if view_keys:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from etl.column_types import JsonText, LongText, UtcDateTime
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision this program works with; a test holds it against `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
 
@@ -213,6 +213,7 @@ sync_run_views = _table(
     _col("error_class", String(64), "Kind of failure"),
     _col("error", LongText, "Failure, for people"),
     PrimaryKeyConstraint("run_id", "view_key"),
+    Index(None, "view_key", "read_at"),
 )
 
 view_state = _table(
@@ -241,6 +242,11 @@ view_state = _table(
     _col("verdict", String(16), "Verdict of that run"),
     _col("reason", LongText, "Why this verdict, or the failure"),
     _must("consecutive_failures", BigInteger, "Runs in a row that failed to read it"),
+    _col(
+        "is_watched",
+        Boolean,
+        "Whether the last run still had it among its views; NULL before a run said so",
+    ),
     PrimaryKeyConstraint("view_key"),
 )
 

@@ -108,6 +108,7 @@ class Work:
         self.lease.guard(connection)
         if self.judge:
             ledger.learn(connection, self.run.source, self.judge.lessons())
+            ledger.note_watched(connection, self.run.source, self.others.configured)
         ledger.finish_run(connection, self.run)
         old = old_runs(connection, self.config, datetime.now(UTC))
         self.must_prune = bool(old) and not self.stop.is_set()

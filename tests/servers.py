@@ -347,6 +347,8 @@ class MariaDB(Server):
             "--bind-address=127.0.0.1",
             f"--socket={self.folder / 'socket'}",
             f"--pid-file={self.folder / 'pid'}",
+            # Each one that starts removes every other one's temporary tables from /tmp.
+            f"--tmpdir={self.folder}",
             f"--init-file={self.folder / 'users.sql'}",
             f"--default-time-zone={TIME_ZONE_OFFSET}",
             "--skip-name-resolve",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from etl import sql_views
 from etl.config import View
 from tests.api import Api, record
 from tests.project import Project, counts
@@ -57,6 +58,8 @@ def test_each_attribute_stands_in_its_column_exactly(project: Project, api: Api)
 
 def test_the_order_of_the_tables_columns_decides_nothing(project: Project, api: Api) -> None:
     with project.database.connect() as connection, connection.begin():
+        for view in sql_views.NAMES:
+            connection.exec_driver_sql(f"DROP VIEW {view}")
         connection.exec_driver_sql("ALTER TABLE snapshots DROP COLUMN created_by")
         connection.exec_driver_sql("ALTER TABLE snapshots ADD COLUMN created_by TEXT")
     api.views["/home"] = [record("1", **ATTRIBUTES)]

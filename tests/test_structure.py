@@ -40,7 +40,8 @@ LAYERS = (
     ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
     # the two outer worlds
     ("etl.schema", "etl.engine", "etl.wire"),
-    ("etl.datadog", "etl.database"),
+    ("etl.datadog", "etl.sql_views"),
+    ("etl.database",),
     ("etl.discovery",),
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
@@ -58,11 +59,12 @@ LAYERS = (
     ("etl.fake_datadog",),
     # the outside
     ("etl.demo", "etl.dictionary", "etl.migrate", "etl.plan", "etl.command", "etl.rename"),
+    ("etl.export",),
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
     ("etl.check", "etl.health", "etl.metrics", "etl.run_log", "etl.status", "etl.views"),
     ("etl.metrics_file",),
-    ("etl.run_command", "etl.schedule", "etl.views_command"),
+    ("etl.export_command", "etl.run_command", "etl.schedule", "etl.views_command"),
     ("etl.pages", "etl.status_command"),
     ("etl.schedule_command",),
     ("etl.cli",),
