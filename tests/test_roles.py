@@ -25,9 +25,9 @@ REFUSED = (ProgrammingError, OperationalError)  # as PostgreSQL, as MariaDB says
 pytestmark = pytest.mark.parametrize("dialect", sorted(SERVERS), indirect=True)
 
 
-def blocks(dialect: str) -> list[list[str]]:
-    """The statements of each block of SQL in the section on the dialect."""
-    section = OPERATIONS.partition(f"### {HEADINGS[dialect]}\n")[2].partition("\n## ")[0]
+def blocks(heading: str) -> list[list[str]]:
+    """The statements of each block of SQL under the heading."""
+    section = OPERATIONS.partition(f"### {heading}\n")[2].partition("\n## ")[0]
     section = section.partition("\n### ")[0]
     found = re.findall(r"^```sql\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     plain = [re.sub(r"--.*", "", block) for block in found]
@@ -89,15 +89,15 @@ def roles(
     monkeypatch.setenv("DD_APP_KEY", "app-key")
     server = servers.get(dialect)
     roles = Roles(server, f"h{secrets.token_hex(5)}", tmp_path, api)
-    first, *then = blocks(dialect)
+    first, *then = blocks(HEADINGS[dialect])
     roles.make(first, server.url("postgres" if dialect == "postgresql" else "mysql", user=ADMIN))
     for block in then:
         roles.make(block, server.url(roles.prefix, user=ADMIN))
     yield roles
     server.drop_database(roles.prefix)
-    for role in ("owner", "writer", "reader"):
-        kind = "role" if dialect == "postgresql" else "user"
-        server.execute(f"drop {kind} {roles.prefix}_{role}")
+    kind = "role" if dialect == "postgresql" else "user"
+    for role in ("owner", "writer", "reader", "bi"):
+        server.execute(f"drop {kind} if exists {roles.prefix}_{role}")
 
 
 def upgrade_as_owner(roles: Roles, revision: str) -> None:
@@ -174,6 +174,23 @@ def test_the_reader_writes_nothing(roles: Roles, capsys: pytest.CaptureFixture[s
     assert roles.program("reader", "sync") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "denied" in line
+
+
+def test_a_login_for_the_views_reads_no_table(roles: Roles, dialect: str):
+    upgrade_as_owner(roles, "head")
+    roles.api.views["/home"] = [record("a")]
+    assert roles.program("writer", "sync", "--quiet") == 0
+    (block,) = blocks(f"Views alone, {HEADINGS[dialect]}")
+    roles.make(block, roles.server.url(roles.prefix, user=ADMIN))
+    views = sorted(set(objects(roles)) - set(schema.metadata.tables) - {schema.VERSION_TABLE})
+    assert len(views) == 5
+    for view in views:
+        assert view in str(block)
+        roles.run("bi", f"SELECT * FROM {view}")
+    assert roles.run("bi", "SELECT id FROM current_snapshots") == [("a",)]
+    for table in schema.metadata.tables:
+        with pytest.raises(REFUSED):
+            roles.run("bi", f"SELECT * FROM {table}")
 
 
 def test_others_do_not_get_in(roles: Roles):
