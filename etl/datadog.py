@@ -87,11 +87,11 @@ class _Question(Generic[T]):
     pause: float = 0.0
     fault: _Fault | None = None
 
-
-def _last(question: _Question[T]) -> _Fault:
-    if question.fault is None:
-        raise AssertionError("no try has failed")
-    return question.fault
+    @property
+    def last_fault(self) -> _Fault:
+        if self.fault is None:
+            raise AssertionError("no try has failed")
+        return self.fault
 
 
 class Datadog:
@@ -245,7 +245,6 @@ class Datadog:
         # Only a fault pays for the import.
         from tenacity import Retrying, retry_if_exception_type
 
-        question.fault = first
         faults = [first]
 
         def attempt() -> Answer[T]:
@@ -262,10 +261,10 @@ class Datadog:
         )
         with contextlib.suppress(_Fault):
             return retrying(attempt)
-        raise _given_up(_last(question).error, question.pause, question.patience)
+        raise _given_up(question.last_fault.error, question.pause, question.patience)
 
     def _pause(self, question: _Question[T], attempt: int) -> float:
-        reply = _last(question).reply
+        reply = question.last_fault.reply
         return wait_seconds(reply.status, reply.headers, attempt, self._clock(), self._jitter())
 
     def _is_over(self, question: _Question[T], pause: float) -> bool:
@@ -276,7 +275,7 @@ class Datadog:
     def _sleep(self, question: _Question[T], seconds: float) -> None:
         begun = self._monotonic()
         question.patience.spend(begun, begun + seconds)
-        self._wait(seconds, _last(question).error)
+        self._wait(seconds, question.last_fault.error)
 
     def _read(self, reply: Reply, what: str, read: Callable[[bytes], T]) -> tuple[T, Any]:
         """The content and no fault, or no content and the fault that may pass."""
