@@ -30,7 +30,7 @@ HOSTILE = [
     "<script>alert(1)</script>",
     "=cmd|' /C calc'!A0",
     '=HYPERLINK("https://evil.example","x")',
-    "+1+1", "-1+1", "@SUM(A1)", "\t=1+1", "\r=1+1", "\n=1+1", "\tx", "  =1+1", "\"=1+1", "'=1",
+    "+1+1", "-1+1", "@SUM(A1)", "\t=1+1", "\r=1+1", "\n=1+1", "\tx", "  =1+1", '"=1+1', "'=1",
     "a;=1+1", "a\n=1+1", "\uff1d1+1", "a,b", 'a"b', "a\r\nb", "\u202egnp.exe", "NULL", "", " ",
 ]  # fmt: skip
 
@@ -81,7 +81,8 @@ def rename(database: Database, names: list[str]) -> None:
     ]
     with database.connect() as connection, connection.begin():
         connection.execute(schema.snapshots.delete())
-        connection.execute(insert(schema.snapshots), rows)
+        if rows:
+            connection.execute(insert(schema.snapshots), rows)
 
 
 def expected(database: Database, view: str) -> list[dict[str, Any]]:
@@ -264,9 +265,9 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(
     ("text", "written"),
     [
         ("=1", "'=1"), ("+1", "'+1"), ("-1", "'-1"), ("@x", "'@x"), ("\tx", "'\tx"),
-        ("\rx", "'\rx"), ("  =1", "'  =1"), ("\"=1", "'\"=1"), ("'=1", "''=1"),
+        ("\rx", "'\rx"), ("  =1", "'  =1"), ('"=1', "'\"=1"), ("'=1", "''=1"),
         ("\u00a0=1", "'\u00a0=1"), ("\ufeff=1", "'\ufeff=1"), ("\uff1d1", "'\uff1d1"),
-        ("a;=1", "a;'=1"), ("a; \"@x", "a; \"'@x"), ("a\n-1", "a\n'-1"),
+        ("a;=1", "a;'=1"), ('a; "@x', "a; \"'@x"), ("a\n-1", "a\n'-1"),
         ("", ""), (" ", " "), ("a=1", "a=1"), ("a-b", "a-b"), ("1-2", "1-2"), ("<b>", "<b>"),
         ("a, =1", "a, =1"), ("'a'", "'a'"),
     ],
@@ -393,22 +394,23 @@ def test_a_reader_that_went_away_changes_nothing(configured: Path, database: Dat
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
+    process.stderr.close()
     assert process.wait(timeout=60) == 0
 
 
 # --- size ---------------------------------------------------------------------------------
 
 
-def grow(database: Database, times: int) -> int:
-    """Double the snapshots so many times; how many there are then."""
+def grow(database: Database, times: int, of: int = len(known_history.SNAPSHOTS)) -> int:
+    """Double the `of` snapshots so many times; how many there are then."""
     table = schema.snapshots
     others = [column for column in table.c if column.name != "id"]
     with database.connect() as connection, connection.begin():
         for n in range(times):
-            more = select(table.c.id + literal(f"-{n}"), *others)
+            more = select(table.c.id + literal(f"-{of}-{n}"), *others)
             columns = [table.c.id, *others]
             connection.execute(insert(table).from_select(columns, more))
-    return len(known_history.SNAPSHOTS) * 2**times
+    return of * 2**times
 
 
 def peak_kb(folder: Path, *arguments: str) -> int:
@@ -426,19 +428,11 @@ def peak_kb(folder: Path, *arguments: str) -> int:
 
 
 def test_memory_does_not_grow_with_the_rows(configured: Path, database: Database):
-    grow(database, 12)  # 24,576 rows: more than two batches
-    endings = ("csv", "jsonl", "parquet")
-    small = {e: peak_kb(configured, "snapshot_versions", "--output", f"x.{e}") for e in endings}
-    with database.connect() as connection, connection.begin():
-        connection.execute(text("UPDATE snapshots SET began = 'added'"))
-    table = schema.snapshots
-    with database.connect() as connection, connection.begin():
-        for n in range(3):
-            columns = [column for column in table.c if column.name != "id"]
-            more = select(table.c.id + literal(f"/{n}"), *columns)
-            connection.execute(insert(table).from_select([table.c.id, *columns], more))
-    for ending, before in small.items():
+    few = grow(database, 12)  # more than two batches
+    before = peak_kb(configured, "snapshot_versions", "--output", "x.parquet")
+    many = grow(database, 3, of=few)
+    for ending in ("csv", "jsonl", "parquet"):
         # Held at once, 200,000 rows are more than 300 MB.
-        assert peak_kb(configured, "snapshot_versions", "--output", f"x.{ending}") < before + 50_000
+        assert peak_kb(configured, "snapshot_versions", "--output", f"x.{ending}") < before + 60_000
     with (configured / "x.jsonl").open("rb") as file:
-        assert sum(1 for _ in file) == 6 * 2**15 + len(known_history.HISTORY)
+        assert sum(1 for _ in file) == many + len(known_history.HISTORY)

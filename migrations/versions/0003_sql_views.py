@@ -111,22 +111,13 @@ SELECT c.source, c.view_name, c.application_id, a.name AS application_name, c.de
   TRUE AS has_snapshot, c.snapshots, c.newest_at, c.oldest_at, c.last_modified_at,
   {days_since[c.newest_at]} AS newest_age_days,
   d.views_30d, d.sampled_at, {days_since[d.sampled_at]} AS sampled_age_days,
-  EXISTS (
-    SELECT 1 FROM view_state w
-    WHERE w.source = c.source AND w.view_name = c.view_name AND COALESCE(w.is_watched, TRUE)
-      AND (w.application_id IS NULL OR w.application_id = c.application_id)
-      AND (w.device_type IS NULL OR w.device_type = c.device_type)
-  ) AS is_watched,
-  (
-    SELECT MAX(w.last_read_at) FROM view_state w
-    WHERE w.source = c.source AND w.view_name = c.view_name
-      AND (w.application_id IS NULL OR w.application_id = c.application_id)
-      AND (w.device_type IS NULL OR w.device_type = c.device_type)
-  ) AS last_read_at
+  c.watched = 1 AS is_watched, c.last_read_at
 FROM (
   SELECT s.source, w.view_name, s.application_id, s.device_type,
     COUNT(*) AS snapshots, MAX(s.created_at) AS newest_at, MIN(s.created_at) AS oldest_at,
-    MAX(s.modified_at) AS last_modified_at
+    MAX(s.modified_at) AS last_modified_at,
+    MAX(CASE WHEN COALESCE(w.is_watched, w.view_key IS NOT NULL) THEN 1 ELSE 0 END) AS watched,
+    MAX(w.last_read_at) AS last_read_at
   FROM snapshots s
   LEFT JOIN view_state w ON w.view_key = s.view_key
   WHERE s.removed_at IS NULL
@@ -141,29 +132,22 @@ SELECT d.source, d.view_name, d.application_id, a.name, NULL,
   FALSE, 0, NULL, NULL, NULL,
   NULL,
   d.views_30d, d.sampled_at, {days_since[d.sampled_at]},
-  EXISTS (
-    SELECT 1 FROM view_state w
-    WHERE w.source = d.source AND w.view_name = d.view_name AND COALESCE(w.is_watched, TRUE)
-      AND (w.application_id IS NULL OR w.application_id = d.application_id)
-  ),
-  (
-    SELECT MAX(w.last_read_at) FROM view_state w
-    WHERE w.source = d.source AND w.view_name = d.view_name
-      AND (w.application_id IS NULL OR w.application_id = d.application_id)
-  )
+  MAX(CASE WHEN w.view_key IS NOT NULL AND COALESCE(w.is_watched, TRUE)
+    AND (w.application_id IS NULL OR w.application_id = d.application_id)
+    THEN 1 ELSE 0 END) = 1,
+  MAX(CASE WHEN w.application_id IS NULL OR w.application_id = d.application_id
+    THEN w.last_read_at END)
 FROM discovered_views d
+LEFT JOIN view_state w ON w.source = d.source AND w.view_name = d.view_name
 LEFT JOIN applications a ON a.source = d.source AND a.application_id = d.application_id
-WHERE (
-  SELECT 1 FROM view_state w
-  WHERE w.source = d.source AND w.view_name = d.view_name AND (
-    SELECT 1 FROM snapshots s
-    WHERE s.view_key = w.view_key AND s.removed_at IS NULL
-      AND (s.application_id = d.application_id
-        OR (s.application_id IS NULL AND d.application_id IS NULL))
-    LIMIT 1
-  ) = 1
+GROUP BY d.source, d.view_name, d.application_id, a.name, d.views_30d, d.sampled_at
+HAVING COUNT((
+  SELECT 1 FROM snapshots s
+  WHERE s.view_key = w.view_key AND s.removed_at IS NULL
+    AND (s.application_id = d.application_id
+      OR (s.application_id IS NULL AND d.application_id IS NULL))
   LIMIT 1
-) IS NULL
+)) = 0
 UNION ALL
 SELECT w.source, w.view_name, w.application_id, a.name, w.device_type,
   FALSE, 0, NULL, NULL, NULL,
