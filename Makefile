@@ -51,9 +51,10 @@ db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite 
 	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
 	alembic upgrade head && alembic check
 
-docs: setup ## docs/data-dictionary.md and README's table of settings anew
-	echo '==> data dictionary, table of settings (about 1 s)'
-	mkdir -p docs
+docs: setup ## data dictionary, dbt sources and README's table of settings anew
+	echo '==> data dictionary, dbt sources, table of settings (about 1 s)'
+	mkdir -p docs dashboards/dbt
+	$(BIN)/python -m etl.dbt > dashboards/dbt/sources.yml
 	$(BIN)/python -m etl.dictionary > docs/data-dictionary.md
 	$(BIN)/python -m etl.dictionary README.md
 
