@@ -34,7 +34,7 @@ def _include_name(name: str | None, type_: str, _parents: object) -> bool:
     return type_ != "table" or name in schema.metadata.tables
 
 
-def _forget_shortcuts(ctx: MigrationContext, **_: Any) -> None:
+def _forget_shortcuts(ctx: MigrationContext, *_: Any, **__: Any) -> None:
     """After each revision: no answer equal to the last one hides what it changed in our tables."""
     connection = ctx.connection
     if connection is not None and inspect(connection).has_table("view_state"):
