@@ -16,7 +16,7 @@ help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and'
-	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing database servers by apt."
+	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing servers by apt."
 
 setup: $(STAMP) ## .venv with everything that work on the project needs (about 30 s, once)
 
@@ -33,7 +33,7 @@ test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB
 	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 databases: setup
-	DATABASES='$(DATABASES)' sh scripts/install-databases $(BIN)/python
+	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python
 
 check: setup ## ruff, its formatter and mypy (about 10 s)
 	# One that fails keeps the others from nothing: a developer wants the whole list.
@@ -51,14 +51,15 @@ db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite 
 	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
 	alembic upgrade head && alembic check
 
-docs: setup ## docs/data-dictionary.md and README's table of settings anew
-	echo '==> data dictionary, table of settings (about 1 s)'
-	mkdir -p docs
+docs: setup ## data dictionary, dbt sources and README's table of settings anew
+	echo '==> data dictionary, dbt sources, table of settings (about 1 s)'
+	mkdir -p docs dashboards/dbt
+	$(BIN)/python -m etl.dbt > dashboards/dbt/sources.yml
 	$(BIN)/python -m etl.dictionary > docs/data-dictionary.md
 	$(BIN)/python -m etl.dictionary README.md
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.
-lock: ## requirements-dev.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
+lock: ## both lock files anew from pyproject.toml; ARGS=--upgrade for newer versions
 	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
@@ -66,6 +67,11 @@ lock: ## requirements-dev.lock anew from pyproject.toml; ARGS=--upgrade for newe
 		--no-header --no-annotate \
 		--extra dev \
 		pyproject.toml -o requirements-dev.lock $(ARGS)
+	# What an installation needs, in the versions that were tested.
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate \
+		--extra postgres --extra mysql --extra metrics --constraint requirements-dev.lock \
+		pyproject.toml -o requirements.lock
 
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'

@@ -24,14 +24,13 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, Type
 import msgspec
 
 from etl import jsontext
-from etl.attributes import INT64_MAX, INT64_MIN, READERS, Scalar, instant, is_storable
+from etl.attributes import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, instant, is_storable
 from etl.errors import DatadogResponseError
 from etl.jsontext import Constant, Number, Value
 
 NORMALIZER_VERSION = 1
 """Raised whenever the same body would give other rows; no digest outlives it."""
 HASH_VERSION = "1"
-MAX_ID = 255
 PERSONAL = frozenset({"created_by", "created_by_handle", "created_by_user_id"})
 HASHED = "h"
 """How the mark of a content hash begins whose personal columns hold hashes."""
@@ -107,7 +106,7 @@ _Int: TypeAlias = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)] | Non
 
 
 class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    application_id: _Text = None
+    application_id: Annotated[str, msgspec.Meta(max_length=MAX_ID)] | None = None
     created_at: datetime | str | None = None
     created_by: _Text = None
     created_by_handle: _Text = None

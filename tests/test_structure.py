@@ -58,7 +58,15 @@ LAYERS = (
     ("etl.fake_datadog.greeting", "etl.fake_datadog.server"),
     ("etl.fake_datadog",),
     # the outside
-    ("etl.demo", "etl.dictionary", "etl.migrate", "etl.plan", "etl.command", "etl.rename"),
+    (
+        "etl.dbt",
+        "etl.demo",
+        "etl.dictionary",
+        "etl.migrate",
+        "etl.plan",
+        "etl.command",
+        "etl.rename",
+    ),
     ("etl.export",),
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),

@@ -25,14 +25,21 @@ branch_labels = None
 depends_on = None
 
 WATCHED = "Whether the last run still had it among its views; NULL before a run said so"
-INDEXES: tuple[tuple[str, tuple[str, ...], dict[str, int]], ...] = (
-    ("sync_run_views", ("view_key", "read_at"), {}),
+INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("snapshots", ("application_id", "created_at")),
+    ("snapshots", ("valid_from", "application_id", "began")),
+    ("snapshots", ("removed_at",)),
+    ("snapshot_history", ("view_key", "valid_from")),
+    ("snapshot_history", ("valid_from", "application_id", "began")),
+    ("snapshot_history", ("ended", "valid_to")),
+    ("sync_run_views", ("view_key", "read_at")),
 )
-"""Table, columns, and the prefix that MariaDB needs of text without a bound."""
+PREFIXES = {"application_id": 40}
+"""Characters that MariaDB and MySQL index of text without a bound."""
 
 VIEWS = {
     "current_snapshots": """
-SELECT s.id, s.source, s.view_key, s.synced_view,
+SELECT s.id, s.source, s.view_key, w.view_name AS synced_view,
   COALESCE(w.is_watched, w.view_key IS NOT NULL) AS is_watched,
   s.application_id, a.name AS application_name, s.device_type, s.snapshot_name, s.view_name,
   s.created_at, {days_since[s.created_at]} AS age_days,
@@ -104,9 +111,9 @@ SELECT c.source, c.view_name, c.application_id, a.name AS application_name, c.de
   TRUE AS has_snapshot, c.snapshots, c.newest_at, c.oldest_at, c.last_modified_at,
   {days_since[c.newest_at]} AS newest_age_days,
   d.views_30d, d.sampled_at, {days_since[d.sampled_at]} AS sampled_age_days,
-  c.watched > 0 AS is_watched, c.last_read_at
+  c.watched = 1 AS is_watched, c.last_read_at
 FROM (
-  SELECT s.source, s.synced_view AS view_name, s.application_id, s.device_type,
+  SELECT s.source, w.view_name, s.application_id, s.device_type,
     COUNT(*) AS snapshots, MAX(s.created_at) AS newest_at, MIN(s.created_at) AS oldest_at,
     MAX(s.modified_at) AS last_modified_at,
     MAX(CASE WHEN COALESCE(w.is_watched, w.view_key IS NOT NULL) THEN 1 ELSE 0 END) AS watched,
@@ -114,7 +121,7 @@ FROM (
   FROM snapshots s
   LEFT JOIN view_state w ON w.view_key = s.view_key
   WHERE s.removed_at IS NULL
-  GROUP BY s.source, s.synced_view, s.application_id, s.device_type
+  GROUP BY s.source, w.view_name, s.application_id, s.device_type
 ) c
 LEFT JOIN discovered_views d ON d.source = c.source AND d.view_name = c.view_name
   AND (d.application_id = c.application_id
@@ -125,24 +132,22 @@ SELECT d.source, d.view_name, d.application_id, a.name, NULL,
   FALSE, 0, NULL, NULL, NULL,
   NULL,
   d.views_30d, d.sampled_at, {days_since[d.sampled_at]},
-  EXISTS (
-    SELECT 1 FROM view_state w
-    WHERE w.source = d.source AND w.view_name = d.view_name AND COALESCE(w.is_watched, TRUE)
-      AND (w.application_id IS NULL OR w.application_id = d.application_id)
-  ),
-  (
-    SELECT MAX(w.last_read_at) FROM view_state w
-    WHERE w.source = d.source AND w.view_name = d.view_name
-      AND (w.application_id IS NULL OR w.application_id = d.application_id)
-  )
+  MAX(CASE WHEN w.view_key IS NOT NULL AND COALESCE(w.is_watched, TRUE)
+    AND (w.application_id IS NULL OR w.application_id = d.application_id)
+    THEN 1 ELSE 0 END) = 1,
+  MAX(CASE WHEN w.application_id IS NULL OR w.application_id = d.application_id
+    THEN w.last_read_at END)
 FROM discovered_views d
+LEFT JOIN view_state w ON w.source = d.source AND w.view_name = d.view_name
 LEFT JOIN applications a ON a.source = d.source AND a.application_id = d.application_id
-WHERE NOT EXISTS (
+GROUP BY d.source, d.view_name, d.application_id, a.name, d.views_30d, d.sampled_at
+HAVING COUNT((
   SELECT 1 FROM snapshots s
-  WHERE s.source = d.source AND s.synced_view = d.view_name AND s.removed_at IS NULL
+  WHERE s.view_key = w.view_key AND s.removed_at IS NULL
     AND (s.application_id = d.application_id
       OR (s.application_id IS NULL AND d.application_id IS NULL))
-)
+  LIMIT 1
+)) = 0
 UNION ALL
 SELECT w.source, w.view_name, w.application_id, a.name, w.device_type,
   FALSE, 0, NULL, NULL, NULL,
@@ -152,9 +157,9 @@ SELECT w.source, w.view_name, w.application_id, a.name, w.device_type,
 FROM view_state w
 LEFT JOIN applications a ON a.source = w.source AND a.application_id = w.application_id
 WHERE COALESCE(w.is_watched, TRUE)
-  AND NOT EXISTS (
-    SELECT 1 FROM snapshots s WHERE s.view_key = w.view_key AND s.removed_at IS NULL
-  )
+  AND (
+    SELECT 1 FROM snapshots s WHERE s.view_key = w.view_key AND s.removed_at IS NULL LIMIT 1
+  ) IS NULL
   AND NOT EXISTS (
     SELECT 1 FROM discovered_views d
     WHERE d.source = w.source AND d.view_name = w.view_name
@@ -179,18 +184,19 @@ LEFT JOIN sync_run_views r ON r.run_id = w.last_run_id AND r.view_key = w.view_k
 """What differs from one database to the next stands in braces, see `_fragments`."""
 
 VERSION_COLUMNS = """\
-s.changed_columns, s.source, s.view_key, s.synced_view,
+s.changed_columns, s.source, s.view_key, w.view_name AS synced_view,
   s.application_id, a.name AS application_name, s.device_type, s.snapshot_name, s.view_name,
   s.created_at, s.created_by, s.created_by_handle, s.created_by_user_id, s.modified_at,
   s.session_id, s.view_id, s.event_id, s.start_ms,
   {replay_url} AS replay_url, {replay_expires_at} AS replay_expires_at,
   s.is_device_type_selected_by_user, s.org_id, s.extra, s.content_hash"""
 CHANGE_COLUMNS = """\
-s.source, s.view_key, s.synced_view,
+s.source, s.view_key, w.view_name AS synced_view,
   s.application_id, a.name AS application_name, s.device_type, s.snapshot_name, s.view_name,
   s.created_at, s.created_by, s.created_by_handle, s.modified_at,
   {replay_url} AS replay_url"""
 VERSION_JOINS = """\
+LEFT JOIN view_state w ON w.view_key = s.view_key
 LEFT JOIN sources o ON o.source = s.source
 LEFT JOIN applications a ON a.source = s.source AND a.application_id = s.application_id"""
 
@@ -246,8 +252,8 @@ QUOTIENT = {"sqlite": "{0} / {1}", "postgresql": "{0} / {1}", "mysql": "{0} DIV 
 def upgrade() -> None:
     if "is_watched" not in _columns("view_state"):
         op.add_column("view_state", Column("is_watched", Boolean(), comment=WATCHED))
-    for table, columns, prefixes in INDEXES:
-        _create_index(table, columns, prefixes)
+    for table, columns in INDEXES:
+        _create_index(table, columns)
     for name, select in VIEWS.items():
         _create_view(name, select)
     _comment()
@@ -256,7 +262,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in VIEWS:
         op.execute(f"DROP VIEW IF EXISTS {name}")
-    for table, columns, _ in INDEXES:
+    for table, columns in INDEXES:
         name = _index_name(table, columns)
         if name in _indexes(table):
             op.drop_index(name, table)
@@ -281,11 +287,13 @@ def _index_name(table: str, columns: tuple[str, ...]) -> str:
     return "_".join(["ix", table, *columns])
 
 
-def _create_index(table: str, columns: tuple[str, ...], prefixes: dict[str, int]) -> None:
+def _create_index(table: str, columns: tuple[str, ...]) -> None:
     name = _index_name(table, columns)
-    if name not in _indexes(table):
-        lengths: dict[str, Any] = {"mysql_length": prefixes, "mariadb_length": prefixes}
-        op.create_index(name, table, list(columns), **(lengths if prefixes else {}))
+    if name in _indexes(table):
+        return
+    lengths = {column: PREFIXES[column] for column in columns if column in PREFIXES}
+    options: dict[str, Any] = {"mysql_length": lengths, "mariadb_length": lengths}
+    op.create_index(name, table, list(columns), **(options if lengths else {}))
 
 
 def _create_view(name: str, select: str) -> None:
