@@ -8,15 +8,15 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test databases check db-check docs lock wheel clean
+.PHONY: help setup demo test databases check db-check docs lock wheel bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 
 help: ## this list
-	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and'
-	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing database servers by apt."
+	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing servers by apt."
 
 setup: $(STAMP) ## .venv with everything that work on the project needs (about 30 s, once)
 
@@ -33,7 +33,7 @@ test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB
 	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 databases: setup
-	DATABASES='$(DATABASES)' sh scripts/install-databases $(BIN)/python
+	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python
 
 check: setup ## ruff, its formatter and mypy (about 10 s)
 	# One that fails keeps the others from nothing: a developer wants the whole list.
@@ -51,14 +51,15 @@ db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite 
 	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
 	alembic upgrade head && alembic check
 
-docs: setup ## docs/data-dictionary.md and README's table of settings anew
-	echo '==> data dictionary, table of settings (about 1 s)'
-	mkdir -p docs
+docs: setup ## data dictionary, dbt sources and README's table of settings anew
+	echo '==> data dictionary, dbt sources, table of settings (about 1 s)'
+	mkdir -p docs dashboards/dbt
+	$(BIN)/python -m etl.dbt > dashboards/dbt/sources.yml
 	$(BIN)/python -m etl.dictionary > docs/data-dictionary.md
 	$(BIN)/python -m etl.dictionary README.md
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.
-lock: ## requirements-dev.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
+lock: ## both lock files anew from pyproject.toml; ARGS=--upgrade for newer versions
 	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
@@ -66,11 +67,24 @@ lock: ## requirements-dev.lock anew from pyproject.toml; ARGS=--upgrade for newe
 		--no-header --no-annotate \
 		--extra dev \
 		pyproject.toml -o requirements-dev.lock $(ARGS)
+	# What an installation needs, in the versions that were tested.
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate \
+		--extra postgres --extra mysql --extra metrics --constraint requirements-dev.lock \
+		pyproject.toml -o requirements.lock
 
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
 
-clean: ## remove .venv, dist and the caches
-	rm -rf .venv dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find etl migrations tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+bench: setup databases ## speed and memory against others, as ratios; ARGS='--only W1,W2'
+	echo '==> benchmarks (half an hour); benchmarks/README.md says more'
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: setup databases ## the same in a minute or two, only to see where it goes
+	echo '==> benchmarks, quick'
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+clean: ## remove .venv, .bench, dist and the caches
+	rm -rf .venv .bench dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find etl migrations benchmarks tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from etl.jsontext import Constant, Number, Value
 
+MAX_ID = 255
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,6 +46,14 @@ def text(value: Value) -> Read[str]:
     if not is_storable(value):
         return Read(None, "NUL or lone surrogate", is_exact=False)
     return Read(value)
+
+
+def identifier(value: Value) -> Read[str]:
+    """Text that the database indexes, which PostgreSQL refuses of an endless length."""
+    read = text(value)
+    if read.value is not None and len(read.value) > MAX_ID:
+        return Read(None, "too long", is_exact=False)
+    return read
 
 
 def integer(value: Value) -> Read[int]:
@@ -122,7 +131,7 @@ def is_storable(text: str) -> bool:
 
 
 READERS: dict[str, Callable[[Value], Read[Any]]] = {
-    "application_id": text,
+    "application_id": identifier,
     "created_at": instant,
     "created_by": text,
     "created_by_handle": text,

@@ -30,6 +30,7 @@ class Known(NamedTuple):
     source: str
     is_removed: bool
     is_missing: bool = False  # its removal is held
+    equal_hash: str = ""  # of a listed record that it equals, under another hash version
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ class Brake:
 BRAKE = Brake()
 
 
+class Loss(NamedTuple):
+    """What one view would lose: rows that are absent, of so many live ones."""
+
+    absent: Sequence[str] = ()
+    live: int = 0
+    is_any_listed: bool = True
+
+
 @dataclass(slots=True)
 class OtherViews:
     """What one run knows of the views beside the one that is decided.
@@ -60,7 +69,8 @@ class OtherViews:
     that wait for the others. `absent`: rows that their owner provably no longer
     lists, by owner. `claims`: like `waiting`, and kept when those are loaded: what
     they list stays listed, whether they may take it or only mean to. `with_rows`
-    had rows before, `would_hold` would lose suspiciously many of them. `org_id`
+    had rows before; `losses` says what of them each would lose, and
+    `holding` which would lose too much, with as many claims as `claims_counted`. `org_id`
     is the organization the source is bound to; `is_other_organization`: these
     keys belong to another one, so that nothing they do not list is gone;
     `is_organization_seen`: this run showed that they do not,
@@ -75,7 +85,9 @@ class OtherViews:
     absent: dict[str, frozenset[str]] = field(default_factory=dict)
     claims: dict[str, frozenset[str]] = field(default_factory=dict)
     with_rows: set[str] = field(default_factory=set)
-    would_hold: set[str] = field(default_factory=set)
+    losses: dict[str, Loss] = field(default_factory=dict)
+    holding: set[str] = field(default_factory=set)
+    claims_counted: int = 0
     claimants: dict[str, set[str]] = field(default_factory=dict, repr=False, compare=False)
     needs_acceptance: set[str] = field(default_factory=set)
     org_id: int | None = None
@@ -94,22 +106,16 @@ class OtherViews:
             absent=dict(self.absent),
             claims=dict(self.claims),
             with_rows=set(self.with_rows),
-            would_hold=set(self.would_hold),
+            losses=dict(self.losses),
+            holding=set(self.holding),
         )
 
     def has_read(
-        self,
-        view_key: str,
-        absent: Iterable[str] = (),
-        *,
-        has_rows: bool = False,
-        would_hold: bool = False,
+        self, view_key: str, absent: Iterable[str] = (), *, has_rows: bool = False
     ) -> None:
         """The view has answered; `absent` are rows it provably no longer lists."""
         if has_rows:
             self.with_rows.add(view_key)
-        if would_hold:
-            self.would_hold.add(view_key)
         self.unread.discard(view_key)
         self.read.add(view_key)
         self.absent[view_key] = frozenset(absent)
@@ -119,14 +125,19 @@ class OtherViews:
         """The view gave no answer; what it owns stays its own."""
         self.unread.discard(view_key)
 
+    def has_decided(self, view_key: str, decision: Decision) -> None:
+        """The view has answered, and this is what it means."""
+        self.has_read(view_key, decision.absent, has_rows=decision.live > 0)
+        self.losses[view_key] = decision.loss
+        self.holding.discard(view_key)
+        if self._would_hold(view_key, decision.loss):
+            self.holding.add(view_key)
+        for identifier in decision.taken:
+            self.claimants.setdefault(identifier, set()).add(view_key)
+
     def wait(self, view_key: str, ids: Iterable[str], decision: Decision) -> None:
         """Keep what the other views need to know of a listing that waits for them."""
-        self.has_read(
-            view_key,
-            decision.absent,
-            has_rows=decision.live > 0,
-            would_hold=decision.would_hold,
-        )
+        self.has_decided(view_key, decision)
         self.waiting[view_key] = frozenset(ids)
         self._claim(view_key, self.waiting[view_key])
 
@@ -153,8 +164,20 @@ class OtherViews:
 
     def is_mass_removal(self, view_key: str) -> bool:
         """Whether so many views would lose so much, this one included, that the API is doubted."""
-        losing = len(self.would_hold | {view_key})
+        losing = len(self._holding() | {view_key})
         return losing >= 3 and 2 * losing >= len(self.with_rows | {view_key})
+
+    def _holding(self) -> set[str]:
+        """Views that would lose too much; counted again when more claims are known."""
+        if self.claims_counted != len(self.claimants):
+            self.claims_counted = len(self.claimants)
+            self.holding = {k for k, loss in self.losses.items() if self._would_hold(k, loss)}
+        return self.holding
+
+    def _would_hold(self, view_key: str, loss: Loss) -> bool:
+        """As far as is known by now: what another view lists is not lost."""
+        gone = sum(not self.is_claimed(i, by_other_than=view_key) for i in loss.absent)
+        return self.brake.holds(gone, loss.live, is_any_listed=loss.is_any_listed)
 
 
 @dataclass(slots=True)
@@ -166,7 +189,7 @@ class Decision:
     lists are `removed`. `blocked` rows are not listed and stay: that proves
     nothing, or another view of the run lists them. `held` rows are absent, but
     too many to believe it at once; `cleared` were, and are listed again.
-    `former_owners`: views that lose rows to this one. `live`: how many rows the
+    `former_owners`: views that lose rows to this one, `taken` those rows. `live`: how many rows the
     view had; `still_missing`: how many of them stay held. `must_wait`: the
     answers of other views of this run decide whose some ids are, and whether
     rows may go.
@@ -180,6 +203,8 @@ class Decision:
     removed: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
     former_owners: set[str] = field(default_factory=set)
+    taken: list[str] = field(default_factory=list)
+    loss: Loss = field(default_factory=Loss)
     held: list[str] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
@@ -188,7 +213,6 @@ class Decision:
     duplicates: int = 0
     live: int = 0
     still_missing: int = 0
-    would_hold: bool = False
     is_mass_removal: bool = False
     is_doubted: bool = False
     must_wait: bool = False
@@ -218,7 +242,9 @@ def decide(
     """
     listed, duplicates = unique(snapshots, known)
     decision = Decision(duplicates=duplicates)
-    for identifier in sorted(listed):
+    as_it_was = {i for i, s in listed.items() if _is_as_it_was(s, known.get(i), view_key, source)}
+    decision.unchanged = len(as_it_was)  # nearly all of them, nearly always
+    for identifier in sorted(listed.keys() - as_it_was):
         stored = known.get(identifier)
         _decide_listed(decision, listed[identifier], stored, view_key, source, others)
     mine = {i: k for i, k in known.items() if k.view_key == view_key and not k.is_removed}
@@ -251,8 +277,18 @@ def unique(
 
 
 def _rank(snapshot: Snapshot, stored: Known | None) -> tuple[datetime, bool, str]:
-    is_stored = stored is not None and stored.content_hash == snapshot.content_hash
+    is_stored = stored is not None and snapshot.content_hash in (
+        stored.content_hash,
+        stored.equal_hash,
+    )
     return snapshot.modified_at or _NEVER, is_stored, snapshot.content_hash
+
+
+def _is_as_it_was(snapshot: Snapshot, stored: Known | None, view_key: str, source: str) -> bool:
+    if stored is None:
+        return False
+    is_mine = stored.view_key == view_key and stored.source == source
+    return is_mine and not stored.is_removed and stored.content_hash == snapshot.content_hash
 
 
 def _decide_listed(
@@ -274,6 +310,7 @@ def _decide_listed(
             decision.foreign.append(snapshot.id)
             return
         decision.former_owners.add(stored.view_key)
+        decision.taken.append(snapshot.id)
     if stored.is_removed:
         decision.returned.append(snapshot)
     elif stored.content_hash != snapshot.content_hash:
@@ -310,11 +347,12 @@ def _decide_absent(
     decision.blocked = sorted(set(unlisted) - set(gone))
     is_any_listed = len(unlisted) < len(mine)
     decision.still_missing = sum(mine[i].is_missing for i in decision.blocked)
-    decision.would_hold = others.brake.holds(len(gone), len(mine), is_any_listed=is_any_listed)
+    decision.loss = Loss(decision.absent, len(mine), is_any_listed)
+    would_hold = others.brake.holds(len(gone), len(mine), is_any_listed=is_any_listed)
     decision.must_wait |= bool(gone and (others.unread - {view_key} or others.is_organization_open))
     decision.removed = gone
     waits_for_a_person = view_key in others.needs_acceptance and not others.brake.is_off
-    if not (decision.would_hold or waits_for_a_person):
+    if not (would_hold or waits_for_a_person):
         return
     decision.is_mass_removal = waits_for_a_person or others.is_mass_removal(view_key)
     # Missing in the last proven reading too: proof enough, unless many views say so at once.

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl import __version__, logs, schedule_command, status_command, views_command
+from etl import (
+    __version__,
+    export_command,
+    logs,
+    schedule_command,
+    status_command,
+    views_command,
+)
 from etl.command import Commands, Shared, loaded_sources, opened, shared_options
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.signals import stop_on_signals
@@ -191,6 +198,7 @@ cli.add_command(schedule_command.schedule)
 
 cli.add_command(status_command.status)
 cli.add_command(views_command.views)
+cli.add_command(export_command.export)
 
 
 @cli.group(cls=Commands)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Text
-from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 _MYSQL_FAMILY = ("mysql", "mariadb")
@@ -20,6 +19,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name in _MYSQL_FAMILY:
+            from sqlalchemy.dialects import mysql  # with its nine drivers; who needs it has it
+
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=True))
 
@@ -60,9 +61,7 @@ class JsonText(TypeDecorator[str]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
             return dialect.type_descriptor(_PostgresJson())
-        if dialect.name in _MYSQL_FAMILY:
-            return dialect.type_descriptor(mysql.LONGTEXT())
-        return dialect.type_descriptor(Text())
+        return dialect.type_descriptor(_long_text(dialect))
 
     def compare_against_backend(self, dialect: Dialect, conn_type: TypeEngine[Any]) -> bool | None:
         """For `alembic check`: it sees PostgreSQL's json as a type of its own."""
@@ -76,5 +75,12 @@ class LongText(TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        is_mysql = dialect.name in _MYSQL_FAMILY
-        return dialect.type_descriptor(mysql.LONGTEXT() if is_mysql else Text())
+        return dialect.type_descriptor(_long_text(dialect))
+
+
+def _long_text(dialect: Dialect) -> TypeEngine[str]:
+    if dialect.name not in _MYSQL_FAMILY:
+        return Text()
+    from sqlalchemy.dialects import mysql
+
+    return mysql.LONGTEXT()

@@ -26,6 +26,8 @@ ROUND_NUMBERS = frozenset((*_SMALL, 1000, 1500, 2000, 2500, 5000, 10000))
 """Counts at which people make servers stop."""
 DEVICE_TYPES = ("desktop", "mobile", "tablet")
 """Datadog's examples for `device_type`; its RUM events spell them "Desktop"."""
+HEEDLESS, NOT_ASKED = "the API does not heed the filter", "not asked"
+"""Why a part proves nothing."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,15 @@ class Place:
             self.device_type is None or self.device_type == device_type
         )
 
+    def may_hold(self, snapshot: Snapshot) -> bool:
+        """Whether a filter for the part may have let the record through: case may not count."""
+        wanted = (self.application_id, self.device_type)
+        found = (snapshot.application_id, snapshot.device_type)
+        return all(
+            want is None or have is None or want.casefold() == have.casefold()
+            for want, have in zip(wanted, found, strict=True)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -131,11 +142,23 @@ class Split:
         if limit != self.limit:
             self.mute[place] = f"the API now refuses to be asked for {self.limit}"
 
-    def add_mute(self, place: Place, error: DatadogError | None = None) -> None:
-        """A part that gave no answer; None: nor was it asked."""
+    def add_mute(self, place: Place, error: DatadogError | str = NOT_ASKED) -> None:
+        """A part that gave no answer, or was not asked, and why."""
         self.parts[place] = Decoded()
-        self.mute[place] = str(error or "not asked")
-        self.unanswered_requests += error.requests if error else 0
+        self.mute[place] = str(error)
+        self.unanswered_requests += error.requests if isinstance(error, DatadogError) else 0
+
+    def give_up(self, places: Iterable[Place], why: str) -> None:
+        """Nothing further will be asked: what was not read so far proves nothing."""
+        self.is_given_up = True
+        for place in places:
+            self.add_mute(place, why)
+
+    def is_heedless(self, place: Place) -> bool:
+        """Whether the part is as large as the whole, and holds records of other parts."""
+        return self.is_full(place) and not all(
+            place.may_hold(snapshot) for snapshot in self.parts[place].snapshots
+        )
 
     def is_full(self, place: Place) -> bool:
         """Whether the part is as large as the whole answer, hence may be cut itself."""
@@ -267,9 +290,12 @@ def device_types(seen: Iterable[str | None]) -> list[str]:
     return sorted({*known, *(spelling(device) for device in DEVICE_TYPES)})
 
 
+_NUMBER = r"(\d{1,3}(?:[,_']\d{3})+|\d{1,9})(?![\w/])"
 _BOUND = re.compile(
-    r"(?:max\w*|exceed\w*|than|most|between|and|to|be|limit|limit is|[<=\u2264])"
-    r"[^\w/]{1,12}(\d{1,3}(?:[,_']\d{3})+|\d{1,9})(?![\w/])",
+    r"(?:max\w*|exceed\w*|than|most|above|over|between|and|to|be|in|limit|[<=\u2264])"
+    r"(?:[^\w/]{1,6}(?:a|allowed|is|maximum|of|page|permitted|range|size|supported|the|value))*"
+    rf"[^\w/]{{1,12}}(?:\d{{1,3}}(?:\.\.+|-|\u2013|, ?))?{_NUMBER}"
+    rf"|{_NUMBER} (?:is the max|or (?:less|fewer))",
     re.IGNORECASE,
 )
 
@@ -279,5 +305,5 @@ def lowered_limit(limit: int, refusal: str) -> int:
 
     Other numbers stand in such texts too: those of paths, versions and requests.
     """
-    named = [int(re.sub(r"\D", "", found)) for found in _BOUND.findall(refusal)]
+    named = [int(re.sub(r"\D", "", "".join(found))) for found in _BOUND.findall(refusal)]
     return max((n for n in named if 0 < n < limit), default=limit // 2)

@@ -214,6 +214,8 @@ def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
     and none that the catalogue does not know: however far its creation came, whatever nullable
     columns later revisions add.
     """
+    from etl.sql_views import taken_by_others  # for who creates or upgrades a schema
+
     look = inspect(connection)
     # On SQLite, Sources is our sources.
     plain: Callable[[str], str] = str.lower if connection.dialect.name == "sqlite" else str
@@ -228,7 +230,7 @@ def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
         surplus = set() if is_stamped else found - set(table.columns.keys())
         if name in views or needed - found or surplus:
             return present[name]
-    return ""
+    return taken_by_others(look)
 
 
 def require_ours(database: Database, connection: Connection) -> None:

@@ -33,6 +33,7 @@ from etl.errors import (
     DatadogResponseError,
     DatadogUnavailable,
 )
+from etl.patience import Patience
 from etl.response import error_text, host_of, remaining, reset_seconds, wait_seconds
 from etl.wire import Reply, Wire
 
@@ -75,22 +76,22 @@ class _Fault(Exception):
 
 @dataclass(slots=True)
 class _Question(Generic[T]):
-    """One question and the tries to get it answered; `patience` in seconds is used up by them."""
+    """One question and the tries to get it answered, which use up `patience`."""
 
     request: httpx.Request
     what: str
     read: Callable[[bytes], T]
     body: Bodies.Place | None
-    patience: float
+    patience: Patience
     sent: int = 0
     pause: float = 0.0
     fault: _Fault | None = None
 
-
-def _last(question: _Question[T]) -> _Fault:
-    if question.fault is None:
-        raise AssertionError("no try has failed")
-    return question.fault
+    @property
+    def last_fault(self) -> _Fault:
+        if self.fault is None:
+            raise AssertionError("no try has failed")
+        return self.fault
 
 
 class Datadog:
@@ -146,10 +147,12 @@ class Datadog:
         limit: int,
         read: Callable[[bytes], T],
         body: Bodies.Place | None = None,
+        patience: Patience | None = None,
     ) -> Answer[T]:
         """Ask which snapshots `view` has now; `read` makes the content from a 200's body.
 
-        `body` is taken before a body is received, and freed when it was of no use.
+        `body` is taken before a body is received, and freed when it was of no use. `patience`:
+        what is left of `max_wait_s` for the view; None: all of it.
 
         `read` raises DatadogResponseError when the body is not `{"data": [...]}`: then it is
         asked again. Anything else it raises passes through.
@@ -163,7 +166,7 @@ class Datadog:
         except (UnicodeEncodeError, httpx.InvalidURL):
             reason = "makes no valid URL: too long, half a surrogate pair, or a wrong api_url"
             raise DatadogRequestError(f"{what}: {reason}") from None
-        return self._ask(httpx.Request("GET", url), what, read, body)
+        return self._ask(httpx.Request("GET", url), what, read, body, patience)
 
     def list_applications(self, *, read: Callable[[bytes], T]) -> Answer[T]:
         """Ask for every RUM application; the endpoint has no pages. Raises as `list_snapshots`."""
@@ -184,7 +187,7 @@ class Datadog:
         what = f"a question to {path}"
         url = f"{self._config.api_url}{path}?{_encoded(parameters)}".rstrip("?")
         request = httpx.Request("GET" if body is None else "POST", url, json=body)
-        self._pass_gate(what, patience)
+        self._pass_gate(what, Patience(patience))
         reply = self._exchange(request, what)
         status = reply.status or 0
         may_help = reply.broken or status in RETRIED_4XX or status >= 500
@@ -200,21 +203,20 @@ class Datadog:
         what: str,
         read: Callable[[bytes], T],
         body: Bodies.Place | None = None,
+        patience: Patience | None = None,
     ) -> Answer[T]:
         """Ask until there is an answer, or no patience is left for another try.
 
         Failed tries count as waiting: twelve time-outs of 30 s are no better than a wait of
         six minutes. A try under way is not cut short.
         """
-        question = _Question(request, what, read, body, self._config.max_wait_s)
+        patience = patience or Patience(self._config.max_wait_s)
+        question = _Question(request, what, read, body, patience)
         try:
-            return self._try(question)
-        except _Fault as fault:
-            first = fault
-        except DatadogError as error:
-            error.requests = question.sent
-            raise
-        try:
+            try:
+                return self._try(question)
+            except _Fault as fault:
+                first = fault
             return self._try_again(question, first)
         except DatadogError as error:
             error.requests = question.sent
@@ -223,16 +225,16 @@ class Datadog:
     def _try(self, question: _Question[T]) -> Answer[T]:
         """One request. Raises `_Fault` for what another one may mend."""
         with self._slots:
-            question.patience -= self._pass_gate(question.what, question.patience)
+            self._pass_gate(question.what, question.patience)
             started, question.sent = self._monotonic(), question.sent + 1
             reply = self._exchange(question.request, question.what, question.body)
         content, error = self._read(reply, question.what, question.read)
         if error is None:
             return self._answer(content, reply, question.sent)
-        question.patience -= self._monotonic() - started
+        question.patience.spend(started, self._monotonic())
         if isinstance(error, DatadogHostUnknown) and question.sent == 1:
             # A name that does not resolve is mistyped more often than missing for long.
-            question.patience = min(question.patience, NAME_PATIENCE_S)
+            question.patience.shorten(NAME_PATIENCE_S)
         if question.body:
             question.body.free()
         question.fault = _Fault(error, reply)
@@ -243,7 +245,6 @@ class Datadog:
         # Only a fault pays for the import.
         from tenacity import Retrying, retry_if_exception_type
 
-        question.fault = first
         faults = [first]
 
         def attempt() -> Answer[T]:
@@ -260,20 +261,21 @@ class Datadog:
         )
         with contextlib.suppress(_Fault):
             return retrying(attempt)
-        raise self._given_up(_last(question).error, question.pause)
+        raise _given_up(question.last_fault.error, question.pause, question.patience)
 
     def _pause(self, question: _Question[T], attempt: int) -> float:
-        reply = _last(question).reply
+        reply = question.last_fault.reply
         return wait_seconds(reply.status, reply.headers, attempt, self._clock(), self._jitter())
 
     def _is_over(self, question: _Question[T], pause: float) -> bool:
         self._check_stopped()
         question.pause = pause
-        return pause > question.patience
+        return not question.patience.allows(self._monotonic(), pause)
 
     def _sleep(self, question: _Question[T], seconds: float) -> None:
-        self._wait(seconds, _last(question).error)
-        question.patience -= seconds
+        begun = self._monotonic()
+        question.patience.spend(begun, begun + seconds)
+        self._wait(seconds, question.last_fault.error)
 
     def _read(self, reply: Reply, what: str, read: Callable[[bytes], T]) -> tuple[T, Any]:
         """The content and no fault, or no content and the fault that may pass."""
@@ -288,22 +290,15 @@ class Datadog:
         text = f"{what}: 200: {detail}"
         return nothing, DatadogResponseError(text, status=200, detail=detail)
 
-    def _pass_gate(self, what: str, patience: float) -> float:
-        """Wait until the rate limit lets anybody through; returns the seconds waited."""
-        waited = 0.0
+    def _pass_gate(self, what: str, patience: Patience) -> None:
+        """Wait until the rate limit lets anybody through."""
         self._check_stopped()
-        while (pause := self._open_at - self._monotonic()) > 0:
+        while (pause := self._open_at - (now := self._monotonic())) > 0:
             used_up = DatadogUnavailable(f"{what}: the rate limit is used up")
-            if pause > patience - waited:
-                raise self._given_up(used_up, pause)
+            if not patience.allows(now, pause):
+                raise _given_up(used_up, pause, patience)
+            patience.spend(now, now + pause)
             self._wait(pause, used_up)
-            waited += pause
-        return waited
-
-    def _given_up(self, error: DatadogError, pause: float) -> DatadogError:
-        limit = f"another {pause:.1f} s would exceed max_wait_s = {self._config.max_wait_s:g}"
-        text = f"{error}; given up: {limit}"
-        return type(error)(text, status=error.status, detail=error.detail)
 
     def _wait(self, pause: float, error: DatadogError) -> None:
         self._check_stopped()
@@ -373,6 +368,11 @@ class Datadog:
     def _safe(self, text: str) -> str:
         """Foreign text made fit for a message: one short line, our keys blotted out."""
         return _fit(text, self._secrets)
+
+
+def _given_up(error: DatadogError, pause: float, patience: Patience) -> DatadogError:
+    text = f"{error}; given up: another {pause:.1f} s would exceed {patience.limit}"
+    return type(error)(text, status=error.status, detail=error.detail)
 
 
 def query_string(view: View, limit: int) -> str:

@@ -42,25 +42,13 @@ LONGEST_CELL = 40
 Echo: TypeAlias = "Callable[[str], None]"
 Rows: TypeAlias = "Sequence[Sequence[object]]"
 
-_VERSIONS = """\
-WITH versions AS (
-  SELECT snapshot_id, synced_view, version,
-    session_id, start_ms, valid_from, valid_to
-  FROM snapshot_history
-  UNION ALL
-  SELECT id, synced_view, version,
-    session_id, start_ms, valid_from, removed_at
-  FROM snapshots
-)"""
-
 QUERIES: tuple[tuple[str, str], ...] = (
     (
         "What is pinned now, per view and device?",
         """\
 SELECT synced_view, device_type,
   COUNT(*) AS pinned, MAX(created_at) AS newest
-FROM snapshots
-WHERE removed_at IS NULL
+FROM current_snapshots
 GROUP BY synced_view, device_type
 ORDER BY synced_view, device_type""",
     ),
@@ -74,27 +62,25 @@ ORDER BY removed_at, id""",
     ),
     (
         "What was the background of a re-pointed snapshot before? (valid_to NULL: still is)",
-        f"""\
-{_VERSIONS}
+        """\
 SELECT SUBSTR(snapshot_id, 1, 8) AS id, version,
   SUBSTR(session_id, 1, 8) AS replay, start_ms, valid_from, valid_to
-FROM versions
+FROM snapshot_versions
 WHERE snapshot_id IN (
-  SELECT snapshot_id FROM snapshot_history WHERE ended = 'changed'
+  SELECT snapshot_id FROM snapshot_changes WHERE event = 'changed'
 )
-ORDER BY snapshot_id, version""",  # noqa: S608 - no value from outside
+ORDER BY snapshot_id, version""",
     ),
     (
         "What was listed at the end of round 1? (any moment works)",
-        f"""\
-{_VERSIONS},
-moment AS (SELECT MIN(finished_at) AS instant FROM sync_runs)
+        """\
 SELECT synced_view, COUNT(*) AS listed_then
-FROM versions CROSS JOIN moment
+FROM snapshot_versions
+CROSS JOIN (SELECT MIN(finished_at) AS instant FROM sync_runs) moment
 WHERE valid_from <= instant
   AND (valid_to IS NULL OR valid_to > instant)
 GROUP BY synced_view
-ORDER BY synced_view""",  # noqa: S608 - no value from outside
+ORDER BY synced_view""",
     ),
     (
         "What did each run do, and can it be trusted? (yes, if every view is complete)",

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Dialect, Double, Integer, String, Table
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from etl import sql_views
 from etl.column_types import JsonText, LongText, UtcDateTime
 from etl.config.settings import Setting, settings_table
 from etl.schema import VERSION_TABLE, metadata
@@ -37,24 +38,30 @@ _TYPES: tuple[tuple[str, Any, str], ...] = (
 _INTRODUCTION = f"""\
 # Data dictionary
 
-Generated from the catalogue in `etl/schema.py` by `make docs`; do not edit.
+Generated from the catalogue in `etl/sql_views.py` and `etl/schema.py` by `make docs`; do not edit.
 
 - Attributes of a snapshot have Datadog's names; `start` alone is `start_ms`.
 - All instants are UTC. `valid_from`, `valid_to`, `removed_at` and `missing_since` are instants of
   readings: what they date happened between that reading and the one before.
 - Text is exact: no database folds case, trims or pads it.
-- `current_snapshots`, which the comment of a table names, is a view that is planned and not there
-  yet. Until then, what is listed now is `snapshots` with `removed_at IS NULL`.
+- The SQL views come first: they only grow, while tables may change. PostgreSQL keeps these comments
+  on tables, views and columns; MariaDB and MySQL on tables and their columns, for they have none
+  for views; SQLite has none at all.
 - The migrations keep their own table, `{VERSION_TABLE}`.
 """
 
 
 def dictionary() -> str:
     """The text of `docs/data-dictionary.md`."""
-    tables = list(metadata.tables.values())
-    contents = "".join(f"- [{table.name}](#{table.name}): {table.comment}\n" for table in tables)
-    parts = [_INTRODUCTION, contents, f"## Types\n\n{_types()}", *map(_table, tables)]
-    return "\n".join(parts)
+    tables, views = list(metadata.tables.values()), list(sql_views.metadata.tables.values())
+    kinds = (("SQL views", views), ("Tables", tables))
+    contents = [f"{title}:\n\n{''.join(map(_entry, named))}" for title, named in kinds]
+    types = f"## Types\n\n{_types()}"
+    return "\n".join([_INTRODUCTION, *contents, types, *map(_view, views), *map(_table, tables)])
+
+
+def _entry(table: Table) -> str:
+    return f"- [{table.name}](#{table.name}): {table.comment}\n"
 
 
 def settings() -> str:
@@ -94,6 +101,11 @@ def _table(table: Table) -> str:
     lines += [f"Index: {columns}." for columns in indexes]
     header = ("Column", "Type", "NULL", "What it is")
     return "\n".join([*lines, "", _markdown(header, map(_column, table.columns))])
+
+
+def _view(view: Table) -> str:
+    header = ("Column", "Type", "NULL", "What it is")
+    return f"## {view.name}\n\n{view.comment}\n\n{_markdown(header, map(_column, view.columns))}"
 
 
 def _column(column: Column[Any]) -> Sequence[str]:

@@ -22,12 +22,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError)
 """Drivers refuse a host or a parameter of the URL with more than their own errors."""
 
-_REPEATABLE_SQLSTATES = {"40001", "40P01", "55P03"}
+# 23505: another source took the same id first, which the repeated decision then knows.
+_REPEATABLE_SQLSTATES = {"40001", "40P01", "55P03", "23505"}
 _REPEATABLE_MYSQL = {1213, 1205, 1020}
 _MYSQL_NO_SUCH_TABLE = 1146
 _LOCK_TIMEOUT_S = 10
 _IDLE_TIMEOUT_S = 60
 _BUSY_TIMEOUT_S = 30
+_SQLITE_CACHE_KIB = 8_000
+_SQLITE_WAL_PAGES = 8_000
 _SQLITE_HINTS = (
     ("not a SQLite database", "name another file"),
     ("", "check that the folder exists and can be written"),
@@ -81,6 +84,10 @@ def _sqlite_engine(url: str) -> Engine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
         cursor.execute("PRAGMA synchronous = NORMAL")
+        # The keys of four views of a thousand lie all over the index: with less, each of its pages
+        # is written several times in one commit, and again by a checkpoint after every commit.
+        cursor.execute(f"PRAGMA cache_size = -{_SQLITE_CACHE_KIB}")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {_SQLITE_WAL_PAGES}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -126,6 +133,7 @@ def _postgres_engine(url: str, schema_name: str | None) -> Engine:
         url,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
+        use_native_hstore=False,  # we have none, and each connection would look for it
         connect_args={
             "connect_timeout": 10,
             "application_name": "heatmap-etl",

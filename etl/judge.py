@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 
-from etl.completeness import Evidence, Place, Split, device_types
+from etl.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
 from etl.config import View
 from etl.errors import DatadogAuthError, DatadogError, DatadogRequestError, DatadogUnavailable
 from etl.listing import Lessons, Listing, Memory, assembled, narrowed
@@ -47,6 +47,7 @@ class Judge:
         self._spool = Spool()
         self._evidence: dict[int, Evidence] = {}
         self._largest: list[Listing] = []
+        self._cleared: list[Listing] = []
         self._rate_limit_name: str | None = None
 
     def __enter__(self) -> Self:
@@ -58,8 +59,12 @@ class Judge:
     def results(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """Whatever is certain, a few at a time; ends when all were judged or `stop` is set."""
         for group in self._reader.wholes(views):
-            for result in group:
-                yield from self._sift(result)
+            certain = [known for result in group for known in self._sift(result)]
+            if certain:
+                yield certain
+            while self._cleared:  # a few at a time: all of them may not fit into memory
+                some, self._cleared = self._cleared[:GROUP], self._cleared[GROUP:]
+                yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
         while self._largest and not self._stop.is_set():
             yield [self._resolve(self._largest.pop(0).taken_out(self._spool))]
 
@@ -81,25 +86,22 @@ class Judge:
         """Forget what lies on disk."""
         self._spool.close()
 
-    def _sift(self, result: Result) -> Iterator[list[Result]]:
-        """What this answer makes certain: failures, itself, or those it shows to be whole."""
+    def _sift(self, result: Result) -> list[Result]:
+        """A failure or an answer that is certain, or nothing; what else it makes certain is put
+        among those cleared."""
         if isinstance(result, Failed):
-            yield [result]
-            return
+            return [result]
         self._rate_limit_name = result.rate_limit_name or self._rate_limit_name
         evidence = self._evidence_of(result)
         evidence.add(result.listed)
         if self._learned_cap and evidence.largest > self._learned_cap:
             self._learned_cap = evidence.learned_cap = None
         if evidence.clears(result.listed):
-            yield [result.judged(evidence)]
-            return
-        cleared = [e for e in self._largest if self._evidence_of(e).clears(e.listed)]
+            return [result.judged(evidence)]
+        self._cleared += [e for e in self._largest if self._evidence_of(e).clears(e.listed)]
         self._largest = [e for e in self._largest if not self._evidence_of(e).clears(e.listed)]
         self._largest.append(result.put_away(self._spool))
-        while cleared:  # a few at a time: all of them may not fit into memory
-            some, cleared = cleared[:GROUP], cleared[GROUP:]
-            yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
+        return []
 
     def _evidence_of(self, listing: Listing) -> Evidence:
         limit = listing.page_limit
@@ -112,7 +114,10 @@ class Judge:
             return listing.judged(evidence)
         try:
             if listing.decoded is None:
-                skipped, listing = listing, _or_raise(self._reader.read(listing.view))
+                skipped, listing = (
+                    listing,
+                    _or_raise(self._reader.read(listing.view, listing.patience)),
+                )
                 listing = replace(listing, requests=skipped.requests + listing.requests)
             return self._in_parts(listing, listing.decoded or Decoded(), suspicion)
         except DatadogError as error:
@@ -139,36 +144,27 @@ class Judge:
         full = [view.application_id] if view.application_id else []
         if view.application_id is None:
             applications = sorted({*(listed or ()), *others})
-            parts += self._read_parts(view, split, [Place(a) for a in applications])
+            parts += self._read_parts(whole, split, [Place(a) for a in applications])
             full = [p.application_id for p in split.parts if split.is_full(p)]
             full = [a for a in full if Place(a) not in split.mute]
         if view.device_type is None and full and not split.is_given_up:
             places = [Place(a, device) for a in full for device in self._devices(split)]
-            parts += self._read_parts(view, split, places)
+            parts += self._read_parts(whole, split, places)
         listing = assembled(whole, split, parts)
         if listing.learned_cap and listing.learned_cap < whole.page_limit:
             self._learned_cap, self._is_cap_seen = listing.learned_cap, True
             self._is_cap_recent = True
         return listing
 
-    def _read_parts(self, view: View, split: Split, places: Sequence[Place]) -> list[Listing]:
+    def _read_parts(self, whole: Listing, split: Split, places: Sequence[Place]) -> list[Listing]:
         """Put each part into `split`; a part that gives no answer proves nothing."""
-        asked = {narrowed(view, place): place for place in places}
+        asked = {narrowed(whole.view, place): place for place in places}
         parts: list[Listing] = []
-        for group in self._reader.parts(list(asked)):
-            for result in group:
-                place = asked.pop(result.view)
-                if isinstance(result, Listing):
-                    split.add(place, result.decoded or Decoded(), result.page_limit)
-                    parts.append(result.without_records())
-                    continue
-                split.add_mute(place, result.error)
-                if not isinstance(result.error, DatadogRequestError | DatadogAuthError):
-                    # The API is not well: each further part might wait as long as this one did.
-                    split.is_given_up = True
-                    for other in asked.values():
-                        split.add_mute(other)
-                    return parts
+        for group in self._reader.parts(list(asked), whole.patience):
+            reasons = [_put(split, asked.pop(result.view), result, parts) for result in group]
+            if reason := next(filter(None, reasons), ""):
+                split.give_up(asked.values(), reason)
+                return parts
         if self._stop.is_set():
             raise DatadogUnavailable("stopped before every part was read")
         return parts
@@ -186,6 +182,23 @@ class Judge:
         answers = [split.whole, *split.parts.values()]
         here = {s.device_type for answer in answers for s in answer.snapshots}
         return device_types({*here, *self._seen()[1]})
+
+
+def _put(split: Split, place: Place, result: Result, parts: list[Listing]) -> str:
+    """Put one part into `split`; why no other needs to be asked, or ""."""
+    if isinstance(result, Listing):
+        split.add(place, result.decoded or Decoded(), result.page_limit)
+        parts.append(result.without_records())
+        if not split.is_heedless(place):
+            return ""
+        # Every further part would be the whole answer once more.
+        split.mute[place] = HEEDLESS
+        return HEEDLESS
+    split.add_mute(place, result.error)
+    if isinstance(result.error, DatadogRequestError | DatadogAuthError):
+        return ""
+    # The API is not well: each further part might wait as long as this one did.
+    return NOT_ASKED
 
 
 def _or_raise(result: Result) -> Listing:

@@ -72,9 +72,13 @@ def is_gone(holder: str, host: str) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except (ValueError, PermissionError):
+    except PermissionError:
         pass
-    return bool(started) and _started(int(pid)) != started
+    except ValueError:
+        return False
+    # Where /proc hides the processes of others (hidepid, ProtectProc), a living one has no start.
+    found = _started(int(pid))
+    return bool(started and found) and found != started
 
 
 def clock(connection: Connection) -> datetime:

@@ -18,11 +18,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.completeness import FAILED, TRUNCATED
 from etl.config import Config, View
 from etl.errors import EtlError, SlotTaken
 from etl.listing import LastReading, Lessons, Listing, Memory
-from etl.schema import COUNTS, sources, sync_run_views, sync_runs, view_state
+from etl.schema import (
+    COUNTS,
+    sources,
+    sync_run_views,
+    sync_runs,
+    view_state,
+)
 
 CONTRACT = 1
 PROBE_AFTER = timedelta(days=7)
@@ -234,28 +240,6 @@ def is_recorded(connection: Connection, run_id: str, view_key: str) -> bool:
     return connection.execute(row).first() is not None
 
 
-def record_view(connection: Connection, run: RunResult, result: ViewResult) -> None:
-    """Write the view's row of this run."""
-    view = result.view
-    row = {
-        "run_id": run.run_id,
-        "view_key": view.key(run.source),
-        "view_name": view.name,
-        "application_id": view.application_id,
-        "device_type": view.device_type,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        **result.counts,
-        "seconds": result.seconds,
-        "read_at": result.read_at,
-        "page_limit": result.page_limit,
-        "rate_limit_remaining": result.rate_limit_remaining,
-        "error_class": result.error_class,
-        "error": result.error,
-    }
-    connection.execute(insert(sync_run_views).values(row))
-
-
 def states(connection: Connection, source: str) -> dict[str, Row[Any]]:
     """`view_state` of every view of the source, by key."""
     rows = connection.execute(select(view_state).where(view_state.c.source == source))
@@ -267,46 +251,6 @@ def state_of(connection: Connection, view_key: str) -> Row[Any] | None:
     return connection.execute(
         select(view_state).where(view_state.c.view_key == view_key)
     ).one_or_none()
-
-
-def save_state(
-    connection: Connection,
-    run: RunResult,
-    result: ViewResult,
-    before: Row[Any] | None,
-    reading: dict[str, Any],
-) -> None:
-    """Write `view_state` after a view was tried; `reading` holds what only a reading changes."""
-    view = result.view
-    is_failed = result.verdict == FAILED
-    failures = before.consecutive_failures if before else 0
-    values = {
-        "last_run_id": run.run_id,
-        "last_run_at": run.started_at,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        "consecutive_failures": failures + 1 if is_failed else 0,
-        **reading,
-    }
-    if result.verdict == COMPLETE:
-        values["last_complete_at"] = result.read_at
-    if result.verdict in (COMPLETE, UNPROVEN):
-        values["last_trusted_at"] = result.read_at
-    key = view.key(run.source)
-    if before:
-        connection.execute(update(view_state).where(view_state.c.view_key == key).values(values))
-        return
-    never_read = dict.fromkeys(("listed", "duplicates", "rejected", "foreign_records", "held"), 0)
-    connection.execute(
-        insert(view_state).values(
-            view_key=key,
-            source=run.source,
-            view_name=view.name,
-            application_id=view.application_id,
-            device_type=view.device_type,
-            **{**never_read, **values},
-        )
-    )
 
 
 def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory:
@@ -334,11 +278,13 @@ def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory
     )
 
 
-def forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> None:
-    """Views that lost rows to another one must look at their next answer, even an equal one."""
-    if view_keys:
-        these = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
-        connection.execute(these.values(shortcut_digest=None))
+def note_watched(connection: Connection, source: str, view_keys: Collection[str]) -> None:
+    """Write which views are still among those that are read, where that is not known yet."""
+    for key, state in states(connection, source).items():
+        is_watched = key in view_keys
+        if state.is_watched is not is_watched:
+            this = update(view_state).where(view_state.c.view_key == key)
+            connection.execute(this.values(is_watched=is_watched))
 
 
 def learn(connection: Connection, source: str, lessons: Lessons) -> None:

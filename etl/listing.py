@@ -16,6 +16,7 @@ from etl.bodies import Bodies
 from etl.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
 from etl.config import View
 from etl.datadog import Answer, Datadog
+from etl.patience import Patience
 from etl.privacy import Privacy
 from etl.snapshot import NORMALIZER_VERSION, Decoded, decode
 from etl.spool import Spool, Ticket
@@ -72,6 +73,7 @@ class Listing:
     rate_limit_remaining: int | None
     rate_limit_name: str | None
     body: Bodies.Place | None = field(default=None, compare=False, repr=False)
+    patience: Patience | None = field(default=None, compare=False, repr=False)
     ticket: Ticket | None = None
     verdict: str = ""
     reason: str = ""
@@ -115,6 +117,7 @@ def read_whole(
     privacy: Privacy,
     last: LastReading | None = None,
     body: Bodies.Place | None = None,
+    patience: Patience | None = None,
 ) -> Listing:
     """Ask for one view, unjudged; raises `DatadogError`."""
     started = time.monotonic()
@@ -123,8 +126,10 @@ def read_whole(
         digest = _digest(text, limit)
         return digest, None if last and digest == last.digest else privacy.apply(decode(text))
 
-    answer = client.list_snapshots(view, limit=limit, read=read, body=body)
+    answer = client.list_snapshots(view, limit=limit, read=read, body=body, patience=patience)
     digest, decoded = answer.content
+    if decoded is None and body:
+        body.free()  # nothing of it is kept
     return _listing(view, answer, digest, decoded, last, limit, time.monotonic() - started, body)
 
 

@@ -21,7 +21,7 @@ class Progress:
 
     def __init__(self, total: int, *, is_wanted: bool = True) -> None:
         self._total = total
-        self._is_shown = is_wanted and total > 0 and is_interactive()
+        self.is_shown = is_wanted and total > 0 and is_interactive()
         self._drawn_at = 0.0
 
     def __enter__(self) -> Self:
@@ -34,14 +34,14 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_shown:
+        if self.is_shown:
             self._draw("")
 
     def show(self, views: int, records: int, requests: int | None = None) -> None:
         """How many views are done, and what they brought so far."""
         now = time.monotonic()
         is_due = now - self._drawn_at >= _EVERY_S or views >= self._total
-        if not self._is_shown or not is_due:
+        if not self.is_shown or not is_due:
             return
         self._drawn_at = now
         self._draw(line(views, self._total, records, requests))
@@ -66,6 +66,11 @@ class SharedProgress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.__exit__(None, None, None)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether anybody sees it."""
+        return self._bar.is_shown
 
     def show(self, source: str, views: int, records: int, requests: int | None = None) -> None:
         """How far one source is."""

@@ -19,15 +19,25 @@ from etl.bodies import Bodies
 from etl.completeness import lowered_limit
 from etl.config import Config, View
 from etl.datadog import Datadog
-from etl.errors import DatadogAuthError, DatadogError, DatadogRequestError, DatadogUnavailable
+from etl.errors import (
+    DatadogAuthError,
+    DatadogError,
+    DatadogHostUnknown,
+    DatadogRequestError,
+    DatadogUnavailable,
+)
 from etl.listing import LastReading, Listing, Memory, read_whole
+from etl.patience import Patience
 from etl.privacy import Privacy
 from etl.run_context import inherited
 
 log = logging.getLogger(__name__)
 
 BODIES = 8
-GROUP = 4
+GROUP = 4  # bodies that are loaded together
+MOST = 100  # views that share a commit
+IN_VAIN = 10
+DOUBTFUL_S = 1.0
 _TICK_S = 0.1
 
 
@@ -46,9 +56,10 @@ Result: TypeAlias = Listing | Failed
 class Reader:
     """Asks for views in the background.
 
-    After as many refusals in a row as no odd view name explains, or as many
-    views without any answer, no further view is asked. `lowered_to` says afterwards which
-    limit the API accepted instead of a larger one.
+    After as many refusals in a row as no odd view name explains, no further view is asked.
+    After as many views without any answer the next ones get `DOUBTFUL_S` of patience, and
+    none is asked after `IN_VAIN` times as many; so too with refusals once a view was answered.
+    `lowered_to` says afterwards which limit the API accepted instead of a larger one.
     """
 
     def __init__(
@@ -64,23 +75,32 @@ class Reader:
         self._lock = threading.Lock()
         self._bodies = Bodies(BODIES, stop)
         self._hopeless: list[DatadogError] = []
+        self._has_answered = False
 
     def wholes(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """The whole answer of each view; one equal to that of its last reading is not decoded."""
-        return self._several(views, self._read_view)
+        return self._several(views, self._read_view, linger_s=_TICK_S)
 
-    def parts(self, views: Sequence[View]) -> Iterator[list[Result]]:
+    def parts(self, views: Sequence[View], patience: Patience | None) -> Iterator[list[Result]]:
         """Answers for narrowed views, always decoded."""
-        return self._several(views, self.read)
+        return self._several(views, lambda view: self.read(view, patience), linger_s=0.0)
 
-    def read(self, view: View, last: LastReading | None = None) -> Result:
+    def read(
+        self, view: View, patience: Patience | None, last: LastReading | None = None
+    ) -> Result:
         """One answer, with a smaller limit where the API refuses the one asked for."""
         started, body = time.monotonic(), self._bodies.place()
         limit, refused = self._limit, 0
         while True:
             try:
                 listing = read_whole(
-                    self._client, view, limit=limit, privacy=self._privacy, last=last, body=body
+                    self._client,
+                    view,
+                    limit=limit,
+                    privacy=self._privacy,
+                    last=last,
+                    body=body,
+                    patience=patience,
                 )
             except DatadogError as error:
                 if _is_about_limit(error) and limit > 1:
@@ -93,19 +113,34 @@ class Reader:
                 return Failed(view, error, time.monotonic() - started)
             if refused:
                 self._accept(limit)
-            seconds = time.monotonic() - started
-            return replace(listing, requests=listing.requests + refused, seconds=seconds)
+            return replace(
+                listing,
+                requests=listing.requests + refused,
+                seconds=time.monotonic() - started,
+                patience=patience,
+            )
 
     def _read_view(self, view: View) -> Result:
+        patience, last = Patience(self._config.max_wait_s), self._hopeless[-1:]
         # One oddly named view may be refused by a firewall; keys are refused for every view.
-        if len(self._hopeless) >= max(3, self._config.concurrency):
-            return Failed(view, _not_asked(view, self._hopeless[0]), 0.0)
-        result = self.read(view, self._memory.readings.get(view.key(self._config.source)))
+        if last and len(self._hopeless) >= max(3, self._config.concurrency):
+            if self._is_in_vain(last[0]):
+                return Failed(view, _not_asked(view, last[0]), 0.0)
+            patience.shorten(DOUBTFUL_S)
+        key = view.key(self._config.source)
+        result = self.read(view, patience, self._memory.readings.get(key))
         if isinstance(result, Listing):
+            self._has_answered = True
             self._hopeless.clear()
         elif _is_hopeless(result.error):
             self._hopeless.append(result.error)
         return result
+
+    def _is_in_vain(self, error: DatadogError) -> bool:
+        """Whether the other views can be taken for as hopeless as those before."""
+        is_for_all = isinstance(error, DatadogAuthError | DatadogHostUnknown)
+        many = IN_VAIN * max(3, self._config.concurrency)
+        return (is_for_all and not self._has_answered) or len(self._hopeless) >= many
 
     def _accept(self, limit: int) -> None:
         """From now on ask for no more than this: only now is it certain what the 400 was about."""
@@ -114,7 +149,7 @@ class Reader:
                 self._limit = self.lowered_to = limit
 
     def _several(
-        self, views: Sequence[View], read: Callable[[View], Result]
+        self, views: Sequence[View], read: Callable[[View], Result], *, linger_s: float
     ) -> Iterator[list[Result]]:
         """A few at a time; ends when all have answered or `stop` is set."""
         todo: queue.SimpleQueue[View] = queue.SimpleQueue()
@@ -137,7 +172,7 @@ class Reader:
         missing = len(views)
         try:
             while missing and not self.stop.is_set():
-                group = results.next_group()
+                group = results.next_group(missing, linger_s)
                 missing -= len(group)
                 if group:
                     yield group
@@ -174,17 +209,24 @@ class _Results:
                 return
         _forget(result)
 
-    def next_group(self) -> list[Result]:
-        """A few results; none after a short wait in vain. Raises the bug of a thread."""
+    def next_group(self, missing: int, linger_s: float) -> list[Result]:
+        """A few results; none after a short wait in vain. Raises the bug of a thread.
+
+        After the first it waits for others, which share its commit: for at most `GROUP` bodies,
+        and `linger_s` seconds.
+        """
         group: list[Result] = []
-        while not group or (not self._queue.empty() and len(group) < GROUP):
+        bodies, until = 0, time.monotonic() + _TICK_S
+        while len(group) < min(missing, MOST) and bodies < GROUP:
             try:
-                result = self._queue.get(timeout=_TICK_S)
+                result = self._queue.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             if isinstance(result, BaseException):
                 raise result
+            until = until if group else time.monotonic() + linger_s
             group.append(result)
+            bodies += isinstance(result, Listing) and not result.is_same
         return group
 
     def abandon(self) -> None:

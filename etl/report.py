@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl.completeness import COMPLETE, FAILED, TRUNCATED
 from etl.errors import DatadogAuthError
 from etl.layout import count, duration, many, shortened, table
 from etl.ledger import CONTRACT, RunResult, ViewResult, iso
-from etl.plan import RowPlan, ViewPlan
+
+if TYPE_CHECKING:
+    from etl.plan import RowPlan, ViewPlan
 
 T = TypeVar("T")
 

@@ -39,9 +39,12 @@ class Stored(NamedTuple):
     content_hash: str = ""
 
 
-def new_row(snapshot: Snapshot, owner: Owner, *, began: str, read_at: datetime) -> Row:
-    """The first row of an id; `began` is baseline or added."""
-    return _row(snapshot, owner, read_at, 1, began, None, read_at)
+def new_rows(
+    snapshots: Iterable[Snapshot], owner: Owner, *, began: str, read_at: datetime
+) -> list[Row]:
+    """The first row of each id; `began` is baseline or added."""
+    content, place = msgspec.structs.astuple, (read_at, 1, began, None, read_at, None, None)
+    return [(s.id, *owner, *content(s)[1:], *place) for s in snapshots]
 
 
 def next_row(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl import report
 from etl.command import Sources, opened
@@ -17,13 +17,15 @@ from etl.heartbeat import ping
 from etl.layout import many
 from etl.ledger import CONTRACT, RunResult
 from etl.metrics_file import metrics_path, write_metrics
-from etl.plan import ViewPlan, make_plan
 from etl.progress import SharedProgress
 from etl.run_log import log_run
 from etl.scope import known_of, scope_of, usable_database
 from etl.side_by_side import Outcome, Style, Told, gather, run_code, tell
 from etl.signals import StopSignal
 from etl.sync import Options, exit_code, sync
+
+if TYPE_CHECKING:
+    from etl.plan import ViewPlan
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ class _Work:
                 database,
                 options,
                 stop=self.signals.stop,
-                progress=show,
+                progress=show if self.steps.is_shown else None,
                 on_end=self._on_end,
             )
         # Some views alone are not what somebody waits for.
@@ -135,6 +137,8 @@ class _Work:
 
     def plan(self, config: Config) -> Told:
         """What a run would do."""
+        from etl.plan import make_plan
+
         options = self._options(config)
 
         def show(plans: list[ViewPlan]) -> None:

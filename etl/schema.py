@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from etl.column_types import JsonText, LongText, UtcDateTime
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision this program works with; a test holds it against `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
 
@@ -39,6 +39,8 @@ metadata = MetaData(
     }
 )
 
+# For the migrations, which create the tables. Given to the tables here as well, they would make
+# every run load the dialects of MySQL, only to check these words.
 TABLE_OPTIONS: dict[str, str] = {
     "mariadb_engine": "InnoDB",
     "mariadb_default_charset": "utf8mb4",
@@ -62,9 +64,18 @@ def _must(name: str, type_: Any, comment: str) -> Column[Any]:
 
 
 def _table(name: str, comment: str, *items: Any) -> Table:
-    options: dict[str, Any] = dict(TABLE_OPTIONS)
-    table: Table = Table(name, metadata, *items, comment=comment, **options)
-    return table
+    return Table(name, metadata, *items, comment=comment)
+
+
+# Characters that MariaDB and MySQL index of text without a bound.
+_PREFIXES = {"application_id": 40}
+
+
+def _by(*columns: str) -> Index:
+    """An index that the SQL views read by, see `benchmarks/QUERIES.md`."""
+    lengths = {column: _PREFIXES[column] for column in columns if column in _PREFIXES}
+    options: dict[str, Any] = {"mysql_length": lengths, "mariadb_length": lengths}
+    return Index(None, *columns, **(options if lengths else {}))
 
 
 def _source() -> Column[Any]:
@@ -139,6 +150,9 @@ snapshots = _table(
     _col("removed_at", UtcDateTime, "Reading that no longer listed it; NULL while listed"),
     PrimaryKeyConstraint("id"),
     Index(None, "view_key"),
+    _by("application_id", "created_at"),
+    _by("valid_from", "application_id", "began"),
+    _by("removed_at"),
 )
 
 snapshot_history = _table(
@@ -152,6 +166,9 @@ snapshot_history = _table(
     _must("valid_to", UtcDateTime, "Reading that ended this version"),
     _must("ended", String(16), "How this version ended: changed or removed"),
     PrimaryKeyConstraint("snapshot_id", "version"),
+    _by("view_key", "valid_from"),
+    _by("valid_from", "application_id", "began"),
+    _by("ended", "valid_to"),
 )
 
 _COUNTS = {
@@ -213,6 +230,7 @@ sync_run_views = _table(
     _col("error_class", String(64), "Kind of failure"),
     _col("error", LongText, "Failure, for people"),
     PrimaryKeyConstraint("run_id", "view_key"),
+    _by("view_key", "read_at"),
 )
 
 view_state = _table(
@@ -241,6 +259,11 @@ view_state = _table(
     _col("verdict", String(16), "Verdict of that run"),
     _col("reason", LongText, "Why this verdict, or the failure"),
     _must("consecutive_failures", BigInteger, "Runs in a row that failed to read it"),
+    _col(
+        "is_watched",
+        Boolean,
+        "Whether the last run still had it among its views; NULL before a run said so",
+    ),
     PrimaryKeyConstraint("view_key"),
 )
 

@@ -15,22 +15,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from etl import jsontext
-from etl.attributes import INT64_MAX, INT64_MIN, READERS, Scalar, instant, is_storable
+from etl.attributes import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, instant, is_storable
 from etl.errors import DatadogResponseError
 from etl.jsontext import Constant, Number, Value
 
 NORMALIZER_VERSION = 1
 """Raised whenever the same body would give other rows; no digest outlives it."""
 HASH_VERSION = "1"
-MAX_ID = 255
 PERSONAL = frozenset({"created_by", "created_by_handle", "created_by_user_id"})
 HASHED = "h"
 """How the mark of a content hash begins whose personal columns hold hashes."""
@@ -106,15 +106,15 @@ _Int: TypeAlias = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)] | Non
 
 
 class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    application_id: _Text = None
-    created_at: _Text = None
+    application_id: Annotated[str, msgspec.Meta(max_length=MAX_ID)] | None = None
+    created_at: datetime | str | None = None
     created_by: _Text = None
     created_by_handle: _Text = None
     created_by_user_id: _Int = None
     device_type: _Text = None
     event_id: _Text = None
     is_device_type_selected_by_user: bool | None = None
-    modified_at: _Text = None
+    modified_at: datetime | str | None = None
     org_id: _Int = None
     session_id: _Text = None
     snapshot_name: _Text = None
@@ -123,70 +123,122 @@ class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     view_name: _Text = None
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class _WithInstants(_Attributes, gc=False):
+    created_at: datetime | None = None
+    modified_at: datetime | None = None
+
+
+class _WithTexts(_Attributes, gc=False):
+    created_at: _Text = None
+    modified_at: _Text = None
+
+
+A = TypeVar("A", bound=_Attributes)
+
+
+class _Record(msgspec.Struct, Generic[A], forbid_unknown_fields=True, gc=False):
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
     type: Literal["snapshots"]
-    attributes: _Attributes
+    attributes: A
 
 
-class _Body(msgspec.Struct, gc=False):
-    data: list[_Record]
+class _Body(msgspec.Struct, Generic[A], gc=False):
+    data: list[_Record[A]]
     errors: list[Any] | None = None
 
 
-_typed = msgspec.json.Decoder(_Body)
+_instants = msgspec.json.Decoder(_Body[_WithInstants])
+_texts = msgspec.json.Decoder(_Body[_WithTexts])
 _encoder = msgspec.json.Encoder()
+# Finer than microseconds, perhaps, which the decoder would round.
+_MAY_BE_FINER = re.compile(rb"\.\d{7}")
+_SPELLED_DIGIT = rb"\u003"
+
+
+class _Inexact(Exception):
+    """An instant without a zone, or out of range: its text decides."""
 
 
 def decode(body: bytes) -> Decoded:
     """Read one body; raises `DatadogResponseError` when it is not `{"data": [...]}`.
 
-    Typed decoding first; a body with anything unusual in it is read again,
-    leniently, record by record. Both give the same rows for the same record.
+    Typed decoding first, instants included; a body with unusual instants is read again
+    with their texts, one with anything else unusual leniently, record by record. All give
+    the same rows for the same record.
     """
+    has_escapes = b"\\u00" in body  # one look for both kinds: it takes as long as the decoding
+    # The typed decoder takes the escape for NUL, which no database stores as text.
+    if has_escapes and b"\\u0000" in body:
+        return _decode_lenient(body)
     try:
-        # The typed decoder takes the escape for NUL, which no database stores as text.
-        if b"\\u0000" not in body:
-            answer = _typed.decode(body)
-            if not answer.errors:
-                return _decode_typed(answer.data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        is_spelled = has_escapes and _SPELLED_DIGIT in body
+        if not is_spelled and not _MAY_BE_FINER.search(body):
+            exact = _instants.decode(body)
+            return _decode_lenient(body) if exact.errors else _decode_exact(exact.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Inexact):
         pass
-    return _decode_lenient(body)
+    try:
+        answer = _texts.decode(body)
+        return _decode_lenient(body) if answer.errors else _decode_texts(answer.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_lenient(body)
 
 
-def _decode_typed(records: list[_Record]) -> Decoded:
+def _decode_exact(records: list[_Record[_WithInstants]]) -> Decoded:
     decoded = Decoded()
     add = decoded.snapshots.append
+    for record in records:
+        a = record.attributes
+        created_at, modified_at = a.created_at, a.modified_at
+        if created_at is not None and created_at.tzinfo is not UTC:
+            created_at = _in_utc(created_at)
+        if modified_at is not None and modified_at.tzinfo is not UTC:
+            modified_at = _in_utc(modified_at)
+        add(sealed(record.id, _content(a, created_at, modified_at), None))
+    return decoded
+
+
+def _in_utc(instant: datetime) -> datetime:
+    if instant.tzinfo is None:
+        raise _Inexact
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise _Inexact from None
+
+
+def _decode_texts(records: list[_Record[_WithTexts]]) -> Decoded:
+    decoded = Decoded()
     for record in records:
         a = record.attributes
         extra: dict[str, str] = {}
         created_at = _typed_instant(decoded, extra, "created_at", a.created_at)
         modified_at = _typed_instant(decoded, extra, "modified_at", a.modified_at)
-        add(
-            _snapshot(
-                record.id,
-                (
-                    a.application_id,
-                    created_at,
-                    a.created_by,
-                    a.created_by_handle,
-                    a.created_by_user_id,
-                    a.device_type,
-                    a.event_id,
-                    a.is_device_type_selected_by_user,
-                    modified_at,
-                    a.org_id,
-                    a.session_id,
-                    a.snapshot_name,
-                    a.start,
-                    a.view_id,
-                    a.view_name,
-                ),
-                extra,
-            )
-        )
+        content = _content(a, created_at, modified_at)
+        decoded.snapshots.append(_snapshot(record.id, content, extra))
     return decoded
+
+
+def _content(
+    a: _Attributes, created_at: datetime | None, modified_at: datetime | None
+) -> tuple[Scalar, ...]:
+    return (
+        a.application_id,
+        created_at,
+        a.created_by,
+        a.created_by_handle,
+        a.created_by_user_id,
+        a.device_type,
+        a.event_id,
+        a.is_device_type_selected_by_user,
+        modified_at,
+        a.org_id,
+        a.session_id,
+        a.snapshot_name,
+        a.start,
+        a.view_id,
+        a.view_name,
+    )
 
 
 def _typed_instant(

@@ -7,7 +7,8 @@ only what differs. Nothing is ever deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +24,8 @@ from etl.changes import (
     decide,
 )
 from etl.completeness import NO_PROOF, Proof
-from etl.ledger import RunResult, ViewResult
+from etl.entries import Before, Entries
+from etl.ledger import ViewResult
 from etl.listing import Listing
 from etl.rows import (
     Owner,
@@ -31,15 +33,15 @@ from etl.rows import (
     Stored,
     differences,
     kept_row,
-    new_row,
+    new_rows,
     next_row,
     reading_instant,
 )
 from etl.schema import snapshot_history, snapshots
 from etl.snapshot import CONTENT, Decoded, Snapshot
-from etl.upsert import upsert
+from etl.stored import batches, read_known
+from etl.upsert import insert_new, upsert
 
-_BATCH = 500
 _REMEMBERED = ("listed", "duplicates", "rejected", "foreign_records", "held")
 _HISTORY = tuple(column.name for column in snapshot_history.columns)
 
@@ -63,29 +65,40 @@ class _Reading:
 
 
 def load(
-    connection: Connection, family: str, listing: Listing, run: RunResult, others: OtherViews
+    connection: Connection,
+    family: str,
+    listing: Listing,
+    entries: Entries,
+    others: OtherViews,
+    before: Before,
 ) -> ViewResult | None:
-    """Apply one listing and return what it did; None: it must wait for the views still unread."""
-    view_key = listing.view.key(run.source)
-    state = ledger.state_of(connection, view_key)
+    """Apply one listing and return what it did; None: it must wait for the views still unread.
+
+    What the ledger shall say of it is put into `entries`, which the caller writes.
+    """
+    source, view_key = entries.run.source, listing.view.key(entries.run.source)
+    state = before.states.get(view_key)
     if listing.decoded is None:
         result = _load_same(listing, state)
-        _finish(connection, run, result, state, {"last_read_at": result.read_at})
+        entries.add(result, state, {"last_read_at": result.read_at})
         others.has_read(view_key, has_rows=result.counts["unchanged"] > 0)
         others.is_organization_seen |= result.counts["unchanged"] > 0
         return result
-    organization.bind(connection, run.source, listing.decoded, others)
-    owner = Owner(run.source, view_key, listing.view.name)
+    organization.bind(connection, source, listing.decoded, others)
+    owner = Owner(source, view_key, listing.view.name)
     decision = _decide(connection, listing, listing.decoded, owner, others)
     if decision.must_wait:
         others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
         return None
-    _tell(others, view_key, decision)
+    others.has_decided(view_key, decision)
     stored = _read_stored(connection, decision.touched)
     reading = _Reading(
         listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
     )
-    return _apply(connection, family, reading, run)
+    has_open_rejects = view_key in before.with_open_rejects
+    result = _apply(connection, family, reading, has_open_rejects=has_open_rejects)
+    entries.add(result, state, _reading_state(reading, result), decision.former_owners)
+    return result
 
 
 def plan(
@@ -100,18 +113,9 @@ def plan(
     if decision.must_wait:
         others.wait(view_key, (s.id for s in decoded.snapshots), decision)
         return None
-    _tell(others, view_key, decision)
+    others.has_decided(view_key, decision)
     ids = sorted({*decision.touched, *decision.held})
     return decision, _read_stored(connection, ids) if connection else {}
-
-
-def _tell(others: OtherViews, view_key: str, decision: Decision) -> None:
-    others.has_read(
-        view_key,
-        decision.absent,
-        has_rows=decision.live > 0,
-        would_hold=decision.would_hold,
-    )
 
 
 def _load_same(listing: Listing, state: SelectedRow[Any] | None) -> ViewResult:
@@ -135,13 +139,12 @@ def _decide(
     others: OtherViews,
 ) -> Decision:
     known: dict[str, Known] = {}
-    open_rejects: set[str] = set()
+    proof = listing.proof
     if connection:
-        known = _read_known(connection, owner.view_key, (s.id for s in decoded.snapshots))
-        open_rejects = oddities.open_rejects(connection, owner)
-    # Behind a record whose id cannot be read may stand any row of the view.
-    is_readable = {reject.raw_hash for reject in decoded.rejected} <= open_rejects
-    proof = listing.proof if is_readable else NO_PROOF
+        known = read_known(connection, owner.view_key, (s.id for s in decoded.snapshots))
+        _recognise_duplicates(connection, decoded.snapshots, known)
+    if decoded.rejected and not (connection and _stood_before(connection, decoded, owner)):
+        proof = NO_PROOF
     provable: set[str] = set()
     if connection and proof.parts and not proof.is_whole:
         provable = _provable(connection, owner.view_key, proof)
@@ -156,6 +159,40 @@ def _decide(
     )
 
 
+def _recognise_duplicates(
+    connection: Connection, listed: Sequence[Snapshot], known: dict[str, Known]
+) -> None:
+    """Say which record of several with one id is stored, where the hashes cannot."""
+    if len({s.id for s in listed}) == len(listed):
+        return
+    times = Counter(s.id for s in listed)
+    doubtful = [s for s in listed if times[s.id] > 1 and _is_of_other_version(s, known.get(s.id))]
+    stored = _read_stored(connection, sorted({s.id for s in doubtful}))
+    for snapshot in doubtful:
+        if not _differs(snapshot, stored[snapshot.id]):
+            of_id = known[snapshot.id]
+            known[snapshot.id] = of_id._replace(equal_hash=snapshot.content_hash)
+
+
+def _is_of_other_version(snapshot: Snapshot, known: Known | None) -> bool:
+    if known is None:
+        return False
+    return known.content_hash.partition(":")[0] != snapshot.content_hash.partition(":")[0]
+
+
+def _stood_before(connection: Connection, decoded: Decoded, owner: Owner) -> bool:
+    """Whether the last reading had the same rejects, and as many twins among them.
+
+    Behind a record whose id cannot be read may stand any row of the view, behind one
+    more of the same too.
+    """
+    state = ledger.state_of(connection, owner.view_key)
+    stood = oddities.open_rejects(connection, owner)
+    hashes = {reject.raw_hash for reject in decoded.rejected}
+    twins = len(decoded.rejected) - len(hashes)
+    return state is not None and hashes <= stood and twins <= state.rejected - len(stood)
+
+
 def _provable(connection: Connection, view_key: str, proof: Proof) -> set[str]:
     """Live rows of the view that a proven part of the listing would have held."""
     s = snapshots.c
@@ -167,35 +204,27 @@ def _provable(connection: Connection, view_key: str, proof: Proof) -> set[str]:
     return {row.id for row in rows if proof.covers(row.application_id, row.device_type)}
 
 
-def _apply(connection: Connection, family: str, reading: _Reading, run: RunResult) -> ViewResult:
+def _apply(
+    connection: Connection, family: str, reading: _Reading, *, has_open_rejects: bool
+) -> ViewResult:
     decision, read_at = reading.decision, reading.read_at
     changed = [s for s in decision.changed if _differs(s, reading.stored[s.id])]
     changed_ids = {snapshot.id for snapshot in changed}
     rewritten = [s for s in decision.changed if s.id not in changed_ids] + decision.moved
     _close_versions(connection, sorted(changed_ids), ended="changed", read_at=read_at)
     _close_versions(connection, [s.id for s in decision.returned], ended="removed", read_at=read_at)
-    upsert(connection, family, _rows(reading, changed, rewritten))
+    began = "added" if reading.state and reading.state.first_read_at else "baseline"
+    new = new_rows(decision.new, reading.owner, began=began, read_at=read_at)
+    insert_new(connection, family, new)
+    upsert(connection, family, _rows_again(reading, changed, rewritten))
     _remove(connection, decision.removed, read_at)
     _hold(connection, decision, read_at)
-    ledger.forget_shortcuts(connection, decision.former_owners)
     rejected = [*reading.decoded.rejected, *decision.rejected]
     if reading.is_new_answer:
-        oddities.save_rejects(connection, family, reading.owner, rejected, read_at)
+        if rejected or has_open_rejects:
+            oddities.save_rejects(connection, family, reading.owner, rejected, read_at)
         oddities.save_drift(connection, reading.owner.source, reading.decoded.drift, read_at)
-    result = _result(reading, changed=len(changed), rejected=len(rejected))
-    _finish(connection, run, result, reading.state, _reading_state(reading, result))
-    return result
-
-
-def _finish(
-    connection: Connection,
-    run: RunResult,
-    result: ViewResult,
-    state: SelectedRow[Any] | None,
-    reading: dict[str, Any],
-) -> None:
-    ledger.save_state(connection, run, result, state, reading)
-    ledger.record_view(connection, run, result)
+    return _result(reading, changed=len(changed), rejected=len(rejected))
 
 
 def _differs(snapshot: Snapshot, stored: Stored) -> bool:
@@ -203,10 +232,9 @@ def _differs(snapshot: Snapshot, stored: Stored) -> bool:
     return bool(differences(stored, snapshot))
 
 
-def _rows(reading: _Reading, changed: list[Snapshot], rewritten: list[Snapshot]) -> list[Row]:
+def _rows_again(reading: _Reading, changed: list[Snapshot], rewritten: list[Snapshot]) -> list[Row]:
     owner, stored, read_at = reading.owner, reading.stored, reading.read_at
-    began = "added" if reading.state and reading.state.first_read_at else "baseline"
-    rows = [new_row(s, owner, began=began, read_at=read_at) for s in reading.decision.new]
+    rows: list[Row] = []
     for kind, read in (("changed", changed), ("returned", reading.decision.returned)):
         rows += [next_row(s, stored[s.id], owner, began=kind, read_at=read_at) for s in read]
     return rows + [kept_row(s, stored[s.id], owner) for s in rewritten]
@@ -273,31 +301,6 @@ def seen(connection: Connection, source: str) -> tuple[set[str | None], set[str 
 # --- rows and history ---------------------------------------------------------------------
 
 
-def _read_known(connection: Connection, view_key: str, listed: Iterable[str]) -> dict[str, Known]:
-    """Live rows of the view, and every stored row of a listed id."""
-    s = snapshots.c
-    mine = select(s.id, s.content_hash, s.source, s.missing_since).where(
-        s.view_key == view_key, s.removed_at.is_(None)
-    )
-    known = {
-        row.id: Known(
-            row.content_hash,
-            view_key,
-            row.source,
-            is_removed=False,
-            is_missing=row.missing_since is not None,
-        )
-        for row in connection.execute(mine)
-    }
-    columns = select(s.id, s.content_hash, s.view_key, s.source, s.removed_at)
-    for batch in _batches(sorted({i for i in listed if i not in known})):
-        for row in connection.execute(columns.where(s.id.in_(batch))):
-            known[row.id] = Known(
-                row.content_hash, row.view_key, row.source, row.removed_at is not None
-            )
-    return known
-
-
 def _read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     s = snapshots.c
     place = (s.first_seen_at, s.version, s.began, s.changed_columns, s.valid_from, s.removed_at)
@@ -305,7 +308,7 @@ def _read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, Stored
     end = 1 + len(CONTENT)
     return {
         row[0]: Stored(tuple(row[1:end]), *row[end:])
-        for batch in _batches(ids)
+        for batch in batches(ids)
         for row in connection.execute(columns.where(s.id.in_(batch)))
     }
 
@@ -325,13 +328,13 @@ def _close_versions(
     valid_to = s.removed_at if ended == "removed" else literal(read_at, s.valid_from.type)
     source = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
     columns = [source[name] if name in source else s[name] for name in _HISTORY]
-    for batch in _batches(ids):
+    for batch in batches(ids):
         rows = select(*columns).where(s.id.in_(batch))
         connection.execute(insert(snapshot_history).from_select(_HISTORY, rows))
 
 
 def _remove(connection: Connection, ids: Sequence[str], read_at: datetime) -> None:
-    for batch in _batches(ids):
+    for batch in batches(ids):
         connection.execute(
             update(snapshots)
             .where(snapshots.c.id.in_(batch))
@@ -342,13 +345,8 @@ def _remove(connection: Connection, ids: Sequence[str], read_at: datetime) -> No
 def _hold(connection: Connection, decision: Decision, read_at: datetime) -> None:
     """Mark rows whose removal is held, and take the mark from those that are listed again."""
     s = snapshots.c
-    for batch in _batches(decision.held):
+    for batch in batches(decision.held):
         held = update(snapshots).where(s.id.in_(batch), s.missing_since.is_(None))
         connection.execute(held.values(missing_since=read_at))
-    for batch in _batches(decision.cleared):
+    for batch in batches(decision.cleared):
         connection.execute(update(snapshots).where(s.id.in_(batch)).values(missing_since=None))
-
-
-def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]

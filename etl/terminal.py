@@ -10,7 +10,8 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import click
 
@@ -50,6 +51,20 @@ def _painted(line: str) -> str:
         text += f"{line[end:begin]}\x1b[{_COLOURS[tone]}m{line[begin:stop]}\x1b[0m"
         end = stop
     return text + line[end:]
+
+
+@contextlib.contextmanager
+def result_stream() -> Iterator[BinaryIO]:
+    """stdout for bytes. A reader that went away ends the writing, and changes nothing."""
+    stream = sys.stdout.buffer
+    try:
+        yield stream
+        stream.flush()
+    except BrokenPipeError:
+        _let_go(sys.stdout)
+    except OSError as error:
+        _let_go(sys.stdout)
+        raise click.ClickException(f"cannot write the result: {error.strerror}") from None
 
 
 def complain(lines: Iterable[str]) -> None:

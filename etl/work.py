@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -23,6 +23,7 @@ from etl.config import Config, View, require_keys
 from etl.database import Database
 from etl.datadog import Datadog
 from etl.discovery import read_applications, refresh_applications
+from etl.entries import Before, Entries, read_before
 from etl.errors import (
     DatabaseUnreachable,
     DatadogError,
@@ -58,12 +59,14 @@ class Work:
     judge: Judge | None = None
     is_closed: bool = False
     must_prune: bool = False
+    before: Before = field(default_factory=Before)
 
     def read_and_load(self, views: Sequence[View], *, is_full: bool) -> None:
         """Each view as its answer is judged; those that depend on others when all have come."""
         keys, source = require_keys(self.config), self.config.source
         self.others.unread = {view.key(source) for view in views}
         memory = self.database.read(lambda c: ledger.remember(c, self.config, is_full=is_full))
+        self.before = self.database.read(lambda c: read_before(c, source))
         self.others.org_id = memory.org_id
         self.others.needs_acceptance = set(memory.needs_acceptance)
         waiting: list[Listing] = []
@@ -108,6 +111,7 @@ class Work:
         self.lease.guard(connection)
         if self.judge:
             ledger.learn(connection, self.run.source, self.judge.lessons())
+            ledger.note_watched(connection, self.run.source, self.others.configured)
         ledger.finish_run(connection, self.run)
         old = old_runs(connection, self.config, datetime.now(UTC))
         self.must_prune = bool(old) and not self.stop.is_set()
@@ -159,10 +163,12 @@ class Work:
             if results and self._is_committed(connection, results):
                 return
             others = self.others.copy()
-            family = self.database.family
+            family, entries = self.database.family, Entries(self.run)
             results[:] = [
-                store.load(connection, family, listing, self.run, others) for listing in listings
+                store.load(connection, family, listing, entries, others, self.before)
+                for listing in listings
             ]
+            entries.write(connection)
 
         self.database.transaction(load)
         self.others = others
@@ -187,9 +193,9 @@ class Work:
             self.lease.guard(connection)
             if ledger.is_recorded(connection, self.run.run_id, key):
                 return
-            state = ledger.state_of(connection, key)
-            ledger.save_state(connection, self.run, result, state, {})
-            ledger.record_view(connection, self.run, result)
+            entries = Entries(self.run)
+            entries.add(result, self.before.states.get(key), {})
+            entries.write(connection)
 
         self.database.transaction(record)
         self.others.has_failed(key)

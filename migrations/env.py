@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from alembic import context
+from alembic.runtime.migration import MigrationContext
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
 from etl import schema
 from etl.config import load_config
@@ -33,12 +34,20 @@ def _include_name(name: str | None, type_: str, _parents: object) -> bool:
     return type_ != "table" or name in schema.metadata.tables
 
 
+def _forget_shortcuts(ctx: MigrationContext, *_: Any, **__: Any) -> None:
+    """After each revision: no answer equal to the last one hides what it changed in our tables."""
+    connection = ctx.connection
+    if connection is not None and inspect(connection).has_table("view_state"):
+        connection.execute(text("UPDATE view_state SET shortcut_digest = NULL"))
+
+
 def _run(connection: Connection) -> None:
     # SQLite can roll DDL back; Alembic assumes it cannot. MariaDB and MySQL really cannot.
     options = dict(_OPTIONS, transactional_ddl=connection.dialect.name in ("sqlite", "postgresql"))
     context.configure(
         connection=connection,
         include_name=_include_name,
+        on_version_apply=_forget_shortcuts,
         render_as_batch=connection.dialect.name == "sqlite",
         **options,
     )

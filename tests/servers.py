@@ -1,7 +1,7 @@
 """Throw-away PostgreSQL and MariaDB servers, started from the binaries of this machine.
 
 Each has its own data folder, a free port on 127.0.0.1 and password logins; nothing is left of it
-after `stop`. Run as a program it names the servers whose binaries are missing.
+after `stop`. Run as a program it names what is missing on this machine for the tests.
 """
 
 import atexit
@@ -37,6 +37,8 @@ ADMIN = "admin"
 # Far from UTC and not a whole hour: what leans on the server's clock zone fails here, not in use.
 TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
+
+READERS = {"cron": "crontab", "systemd": "systemd-analyze"}
 
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 20
@@ -345,6 +347,8 @@ class MariaDB(Server):
             "--bind-address=127.0.0.1",
             f"--socket={self.folder / 'socket'}",
             f"--pid-file={self.folder / 'pid'}",
+            # Each one that starts removes every other one's temporary tables from /tmp.
+            f"--tmpdir={self.folder}",
             f"--init-file={self.folder / 'users.sql'}",
             f"--default-time-zone={TIME_ZONE_OFFSET}",
             "--skip-name-resolve",
@@ -400,6 +404,11 @@ def missing_servers(dialects: set[str]) -> list[str]:
         except ServerMissing:
             missing += [dialect] if dialect in dialects else []
     return missing
+
+
+def missing_readers() -> list[str]:
+    """Packages of Debian with programs that read our crontab and units as the system would."""
+    return [package for package, program in READERS.items() if shutil.which(program) is None]
 
 
 def wanted_dialects() -> set[str]:
@@ -463,6 +472,6 @@ def _dies_with_parent() -> list[str]:
 
 if __name__ == "__main__":
     try:
-        print(*missing_servers(wanted_dialects()))  # noqa: T201
+        print(*missing_servers(wanted_dialects()), *missing_readers())  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from etl import schema
+from etl import schema, sql_views
 from etl.config.database import parse_database
 from etl.database import Database, SchemaState, alembic_config, open_database, schema_state
 from tests.conftest import ROOT
@@ -145,6 +145,8 @@ def test_a_generated_revision_runs_as_it_is(
     with database.connect() as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        for view in sql_views.NAMES:
+            connection.execute(text(f"DROP VIEW {view}"))
         connection.execute(text("ALTER TABLE snapshots DROP COLUMN removed_at"))
         connection.execute(text("ALTER TABLE snapshots DROP COLUMN extra"))
         command.revision(config, "Bring them back", autogenerate=True, rev_id="9999")

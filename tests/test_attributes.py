@@ -13,6 +13,7 @@ from etl.attributes import (
     READERS,
     Read,
     boolean,
+    identifier,
     instant,
     integer,
     is_storable,
@@ -305,9 +306,16 @@ def test_each_attribute_has_a_reader_of_its_type():
         **dict.fromkeys(INTEGERS, integer),
         **dict.fromkeys(INSTANTS, instant),
         **dict.fromkeys(BOOLEANS, boolean),
+        "application_id": identifier,
     }
     assert expected == READERS
     assert sorted(ATTRIBUTES) == list(READERS)
+
+
+def test_an_application_id_too_long_to_be_indexed_is_kept_apart():
+    assert identifier("é" * 255) == Read("é" * 255)
+    assert identifier("é" * 256) == no_row("too long")
+    assert identifier(None) == Read(None)
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)

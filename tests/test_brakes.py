@@ -131,6 +131,26 @@ def test_half_of_the_views_and_three_wait_for_a_person(
     assert {i for name in names[:3] for i in ids[name]}.isdisjoint(story.project.live())
 
 
+@pytest.mark.parametrize("to_the_front", [True, False])
+def test_rows_that_another_view_lists_now_are_no_loss(
+    project: Project, api: Api, to_the_front: bool
+) -> None:
+    """Two of three emptied views handed their rows on: one loses, and one is not many."""
+    names = [f"/{n}" for n in range(6)]
+    before, after = (names[3:], names[:3]) if to_the_front else (names[:3], names[3:])
+    project.watch(*names)
+    for n, name in enumerate(before):
+        api.views[name] = [record(f"{name} {k}") for k in range(5 + n)]
+    project.run()
+    for old, new in list(zip(before, after, strict=True))[:2]:
+        api.views[new], api.views[old] = api.views[old], []
+    api.views[before[2]] = []
+    run = project.run()
+    assert (run.total("held"), run.total("vanished"), len(project.live())) == (7, 0, 18)
+    run = project.run()
+    assert (run.total("held"), run.total("vanished"), len(project.live())) == (0, 7, 11)
+
+
 def test_what_waits_for_a_person_waits_when_its_view_is_read_alone_too(story: Story) -> None:
     names = watch(story, 3)
     ids = {name: story.add(name, 4) for name in names}

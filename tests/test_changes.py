@@ -23,7 +23,7 @@ from etl.rows import (
     changed_columns,
     content_of,
     kept_row,
-    new_row,
+    new_rows,
     next_row,
     reading_instant,
 )
@@ -435,7 +435,7 @@ def stored_row(read: Snapshot = RED, removed_at: datetime | None = None) -> Stor
 
 
 def test_new_row_begins_with_its_reading():
-    row = new_row(RED, OWNER, began="baseline", read_at=LATER)
+    (row,) = new_rows([RED], OWNER, began="baseline", read_at=LATER)
     assert place(row) == {
         "id": "a",
         "source": "s",
@@ -453,7 +453,8 @@ def test_new_row_begins_with_its_reading():
 
 
 def test_row_holds_the_content_in_the_order_of_the_columns():
-    named = dict(zip(ROW, new_row(BLUE, OWNER, began="added", read_at=NOON), strict=True))
+    (row,) = new_rows([BLUE], OWNER, began="added", read_at=NOON)
+    named = dict(zip(ROW, row, strict=True))
     assert tuple(named[name] for name in CONTENT) == content_of(BLUE)
     assert (named["created_by"], named["extra"]) == ("blue", None)
 

@@ -100,6 +100,16 @@ def test_a_pid_that_is_used_again_is_another_process(sleeper: subprocess.Popen[b
     assert not is_gone(holder_of(sleeper.pid), host)
     assert is_gone(f"{sleeper.pid}@1", host)
     assert not is_gone(f"{sleeper.pid}@1", "elsewhere")
+    assert not is_gone("somebody@1", host)
+
+
+def test_a_living_process_that_proc_hides_is_not_gone(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = holder_of(sleeper.pid)
+    # As with hidepid: another user's folder in /proc is not there.
+    monkeypatch.setattr(lease_module, "_started", lambda _pid: "")
+    assert not is_gone(holder, this_process().host)
 
 
 def test_who_lost_the_lease_cannot_write(project: Project, lease: Lease) -> None:

@@ -165,7 +165,7 @@ def shape(database: Database) -> dict[str, Any]:
     """Everything the migrations make, as the database itself tells it."""
     with database.connect(write=False) as connection:
         look = inspect(connection)
-        return {
+        made = {
             name: (
                 [str(column) for column in look.get_columns(name)],
                 look.get_pk_constraint(name),
@@ -173,6 +173,8 @@ def shape(database: Database) -> dict[str, Any]:
             )
             for name in sorted(TABLES)
         }
+        views = sorted(look.get_view_names())
+        return made | {name: look.get_view_definition(name) for name in views}
 
 
 def test_the_revisions_are_one_line_that_ends_where_the_program_expects_it():
@@ -205,9 +207,9 @@ def test_from_empty_the_migrations_make_what_the_metadata_says(empty: Database):
 @pytest.mark.parametrize(
     "statement",
     [
-        "ALTER TABLE snapshots DROP COLUMN session_id",
+        "ALTER TABLE rejected_records DROP COLUMN resolved_at",
         "ALTER TABLE snapshots ADD COLUMN surplus INTEGER",
-        "DROP TABLE view_state",
+        "DROP TABLE rejected_records",
         "CREATE INDEX surplus ON sources (site)",
     ],
 )
@@ -222,6 +224,8 @@ def test_down_to_base_leaves_none_of_our_tables_and_up_again_makes_the_same(empt
     first = shape(empty)
     downgrade(empty, "base")
     assert not tables(empty) & TABLES
+    with empty.connect(write=False) as connection:
+        assert inspect(connection).get_view_names() == []
     assert schema_state(empty) == SchemaState("absent", None)
     upgrade(empty)
     assert shape(empty) == first
@@ -295,7 +299,7 @@ def test_an_outdated_schema_is_refused_with_the_command(migrated: Database):
     "statements",
     [
         (f"DELETE FROM {VERSION_TABLE}",),
-        (f"DROP TABLE {VERSION_TABLE}", "DROP TABLE view_state"),
+        (f"DROP TABLE {VERSION_TABLE}", "DROP TABLE rejected_records"),
     ],
 )
 def test_an_unfinished_schema_is_ours_and_may_be_finished(
@@ -326,6 +330,8 @@ FOREIGN = {
     "ours and more": ("ALTER TABLE view_state ADD COLUMN mine INTEGER", "view_state"),
     "without a key of ours": ("ALTER TABLE sources DROP COLUMN site", "sources"),
     "a view": ("CREATE VIEW schema_drift AS SELECT 1 AS source", "schema_drift"),
+    "a table like our view": ("CREATE TABLE sync_health (source VARCHAR(9))", "sync_health"),
+    "a view like our view": ("CREATE VIEW sync_health AS SELECT 1 AS pulse", "sync_health"),
 }
 
 
@@ -353,10 +359,11 @@ def test_a_table_of_somebody_else_is_never_taken_for_ours(
 
 
 def test_a_downgrade_does_not_drop_what_took_the_place_of_our_table(migrated: Database):
-    execute(migrated, "DROP TABLE sources", "CREATE TABLE sources (id INTEGER, label VARCHAR(9))")
+    another = "CREATE TABLE schema_drift (id INTEGER, label VARCHAR(9))"
+    execute(migrated, "DROP TABLE schema_drift", another)
     before = tables(migrated)
     message = told_by(lambda database: downgrade(database, "base"), migrated)
-    assert "has a table `sources` that is not ours" in message
+    assert "has a table `schema_drift` that is not ours" in message
     assert tables(migrated) == before
 
 
@@ -430,6 +437,31 @@ def test_mariadb_killed_after_any_step_is_unfinished_and_ends_current_when_run_a
     action(database)
     assert schema_state(database) == CURRENT
     check(database)
+
+
+@pytest.mark.parametrize(
+    "cut_at",
+    [
+        ("after", "ALTER TABLE view_state ADD COLUMN is_watched", 1),
+        ("after", "CREATE INDEX ix_sync_run_views", 1),
+        ("after", "CREATE OR REPLACE VIEW", 1),
+        ("before", "CREATE OR REPLACE VIEW", 4),
+    ],
+)
+def test_mariadb_killed_among_the_views_is_outdated_and_ends_current_when_upgraded_again(
+    cut_at: tuple[str, str, int],
+    new_database: Callable[..., str],
+    opened: Callable[..., Database],
+):
+    url = new_database("mariadb", migrated=False)
+    cut(url, *cut_at)
+    database = opened(url)
+    assert schema_state(database) == SchemaState("outdated", "0002")
+    upgrade(database)
+    assert schema_state(database) == CURRENT
+    check(database)
+    expected = opened(new_database("mariadb"))
+    assert sorted(shape(database)) == sorted(shape(expected))
 
 
 @pytest.mark.parametrize("moment", ["some tables", "the stamp"])

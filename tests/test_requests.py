@@ -131,6 +131,90 @@ def test_a_view_that_never_answers_fails_alone_within_its_patience(
     assert time.monotonic() - begun < 5
 
 
+def test_the_parts_of_a_view_share_its_patience(open_on: Callable[..., Project]) -> None:
+    """Each of eight parts is told to wait; together they wait no longer than one view may."""
+    tries: Counter[str] = Counter()
+
+    def limited(head: bytes) -> Reply:
+        if b"rum/applications" in head:
+            return reply(200, {"data": [{"id": f"app-{n}"} for n in range(8)]})
+        tries[head.split(b" ")[1].decode()] += 1
+        if b"application_id" in head and tries[head.split(b" ")[1].decode()] == 1:
+            return reply(429, "", {"X-RateLimit-Reset": "0.3"})
+        return answer("/home", 1 if b"application_id" in head else 12)
+
+    with RawServer(otherwise=limited) as server:
+        project = open_on(server, ["/home"], max_wait_s=1.0, page_limit=12, concurrency=1)
+        (result,) = project.run().views
+    asked = sum("application_id" in target for target in server.targets)
+    # At most three waits of 0.3 s, a fourth that would be too long, and what was asked meanwhile.
+    assert asked <= 3 * 2 + 2
+    assert result.verdict == "truncated"
+    assert "would exceed max_wait_s = 1" in result.reason
+    assert len(project.live()) == 12
+
+
+def test_a_server_that_heeds_no_filter_is_not_asked_for_every_part(
+    open_on: Callable[..., Project],
+) -> None:
+    """Ten views of one size look like a cap, and each would be asked for 40 applications."""
+    views = [f"/view {n}" for n in range(10)]
+    rows = {
+        v: [record(f"{v} {n}", application_id=f"app {v} {n % 4}") for n in range(17)] for v in views
+    }
+
+    def heedless(head: bytes) -> Reply:
+        if b"rum/applications" in head:
+            return reply(403, '{"errors": ["Forbidden"]}')
+        return reply(200, {"data": rows[view_of(head)]})
+
+    with RawServer(otherwise=heedless) as server:
+        project = open_on(server, views, concurrency=4)
+        run = project.run()
+    assert {v.verdict for v in run.views} == {"unproven"}
+    assert all("does not heed the filter" in v.reason for v in run.views)
+    assert len(project.live()) == 170
+    # The whole, the first parts, and those that were on their way when the first one came.
+    assert len(server.targets) <= 10 * (1 + 3 * 4) + 2
+
+
+def test_views_without_any_answer_stop_no_other(open_on: Callable[..., Project]) -> None:
+    views = [*(f"/dead {n}" for n in range(9)), "/good", "/better"]
+
+    def reset(head: bytes) -> Reply:
+        return raw.RESET if "dead" in view_of(head) else answer(view_of(head), 2)
+
+    with RawServer(otherwise=reset) as server:
+        project = open_on(server, views, max_wait_s=0.02)
+        run = project.run()
+    assert {v.view.name for v in run.views if v.verdict == "complete"} == {"/good", "/better"}
+    assert run.status == "partial"
+
+
+def test_refused_views_stop_no_other_once_the_keys_have_opened_one(
+    open_on: Callable[..., Project],
+) -> None:
+    views = ["/open", *(f"/admin {n}" for n in range(9)), "/good"]
+
+    def refuse(head: bytes) -> Reply:
+        view = view_of(head)
+        return reply(403, "<h1>Forbidden</h1>") if "admin" in view else answer(view, 2)
+
+    with RawServer(otherwise=refuse) as server:
+        project = open_on(server, views, concurrency=1)
+        run = project.run()
+    assert {v.view.name for v in run.views if v.verdict == "complete"} == {"/open", "/good"}
+
+
+def test_without_any_answer_at_all_few_views_are_asked(open_on: Callable[..., Project]) -> None:
+    with RawServer(otherwise=raw.RESET) as server:
+        project = open_on(server, [f"/{n}" for n in range(60)], max_wait_s=0.0, concurrency=2)
+        run = project.run()
+    assert {v.verdict for v in run.views} == {"failed"}
+    assert 30 <= len(server.heads) <= 31
+    assert sum("not asked" in (v.error or "") for v in run.views) == 60 - len(server.heads)
+
+
 # --- how many at once ---------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from tests.strategies import (
     raw_body,
     record,
     rows_with_oddities,
+    timestamps,
     valid_attributes,
     valid_bodies,
     valid_records,
@@ -455,7 +456,7 @@ def assert_storable(read: Snapshot) -> None:
 
 @given(valid_bodies)
 def test_typed_and_lenient_decoding_agree(answer):
-    assert snapshot._decode_typed(snapshot._typed.decode(answer).data) == decode(answer)
+    assert snapshot._decode_texts(snapshot._texts.decode(answer).data) == decode(answer)
     assert snapshot._decode_lenient(answer) == decode(answer)
 
 
@@ -463,11 +464,20 @@ def test_typed_and_lenient_decoding_agree(answer):
 def test_typed_and_lenient_decoding_agree_on_what_both_accept(records):
     answer = body(*records)
     try:
-        typed = snapshot._typed.decode(answer).data
+        typed = snapshot._texts.decode(answer).data
     except (msgspec.DecodeError, UnicodeDecodeError):
         assume(False)
     if b"\\u0000" not in answer:
-        assert snapshot._decode_lenient(answer) == snapshot._decode_typed(typed)
+        assert snapshot._decode_lenient(answer) == snapshot._decode_texts(typed)
+
+
+@given(timestamps, timestamps)
+@example("2026-01-01T00:00:00.123456789Z", "2026-01-01T00:00:00")
+@example("0001-01-01T00:00:00+05:00", "2026-01-01 00:00:00.1z")
+def test_instants_read_by_the_decoder_are_those_read_from_their_texts(created, modified):
+    attributes = {"created_at": created, "modified_at": modified}
+    answer = body({"id": "1", "type": "snapshots", "attributes": attributes})
+    assert decode(answer) == snapshot._decode_lenient(answer)
 
 
 @given(st.lists(valid_records, min_size=1, max_size=3), words)

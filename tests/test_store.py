@@ -1,12 +1,16 @@
 """Loading, on each database, through real HTTP: what the tables say after what was listed."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from etl import sql_views
+from etl.apply_privacy import apply_privacy
 from etl.config import View
+from etl.database import downgrade, upgrade
 from tests.api import Api, record
 from tests.project import Project, counts
 
@@ -57,6 +61,8 @@ def test_each_attribute_stands_in_its_column_exactly(project: Project, api: Api)
 
 def test_the_order_of_the_tables_columns_decides_nothing(project: Project, api: Api) -> None:
     with project.database.connect() as connection, connection.begin():
+        for view in sql_views.NAMES:
+            connection.exec_driver_sql(f"DROP VIEW {view}")
         connection.exec_driver_sql("ALTER TABLE snapshots DROP COLUMN created_by")
         connection.exec_driver_sql("ALTER TABLE snapshots ADD COLUMN created_by TEXT")
     api.views["/home"] = [record("1", **ATTRIBUTES)]
@@ -224,6 +230,18 @@ def test_a_record_without_a_usable_id_is_kept_as_a_reject(project: Project, api:
     project.run()
     rows = project.rows("SELECT * FROM rejected_records WHERE resolved_at IS NOT NULL")
     assert len(rows) == 3
+
+
+@pytest.mark.parametrize("stood", [[record(None)], [record(None), record("")]])
+def test_one_more_of_the_same_unreadable_record_holds_removals_back(
+    project: Project, api: Api, stood: list[object]
+) -> None:
+    api.views["/home"] = [record("1"), record("2"), *stood]
+    project.run()
+    api.views["/home"] = [record("2"), record(None), record(None)]
+    assert project.run().total("vanished") == 0
+    api.views["/home"] = [record("2"), record(None), record(None), record("3")]
+    assert project.run().total("vanished") == 1
 
 
 def test_an_unreadable_id_holds_removals_back_until_it_was_there_twice(
@@ -503,3 +521,36 @@ def test_a_filter_that_was_added_and_taken_back_leaves_no_row_behind(
     api.views["/a"] = api.views["/a"][:-1]
     assert project.run().total("vanished") == 1
     assert project.live() == {str(n) for n in range(6)}
+
+
+@pytest.mark.parametrize("stored", ["e1", "e2"])
+def test_a_new_hash_version_is_no_event_for_a_record_listed_twice(
+    project: Project, api: Api, stored: str
+) -> None:
+    api.views["/home"] = [record("x", event_id=stored)]
+    project.run()
+    project.execute("UPDATE snapshots SET content_hash = 'old:0'")
+    api.views["/home"] = [record("x", event_id="e1"), record("x", event_id="e2")]
+    run = project.run(is_full=True)
+    assert counts(run) == {"listed": 2, "unchanged": 1, "duplicates": 1}
+    row = project.one("SELECT event_id, version, content_hash FROM snapshots")
+    assert (row["event_id"], row["version"]) == (stored, 1)
+    assert not row["content_hash"].startswith("old")
+
+
+@pytest.mark.parametrize("change", ["migration", "privacy"])
+def test_no_shortcut_hides_what_was_changed_in_our_tables(
+    project: Project, api: Api, change: str
+) -> None:
+    api.views["/home"] = [record("1", **ATTRIBUTES)]
+    project.run()
+    project.execute("UPDATE snapshots SET device_type = 'other', content_hash = '1:other'")
+    assert counts(project.run(), "changed") == {"changed": 0}  # the answer is that of last time
+    if change == "migration":
+        downgrade(project.database, "-1")
+        upgrade(project.database)
+    else:
+        project.configure(created_by="drop")
+        apply_privacy(project.config, project.database, threading.Event())
+    assert counts(project.run(), "changed") == {"changed": 1}
+    assert project.snapshots()["1"]["device_type"] == ATTRIBUTES["device_type"]

@@ -24,7 +24,15 @@ LAYERS = (
     ("etl.config", "etl.config.template"),
     ("etl.config.edit",),
     # pure, or of use to many
-    ("etl.bodies", "etl.column_types", "etl.jsontext", "etl.layout", "etl.response", "etl.rum"),
+    (
+        "etl.bodies",
+        "etl.column_types",
+        "etl.jsontext",
+        "etl.layout",
+        "etl.patience",
+        "etl.response",
+    ),
+    ("etl.rum",),
     ("etl.run_context",),
     ("etl.attributes", "etl.endpoints", "etl.heartbeat", "etl.redaction", "etl.terminal"),
     ("etl.signals",),
@@ -32,12 +40,13 @@ LAYERS = (
     ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
     # the two outer worlds
     ("etl.schema", "etl.engine", "etl.wire"),
-    ("etl.datadog", "etl.database"),
+    ("etl.datadog", "etl.sql_views"),
+    ("etl.database",),
     ("etl.discovery",),
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
-    ("etl.ledger", "etl.organization", "etl.reader", "etl.upsert"),
-    ("etl.due", "etl.judge", "etl.retention"),
+    ("etl.ledger", "etl.organization", "etl.reader", "etl.stored", "etl.upsert"),
+    ("etl.due", "etl.entries", "etl.judge", "etl.retention"),
     ("etl.labels", "etl.oddities", "etl.scope", "etl.stored_privacy"),
     ("etl.store",),
     ("etl.probe", "etl.work"),
@@ -49,12 +58,21 @@ LAYERS = (
     ("etl.fake_datadog.greeting", "etl.fake_datadog.server"),
     ("etl.fake_datadog",),
     # the outside
-    ("etl.demo", "etl.dictionary", "etl.migrate", "etl.plan", "etl.command", "etl.rename"),
+    (
+        "etl.dbt",
+        "etl.demo",
+        "etl.dictionary",
+        "etl.migrate",
+        "etl.plan",
+        "etl.command",
+        "etl.rename",
+    ),
+    ("etl.export",),
     ("etl.apply_privacy",),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
     ("etl.check", "etl.health", "etl.metrics", "etl.run_log", "etl.status", "etl.views"),
     ("etl.metrics_file",),
-    ("etl.run_command", "etl.schedule", "etl.views_command"),
+    ("etl.export_command", "etl.run_command", "etl.schedule", "etl.views_command"),
     ("etl.pages", "etl.status_command"),
     ("etl.schedule_command",),
     ("etl.cli",),
@@ -259,6 +277,22 @@ def test_a_run_loads_nothing_it_does_not_use():
     assert loaded & unused == set()
     ours = {"cli", "check", "status", "report", "demo", "plan", "fake_datadog", "progress"}
     assert loaded & {f"etl.{name}" for name in ours} == set()
+
+
+def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
+    loaded = loaded_by("etl.run_command", after="httpx")
+    libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
+    ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
+    assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
+    parts = (
+        "sqlalchemy.dialects.",
+        "sqlalchemy.orm",
+        "sqlalchemy.ext",
+        "etl.plan",
+        "etl.check",
+        "etl.sql_views",
+    )
+    assert sorted(module for module in loaded if module.startswith(parts)) == []
 
 
 def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():

@@ -1,0 +1,58 @@
+"""The rows of other views for W6: ten for each that is watched, and twenty-five of history.
+
+Made inside the database from the rows that are there. Their ids differ at the end only, so that
+in every index they stand between the ids that a run looks for, as random ids would.
+"""
+
+from benchmarks.data import Size
+from benchmarks.databases import Databases
+from etl.schema import snapshot_history, snapshots
+
+ROWS = 10  # for each row
+VERSIONS = (10, 10, 5)  # so many of these have a first, a second, a third version in the history
+MARK = "the crowd"
+NOT_THE_CROWD = f"synced_view <> '{MARK}'"
+
+
+def crowd(databases: Databases, url: str, size: Size) -> None:
+    """Raises `ValueError` when the rows of `size` are not in the database, or not alone."""
+    ((found,),) = databases.rows(url, "SELECT count(*) FROM snapshots")
+    if found != sum(size.counts()):
+        raise ValueError(f"{found} rows to copy, {sum(size.counts())} expected")
+    for number in range(ROWS):
+        databases.run(url, _rows(databases.dialect, number))
+    for version, rows in enumerate(VERSIONS, 1):
+        for number in range(rows):
+            databases.run(url, _history(databases.dialect, number, version))
+    databases.settle(url)
+
+
+def _rows(dialect: str, number: int) -> str:
+    names = [column.name for column in snapshots.columns]
+    values = _values(dialect, number) | {"version": str(1 + len(VERSIONS))}
+    return _insert("snapshots", names, values)
+
+
+def _history(dialect: str, number: int, version: int) -> str:
+    names = [column.name for column in snapshot_history.columns]
+    values = _values(dialect, number)
+    values |= {"snapshot_id": values["id"], "version": str(version)}
+    values |= {"valid_to": "valid_from", "ended": "'changed'"}
+    return _insert("snapshot_history", names, values)
+
+
+def _values(dialect: str, number: int) -> dict[str, str]:
+    def ending(name: str, length: int) -> str:
+        # No hexadecimal digit at its beginning: it is the end of no other id.
+        start, end = f"substr({name}, 1, {length - 4})", f"'x{number:03d}'"
+        return f"concat({start}, {end})" if dialect == "mariadb" else f"{start} || {end}"
+
+    return {"id": ending("id", 36), "view_key": ending("view_key", 32), "synced_view": f"'{MARK}'"}
+
+
+def _insert(table: str, names: list[str], values: dict[str, str]) -> str:
+    selected = ", ".join(values.get(name, name) for name in names)
+    return (
+        f"INSERT INTO {table} ({', '.join(names)}) SELECT {selected} FROM snapshots"
+        f" WHERE {NOT_THE_CROWD} ORDER BY id"
+    )

@@ -1,0 +1,487 @@
+"""Soak: the daemon at one run a second against a fake Datadog that fails, and is it still the same?
+
+    .venv/bin/python benchmarks/soak.py --seconds 600 --database postgresql --write
+
+Every second it samples the daemon's memory, file descriptors, threads and connections to the
+database; every five it asks `--listen`. At the end it sends SIGTERM, adds up the ledger, and lets
+one run without faults compare the tables with what the fake lists.
+
+Flat means: after a warm-up of a third of the time, the median of the last quarter is not above
+that of the first quarter by more than 3 % (memory) or by more than 1 (the others).
+
+Accounted for means: from the first slot of the ledger to the last one each is run once, or counted
+in `missed_slots` of the run that made up for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from sqlalchemy import text  # noqa: E402
+
+from etl.config import load_config  # noqa: E402
+from etl.database import Database, open_database  # noqa: E402
+from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World  # noqa: E402
+from etl.fake_datadog.api import Request  # noqa: E402
+from etl.sync import Options, sync  # noqa: E402
+from tests.servers import Server, Servers, free_port  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "operations.md"
+BEGIN, END = "<!-- soak: written by benchmarks/soak.py -->", "<!-- end of soak -->"
+HEADINGS = (
+    "database",
+    "seconds",
+    "runs",
+    "slots missed, all counted",
+    "faults",
+    "memory, MiB",
+    "descriptors",
+    "threads",
+    "connections",
+    "on",
+)
+VIEWS = 6
+FAULT_SHARE = 0.1
+FAULTS = ("429", "500", "reset", "half body")
+TICK_S = 5.0
+WARM_UP = 1 / 3
+MEMORY_GROWTH = 1.03
+START_S = 60  # until it listens, on a busy machine
+SLOT = timedelta(seconds=1)
+
+# The program refuses less than a minute between two runs; a soak wants many of them.
+DAEMON = """
+import sys
+from etl.cli import main
+from etl.config import settings, values
+object.__setattr__(settings._BY_KEY["schedule.every"], "check", values.duration("1s", "52w"))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+# --- a Datadog that fails -----------------------------------------------------------------
+
+
+class FailingDatadog:
+    """The fake's answers over HTTP, some of them spoilt. Context manager."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.is_failing = True
+        self.faults: Counter[str] = Counter()
+        self._fake = FakeDatadog(world)
+        self._random = random.Random(1)
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(_Handler):
+            datadog = outer
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._let_time_pass, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_failing = False
+        self._server.shutdown()
+        self._server.server_close()
+
+    def draw(self) -> str:
+        with self._lock:
+            if not self.is_failing or self._random.random() >= FAULT_SHARE:
+                return ""
+            fault = self._random.choice(FAULTS)
+            self.faults[fault] += 1
+            return fault
+
+    def answer(self, request: Request) -> tuple[Any, dict[str, str]]:
+        return self._fake.answer(request)
+
+    def _let_time_pass(self) -> None:
+        while self.is_failing:
+            self.world.tick()
+            time.sleep(TICK_S)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients go away; what was meant to fail fails."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    datadog: FailingDatadog
+
+    def do_GET(self) -> None:
+        fault = self.datadog.draw()
+        if fault == "reset":
+            self._reset()
+        elif fault == "500":
+            self._send(500, b"<html>sorry</html>", {})
+        elif fault == "429":
+            limits = {"Limit": "100", "Period": "10", "Remaining": "0", "Reset": "1"}
+            self._send(429, b"{}", {f"X-RateLimit-{name}": v for name, v in limits.items()})
+        else:
+            self._answer(is_cut=fault == "half body")
+
+    def _answer(self, *, is_cut: bool) -> None:
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
+        asked = Request(method="GET", path=path, query=parameters, headers=headers, body=b"")
+        reply, limits = self.datadog.answer(asked)
+        body = reply.body[: len(reply.body) // 2] if is_cut else reply.body
+        self._send(reply.status, body, {**limits, "Content-Length": str(len(reply.body))})
+        self.close_connection |= is_cut
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """The ledger has the log."""
+
+
+# --- what is measured ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Of the daemon at one moment."""
+
+    memory_kib: float
+    descriptors: float
+    threads: float
+    connections: float
+
+
+@dataclass(slots=True)
+class Soak:
+    """What was seen. `problems` is empty when all is well."""
+
+    database: str
+    seconds: float
+    samples: list[Sample] = field(default_factory=list)
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def quarters(self) -> tuple[Sample, Sample]:
+        """Medians of the first and the last quarter after the warm-up."""
+        warm = self.samples[int(len(self.samples) * WARM_UP) :]
+        length = max(1, len(warm) // 4)
+        return _median(warm[:length]), _median(warm[-length:])
+
+
+def _median(samples: list[Sample]) -> Sample:
+    return Sample(
+        *(statistics.median(column) for column in zip(*map(astuple, samples), strict=True))
+    )
+
+
+def take_sample(pid: int, connections: Callable[[int], int]) -> Sample:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    numbers = dict(re.findall(r"^(\w+):\s+(\d+)", status, re.MULTILINE))
+    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return Sample(float(numbers["VmRSS"]), descriptors, float(numbers["Threads"]), connections(pid))
+
+
+def open_files(pid: int, name: str) -> int:
+    """How often the process has the file open: for SQLite, its connections."""
+    found = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(link.readlink()) == name
+    return found
+
+
+def ask(soak: Soak, port: int) -> None:
+    for path in ("/healthz", "/readyz", "/status", "/metrics"):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+                answer.read()
+                status = answer.status
+        except urllib.error.HTTPError as error:
+            status = error.code
+        except OSError:
+            status = 0
+        soak.answers[path, status] += 1
+
+
+def is_flat(soak: Soak) -> None:
+    first, last = soak.quarters()
+    if last.memory_kib > first.memory_kib * MEMORY_GROWTH:
+        soak.problems.append(f"memory grew: {first.memory_kib:.0f} -> {last.memory_kib:.0f} KiB")
+    for name in ("descriptors", "threads", "connections"):
+        before, after = getattr(first, name), getattr(last, name)
+        if after > before + 1:
+            soak.problems.append(f"{name} grew: {before:g} -> {after:g}")
+
+
+# --- what the tables must say -------------------------------------------------------------
+
+
+def check_slots(soak: Soak, database: Database) -> None:
+    query = (
+        "SELECT slot_at, missed_slots, status FROM sync_runs"
+        " WHERE started_by = 'schedule' ORDER BY slot_at, started_at"
+    )
+    with database.connect(write=False) as connection:
+        rows = [
+            (instant(at), missed, status) for at, missed, status in connection.execute(text(query))
+        ]
+    soak.statuses = Counter(status for *_, status in rows)
+    done = [(at, missed) for at, missed, status in rows if status in ("ok", "partial", "failed")]
+    soak.missed = sum(missed for _, missed in done)
+    if len({at for at, _ in done}) != len(done):
+        soak.problems.append("a slot was run twice")
+    for (before, _), (at, missed) in pairwise(done):
+        if at - before != SLOT * (1 + missed):
+            soak.problems.append(f"between {before} and {at} {missed} slots are counted as missed")
+    if len(done) + soak.missed < soak.seconds - 5:
+        soak.problems.append(f"only {len(done)} runs and {soak.missed} missed slots")
+
+
+def instant(value: Any) -> datetime:
+    """SQLite gives text, the others an instant."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def check_rows(soak: Soak, database: Database, config: Any, datadog: FailingDatadog) -> None:
+    """One run without faults, and the tables hold what the fake lists."""
+    datadog.is_failing = False
+    run = sync(replace(config, every_s=None), database, Options(), stop=threading.Event())
+    if run.status != "ok":
+        soak.problems.append(f"the last run without faults is {run.status}")
+    with database.connect(write=False) as connection:
+        found = connection.execute(text("SELECT id FROM snapshots WHERE removed_at IS NULL"))
+        stored = {row.id for row in found}
+    listed = {record["id"] for view in config.views for record in datadog.world.records(view.name)}
+    if stored != listed:
+        soak.problems.append(f"{len(stored ^ listed)} snapshots differ from what is listed")
+
+
+# --- the run ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def place(kind: str, folder: Path) -> Iterator[tuple[str, Callable[[int], int]]]:
+    """URL of an empty database, and what counts a process's connections to it."""
+    if kind == "sqlite":
+        file = folder / "soak.db"
+        yield f"sqlite:///{file}", lambda pid: open_files(pid, str(file))
+        return
+    servers = Servers()
+    server: Server = servers.get(kind)
+    name = server.create_database()
+    count = {
+        "postgresql": f"select count(*) from pg_stat_activity where datname = '{name}'",
+        "mariadb": f"select count(*) from information_schema.processlist where db = '{name}'",
+    }[kind]
+    try:
+        yield server.url(name), lambda _pid: int(server.execute(count)[0][0])
+    finally:
+        servers.stop()
+
+
+def write_config(folder: Path, url: str, datadog: FailingDatadog) -> Path:
+    names = list(datadog.world.view_names)[:VIEWS]
+    path = folder / "heatmap-etl.toml"
+    lines = [
+        f"database_url = {url!r}",
+        f"views = {names!r}",
+        "[datadog]",
+        f"api_url = {datadog.url!r}",
+        "[schedule]",
+        "every = '1s'",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def watch(
+    soak: Soak, daemon: subprocess.Popen[bytes], port: int, count: Callable[[int], int]
+) -> None:
+    wait_until_it_listens(daemon, port)
+    end = time.monotonic() + soak.seconds
+    number = 0
+    while (left := end - time.monotonic()) > 0:
+        if daemon.poll() is not None:
+            soak.problems.append(f"the daemon ended with {daemon.returncode}")
+            return
+        soak.samples.append(take_sample(daemon.pid, count))
+        if number % 5 == 0:
+            ask(soak, port)
+        if number % 60 == 0:
+            print(f"{soak.seconds - left:5.0f} s  {soak.samples[-1]}", flush=True)
+        number += 1
+        time.sleep(min(1.0, max(0.0, left)))
+
+
+def wait_until_it_listens(daemon: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and daemon.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+
+
+def end(soak: Soak, daemon: subprocess.Popen[bytes]) -> None:
+    if daemon.poll() is None:
+        before = time.monotonic()
+        daemon.send_signal(signal.SIGTERM)
+        try:
+            code = daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            code = daemon.wait()
+        took = time.monotonic() - before
+        if code != 0 or took > 10:
+            soak.problems.append(f"on SIGTERM it ended with {code} after {took:.1f} s")
+    not_alive = {
+        key: n for key, n in soak.answers.items() if key[0] == "/healthz" and key[1] != 200
+    }
+    if not_alive or not soak.answers["/healthz", 200]:
+        soak.problems.append(f"/healthz answered {not_alive or 'nothing'}")
+
+
+def run(kind: str, seconds: float, folder: Path) -> Soak:
+    soak = Soak(kind, seconds)
+    keys = {"DD_API_KEY": API_KEY, "DD_APP_KEY": APP_KEY}
+    with place(kind, folder) as (url, count), FailingDatadog(World(7)) as datadog:
+        path, port = write_config(folder, url, datadog), free_port()
+        command = ["--config", str(path), "schedule", "--listen", f"127.0.0.1:{port}"]
+        with (folder / "log").open("wb") as log:
+            daemon = subprocess.Popen(
+                [sys.executable, "-c", DAEMON, *command],
+                cwd=ROOT,
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **keys},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                watch(soak, daemon, port, count)
+            finally:
+                end(soak, daemon)
+        soak.faults = datadog.faults
+        is_flat(soak)
+        config = load_config(_slower(path), keys)
+        with contextlib.closing(
+            open_database(config.database_url, label=config.database_label)
+        ) as database:
+            check_slots(soak, database)
+            check_rows(soak, database, config, datadog)
+    return soak
+
+
+def _slower(path: Path) -> Path:
+    """The same without the interval that the program refuses."""
+    path.write_text(path.read_text("utf-8").replace("every = '1s'", "every = '1m'"), "utf-8")
+    return path
+
+
+# --- what is told -------------------------------------------------------------------------
+
+
+def row(soak: Soak) -> list[str]:
+    first, last = soak.quarters()
+
+    def pair(before: float, after: float, digits: int = 0) -> str:
+        return f"{before:.{digits}f} → {after:.{digits}f}"
+
+    return [
+        soak.database,
+        f"{soak.seconds:.0f}",
+        ", ".join(f"{number} {status}" for status, number in sorted(soak.statuses.items())),
+        str(soak.missed),
+        ", ".join(f"{number} {fault}" for fault, number in sorted(soak.faults.items())),
+        pair(first.memory_kib / 1024, last.memory_kib / 1024, 1),
+        pair(first.descriptors, last.descriptors),
+        pair(first.threads, last.threads),
+        pair(first.connections, last.connections),
+        f"{datetime.now(UTC):%Y-%m-%d}",
+    ]
+
+
+def write(cells: list[str]) -> None:
+    """The row of this database in the document; those of others stay."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = document.partition(f"{BEGIN}\n")
+    inside, _, after = rest.partition(f"{END}\n")
+    rows = {line.split("|")[1].strip(): line for line in inside.splitlines()[2:]}
+    rows[cells[0]] = f"| {' | '.join(cells)} |"
+    head = [f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * len(HEADINGS)}"]
+    table = "\n".join([*head, *(rows[name] for name in sorted(rows))])
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{table}\n{END}\n{after}", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--database", choices=("sqlite", "postgresql", "mariadb"), default="sqlite")
+    parser.add_argument("--write", action="store_true", help="into docs/operations.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="etl-soak-") as folder:
+        soak = run(arguments.database, arguments.seconds, Path(folder))
+        if soak.problems:
+            print((Path(folder) / "log").read_text("utf-8")[-4000:])
+    cells = row(soak)
+    for name, value in zip(HEADINGS, cells, strict=True):
+        print(f"{name}: {value}")
+    print(f"answers: {dict(sorted(soak.answers.items()))}")
+    for problem in soak.problems[:20]:
+        print(f"PROBLEM: {problem}")
+    if arguments.write and not soak.problems:
+        write(cells)
+    return 1 if soak.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

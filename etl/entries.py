@@ -1,0 +1,136 @@
+"""Load: what became of several views -> their ledger rows and states, in a few statements.
+
+A statement costs more than a row: what a transaction has to say of its views is
+collected, and written at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from etl.completeness import COMPLETE, FAILED, UNPROVEN
+from etl.ledger import RunResult, ViewResult, states
+from etl.schema import rejected_records, sync_run_views, view_state
+
+_KEY = "of_view"  # a bound name beside those of the columns
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the tables said when the run began, by view key: nobody else writes these rows."""
+
+    states: Mapping[str, Row[Any]] = field(default_factory=dict)
+    with_open_rejects: Collection[str] = ()
+
+
+def read_before(connection: Connection, source: str) -> Before:
+    """Read it, under the lease."""
+    r = rejected_records.c
+    is_open = (r.source == source) & r.resolved_at.is_(None)
+    views = connection.execute(select(r.view_key).where(is_open).distinct()).scalars()
+    return Before(states(connection, source), set(views))
+
+
+@dataclass(slots=True)
+class Entries:
+    """What the ledger shall say of the views of one transaction, written at its end.
+
+    A few statements for all of them: a statement costs more than a row.
+    """
+
+    run: RunResult
+    _states: dict[tuple[bool, tuple[str, ...]], list[dict[str, Any]]] = field(default_factory=dict)
+    _views: list[dict[str, Any]] = field(default_factory=list)
+    _losing: set[str] = field(default_factory=set)
+
+    def add(
+        self,
+        result: ViewResult,
+        before: Row[Any] | None,
+        reading: Mapping[str, Any],
+        losing: Collection[str] = (),
+    ) -> None:
+        """After a view was tried; `reading` holds what only a reading changes of `view_state`.
+
+        `losing`: views that lost rows to this one.
+        """
+        row = _state_row(self.run, result, before, reading)
+        self._states.setdefault((before is None, tuple(row)), []).append(row)
+        self._views.append(_view_row(self.run, result))
+        self._losing.update(losing)
+
+    def write(self, connection: Connection) -> None:
+        """Write them all."""
+        for (is_new, names), rows in self._states.items():
+            if is_new:
+                connection.execute(insert(view_state), rows)
+                continue
+            values: dict[str, Any] = {name: bindparam(name) for name in names if name != _KEY}
+            this = update(view_state).where(view_state.c.view_key == bindparam(_KEY))
+            connection.execute(this.values(values), rows)
+        if self._views:
+            connection.execute(insert(sync_run_views), self._views)
+        _forget_shortcuts(connection, self._losing)
+
+
+def _state_row(
+    run: RunResult, result: ViewResult, before: Row[Any] | None, reading: Mapping[str, Any]
+) -> dict[str, Any]:
+    view = result.view
+    failures = before.consecutive_failures if before else 0
+    values = {
+        "last_run_id": run.run_id,
+        "last_run_at": run.started_at,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "consecutive_failures": failures + 1 if result.verdict == FAILED else 0,
+        **reading,
+    }
+    if result.verdict == COMPLETE:
+        values["last_complete_at"] = result.read_at
+    if result.verdict in (COMPLETE, UNPROVEN):
+        values["last_trusted_at"] = result.read_at
+    key = view.key(run.source)
+    if before:
+        return {_KEY: key, **values}
+    never_read = dict.fromkeys(("listed", "duplicates", "rejected", "foreign_records", "held"), 0)
+    return {
+        "view_key": key,
+        "source": run.source,
+        "view_name": view.name,
+        "application_id": view.application_id,
+        "device_type": view.device_type,
+        **never_read,
+        **values,
+    }
+
+
+def _view_row(run: RunResult, result: ViewResult) -> dict[str, Any]:
+    view = result.view
+    return {
+        "run_id": run.run_id,
+        "view_key": view.key(run.source),
+        "view_name": view.name,
+        "application_id": view.application_id,
+        "device_type": view.device_type,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        **result.counts,
+        "seconds": result.seconds,
+        "read_at": result.read_at,
+        "page_limit": result.page_limit,
+        "rate_limit_remaining": result.rate_limit_remaining,
+        "error_class": result.error_class,
+        "error": result.error,
+    }
+
+
+def _forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> None:
+    """Views that lost rows to another one must look at their next answer, even an equal one."""
+    if view_keys:
+        these = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
+        connection.execute(these.values(shortcut_digest=None))

@@ -1,0 +1,112 @@
+"""`export VIEW`: arguments -> one call -> a file or stdout. Imports click alone."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.command import Shared, Sources, loaded_sources, opened, shared_options
+from etl.errors import EtlError
+from etl.signals import stop_on_signals
+from etl.terminal import result_stream, say
+
+if TYPE_CHECKING:
+    from etl.config import Config
+
+_VIEWS = (
+    "current_snapshots",
+    "snapshot_versions",
+    "snapshot_changes",
+    "view_coverage",
+    "sync_health",
+)
+"""As the catalogue has them, which would load SQLAlchemy; a test compares."""
+
+
+@click.command(
+    epilog="""\b
+Views: current_snapshots, snapshot_versions, snapshot_changes, view_coverage, sync_health
+
+\b
+Examples:
+  heatmap-etl export current_snapshots --output pinned.parquet
+  heatmap-etl export snapshot_changes --since 30d --spreadsheet --output changes.csv
+  heatmap-etl export snapshot_versions --view-name /home --format jsonl | gzip > home.jsonl.gz"""
+)
+@click.argument("view", type=click.Choice(_VIEWS), metavar="VIEW")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "jsonl", "parquet"]),
+    help="Default: as the name of the file ends, else csv.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Replaced as a whole, or not at all. Default: stdout.",
+)
+@click.option("--view-name", metavar="NAME", help="Only rows of the views of this name.")
+@click.option(
+    "--since",
+    metavar="INSTANT",
+    help="Such as 2026-11-01 (UTC) or 30d. Only rows whose valid_from is not earlier; of "
+    "snapshot_changes noticed_at, of sync_health last_run_at.",
+)
+@click.option("--spreadsheet", is_flag=True, help="CSV in which no text is taken for a formula.")
+@shared_options
+@click.pass_obj
+def export(
+    shared: Shared,
+    *,
+    view: str,
+    form: str | None,
+    output: Path | None,
+    view_name: str | None,
+    since: str | None,
+    spreadsheet: bool,
+) -> int:
+    """Write the rows of a SQL view as CSV, JSON Lines or Parquet."""
+    with stop_on_signals() as signals, loaded_sources(shared, logging.WARNING) as sources:
+        from etl import export as exporting
+
+        config = _one_database(sources)
+        moment = exporting.since(since, datetime.now(UTC)) if since is not None else None
+        asked = exporting.Export(
+            view, exporting.format_of(form, output), view_name, moment, spreadsheet
+        )
+        exporting.require_sense(asked, output)
+        with opened(config) as database:
+            if output is None:
+                with result_stream() as stream:
+                    exporting.write(database, asked, stream, signals.raise_if_set)
+                return 0
+            folder, kept = _folder_and_files(sources, config)
+            path = exporting.output_path(output, folder, kept)
+            count = exporting.write_file(database, asked, path, signals.raise_if_set)
+        say([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
+        return 0
+
+
+def _one_database(sources: Sources) -> Config:
+    configs = sources.by_database().configs
+    if len(configs) > 1:
+        raise EtlError("the files of the folder name several databases; name one file")
+    return configs[0]
+
+
+def _folder_and_files(sources: Sources, config: Config) -> tuple[Path, list[Path]]:
+    """What `--output` is relative to, and the files it may not replace."""
+    from sqlalchemy.engine import make_url
+
+    files = [c.path for c in sources.configs if c.path]
+    folder = config.path.parent if config.path else Path.cwd()
+    files += [file.with_suffix(".env") for file in files] + [folder / ".env"]
+    url = make_url(config.database_url)
+    if url.get_backend_name() == "sqlite" and url.database:
+        files += [Path(url.database + suffix) for suffix in ("", "-wal", "-shm")]
+    return folder, files
