@@ -37,10 +37,10 @@ def ledger(folder: Path, runs: int, views: int) -> tuple[Config, Database]:
     at = "strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || i || ' hours')"
     statements = [
         (
-            f"{numbers} INSERT INTO sync_runs (run_id, source, job, started_by, slot_at, missed_slots,"
-            " host, pid, status, started_at, finished_at, views, views_failed, "
-            f"{COUNT_COLUMNS}) SELECT 'run-' || i, 'acme', 'sync', 'schedule', {at}, 0, 'h', 1, 'ok',"
-            f" {at}, {at}, {views}, 0, {ZEROS} FROM n"
+            f"{numbers} INSERT INTO sync_runs (run_id, source, job, started_by, slot_at,"
+            " missed_slots, host, pid, status, started_at, finished_at, views, views_failed, "
+            f"{COUNT_COLUMNS}) SELECT 'run-' || i, 'acme', 'sync', 'schedule', {at}, 0,"
+            f" 'h', 1, 'ok', {at}, {at}, {views}, 0, {ZEROS} FROM n"
         ),
         "CREATE TEMPORARY TABLE named (view_key, view_name)",
         f"INSERT INTO named VALUES {keys}",
