@@ -72,7 +72,7 @@ def outcome(decision: Decision) -> dict[str, Any]:
     return {
         name: value
         for name, value in fields.items()
-        if value and name not in ("live", "former_owners")
+        if value and name not in ("live", "loss", "former_owners", "taken")
     }
 
 
@@ -188,6 +188,7 @@ def test_listed_id(known, beside, expected):
     for is_proven in (True, False):
         decision = listing(RED, known=rows, beside=beside, is_proven=is_proven)
         assert outcome(decision) == expected
+        assert decision.taken == ["a"] * len(decision.former_owners)
 
 
 @pytest.mark.parametrize("by", ["mine", "other", "gone"])

@@ -223,7 +223,7 @@ def test_on_mariadb_the_tables_are_exact_whatever_the_servers_character_set_is(
         "SELECT DISTINCT collation_name, engine FROM information_schema.columns"
         " JOIN information_schema.tables USING (table_schema, table_name)"
         f" WHERE table_schema = '{name}' AND table_name <> '{schema.VERSION_TABLE}'"
-        " AND collation_name IS NOT NULL"
+        " AND collation_name IS NOT NULL AND table_type = 'BASE TABLE'"
     )
     assert found == [("utf8mb4_nopad_bin", "InnoDB")]
     assert schema.TABLE_OPTIONS["mariadb_collate"] == "utf8mb4_nopad_bin"

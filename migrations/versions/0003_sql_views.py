@@ -26,20 +26,21 @@ depends_on = None
 
 WATCHED = "Whether the last run still had it among its views; NULL before a run said so"
 INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("snapshots", ("synced_view",)),
     ("snapshots", ("application_id", "created_at")),
     ("snapshots", ("valid_from", "application_id", "began")),
     ("snapshots", ("removed_at",)),
-    ("snapshot_history", ("view_key", "valid_from")),
+    ("snapshot_history", ("synced_view",)),
     ("snapshot_history", ("valid_from", "application_id", "began")),
     ("snapshot_history", ("ended", "valid_to")),
     ("sync_run_views", ("view_key", "read_at")),
 )
-PREFIXES = {"application_id": 40}
+PREFIXES = {"application_id": 40, "synced_view": 120}
 """Characters that MariaDB and MySQL index of text without a bound."""
 
 VIEWS = {
     "current_snapshots": """
-SELECT s.id, s.source, s.view_key, w.view_name AS synced_view,
+SELECT s.id, s.source, s.view_key, s.synced_view,
   COALESCE(w.is_watched, w.view_key IS NOT NULL) AS is_watched,
   s.application_id, a.name AS application_name, s.device_type, s.snapshot_name, s.view_name,
   s.created_at, {days_since[s.created_at]} AS age_days,
@@ -113,7 +114,7 @@ SELECT c.source, c.view_name, c.application_id, a.name AS application_name, c.de
   d.views_30d, d.sampled_at, {days_since[d.sampled_at]} AS sampled_age_days,
   c.watched = 1 AS is_watched, c.last_read_at
 FROM (
-  SELECT s.source, w.view_name, s.application_id, s.device_type,
+  SELECT s.source, s.synced_view AS view_name, s.application_id, s.device_type,
     COUNT(*) AS snapshots, MAX(s.created_at) AS newest_at, MIN(s.created_at) AS oldest_at,
     MAX(s.modified_at) AS last_modified_at,
     MAX(CASE WHEN COALESCE(w.is_watched, w.view_key IS NOT NULL) THEN 1 ELSE 0 END) AS watched,
@@ -121,7 +122,7 @@ FROM (
   FROM snapshots s
   LEFT JOIN view_state w ON w.view_key = s.view_key
   WHERE s.removed_at IS NULL
-  GROUP BY s.source, w.view_name, s.application_id, s.device_type
+  GROUP BY s.source, s.synced_view, s.application_id, s.device_type
 ) c
 LEFT JOIN discovered_views d ON d.source = c.source AND d.view_name = c.view_name
   AND (d.application_id = c.application_id
@@ -184,19 +185,18 @@ LEFT JOIN sync_run_views r ON r.run_id = w.last_run_id AND r.view_key = w.view_k
 """What differs from one database to the next stands in braces, see `_fragments`."""
 
 VERSION_COLUMNS = """\
-s.changed_columns, s.source, s.view_key, w.view_name AS synced_view,
+s.changed_columns, s.source, s.view_key, s.synced_view,
   s.application_id, a.name AS application_name, s.device_type, s.snapshot_name, s.view_name,
   s.created_at, s.created_by, s.created_by_handle, s.created_by_user_id, s.modified_at,
   s.session_id, s.view_id, s.event_id, s.start_ms,
   {replay_url} AS replay_url, {replay_expires_at} AS replay_expires_at,
   s.is_device_type_selected_by_user, s.org_id, s.extra, s.content_hash"""
 CHANGE_COLUMNS = """\
-s.source, s.view_key, w.view_name AS synced_view,
+s.source, s.view_key, s.synced_view,
   s.application_id, a.name AS application_name, s.device_type, s.snapshot_name, s.view_name,
   s.created_at, s.created_by, s.created_by_handle, s.modified_at,
   {replay_url} AS replay_url"""
 VERSION_JOINS = """\
-LEFT JOIN view_state w ON w.view_key = s.view_key
 LEFT JOIN sources o ON o.source = s.source
 LEFT JOIN applications a ON a.source = s.source AND a.application_id = s.application_id"""
 
@@ -293,7 +293,9 @@ def _create_index(table: str, columns: tuple[str, ...]) -> None:
         return
     lengths = {column: PREFIXES[column] for column in columns if column in PREFIXES}
     options: dict[str, Any] = {"mysql_length": lengths, "mariadb_length": lengths}
-    op.create_index(name, table, list(columns), **(options if lengths else {}))
+    # PostgreSQL refuses an entry of more than 2,700 bytes in any other kind of index.
+    options["postgresql_using"] = "hash" if columns == ("synced_view",) else "btree"
+    op.create_index(name, table, list(columns), **options)
 
 
 def _create_view(name: str, select: str) -> None:
