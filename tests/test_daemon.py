@@ -355,18 +355,27 @@ def test_a_database_that_restarts_in_mid_run_costs_nothing(
         project.configure(every_s=1.0, lease_s=3.0)
         job = Job(project.config, project.stop)
 
-        def restart() -> list[Any]:
-            api.views["/home"] = [record("1"), record("2")]
-            server.restart()
+        asked, is_up = threading.Event(), threading.Event()
+
+        def wait() -> list[Any]:
+            asked.set()
+            is_up.wait(40)
             return [record("1")]
 
-        api.views["/home"] = restart
+        api.views["/home"] = wait
         time.sleep(1.1)
-        end = time.monotonic() + 150
+        first = threading.Thread(target=job.look)
+        first.start()
+        assert asked.wait(20)
+        server.restart()  # here: it is tied to the life of the thread that starts it
+        api.views["/home"] = [record("1"), record("2")]
+        is_up.set()
+        first.join(60)
+        end = time.monotonic() + 60
         while live(project) != {"1", "2"}:
             assert time.monotonic() < end
             job.look()
-            time.sleep(1)
+            time.sleep(0.5)
         assert project.rows("SELECT 1 FROM sync_runs WHERE status = 'running'") == []
         assert project.one("SELECT lease_token FROM sources") == {"lease_token": None}
         project.database.close()

@@ -410,7 +410,7 @@ def grow(database: Database, times: int, of: int = len(known_history.SNAPSHOTS))
             more = select(table.c.id + literal(f"-{of}-{n}"), *others)
             columns = [table.c.id, *others]
             connection.execute(insert(table).from_select(columns, more))
-    return of * 2**times
+    return of << times
 
 
 def peak_kb(folder: Path, *arguments: str) -> int:

@@ -140,7 +140,7 @@ def test_dbts_tests_hold_for_rows_of_every_kind(known: Database):
                 values = connection.execute(query).scalars().all()
                 for test in column.get("tests", []):
                     kinds.add(test if isinstance(test, str) else next(iter(test)))
-                    assert_test_holds(test, values)
+                    assert_test_holds(test, list(values))
     assert kinds == {"not_null", "unique", "accepted_values"}
 
 
