@@ -62,6 +62,7 @@ def main(what: str, url: str, picture: str = "") -> None:
             smaller(Path(picture))
         seen = {
             "title": b.driver.title,
+            "made": b.run("return document.querySelectorAll('img[onerror], img[src=x]').length"),
             "text": b.text(),
             "outside": b.outside(),
             "complaints": b.complaints,

@@ -64,10 +64,11 @@ def require(holds: object, what: str) -> None:
         raise SystemExit(f"not as it must be: {what}")
 
 
-def require_text_only(seen: Seen) -> None:
+def require_text_only(seen: Seen, shown: str) -> None:
     """Hostile text is there, as text, and did nothing."""
     require("hacked" not in seen["title"], f"a script ran, the title is {seen['title']!r}")
-    require(sources.HOSTILE in seen["text"], "the hostile name is not shown as text")
+    require(not seen["made"], "an element was made of the hostile name")
+    require(shown in seen["text"], "the hostile name is not shown as text")
 
 
 # --- Datasette ----------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def try_datasette(file: Path, pictures: str) -> None:
         say("Datasette: with hostile text")
         seen = look("datasette", url)
         require_quiet(seen)
-        require_text_only(seen)
+        require_text_only(seen, sources.HOSTILE)
     say("Datasette is good: nothing asked of anybody else, hostile text is text")
 
 
@@ -127,7 +128,8 @@ def try_superset(file: Path, pictures: str) -> None:
         api.import_bundle(f"sqlite:///{sources.hostile(file)}")
         seen = look("superset", superset.url, None, superset.password)
         require_known(seen)
-        require_text_only(seen)
+        # Superset takes what looks like a script out of a text before it shows the rest as text.
+        require_text_only(seen, "<img src")
     say("Superset is good: every chart holds what SQL says, hostile text is text")
 
 
