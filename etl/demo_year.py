@@ -62,6 +62,7 @@ def run_year(folder: Path, echo: Echo) -> None:
             year.world,
             HEATMAP_ETL_VIEWS="discover",
             HEATMAP_ETL_DATADOG_MAX_WAIT_S="0",
+            HEATMAP_ETL_KEEP_RUNS="104w",  # else the ledger would be that of 90 days
         )
         with closing(open_database(config.database_url, label=config.database_label)) as database:
             echo(f"A year of an invented shop, read from a fake Datadog on {datadog.url} into")
