@@ -8,12 +8,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test databases check db-check docs lock wheel bench bench-quick clean
+.PHONY: help setup demo dashboard superset superset-lock pictures test databases check db-check docs lock wheel \
+	bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 
 help: ## this list
-	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and'
 	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing servers by apt."
@@ -27,6 +28,26 @@ $(STAMP): requirements-dev.lock pyproject.toml scripts/setup
 demo: setup ## the whole way against a fake Datadog, into a SQLite file
 	echo '==> demo'
 	$(BIN)/heatmap-etl demo
+	echo 'Or a year of it, in a browser: make dashboard'
+
+dashboard: setup build/heatmap-demo.db ## the dashboard in a browser, filled with a year of demo data
+	echo '==> dashboard (Datasette)'
+	$(BIN)/heatmap-etl dashboard --database build/heatmap-demo.db $(ARGS)
+
+build/heatmap-demo.db: | setup
+	echo '==> demo --large (about half a minute, once)'
+	$(BIN)/heatmap-etl demo --large build
+
+superset: setup build/heatmap-demo.db ## imports the Superset bundle into a real Superset, compares and looks (minutes)
+	DATABASES=postgresql sh scripts/install-databases $(BIN)/python
+	sh scripts/install-dashboards $(BIN)/python
+	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db
+
+pictures: setup build/heatmap-demo.db ## the pictures of both dashboards in docs/ anew (minutes)
+	DATABASES=postgresql sh scripts/install-databases $(BIN)/python
+	sh scripts/install-dashboards $(BIN)/python
+	$(BIN)/python dashboards/try_dashboards.py datasette build/heatmap-demo.db docs
+	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db docs
 
 test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB
 	echo '==> pytest (a few minutes; servers start when first needed)'
@@ -57,6 +78,7 @@ docs: setup ## data dictionary, dbt sources and README's table of settings anew
 	$(BIN)/python -m etl.dbt > dashboards/dbt/sources.yml
 	$(BIN)/python -m etl.dictionary > docs/data-dictionary.md
 	$(BIN)/python -m etl.dictionary README.md
+	PYTHONPATH=. $(BIN)/python dashboards/superset/datasets.py
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.
 lock: ## both lock files anew from pyproject.toml; ARGS=--upgrade for newer versions
@@ -73,6 +95,14 @@ lock: ## both lock files anew from pyproject.toml; ARGS=--upgrade for newer vers
 		--extra postgres --extra mysql --extra metrics --constraint requirements-dev.lock \
 		pyproject.toml -o requirements.lock
 
+superset-lock: ## dashboards/superset/requirements.lock anew from its requirements.in; ARGS=--upgrade
+	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate \
+		dashboards/superset/requirements.in -o dashboards/superset/requirements.lock $(ARGS)
+
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
@@ -85,6 +115,6 @@ bench-quick: setup databases ## the same in a minute or two, only to see where i
 	echo '==> benchmarks, quick'
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 
-clean: ## remove .venv, .bench, dist and the caches
-	rm -rf .venv .bench dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find etl migrations benchmarks tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+clean: ## remove the environments, .bench, dist and the caches
+	rm -rf .venv dashboards/.venv .bench dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find etl migrations benchmarks dashboards tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

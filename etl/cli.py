@@ -21,6 +21,8 @@ import click
 
 from etl import (
     __version__,
+    dashboard_command,
+    demo_command,
     export_command,
     logs,
     schedule_command,
@@ -199,6 +201,7 @@ cli.add_command(schedule_command.schedule)
 cli.add_command(status_command.status)
 cli.add_command(views_command.views)
 cli.add_command(export_command.export)
+cli.add_command(dashboard_command.dashboard)
 
 
 @cli.group(cls=Commands)
@@ -304,21 +307,7 @@ def privacy_apply(shared: Shared) -> int:
         return tell(outcomes, Style(sources.is_folder, has_headings=False))
 
 
-@cli.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
-def demo(folder: Path) -> int:
-    """See it work against an invented Datadog.
-
-    It writes one file, heatmap-demo.db, into FOLDER (by default the current one).
-    """
-    from etl.demo import run_demo
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EtlError(f"cannot make the folder {folder}: {error.strerror}") from None
-    run_demo(folder, lambda text: say(text.split("\n")))
-    return 0
+cli.add_command(demo_command.demo)
 
 
 @cli.command("fake-datadog")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MORE = frozenset({"export", "fake-datadog", "privacy"})
+_MORE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
 
 
 @dataclass(slots=True)

@@ -120,11 +120,11 @@ def run_demo(folder: Path, echo: Echo) -> None:
     what the fake Datadog lists.
     """
     file = folder / FILE
-    _remove_old(file)
+    remove_old(file)
     # So that the newest snapshots are of today: the clock of the fake world goes on its own.
     start_at = datetime.now(UTC) - timedelta(hours=2 * HOURS + 1)
     world = World(SEED, views=VIEWS, start_at=start_at)
-    with _without_proxy(), FakeDatadog(world) as datadog:
+    with without_proxy(), FakeDatadog(world) as datadog:
         config = demo_config(file, datadog.url, world)
         database = open_database(config.database_url, label=config.database_label)
         with closing(database):
@@ -133,10 +133,11 @@ def run_demo(folder: Path, echo: Echo) -> None:
             _show_queries(database, echo)
     echo("")
     echo(f"The fake Datadog is gone, the tables stay: {file}")
-    echo("Next, with a Datadog account of your own: heatmap-etl init")
+    echo("Next, a year of history to look at in a browser: heatmap-etl demo --large")
+    echo("Or, with a Datadog account of your own: heatmap-etl init")
 
 
-def demo_config(file: Path, api_url: str, world: World) -> Config:
+def demo_config(file: Path, api_url: str, world: World, **more: str) -> Config:
     """The configuration a user would get from these variables, and from nothing else."""
     path = quote(str(file.absolute()), errors="surrogateescape")
     environ = {
@@ -146,6 +147,7 @@ def demo_config(file: Path, api_url: str, world: World) -> Config:
         "HEATMAP_ETL_DATADOG_API_URL": api_url,
         "DD_API_KEY": API_KEY,
         "DD_APP_KEY": APP_KEY,
+        **more,
     }
     # An empty folder: a `.env` or heatmap-etl.toml beside the demo may hold real keys.
     with tempfile.TemporaryDirectory() as empty:
@@ -155,7 +157,8 @@ def demo_config(file: Path, api_url: str, world: World) -> Config:
 # --- the old file -------------------------------------------------------------------------
 
 
-def _remove_old(file: Path) -> None:
+def remove_old(file: Path) -> None:
+    """Makes room for a new file; raises `EtlError` when the old one is not a demo's."""
     if not os.path.lexists(file):
         return
     if not _is_demo(file):
@@ -182,7 +185,7 @@ UNION ALL SELECT source FROM sync_runs WHERE source <> :demo"""
 
 
 @contextlib.contextmanager
-def _without_proxy() -> Iterator[None]:
+def without_proxy() -> Iterator[None]:
     """A proxy of the environment would be asked for 127.0.0.1, and nothing may leave here."""
     before = os.environ.get("no_proxy")
     os.environ["no_proxy"] = "*"
@@ -237,7 +240,7 @@ def _round(number: int, what: str, config: Config, database: Database, echo: Ech
     rows.append(["all", "", run.total("listed"), *(run.total(n) or None for n in counts)])
     echo("")
     echo(f"Round {number}, {what}")
-    _print(("view", "verdict", "listed", *counts), rows, echo, null="-")
+    print_table(("view", "verdict", "listed", *counts), rows, echo, null="-")
 
 
 def _sync(number: int, config: Config, database: Database) -> RunResult:
@@ -276,7 +279,7 @@ def _show_queries(database: Database, echo: Echo) -> None:
         for line in f"{sql};".splitlines():
             echo(f"  {line}")
         echo("")
-        _print(*_ask(database, sql), echo)
+        print_table(*_ask(database, sql), echo)
 
 
 def _ask(database: Database, sql: str) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
@@ -292,7 +295,7 @@ def _ask(database: Database, sql: str) -> tuple[tuple[str, ...], list[tuple[obje
 # --- tables -------------------------------------------------------------------------------
 
 
-def _print(names: Sequence[str], rows: Rows, echo: Echo, *, null: str = "NULL") -> None:
+def print_table(names: Sequence[str], rows: Rows, echo: Echo, *, null: str = "NULL") -> None:
     """An aligned table: numbers to the right, everything else to the left."""
     end = _end_of_instants(rows)
     cells = [[null if value is None else _cell(value, end) for value in row] for row in rows]

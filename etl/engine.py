@@ -64,14 +64,14 @@ def make_engine(url: str, schema_name: str | None) -> Engine:
 def _sqlite_engine(url: str) -> Engine:
     file = Path(make_url(url).database or "")
     # `immutable` looks for no changes: what is kept of the file must not grow old.
-    pool = NullPool if _is_sealed(file) else None
+    pool = NullPool if is_sealed(file) else None
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, poolclass=pool)
 
     @event.listens_for(engine, "do_connect")
     def connect_sealed(
         dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]
     ) -> Any:
-        if not _is_sealed(file):
+        if not is_sealed(file):
             return None
         return dialect.connect(
             f"file:{quote(str(file))}?immutable=1", **{**parameters, "uri": True}
@@ -98,7 +98,7 @@ def _sqlite_engine(url: str) -> Engine:
     return engine
 
 
-def _is_sealed(file: Path) -> bool:
+def is_sealed(file: Path) -> bool:
     """Whether we may only read the file, and it stands in write-ahead mode with nobody at it.
 
     SQLite would make two files beside it even to read: where it may not, it refuses; where it

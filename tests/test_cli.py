@@ -191,7 +191,7 @@ def test_help_lists_the_commands_of_daily_use_and_the_others_under_more(cli: Cli
     named = [
         line.split()[0] for line in more.splitlines() if line.startswith("  ") and line.strip()
     ]
-    assert named[:2] == ["privacy", "fake-datadog"]
+    assert named[:4] == ["export", "dashboard", "privacy", "fake-datadog"]
 
 
 def test_without_a_command_the_help_stands_on_stderr(cli: Cli) -> None:

@@ -317,7 +317,7 @@ def test_a_cell(value, printed):
 def test_odd_text_keeps_the_columns_in_line():
     lines: list[str] = []
     names = ("view", "count")
-    demo._print(
+    demo.print_table(
         names, [("/ü", 1), ("u\u0308", 10), ("山田 👟", None), ("long " * 20, 7)], lines.append
     )
     assert {demo._width(line) for line in lines} == {2 + 40 + 2 + 5}
@@ -326,7 +326,7 @@ def test_odd_text_keeps_the_columns_in_line():
 
 def test_a_table_without_rows():
     lines: list[str] = []
-    demo._print(("view", "count"), [], lines.append)
+    demo.print_table(("view", "count"), [], lines.append)
     assert lines == ["  view  count", "  ----  -----"]
 
 

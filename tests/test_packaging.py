@@ -117,12 +117,17 @@ def test_the_wheel_has_nothing_but_etl_at_its_top_level(wheel: Path):
     assert top == {"etl", f"heatmap_etl-{etl.__version__}.dist-info"}
 
 
+PAGES = ROOT / "etl" / "dashboard_files"
+
+
 def test_the_wheel_holds_every_module_and_the_migrations(wheel: Path):
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "etl").rglob("*.py")}
     migrations = {f"etl/migrations/versions/{name}" for name in REVISIONS}
     more = {"etl/alembic.ini", "etl/migrations/env.py", "etl/migrations/script.py.mako"}
     files = {name for name in content(wheel) if name.startswith("etl/")}
-    assert files == code | migrations | more
+    pages = {f"etl/{p.relative_to(ROOT / 'etl')}" for p in PAGES.rglob("*") if p.is_file()}
+    assert len(pages) >= 5
+    assert files == code | migrations | more | pages
 
 
 def test_the_sdist_can_be_built_and_tested_and_holds_no_leftovers(sdist: set[str]):

@@ -215,6 +215,11 @@ class World:
                 self._remove(old)
             self._add(entry)
 
+    def wait(self, hours: float) -> None:
+        """Time passes, and nothing happens."""
+        with self._lock:
+            self._now += timedelta(hours=hours)
+
     def tick(self, hours: float = 6) -> list[Event]:
         """Time passes. At least one snapshot is new, one re-pointed and one unpinned.
 

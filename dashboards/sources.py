@@ -1,0 +1,51 @@
+"""Databases to show, from a SQLite file: the same in PostgreSQL, and one with hostile text."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import create_engine, insert, select
+
+from etl.database import open_database, upgrade
+from etl.schema import metadata
+
+HOSTILE = (
+    """<img src=x onerror="document.title='hacked'"><script>document.title='hacked'</script>"""
+)
+_BATCH = 1000
+
+
+def hostile(file: Path) -> Path:
+    """A copy whose views, people, devices and snapshots have names that a browser would run."""
+    copy = file.with_name("hostile.db")
+    shutil.copyfile(file, copy)
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        for table in ("snapshots", "snapshot_history"):
+            connection.execute(
+                f"UPDATE {table} SET snapshot_name = ?1, created_by = ?1, device_type = ?1,"
+                " synced_view = ?1, view_name = ?1 WHERE synced_view IN ('/home', '/help/?')",
+                (HOSTILE,),
+            )
+        for table in ("discovered_views", "view_state"):
+            connection.execute(
+                f"UPDATE {table} SET view_name = ?1 WHERE view_name IN ('/wishlist', '/help/?')",
+                (HOSTILE,),
+            )
+        connection.execute("UPDATE applications SET name = ?1 WHERE name = 'shop-ios'", (HOSTILE,))
+    return copy
+
+
+def copied(file: Path, url: str) -> None:
+    """The rows of a SQLite file in the empty database behind `url`."""
+    with closing(open_database(url, label="PostgreSQL")) as target:
+        upgrade(target)
+        source = create_engine(f"sqlite:///{file}")
+        with source.connect() as reading, target.engine.begin() as writing:
+            for table in metadata.sorted_tables:
+                rows = [dict(row) for row in reading.execute(select(table)).mappings()]
+                for start in range(0, len(rows), _BATCH):
+                    writing.execute(insert(table), rows[start : start + _BATCH])
+        source.dispose()

@@ -1,0 +1,187 @@
+"""Tries the dashboards: python dashboards/try_dashboards.py datasette|superset FILE [PICTURES]
+
+Shows FILE, which `demo --large` made, compares what is shown with SQL, looks at the page in
+Chromium, also with texts that a browser would run, and takes pictures into the folder PICTURES
+when one is named. Called by `make superset` and `make pictures`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(HERE), str(HERE / "superset")]
+
+import sources  # noqa: E402 - the two folders must be on the path first
+from expected import CHARTS, expected  # noqa: E402
+from server import Api, Superset  # noqa: E402
+from sqlalchemy import create_engine  # noqa: E402
+from sqlalchemy.engine import URL, make_url  # noqa: E402
+
+from tests.servers import PostgreSQL, ServerMissing  # noqa: E402
+
+BIN = HERE / ".venv" / "bin"
+# Superset's own page asks for a pixel of its maker, whatever is configured; nothing of ours does.
+TELEMETRY = "https://apachesuperset.gateway.scarf.sh/"
+Seen = dict[str, Any]
+
+
+def main(what: str, made: str, pictures: str = "") -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "year.db"
+        shutil.copyfile(made, file)
+        {"datasette": try_datasette, "superset": try_superset}[what](file, pictures)
+
+
+def say(words: str) -> None:
+    print(f"==> {words}", flush=True)
+
+
+def look(what: str, url: str, picture: Path | None = None, password: str = "") -> Seen:
+    """What Chromium sees of the page."""
+    command = [str(BIN / "python"), str(HERE / "look.py"), what, url]
+    command += [str(picture)] if picture else []
+    environment = {**os.environ, "SUPERSET_TRY_PASSWORD": password}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    seen: Seen = json.loads(done.stdout)
+    return seen
+
+
+def require(holds: object, what: str) -> None:
+    if not holds:
+        raise SystemExit(f"not as it must be: {what}")
+
+
+def require_text_only(seen: Seen, shown: str) -> None:
+    """Hostile text is there, as text, and did nothing."""
+    require("hacked" not in seen["title"], f"a script ran, the title is {seen['title']!r}")
+    require(not seen["made"], "an element was made of the hostile name")
+    require(shown in seen["text"], "the hostile name is not shown as text")
+
+
+# --- Datasette ----------------------------------------------------------------------------
+
+
+def try_datasette(file: Path, pictures: str) -> None:
+    """The shipped page, which is compared with SQL by tests/test_dashboard.py."""
+    with datasette(file) as url:
+        say("Datasette: looking at it")
+        seen = look("datasette", url, Path(pictures) / "datasette.png" if pictures else None)
+        require_quiet(seen)
+    with datasette(sources.hostile(file)) as url:
+        say("Datasette: with hostile text")
+        seen = look("datasette", url)
+        require_quiet(seen)
+        require_text_only(seen, sources.HOSTILE)
+    say("Datasette is good: nothing asked of anybody else, hostile text is text")
+
+
+def require_quiet(seen: Seen) -> None:
+    require(not seen["outside"], f"requests leave this machine: {seen['outside']}")
+    require(not seen["complaints"], f"the console complains: {seen['complaints']}")
+    require(not seen["errors"], f"charts fail: {seen['errors']}")
+
+
+@contextmanager
+def datasette(file: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "etl", "dashboard", "--database", str(file), "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            found = re.search(r"http://\S+(?=;)", process.stdout.readline())
+            require(found, "heatmap-etl dashboard did not say where it is")
+            assert found
+            yield found.group()
+        finally:
+            process.terminate()
+
+
+# --- Superset -----------------------------------------------------------------------------
+
+
+def try_superset(file: Path, pictures: str) -> None:
+    """The bundle on SQLite and PostgreSQL: import, each chart's data, the page."""
+    superset = Superset(BIN, file.parent)
+    say("Superset: metadata, administrator, roles (a minute or two)")
+    superset.set_up()
+    with superset.running() as api:
+        for kind, url in databases(file):
+            say(f"Superset on {kind}: import, and a look at the page")
+            api.import_bundle(url)
+            picture = Path(pictures) / "superset.png" if pictures and kind == "SQLite" else None
+            seen = look("superset", superset.url, picture, superset.password)
+            require_known(seen)
+            compare(api, seen["asked"], url, kind)
+        say("Superset: with hostile text")
+        api.import_bundle(f"sqlite:///{sources.hostile(file)}")
+        seen = look("superset", superset.url, None, superset.password)
+        require_known(seen)
+        # Superset takes what looks like a script out of a text before it shows the rest as text.
+        require_text_only(seen, "<img src")
+    say("Superset is good: every chart holds what SQL says, hostile text is text")
+
+
+def require_known(seen: Seen) -> None:
+    strangers = [url for url in seen["outside"] if not url.startswith(TELEMETRY)]
+    require(not strangers, f"requests leave this machine: {strangers}")
+    require("Unexpected error" not in seen["text"], "a chart shows an error")
+
+
+def databases(file: Path) -> Iterator[tuple[str, str]]:
+    """Kind and address, for Superset, of each database with the same rows."""
+    yield "SQLite", f"sqlite:///{file}"
+    try:
+        server = PostgreSQL.launch()
+    except ServerMissing as error:
+        raise SystemExit(f"{error}; as root, `make databases` installs PostgreSQL") from None
+    try:
+        url = make_url(server.url(server.create_database()))
+        sources.copied(file, with_driver(url, "psycopg"))
+        # Superset compares with instants that name no zone: the session's is to be UTC.
+        in_utc = url.update_query_dict({"options": "-ctimezone=UTC"})
+        yield "PostgreSQL", with_driver(in_utc, "psycopg2")
+    finally:
+        server.stop()
+
+
+def with_driver(url: URL, driver: str) -> str:
+    return url.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
+
+
+def compare(api: Api, asked: list[dict[str, Any]], url: str, kind: str) -> None:
+    """What the page asked for, asked again over the API, against SQL."""
+    started_at = datetime.now(UTC)
+    instants = {
+        "now": started_at,
+        "month_ago": started_at - timedelta(days=30),
+        "year_ago": started_at - timedelta(days=365),
+        "in_90_days": started_at + timedelta(days=90),
+    }
+    titles = api.chart_titles()
+    of_charts = [q for q in asked if q["form_data"].get("slice_id") in titles]  # not of filters
+    queries = {titles[query["form_data"]["slice_id"]]: query for query in of_charts}
+    require(set(queries) == set(CHARTS), f"charts that ask: {set(queries) ^ set(CHARTS)} differ")
+    engine = create_engine(url.replace("+psycopg2:", "+psycopg:"))
+    for title, query in queries.items():
+        rows = api.chart_data(query)
+        found, wanted = CHARTS[title][1](rows), expected(engine, title, instants)
+        require(wanted, f"{title}: nothing is expected, so nothing is compared")
+        require(found == wanted, f"{title} on {kind}: {found} shown, {wanted} by SQL")
+        print(f"  {title}: {len(rows)} rows, as SQL says")
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

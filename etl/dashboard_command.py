@@ -1,0 +1,87 @@
+"""`dashboard`: arguments -> one call -> a page in a browser. Imports click alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import webbrowser
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from etl import logs
+from etl.command import Shared, loaded_sources, opened, shared_options
+from etl.errors import EtlError
+from etl.terminal import is_terminal, say
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  heatmap-etl dashboard
+  heatmap-etl dashboard --database heatmap-demo.db      what demo --large made"""
+)
+@click.option(
+    "--database",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A SQLite file. Default: that of the configuration.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--no-open", is_flag=True, help="Open no browser. Without a terminal none is opened.")
+@shared_options
+@click.pass_obj
+def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: bool) -> int:
+    """The dashboard, served by Datasette until Ctrl-C.
+
+    It opens the SQLite file and never writes to it. Needs the extra [dashboard].
+    """
+    from etl.dashboard import PAGE, listening, require_datasette, serve
+
+    require_datasette()
+    path = _configured(shared) if file is None else _named(shared, file)
+    bound = listening(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{bound.getsockname()[1]}{PAGE}"
+
+    def ready() -> None:
+        say([f"{path} on {url}; Ctrl-C ends it"])
+        if not no_open and is_terminal(sys.stdout) and _has_screen():
+            webbrowser.open(url)
+
+    with bound:
+        serve(path, bound, ready)
+    return 0
+
+
+def _configured(shared: Shared) -> Path:
+    from etl.dashboard import require_file
+
+    with loaded_sources(shared, logging.WARNING) as sources:
+        configs = sources.by_database().configs
+        if len(configs) > 1:
+            raise EtlError("the files of the folder name several databases; name one: --database")
+        with opened(configs[0]) as database:
+            return require_file(database)
+
+
+def _named(shared: Shared, file: Path) -> Path:
+    from sqlalchemy import URL
+
+    from etl.dashboard import require_file
+    from etl.database import open_database
+
+    logs.set_up(shared.log_format, logging.WARNING)
+    url = URL.create("sqlite", database=str(file.absolute()))
+    with closing(open_database(url.render_as_string(), label=str(file))) as database:
+        return require_file(database)
+
+
+def _has_screen() -> bool:
+    """Whether a browser has a window to open in: one in the terminal would take it over."""
+    on_x = sys.platform.startswith(("linux", "freebsd"))
+    return not on_x or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

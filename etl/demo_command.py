@@ -1,0 +1,39 @@
+"""`demo`: arguments -> one call -> lines. Imports click alone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from etl import logs
+from etl.errors import EtlError
+from etl.terminal import say
+
+
+@click.command()
+@click.option(
+    "--large",
+    "is_large",
+    is_flag=True,
+    help="A year of history, for dashboards: a dozen views, read once a day (about a minute).",
+)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+def demo(folder: Path, is_large: bool) -> int:
+    """See it work against an invented Datadog.
+
+    It writes one file, heatmap-demo.db, into FOLDER (by default the current one).
+    """
+    from etl.demo import run_demo
+    from etl.demo_year import run_year
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EtlError(f"cannot make the folder {folder}: {error.strerror}") from None
+    if is_large:
+        logs.set_up(logs.CONSOLE, logging.ERROR)  # some of its runs go ill on purpose
+    run = run_year if is_large else run_demo
+    run(folder, lambda text: say(text.split("\n")))
+    return 0
