@@ -25,6 +25,9 @@ def run() -> int:
         return main()
     except KeyboardInterrupt:
         return 130
+    finally:
+        # The interpreter would look through all that was loaded, several times, before it ends.
+        gc.freeze()
 
 
 if __name__ == "__main__":
