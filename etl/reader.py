@@ -39,6 +39,7 @@ MOST = 100  # views that share a commit
 IN_VAIN = 10
 DOUBTFUL_S = 1.0
 _TICK_S = 0.1
+_LINGER_S = 0.5  # with what is written meanwhile less than a second of work, for one commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Reader:
 
     def wholes(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """The whole answer of each view; one equal to that of its last reading is not decoded."""
-        return self._several(views, self._read_view, linger_s=_TICK_S)
+        return self._several(views, self._read_view, linger_s=_LINGER_S)
 
     def parts(self, views: Sequence[View], patience: Patience | None) -> Iterator[list[Result]]:
         """Answers for narrowed views, always decoded."""
