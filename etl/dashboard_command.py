@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import webbrowser
 from contextlib import closing
 from pathlib import Path
 
@@ -51,6 +50,8 @@ def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: 
     def ready() -> None:
         say([f"{path} on {url}; Ctrl-C ends it"])
         if not no_open and is_terminal(sys.stdout) and _has_screen():
+            import webbrowser  # with subprocess and what it needs
+
             webbrowser.open(url)
 
     with bound:

@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from etl.errors import Stopped
+
+if TYPE_CHECKING:
+    import socket
 
 GIVE_UP_S = 9.0
 _LOOK_S = 0.1
@@ -65,6 +68,8 @@ class Branch(threading.Event):
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
     """Watch for signals in a thread: the main one may wait inside a driver and hear nothing."""
+    import socket  # not for --help
+
     found = StopSignal()
     reading, writing = socket.socketpair()
     writing.setblocking(False)
