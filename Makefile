@@ -39,12 +39,12 @@ build/heatmap-demo.db: | setup
 	$(BIN)/heatmap-etl demo --large build
 
 superset: setup build/heatmap-demo.db ## imports the Superset bundle into a real Superset, compares and looks (minutes)
-	DATABASES=postgresql sh scripts/install-databases $(BIN)/python
+	sh scripts/install-for-tests $(BIN)/python postgresql
 	sh scripts/install-dashboards $(BIN)/python
 	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db
 
 pictures: setup build/heatmap-demo.db ## the pictures of both dashboards in docs/ anew (minutes)
-	DATABASES=postgresql sh scripts/install-databases $(BIN)/python
+	sh scripts/install-for-tests $(BIN)/python postgresql
 	sh scripts/install-dashboards $(BIN)/python
 	$(BIN)/python dashboards/try_dashboards.py datasette build/heatmap-demo.db docs
 	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db docs

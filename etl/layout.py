@@ -51,13 +51,14 @@ def table(
 ) -> list[str]:
     """Aligned lines, the header first. `right`: names of the columns that hold numbers.
 
-    `tones`: what becomes of a cell that is this very text, except in the first column.
+    `tones`: what becomes of a cell that is this very text, except in the header and first column.
     """
     cells = [list(header), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     is_right = [name in right.split() for name in header]
     shapes = list(zip(widths, is_right, strict=True))
-    return [_line(row, shapes, tones or {}) for row in cells]
+    head, *body = cells
+    return [_line(head, shapes, {}), *(_line(row, shapes, tones or {}) for row in body)]
 
 
 def _line(

@@ -149,9 +149,7 @@ snapshots = _table(
     PrimaryKeyConstraint("id"),
     Index(None, "view_key"),
     _by("synced_view"),
-    _by("application_id", "created_at"),
-    _by("valid_from", "application_id", "began"),
-    _by("removed_at"),
+    _by("application_id", "valid_from", "removed_at", "created_at"),
 )
 
 snapshot_history = _table(
@@ -166,8 +164,7 @@ snapshot_history = _table(
     _must("ended", String(16), "How this version ended: changed or removed"),
     PrimaryKeyConstraint("snapshot_id", "version"),
     _by("synced_view"),
-    _by("valid_from", "application_id", "began"),
-    _by("ended", "valid_to"),
+    _by("application_id", "valid_from", "valid_to", "ended"),
 )
 
 _COUNTS = {

@@ -18,6 +18,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 # A change of clocks moves a slot by an hour as a rule, where the date line moved by a day.
 _SHIFT = 2 * _DAY
+_AROUND = (-_SHIFT, _SHIFT + _DAY)
 # 29 February, where a year of a hundred is none.
 _HORIZON_DAYS = (2, 40, 366 * 9)
 
@@ -112,17 +113,40 @@ class Cron:
 
     def due(self, last: datetime, now: datetime) -> Due | None:
         """The latest slot after `last` up to `now`; None when there is none."""
-        slots = self._slots(last, now)
-        return Due(max(slots), len(slots) - 1) if slots else None
+        for days in _HORIZON_DAYS:
+            after = max(last, now - days * _DAY)
+            if latest := max(self._slots(after, now), default=None):
+                return Due(latest, self._number(last, latest) - 1)
+            if after == last:
+                break
+        return None
+
+    def _number(self, after: datetime, until: datetime) -> int:
+        """How many slots: all those of a day at once, where no clock was changed near it."""
+        calm, others = 0, set[datetime]()
+        for day in self._days(after, until):
+            if not self._has(day):
+                continue
+            begin, end = (datetime.combine(day + days, time(), self.zone) for days in _AROUND)
+            is_whole = after < begin.astimezone(UTC) and end.astimezone(UTC) <= until
+            if is_whole and begin.utcoffset() == end.utcoffset():
+                calm += len(self.times)
+            else:
+                others.update(self._of_day(day))
+        return calm + sum(after < slot <= until for slot in others)
 
     def _slots(self, after: datetime, until: datetime) -> set[datetime]:
         """Every slot later than `after`, up to `until`."""
         if until <= after:
             return set()
+        days = self._days(after, until)
+        return {s for day in days for s in self._of_day(day) if after < s <= until}
+
+    def _days(self, after: datetime, until: datetime) -> Iterator[date]:
+        """Those whose slots may lie between."""
         first = (after - _SHIFT).astimezone(self.zone).date()
         final = (until + _SHIFT).astimezone(self.zone).date()
-        days = (first + n * _DAY for n in range((final - first).days + 1))
-        return {s for day in days for s in self._of_day(day) if after < s <= until}
+        return (first + n * _DAY for n in range((final - first).days + 1))
 
     def _of_day(self, day: date) -> Iterator[datetime]:
         if self._has(day):

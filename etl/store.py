@@ -80,7 +80,7 @@ def load(
     state = before.states.get(view_key)
     if listing.decoded is None:
         result = _load_same(listing, state)
-        entries.add(result, state, {"last_read_at": result.read_at})
+        entries.add(result, state, _read_at(result))
         others.has_read(view_key, has_rows=result.counts["unchanged"] > 0)
         others.is_organization_seen |= result.counts["unchanged"] > 0
         return result
@@ -278,13 +278,18 @@ def _reading_state(reading: _Reading, result: ViewResult) -> dict[str, Any]:
     first = reading.state.first_read_at if reading.state else None
     return {
         "first_read_at": first or reading.read_at,
-        "last_read_at": reading.read_at,
+        **_read_at(result),
         "answer_digest": reading.listing.digest,
         "shortcut_digest": reading.listing.digest if may_skip else None,
-        **({"last_nonempty_at": reading.read_at} if reading.decoded.listed else {}),
         "needs_acceptance": decision.is_mass_removal and decision.still_missing > 0,
         **{n: result.counts[n] for n in _REMEMBERED},
     }
+
+
+def _read_at(result: ViewResult) -> dict[str, Any]:
+    """The instants of `view_state` that every reading moves, a shortcut too."""
+    names = ("last_read_at", "last_nonempty_at") if result.counts["listed"] else ("last_read_at",)
+    return dict.fromkeys(names, result.read_at)
 
 
 def seen(connection: Connection, source: str) -> tuple[set[str | None], set[str | None]]:

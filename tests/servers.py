@@ -471,7 +471,10 @@ def _dies_with_parent() -> list[str]:
 
 
 if __name__ == "__main__":
+    # What is missing; of these alone, when some are named.
+    asked = set(sys.argv[1:])
     try:
-        print(*missing_servers(wanted_dialects()), *missing_readers())  # noqa: T201
+        readers = [] if asked else missing_readers()
+        print(*missing_servers(asked or wanted_dialects()), *readers)  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))

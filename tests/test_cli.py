@@ -417,9 +417,9 @@ def test_on_a_terminal_a_line_shows_how_far_it_is(cli: Cli) -> None:
     assert on_terminal(cli, "sync", "--quiet") == ""
 
 
-def on_terminal(cli: Cli, *arguments: str) -> str:
+def on_terminal(cli: Cli, *arguments: str, **changes: str) -> str:
     ours, theirs = pty.openpty()
-    environ = cli.environment({"TERM": "xterm"})
+    environ = cli.environment({"TERM": "xterm", "NO_COLOR": None, **changes})
     process = subprocess.Popen(
         cli.command(*arguments),
         cwd=cli.folder,

@@ -104,6 +104,13 @@ def test_every_make_target_of_the_docs_exists():
     assert {"demo", "test", "docs"} <= named <= targets
 
 
+def test_every_file_that_make_runs_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:scripts|dashboards)/[\w/-][\w./-]*", makefile))
+    assert {"scripts/setup", "dashboards/try_dashboards.py"} <= named
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 # --- first run and cron -------------------------------------------------------------------
 
 

@@ -169,6 +169,12 @@ def test_missed_slots_collapse_into_the_latest(
     assert found.due(at(f"2026-01-01 {last}"), at(f"2026-01-01 {now}")) == expected
 
 
+def test_a_year_of_minutes_is_counted_without_the_hour_that_spring_leaves_out():
+    begin, end = at("2026-01-01T00:00", BERLIN), at("2027-01-01T00:00", BERLIN)
+    minutes = 365 * 24 * 60 - 60
+    assert parse_cron("* * * * *", BERLIN).due(begin, end) == Due(end, minutes - 1)
+
+
 ZONES = st.sampled_from([UTC, BERLIN, NEW_YORK, LORD_HOWE, APIA])
 CHANGES = ["2026-03-29 00:59:59", "2026-10-25 00:30", "2026-10-25 01:30", "2011-12-30 09:59"]
 MOMENTS = st.integers(0, 18 * 365 * 86400).map(

@@ -538,6 +538,23 @@ def test_a_new_hash_version_is_no_event_for_a_record_listed_twice(
     assert not row["content_hash"].startswith("old")
 
 
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_every_reading_that_lists_something_is_the_last_one_that_did(
+    project: Project, api: Api, shortcut: bool
+) -> None:
+    project.configure(shortcut=shortcut)
+    api.views["/home"] = [record("1")]
+    project.run()
+    project.run()
+    at = "SELECT last_read_at, last_nonempty_at FROM view_state"
+    full = project.one(at)
+    assert full["last_nonempty_at"] == full["last_read_at"]
+    api.views["/home"] = []
+    project.run()
+    empty = project.one(at)
+    assert empty["last_nonempty_at"] == full["last_nonempty_at"] < empty["last_read_at"]
+
+
 @pytest.mark.parametrize("change", ["migration", "privacy"])
 def test_no_shortcut_hides_what_was_changed_in_our_tables(
     project: Project, api: Api, change: str

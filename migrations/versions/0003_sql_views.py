@@ -27,12 +27,9 @@ depends_on = None
 WATCHED = "Whether the last run still had it among its views; NULL before a run said so"
 INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("snapshots", ("synced_view",)),
-    ("snapshots", ("application_id", "created_at")),
-    ("snapshots", ("valid_from", "application_id", "began")),
-    ("snapshots", ("removed_at",)),
+    ("snapshots", ("application_id", "valid_from", "removed_at", "created_at")),
     ("snapshot_history", ("synced_view",)),
-    ("snapshot_history", ("valid_from", "application_id", "began")),
-    ("snapshot_history", ("ended", "valid_to")),
+    ("snapshot_history", ("application_id", "valid_from", "valid_to", "ended")),
     ("sync_run_views", ("view_key", "read_at")),
 )
 PREFIXES = {"application_id": 40, "synced_view": 120}
