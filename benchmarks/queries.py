@@ -34,6 +34,9 @@ BOUNDS_MS = {"sqlite": 500, "postgresql": 200}
 REPEATS = 5
 LOADS = 2
 EXPECT = """\
+Where the load is above the number of cores, queries wait for other programs, and medians are
+several times the processor time: hold that against the bound.
+
 Rows of all views are interleaved, the worst there is. Two kinds of question read every row they
 count, and take longer than the bound: the age of the newest snapshot of each view of an application
 (66,000 rows here), and whatever asks for all applications at once. Nothing is summed up beforehand
