@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import contestants, environments, workloads
+from benchmarks import beside, contestants, environments, queries, workloads, year
 from benchmarks.api import Api
 from benchmarks.data import Size
 from benchmarks.databases import Databases
@@ -20,6 +20,7 @@ from benchmarks.report import lines, page, targets
 from benchmarks.truth import WrongContent, require_content
 from benchmarks.workloads import LARGE, MANY, SMALL, Bench
 from etl.completeness import ROUND_NUMBERS
+from etl.database import upgrade
 from tests.conftest import ROOT
 
 TINY = Size(3, 120)
@@ -226,3 +227,35 @@ def test_the_harness_refuses_what_it_does_not_know():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--only: W9 is none of" in done.stderr
+
+
+def test_every_query_of_a_dashboard_finds_rows_in_an_invented_year(tmp_path):
+    with queries.opened("sqlite", tmp_path) as database:
+        year.fill(database, year.Size.of(0.01))
+        found = queries.measure_all(database, "sqlite")
+    assert [title for title, measured in found.items() if not measured.rows] == []
+    assert all(measured.plan for measured in found.values())
+    page = queries.report("sqlite", queries.Found(found, {"one run": 1.5}))
+    assert all(f"| {query.title} | " in page for query in queries.QUERIES)
+    assert "| one run | 1.50 |" in page
+
+
+def test_runs_are_measured_with_and_without_the_indexes_of_the_views(tmp_path, monkeypatch):
+    monkeypatch.setattr(beside, "VIEWS", 3)
+    monkeypatch.setattr(beside, "ROWS", 101)
+    monkeypatch.setattr(beside, "ROUNDS", 2)
+    with queries.opened("sqlite", tmp_path) as database:
+        upgrade(database)
+        assert len(beside.again(database)) == beside.ROUNDS
+        beside.drop_indexes(database)
+        assert beside.first(database, "first") > 0
+        with database.connect(write=False) as connection:
+            found = [
+                connection.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar()
+                for table in ("snapshots", "snapshot_history")
+            ]
+            kept = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE name LIKE 'ix_snapshot%'"
+            )
+            assert kept.scalars().all() == ["ix_snapshots_view_key"]
+    assert found == [101 + 101 + 102 + 103, 20]
