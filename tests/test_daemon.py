@@ -321,6 +321,7 @@ def test_a_run_is_one_line_and_a_view_one_when_it_changed_or_failed(
     assert (of_run["level"], of_run["status"], of_run["missed_slots"]) == ("INFO", "partial", 0)
     others = [r for r in records if r not in of_runs]
     assert [r["level"] for r in others] == ["INFO", "WARNING"]  # the next run; stopping
+    assert others[0]["source"] == "datadoghq.com"
 
 
 NEWEST = "SELECT run_id FROM sync_runs ORDER BY started_at DESC LIMIT 1"
