@@ -201,4 +201,5 @@ class Daemon:
         when = job.slots.next_after(datetime.now(UTC))
         zone: Any = getattr(job.slots, "zone", UTC)
         text = when.astimezone(zone).isoformat(timespec="seconds")
-        log.info("%s: next run at %s (%s)", job.config.source, text, described(job.config))
+        source, how = job.config.source, described(job.config)
+        log.info("%s: next run at %s (%s)", source, text, how, extra={"source": source})

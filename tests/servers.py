@@ -327,13 +327,14 @@ class MariaDB(Server):
         command = [str(install), "--no-defaults", f"--datadir={self._data}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=normal", "--skip-name-resolve"]
         self._run_once(command, account)
-        # Read by the server before it listens: there is no moment without passwords.
+        # Read by the server before it listens, at each start: there is no moment without
+        # passwords, and what a user was granted outlives a restart.
         statements = [
             "drop user if exists root@'127.0.0.1', root@'::1', ''@localhost;",
             f"alter user root@localhost identified by '{PASSWORD}';",
-            f"create or replace user {ADMIN}@'127.0.0.1' identified by '{PASSWORD}';",
+            f"create user if not exists {ADMIN}@'127.0.0.1' identified by '{PASSWORD}';",
             f"grant all on *.* to {ADMIN}@'127.0.0.1' with grant option;",
-            f"create or replace user {USER}@'127.0.0.1' identified by '{PASSWORD}';",
+            f"create user if not exists {USER}@'127.0.0.1' identified by '{PASSWORD}';",
         ]
         self._write_secret("users.sql", "\n".join(statements) + "\n", account)
 

@@ -31,6 +31,8 @@ try:
 except EtlError as error:
     print(error)
     sys.exit(error.exit_code)
+finally:
+    project.database.close()
 """
 
 
