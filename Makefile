@@ -12,6 +12,8 @@ STAMP := .venv/.installed
 	bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
+# Half a file would count as made the next time.
+.DELETE_ON_ERROR:
 
 help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile

@@ -93,7 +93,9 @@ WEEKS: dict[str, Any] = {
             "field": "week",
             "type": "temporal",
             "timeUnit": "utcyearweek",
-            "scale": {"type": "utc"},
+            # The year that is asked for, however few weeks have a row: else one alone fills the
+            # width, without a month to read it by.
+            "scale": {"type": "utc", "domainMin": {"expr": "now() - 371 * 864e5"}},
             "title": None,
             "axis": {"format": "%b %Y", "tickCount": "month", "grid": False},
         },

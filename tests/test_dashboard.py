@@ -208,6 +208,13 @@ def test_a_week_begins_on_monday(shown):
         assert datetime.fromisoformat(row["week"]).weekday() == 0
 
 
+def test_the_axis_of_the_weeks_spans_the_year_that_is_asked_for():
+    asked = max(int(days) for days in re.findall(r"'-(\d+) days'", CHARTS["weeks"].query))
+    scale = CHARTS["weeks"].display["encoding"]["x"]["scale"]
+    # The first week begins on a Monday, up to six days before.
+    assert scale["domainMin"] == {"expr": f"now() - {asked + 7} * 864e5"}
+
+
 def test_a_baseline_is_no_change(shown):
     events = shown.ask("SELECT DISTINCT event FROM snapshot_changes")
     assert {"event": "baseline"} in events
