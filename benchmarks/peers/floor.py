@@ -3,7 +3,8 @@
     python floor.py [--digests] API_URL DATABASE_URL VIEWS.json
 
 No history, no ledger, no verdict, no retry, no check of what came. It fills the columns of
-our table that a reading brings (id, fifteen attributes, hash) with the same index on the view.
+our table that a reading brings (id, fifteen attributes, hash), with an index for each of ours:
+by the view's key, by its name, by application and time.
 With `--digests` a body whose digest is that of the last time is not looked at.
 """
 
@@ -50,6 +51,8 @@ ASSIGN = ", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])
 SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS snapshots ({COLUMNS})",
     "CREATE INDEX IF NOT EXISTS ix_snapshots_view_key ON snapshots (view_key)",
+    "CREATE INDEX IF NOT EXISTS ix_snapshots_view_name ON snapshots (view_name)",
+    "CREATE INDEX IF NOT EXISTS ix_snapshots_application ON snapshots (application_id, created_at)",
     "CREATE TABLE IF NOT EXISTS digests (view_key varchar(32) PRIMARY KEY, digest varchar(64))",
 )
 Row = tuple[Any, ...]
