@@ -147,7 +147,7 @@ def test_a_generated_revision_runs_as_it_is(
         command.upgrade(config, "head")
         for view in sql_views.NAMES:
             connection.execute(text(f"DROP VIEW {view}"))
-        connection.execute(text("ALTER TABLE snapshots DROP COLUMN removed_at"))
+        connection.execute(text("ALTER TABLE snapshots DROP COLUMN modified_at"))
         connection.execute(text("ALTER TABLE snapshots DROP COLUMN extra"))
         command.revision(config, "Bring them back", autogenerate=True, rev_id="9999")
         command.upgrade(config, "head")
