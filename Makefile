@@ -7,6 +7,9 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
+# Where it is set, each of the thousand processes of the tests would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dashboard superset superset-lock pictures test databases check db-check docs lock wheel \
 	bench bench-quick clean
