@@ -17,7 +17,7 @@ from etl.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device
 from etl.config import View
 from etl.errors import DatadogAuthError, DatadogError, DatadogRequestError, DatadogUnavailable
 from etl.listing import Lessons, Listing, Memory, assembled, narrowed
-from etl.reader import GROUP, Failed, Reader, Result
+from etl.reader import GROUP, Failed, Reader, Result, forget
 from etl.snapshot import Decoded
 from etl.spool import Spool
 
@@ -161,8 +161,11 @@ class Judge:
         asked = {narrowed(whole.view, place): place for place in places}
         parts: list[Listing] = []
         for group in self._reader.parts(list(asked), whole.patience):
-            reasons = [_put(split, asked.pop(result.view), result, parts) for result in group]
-            if reason := next(filter(None, reasons), ""):
+            for number, result in enumerate(group, start=1):
+                if not (reason := _put(split, asked.pop(result.view), result, parts)):
+                    continue
+                for late in group[number:]:
+                    forget(late)
                 split.give_up(asked.values(), reason)
                 return parts
         if self._stop.is_set():

@@ -208,7 +208,7 @@ class _Results:
             if not self.is_abandoned:
                 self._queue.put(result)
                 return
-        _forget(result)
+        forget(result)
 
     def next_group(self, missing: int, linger_s: float) -> list[Result]:
         """A few results; none after a short wait in vain. Raises the bug of a thread.
@@ -235,10 +235,11 @@ class _Results:
         with self._lock:
             self.is_abandoned = True
         while not self._queue.empty():
-            _forget(self._queue.get())
+            forget(self._queue.get())
 
 
-def _forget(result: Result | BaseException) -> None:
+def forget(result: Result | BaseException) -> None:
+    """What nobody will fetch gives its place in memory back."""
     if isinstance(result, Listing):
         result.without_records()
 

@@ -129,7 +129,7 @@ def test_a_part_that_is_refused_costs_the_proof_and_not_the_view(story: Story) -
 
 
 def test_a_part_that_gives_no_answer_ends_the_asking_for_parts(story: Story) -> None:
-    story.project.configure(max_wait_s=0.01)
+    story.project.configure(max_wait_s=0.01, concurrency=1)
     ids = story.add("/home", 12, "app-a") + story.add("/home", 8, "app-b")
     story.server.organization.faults = frozenset({3})
     result = story.run().views[0]
