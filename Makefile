@@ -1,7 +1,8 @@
 # Needs make, Python 3.11+ with pip and venv; everything else goes into .venv.
 PYTHON ?= python3
 DATABASES ?=
-JOBS ?= 2
+# Many tests wait for processes and servers: more of them than cores.
+JOBS ?= 4
 ARGS ?=
 
 BIN := .venv/bin
@@ -22,7 +23,7 @@ help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and'
-	echo "  JOBS=2 and ARGS='-k name' (test); make test as root installs missing servers by apt."
+	echo "  JOBS=4 and ARGS='-k name' (test); make test as root installs missing servers by apt."
 
 setup: $(STAMP) ## .venv with everything that work on the project needs (about 30 s, once)
 
