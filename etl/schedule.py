@@ -149,6 +149,7 @@ class Daemon:
         self.jobs = [Job(config, stop, on_end) for config in sources.configs]
         self.ticked_at = time.monotonic()
         self._stop = stop
+        self._ending, self._has_ended = threading.Lock(), False
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
@@ -170,6 +171,8 @@ class Daemon:
         try:
             self._watch_clock(before)
         finally:
+            with self._ending:
+                self._has_ended = True
             self._scheduler.pause()  # else it complains of jobs it may not start any more
             self._scheduler.shutdown(wait=True)
 
@@ -183,8 +186,10 @@ class Daemon:
 
     def _turn(self, job: Job) -> None:
         when = job.look()
-        if not self._stop.is_set():
-            self._wait_until(when, job)
+        # APScheduler waits for its jobs with the lock in hand that adding one needs.
+        with self._ending:
+            if not self._has_ended:
+                self._wait_until(when, job)
 
     def _watch_clock(self, before: datetime) -> None:
         """A clock that is put back would leave everybody waiting: look again at once."""
