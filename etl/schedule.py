@@ -21,7 +21,6 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
 
 from etl.command import Sources, opened
 from etl.config import Config, require_keys
@@ -161,8 +160,7 @@ class Daemon:
 
     def run(self) -> None:
         """Work until `stop` is set, and what is under way has ended."""
-        every = IntervalTrigger(seconds=int(TICK_S))
-        self._scheduler.add_job(self._tick, every, executor=_TICK)
+        self._tick()
         before = datetime.now(UTC)
         self._scheduler.start()
         for job in self.jobs:
@@ -178,6 +176,9 @@ class Daemon:
 
     def _tick(self) -> None:
         self.ticked_at = time.monotonic()
+        # No interval: after a leap of the clock APScheduler counts each second that was left out.
+        soon = datetime.now(UTC) + timedelta(seconds=TICK_S)
+        self._scheduler.add_job(self._tick, "date", run_date=soon, executor=_TICK)
 
     def _wait_until(self, when: datetime, job: Job) -> None:
         # A job of its own each time: APScheduler removes by its id the one it has just started,
