@@ -247,7 +247,7 @@ def running() -> Iterator[Callable[..., Daemon]]:
     yield start
     stop.set()
     for thread in threads:
-        thread.join(60)  # how long it may take to stop is asserted of the process, in test_daemon
+        thread.join(15)
         assert not thread.is_alive()
 
 
