@@ -171,7 +171,9 @@ class Daemon:
         finally:
             with self._ending:
                 self._has_ended = True
-            self._scheduler.pause()  # else it complains of jobs it may not start any more
+            # Its loop, stopped between starting a job and removing it, would not find it any more.
+            self._scheduler.pause()
+            self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
 
     def _tick(self) -> None:

@@ -360,3 +360,16 @@ def test_a_clock_that_is_put_back_keeps_nobody_waiting(
         clock.shift(timedelta(hours=-3))
         time.sleep(2 * TICK_S)
         wait_until(partial(has_ticked, daemon, daemon.ticked_at), seconds=10)
+
+
+def test_an_end_at_any_moment_of_the_loop_is_a_clean_one(
+    project_on_sqlite: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that dies of an error is one that pytest reports."""
+    monkeypatch.setattr("etl.schedule.TICK_S", 0.0003)
+    seldom = replace(project_on_sqlite.config, every_s=86400.0 * 300)
+    for lived_s in (0.01 + 0.0007 * n for n in range(60)):
+        stop = threading.Event()
+        threading.Timer(lived_s, stop.set).start()
+        Daemon(Sources((seldom,), is_folder=False), stop).run()
+    assert stop.is_set()
