@@ -25,9 +25,15 @@ _OTHERS = (
     "SELECT id, content_hash, view_key, source, removed_at IS NOT NULL FROM snapshots"
     " WHERE id IN ({among})"
 )
-_UNPACKED = {
-    "postgresql": "SELECT json_array_elements_text(%s::json)",
-    "sqlite": "SELECT value FROM json_each(?)",
+_AMONG_JSON = {
+    # A join or IN would read the whole table wherever PostgreSQL holds it for small, as in a
+    # first load, which it has no statistics of. This can only look up one id after the other.
+    "postgresql": (
+        "SELECT s.* FROM json_array_elements_text(%s::json) AS listed(id) CROSS JOIN LATERAL ("
+        + _OTHERS.format(among="listed.id")
+        + " OFFSET 0) AS s"
+    ),
+    "sqlite": _OTHERS.format(among="SELECT value FROM json_each(?)"),
 }
 
 
@@ -52,7 +58,7 @@ def _among(dialect: str, ids: Sequence[str]) -> tuple[str, Sequence[Any]]:
     """Where there is JSON the same text for any number of ids, so that it is prepared once."""
     if dialect in ("mysql", "mariadb"):
         return _OTHERS.format(among=", ".join(["%s"] * len(ids))), ids
-    return _OTHERS.format(among=_UNPACKED[dialect]), (msgspec.json.encode(ids).decode(),)
+    return _AMONG_JSON[dialect], (msgspec.json.encode(ids).decode(),)
 
 
 def batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
