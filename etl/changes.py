@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+import msgspec
+
 from etl.snapshot import Rejected, Snapshot, record_of, reject_text
 
 OTHER_SOURCE = "the id belongs to another source"
@@ -22,7 +24,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
 
-class Known(NamedTuple):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """A stored row, as far as a decision needs it."""
 
     content_hash: str
@@ -242,7 +244,7 @@ def decide(
     """
     listed, duplicates = unique(snapshots, known)
     decision = Decision(duplicates=duplicates)
-    as_it_was = {i for i, s in listed.items() if _is_as_it_was(s, known.get(i), view_key, source)}
+    as_it_was = _as_it_was(listed, known, view_key, source)
     decision.unchanged = len(as_it_was)  # nearly all of them, nearly always
     for identifier in sorted(listed.keys() - as_it_was):
         stored = known.get(identifier)
@@ -284,11 +286,18 @@ def _rank(snapshot: Snapshot, stored: Known | None) -> tuple[datetime, bool, str
     return snapshot.modified_at or _NEVER, is_stored, snapshot.content_hash
 
 
-def _is_as_it_was(snapshot: Snapshot, stored: Known | None, view_key: str, source: str) -> bool:
-    if stored is None:
-        return False
-    is_mine = stored.view_key == view_key and stored.source == source
-    return is_mine and not stored.is_removed and stored.content_hash == snapshot.content_hash
+def _as_it_was(
+    listed: Mapping[str, Snapshot], known: Mapping[str, Known], view_key: str, source: str
+) -> set[str]:
+    return {
+        identifier
+        for identifier, snapshot in listed.items()
+        if (stored := known.get(identifier)) is not None
+        and stored.content_hash == snapshot.content_hash
+        and stored.view_key == view_key
+        and stored.source == source
+        and not stored.is_removed
+    }
 
 
 def _decide_listed(

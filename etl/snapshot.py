@@ -186,15 +186,18 @@ def decode(body: bytes) -> Decoded:
 
 def _decode_exact(records: list[_Record[_WithInstants]]) -> Decoded:
     decoded = Decoded()
-    add = decoded.snapshots.append
+    add, as_tuple = decoded.snapshots.append, msgspec.structs.astuple
+    sha256, encode, unmarked = hashlib.sha256, _encoder.encode, f"{HASH_VERSION}:"
     for record in records:
         a = record.attributes
         created_at, modified_at = a.created_at, a.modified_at
         if created_at is not None and created_at.tzinfo is not UTC:
-            created_at = _in_utc(created_at)
+            a.created_at = _in_utc(created_at)
         if modified_at is not None and modified_at.tzinfo is not UTC:
-            modified_at = _in_utc(modified_at)
-        add(sealed(record.id, _content(a, created_at, modified_at), None))
+            a.modified_at = _in_utc(modified_at)
+        content = as_tuple(a)
+        digest = sha256(encode((content, None))).hexdigest()[:32]  # as in `sealed`
+        add(_new_snapshot(record.id, *content, None, unmarked + digest))
     return decoded
 
 

@@ -11,9 +11,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, Connection, insert, literal, select, update
+import msgspec
+from sqlalchemy import (
+    Column,
+    Connection,
+    Insert,
+    Select,
+    bindparam,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy import Row as SelectedRow
 
 from etl import ledger, oddities, organization
@@ -171,7 +183,7 @@ def _recognise_duplicates(
     for snapshot in doubtful:
         if not _differs(snapshot, stored[snapshot.id]):
             of_id = known[snapshot.id]
-            known[snapshot.id] = of_id._replace(equal_hash=snapshot.content_hash)
+            known[snapshot.id] = msgspec.structs.replace(of_id, equal_hash=snapshot.content_hash)
 
 
 def _is_of_other_version(snapshot: Snapshot, known: Known | None) -> bool:
@@ -306,15 +318,23 @@ def seen(connection: Connection, source: str) -> tuple[set[str | None], set[str 
 # --- rows and history ---------------------------------------------------------------------
 
 
-def _read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+# Each statement is built once: to build one takes longer than to execute it.
+_THESE = snapshots.c.id.in_(bindparam("ids", expanding=True))
+
+
+@cache
+def _selecting() -> Select[Any]:
     s = snapshots.c
     place = (s.first_seen_at, s.version, s.began, s.changed_columns, s.valid_from, s.removed_at)
-    columns = select(s.id, *(s[name] for name in CONTENT), *place, s.content_hash)
+    return select(s.id, *(s[name] for name in CONTENT), *place, s.content_hash).where(_THESE)
+
+
+def _read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     end = 1 + len(CONTENT)
     return {
         row[0]: Stored(tuple(row[1:end]), *row[end:])
         for batch in batches(ids)
-        for row in connection.execute(columns.where(s.id.in_(batch)))
+        for row in connection.execute(_selecting(), {"ids": batch})
     }
 
 
@@ -325,33 +345,34 @@ def _instant(
     return reading_instant(listing.arrived_at, [state.last_read_at if state else None, *touched])
 
 
+@cache
+def _closing(ended: str) -> Insert:
+    s = snapshots.c
+    valid_to = s.removed_at if ended == "removed" else bindparam("read_at", type_=s.valid_from.type)
+    source = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
+    columns = [source[name] if name in source else s[name] for name in _HISTORY]
+    return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(_THESE))
+
+
 def _close_versions(
     connection: Connection, ids: Sequence[str], *, ended: str, read_at: datetime
 ) -> None:
     """Copy the current version of each id into the history, inside the database."""
-    s = snapshots.c
-    valid_to = s.removed_at if ended == "removed" else literal(read_at, s.valid_from.type)
-    source = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
-    columns = [source[name] if name in source else s[name] for name in _HISTORY]
     for batch in batches(ids):
-        rows = select(*columns).where(s.id.in_(batch))
-        connection.execute(insert(snapshot_history).from_select(_HISTORY, rows))
+        connection.execute(_closing(ended), {"ids": batch, "read_at": read_at})
 
 
 def _remove(connection: Connection, ids: Sequence[str], read_at: datetime) -> None:
+    gone = update(snapshots).where(_THESE).values(removed_at=read_at, missing_since=None)
     for batch in batches(ids):
-        connection.execute(
-            update(snapshots)
-            .where(snapshots.c.id.in_(batch))
-            .values(removed_at=read_at, missing_since=None)
-        )
+        connection.execute(gone, {"ids": batch})
 
 
 def _hold(connection: Connection, decision: Decision, read_at: datetime) -> None:
     """Mark rows whose removal is held, and take the mark from those that are listed again."""
-    s = snapshots.c
+    these = update(snapshots).where(_THESE)
+    held = these.where(snapshots.c.missing_since.is_(None)).values(missing_since=read_at)
     for batch in batches(decision.held):
-        held = update(snapshots).where(s.id.in_(batch), s.missing_since.is_(None))
-        connection.execute(held.values(missing_since=read_at))
+        connection.execute(held, {"ids": batch})
     for batch in batches(decision.cleared):
-        connection.execute(update(snapshots).where(s.id.in_(batch)).values(missing_since=None))
+        connection.execute(these.values(missing_since=None), {"ids": batch})
