@@ -401,7 +401,8 @@ def run(kind: str, seconds: float, folder: Path) -> Soak:
             daemon = subprocess.Popen(
                 [sys.executable, "-c", DAEMON, *command],
                 cwd=ROOT,
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **keys},
+                # One arena, as the files in deploy/ set it.
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1", **keys},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
