@@ -9,9 +9,8 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -27,7 +26,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MORE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
 
 
-@dataclass(slots=True)
 class Shared:
     """What every command takes, before or after its name."""
 
@@ -89,8 +87,7 @@ def shared_options(command: F) -> F:
     return command
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(NamedTuple):
     """The configuration: one file, or every file of a folder."""
 
     configs: tuple[Config, ...]
@@ -106,7 +103,7 @@ class Sources:
         first: dict[tuple[str, str | None], Config] = {}
         for config in self.configs:
             first.setdefault((config.database_url, config.database_schema), config)
-        return replace(self, configs=tuple(first.values()))
+        return self._replace(configs=tuple(first.values()))
 
 
 def _heed_dotenv(shared: Shared) -> None:

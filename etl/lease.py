@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, Update, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -33,8 +34,7 @@ from etl.snapshot import NORMALIZER_VERSION
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """This process, so that another one can tell whether it still lives."""
 
     holder: str  # pid and start time: a pid is used again, the pair is not
