@@ -15,7 +15,6 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -91,15 +90,15 @@ def clock(connection: Connection) -> datetime:
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-@dataclass(slots=True)
 class Lease:
     """The right to write a source's rows, from `take` to `release`."""
 
-    source: str
-    seconds: float
-    token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
-    is_lost: bool = False
-    _done: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, source: str, seconds: float) -> None:
+        self.source = source
+        self.seconds = seconds
+        self.token = secrets.token_hex(16)
+        self.is_lost = False
+        self._done = threading.Event()
 
     def take(self, connection: Connection, config: Config) -> None:
         """Take it, or raise `LeaseHeld` with holder and expiry."""

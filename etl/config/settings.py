@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -171,12 +170,12 @@ class Findings(msgspec.Struct):
         self.warnings.append(f"{key}: {text}")
 
 
-@dataclass(frozen=True, slots=True)
 class Settings:
     """The value of every key, and which keys the file or `HEATMAP_ETL_*` set."""
 
-    values: Mapping[str, Any] = field(repr=False)
-    chosen: frozenset[str]
+    def __init__(self, values: Mapping[str, Any], chosen: frozenset[str]) -> None:
+        self.values = values
+        self.chosen = chosen
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
