@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PATH = click.Path(path_type=Path)  # one for all: each looks for its translation on disk
+_FORMAT = click.Choice([logs.CONSOLE, logs.JSON])
 _MORE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
 
 
@@ -68,7 +70,7 @@ def shared_options(command: F) -> F:
     options = [
         click.option(
             "--config",
-            type=click.Path(path_type=Path),
+            type=PATH,
             metavar="PATH",
             help="A file, or a folder of them: each is one source. Default: HEATMAP_ETL_CONFIG, "
             "else heatmap-etl.toml.",
@@ -76,7 +78,7 @@ def shared_options(command: F) -> F:
         ),
         click.option(
             "--log-format",
-            type=click.Choice([logs.CONSOLE, logs.JSON]),
+            type=_FORMAT,
             help="On stderr. Default: HEATMAP_ETL_LOG_FORMAT, else console.",
             **how,
         ),
