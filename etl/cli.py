@@ -29,7 +29,7 @@ from etl import (
     status_command,
     views_command,
 )
-from etl.command import Commands, Shared, loaded_sources, opened, shared_options
+from etl.command import PATH, Commands, Shared, loaded_sources, opened, shared_options
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.signals import stop_on_signals
 from etl.terminal import PROGRAM, complain, is_terminal, prepare, say
@@ -103,7 +103,7 @@ Exit codes:
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Also ask the API about 20 things that are not documented, and write the answers to a "
     "new FILE, without anything personal, to attach to a bug report.",
@@ -161,7 +161,7 @@ Examples:
 @click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line per bad view.")
 @click.option(
     "--metrics-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PATH",
     help="Write metrics for Prometheus there, such as for the node exporter; counters go on.",
 )

@@ -9,9 +9,8 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PATH = click.Path(path_type=Path)  # one for all: each looks for its translation on disk
+_FORMAT = click.Choice([logs.CONSOLE, logs.JSON])
 _MORE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
 
 
-@dataclass(slots=True)
 class Shared:
     """What every command takes, before or after its name."""
 
@@ -70,7 +70,7 @@ def shared_options(command: F) -> F:
     options = [
         click.option(
             "--config",
-            type=click.Path(path_type=Path),
+            type=PATH,
             metavar="PATH",
             help="A file, or a folder of them: each is one source. Default: HEATMAP_ETL_CONFIG, "
             "else heatmap-etl.toml.",
@@ -78,7 +78,7 @@ def shared_options(command: F) -> F:
         ),
         click.option(
             "--log-format",
-            type=click.Choice([logs.CONSOLE, logs.JSON]),
+            type=_FORMAT,
             help="On stderr. Default: HEATMAP_ETL_LOG_FORMAT, else console.",
             **how,
         ),
@@ -89,8 +89,7 @@ def shared_options(command: F) -> F:
     return command
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(NamedTuple):
     """The configuration: one file, or every file of a folder."""
 
     configs: tuple[Config, ...]
@@ -106,7 +105,7 @@ class Sources:
         first: dict[tuple[str, str | None], Config] = {}
         for config in self.configs:
             first.setdefault((config.database_url, config.database_schema), config)
-        return replace(self, configs=tuple(first.values()))
+        return self._replace(configs=tuple(first.values()))
 
 
 def _heed_dotenv(shared: Shared) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from etl.errors import DatadogError
 from etl.snapshot import Decoded, Rejected, Snapshot
@@ -30,8 +31,7 @@ HEEDLESS, NOT_ASKED = "the API does not heed the filter", "not asked"
 """Why a part proves nothing."""
 
 
-@dataclass(slots=True)
-class Evidence:
+class Evidence(msgspec.Struct):
     """What the whole answers of one run under one limit say together."""
 
     limit: int
@@ -70,8 +70,7 @@ class Evidence:
         return f"{asked}; another view had {self.largest}" if 0 < count < self.largest else asked
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A part of a view: one application, or one device type of one application."""
 
     application_id: str
@@ -93,8 +92,7 @@ class Place:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(msgspec.Struct, frozen=True):
     """Which rows would certainly have been listed, were they still pinned."""
 
     is_whole: bool
@@ -113,8 +111,7 @@ class Proof:
 NO_PROOF = Proof(is_whole=False)
 
 
-@dataclass(slots=True)
-class Split:
+class Split(msgspec.Struct):
     """A suspicious answer, and the parts that were read to prove it.
 
     `is_listed`: the applications came from Datadog's list of all of them.
@@ -131,8 +128,8 @@ class Split:
     is_by_application: bool
     unlisted: frozenset[str] = frozenset()
     has_homeless: bool = False
-    parts: dict[Place, Decoded] = field(default_factory=dict)
-    mute: dict[Place, str] = field(default_factory=dict)
+    parts: dict[Place, Decoded] = msgspec.field(default_factory=dict)
+    mute: dict[Place, str] = msgspec.field(default_factory=dict)
     unanswered_requests: int = 0
     is_given_up: bool = False
 
@@ -291,12 +288,11 @@ def device_types(seen: Iterable[str | None]) -> list[str]:
 
 
 _NUMBER = r"(\d{1,3}(?:[,_']\d{3})+|\d{1,9})(?![\w/])"
-_BOUND = re.compile(
+_BOUND = (
     r"(?:max\w*|exceed\w*|than|most|above|over|between|and|to|be|in|limit|[<=\u2264])"
     r"(?:[^\w/]{1,6}(?:a|allowed|is|maximum|of|page|permitted|range|size|supported|the|value))*"
     rf"[^\w/]{{1,12}}(?:\d{{1,3}}(?:\.\.+|-|\u2013|, ?))?{_NUMBER}"
-    rf"|{_NUMBER} (?:is the max|or (?:less|fewer))",
-    re.IGNORECASE,
+    rf"|{_NUMBER} (?:is the max|or (?:less|fewer))"
 )
 
 
@@ -305,5 +301,6 @@ def lowered_limit(limit: int, refusal: str) -> int:
 
     Other numbers stand in such texts too: those of paths, versions and requests.
     """
-    named = [int(re.sub(r"\D", "", "".join(found))) for found in _BOUND.findall(refusal)]
+    bounds = re.findall(_BOUND, refusal, re.IGNORECASE)
+    named = [int(re.sub(r"\D", "", "".join(found))) for found in bounds]
     return max((n for n in named if 0 < n < limit), default=limit // 2)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -166,8 +167,7 @@ def driver_cursor(connection: Connection) -> Iterator[Any]:
 # --- schema -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaState:
+class SchemaState(msgspec.Struct, frozen=True):
     """`state` is absent, unfinished, foreign, outdated, current or newer.
 
     `revision` is what stands there; `table` the one that is not ours.

@@ -16,12 +16,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+import msgspec
 
 from etl.bodies import Bodies
 from etl.config import Config, Keys, View
@@ -54,8 +54,7 @@ KEYS_ADVICE = (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class Answer(msgspec.Struct, Generic[T], frozen=True):
     """What one question brought."""
 
     content: T  # what `read` made of the body
@@ -74,8 +73,7 @@ class _Fault(Exception):
         self.reply = reply
 
 
-@dataclass(slots=True)
-class _Question(Generic[T]):
+class _Question(msgspec.Struct, Generic[T]):
     """One question and the tries to get it answered, which use up `patience`."""
 
     request: httpx.Request

@@ -11,10 +11,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import Column, Connection, Table, delete, insert, select, update
 
 from etl.database import Database
@@ -35,8 +35,7 @@ _SLACK = 0.98  # a cron job of yesterday at 3:00:02 is not early at 3:00:01
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(msgspec.Struct, frozen=True):
     """Views of one name in one application."""
 
     view_name: str
@@ -49,8 +48,7 @@ class Traffic:
         return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class Discovery:
+class Discovery(msgspec.Struct, frozen=True):
     """What RUM said, busiest first, each pair of name and application once."""
 
     traffic: tuple[Traffic, ...]
@@ -97,13 +95,12 @@ def _without_permission(error: DatadogAuthError) -> DatadogAuthError:
     return clear
 
 
-@dataclass(slots=True)
-class _Inquiry:
+class _Inquiry(msgspec.Struct):
     """All questions of one discovery, and what they brought together."""
 
     client: Datadog
-    counts: dict[tuple[str, str | None], int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    counts: dict[tuple[str, str | None], int] = msgspec.field(default_factory=dict)
+    warnings: list[str] = msgspec.field(default_factory=list)
     is_cut_short: bool = False
     skipped: int = 0
     requests: int = 0

@@ -7,9 +7,9 @@ collected, and written at its end.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.completeness import COMPLETE, FAILED, UNPROVEN
@@ -19,11 +19,10 @@ from etl.schema import rejected_records, sync_run_views, view_state
 _KEY = "of_view"  # a bound name beside those of the columns
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(msgspec.Struct, frozen=True):
     """What the tables said when the run began, by view key: nobody else writes these rows."""
 
-    states: Mapping[str, Row[Any]] = field(default_factory=dict)
+    states: Mapping[str, Row[Any]] = msgspec.field(default_factory=dict)
     with_open_rejects: Collection[str] = ()
 
 
@@ -35,17 +34,18 @@ def read_before(connection: Connection, source: str) -> Before:
     return Before(states(connection, source), set(views))
 
 
-@dataclass(slots=True)
-class Entries:
+class Entries(msgspec.Struct):
     """What the ledger shall say of the views of one transaction, written at its end.
 
     A few statements for all of them: a statement costs more than a row.
     """
 
     run: RunResult
-    _states: dict[tuple[bool, tuple[str, ...]], list[dict[str, Any]]] = field(default_factory=dict)
-    _views: list[dict[str, Any]] = field(default_factory=list)
-    _losing: set[str] = field(default_factory=set)
+    _states: dict[tuple[bool, tuple[str, ...]], list[dict[str, Any]]] = msgspec.field(
+        default_factory=dict
+    )
+    _views: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    _losing: set[str] = msgspec.field(default_factory=set)
 
     def add(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import Shared, Sources, loaded_sources, opened, shared_options
+from etl.command import PATH, Shared, Sources, loaded_sources, opened, shared_options
 from etl.errors import EtlError
 from etl.signals import stop_on_signals
 from etl.terminal import result_stream, say
@@ -46,7 +46,7 @@ Examples:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Replaced as a whole, or not at all. Default: stdout.",
 )

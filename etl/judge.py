@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Self
+
+from msgspec.structs import replace
 
 from etl.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
 from etl.config import View

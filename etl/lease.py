@@ -15,11 +15,11 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, Update, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -33,8 +33,7 @@ from etl.snapshot import NORMALIZER_VERSION
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """This process, so that another one can tell whether it still lives."""
 
     holder: str  # pid and start time: a pid is used again, the pair is not
@@ -91,15 +90,15 @@ def clock(connection: Connection) -> datetime:
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-@dataclass(slots=True)
 class Lease:
     """The right to write a source's rows, from `take` to `release`."""
 
-    source: str
-    seconds: float
-    token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
-    is_lost: bool = False
-    _done: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, source: str, seconds: float) -> None:
+        self.source = source
+        self.seconds = seconds
+        self.token = secrets.token_hex(16)
+        self.is_lost = False
+        self._done = threading.Event()
 
     def take(self, connection: Connection, config: Config) -> None:
         """Take it, or raise `LeaseHeld` with holder and expiry."""

@@ -6,11 +6,14 @@ what it lists now, decoded, and what that proves. Knows nothing of stored rows.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from etl.bodies import Bodies
 from etl.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
@@ -22,19 +25,17 @@ from etl.snapshot import NORMALIZER_VERSION, Decoded, decode
 from etl.spool import Spool, Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class LastReading:
+class LastReading(msgspec.Struct, frozen=True):
     """What is remembered of a view: the digest of an answer that may be skipped, and its size."""
 
     digest: str
     listed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(msgspec.Struct, frozen=True):
     """What earlier runs learned: of each view by its key, of the API, of the organization."""
 
-    readings: Mapping[str, LastReading] = field(default_factory=dict)
+    readings: Mapping[str, LastReading] = msgspec.field(default_factory=dict)
     learned_cap: int | None = None
     is_cap_recent: bool = False
     page_limit: int | None = None
@@ -42,8 +43,7 @@ class Memory:
     needs_acceptance: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Lessons:
+class Lessons(msgspec.Struct, frozen=True):
     """What one run found out about the API. `is_cap_seen`: it stopped there in this run."""
 
     learned_cap: int | None
@@ -52,8 +52,7 @@ class Lessons:
     rate_limit_name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """All that one configured view listed in one run.
 
     `is_same`: the answer is byte for byte that of the last reading, and not even
@@ -72,8 +71,8 @@ class Listing:
     seconds: float
     rate_limit_remaining: int | None
     rate_limit_name: str | None
-    body: Bodies.Place | None = field(default=None, compare=False, repr=False)
-    patience: Patience | None = field(default=None, compare=False, repr=False)
+    body: Bodies.Place | None = None
+    patience: Patience | None = None
     ticket: Ticket | None = None
     verdict: str = ""
     reason: str = ""
@@ -183,7 +182,7 @@ def assembled(whole: Listing, split: Split, parts: list[Listing]) -> Listing:
 
 def narrowed(view: View, place: Place) -> View:
     """The view asked for one part of it only."""
-    return replace(
+    return dataclasses.replace(
         view,
         application_id=place.application_id,
         device_type=place.device_type or view.device_type,

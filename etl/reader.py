@@ -12,8 +12,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+import msgspec
 
 from etl.bodies import Bodies
 from etl.completeness import lowered_limit
@@ -42,8 +43,7 @@ _TICK_S = 0.1
 _LINGER_S = 0.5  # with what is written meanwhile less than a second of work, for one commit
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """A view that gave no usable answer."""
 
     view: View
@@ -114,7 +114,7 @@ class Reader:
                 return Failed(view, error, time.monotonic() - started)
             if refused:
                 self._accept(limit)
-            return replace(
+            return msgspec.structs.replace(
                 listing,
                 requests=listing.requests + refused,
                 seconds=time.monotonic() - started,

@@ -7,7 +7,6 @@ given; httpx's are case-insensitive, as Datadog's spelling varies.
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import re
 from collections.abc import Mapping
@@ -41,6 +40,8 @@ def error_text(body: bytes) -> str:
         return _first_error(json.loads(text))
     if not text.startswith("<"):
         return text[:20_000]
+    import html  # with two thousand names of characters; no usual run sees a page
+
     page = text[:20_000]
     heading = re.search(r"<(?:title|h1)\b[^<>]*>\s*([^<\s][^<]*)", page, re.IGNORECASE)
     return html.unescape(heading[1] if heading else re.sub(r"<[^<>]*>", " ", page)).strip()

@@ -6,8 +6,9 @@ Knows no network. What is missing or of an odd type costs itself, never the answ
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from etl.errors import DatadogResponseError
 
@@ -16,8 +17,7 @@ LONGEST_NAME = 1000  # bytes; percent-encoded three times that, and servers end 
 _INT64 = 2**63
 
 
-@dataclass(frozen=True, slots=True)
-class Application:
+class Application(msgspec.Struct, frozen=True):
     """One RUM application; None: missing, null, or not of the type it should have."""
 
     application_id: str
@@ -27,8 +27,7 @@ class Application:
     org_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """One page of counts: name and application, how often."""
 
     buckets: tuple[tuple[tuple[str, str | None], int], ...]

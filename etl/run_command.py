@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from etl import report
 from etl.command import Sources, opened
@@ -30,8 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class How:
+class How(msgspec.Struct, frozen=True):
     """What the command line asked for, beside the options of the run."""
 
     is_plan: bool = False
@@ -70,7 +71,7 @@ def _having(sources: Sources, names: Sequence[str]) -> Sources:
     if unknown:
         raise ConfigError([f'--view "{name}" is not a view of any source' for name in unknown])
     having = [config for config in sources.configs if any(_has(config, name) for name in names)]
-    return replace(sources, configs=tuple(having))
+    return sources._replace(configs=tuple(having))
 
 
 def _has(config: Config, name: str) -> bool:
@@ -88,8 +89,7 @@ def _views(config: Config) -> Sequence[View]:
         return scope_of(config, known_of(config, database), datetime.now(UTC)).views
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(msgspec.Struct, frozen=True):
     """What is done for each source, in a thread of its own when there are several."""
 
     sources: Sources

@@ -11,11 +11,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, select
 
 from etl import ledger
@@ -28,8 +29,7 @@ from etl.layout import clean, many, shortened
 from etl.schema import discovered_views, sources
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """`[discover]`: which names to take, and how many."""
 
     include: tuple[str, ...] = ("*",)
@@ -45,8 +45,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """A view name that was read before."""
 
     name: str
@@ -64,8 +63,7 @@ class Seen:
         return self.is_idle and not is_due(self.last_run_at, DAY_S, now)
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """`views`: all that are covered. `due`: those to be asked now, the others being among those
     `asked_daily`. `notes`: what to say of it.
     """
@@ -83,17 +81,16 @@ class Scope:
         return [*self.notes, *([said] if resting else [])]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What the tables know of a source's views; `traffic` of 30 days by name."""
 
     seen: tuple[Seen, ...] = ()
-    traffic: Mapping[str, int] = field(default_factory=dict)
+    traffic: Mapping[str, int] = msgspec.field(default_factory=dict)
     discovered_at: datetime | None = None
 
     def and_found(self, traffic: Sequence[Traffic]) -> Known:
         """With what was discovered just now."""
-        return replace(self, traffic={**self.traffic, **by_name(traffic)})
+        return msgspec.structs.replace(self, traffic={**self.traffic, **by_name(traffic)})
 
 
 def by_name(traffic: Iterable[Traffic]) -> dict[str, int]:
@@ -162,7 +159,7 @@ def _seen(row: Row[Any], other: Seen | None) -> Seen:
     had_snapshots = had_snapshots or bool(other and other.had_snapshots)
     if row.application_id is None and row.device_type is None:
         return Seen(row.view_name, had_snapshots, row.consecutive_failures > 0, row.last_run_at)
-    return replace(other or Seen(row.view_name), had_snapshots=had_snapshots)
+    return msgspec.structs.replace(other or Seen(row.view_name), had_snapshots=had_snapshots)
 
 
 @contextmanager
@@ -243,7 +240,7 @@ def asked_scope(
     if not scope.views and not stop.is_set():
         reason = "; ".join(notes) or "RUM counted none within [discover] in 30 days"
         raise EtlError(f'views = "discover", but no view is known: {reason}')
-    return replace(scope, notes=(*notes, *scope.notes))
+    return msgspec.structs.replace(scope, notes=(*notes, *scope.notes))
 
 
 def _discover(config: Config, stop: threading.Event, codes: Counter[str] | None) -> Discovery:

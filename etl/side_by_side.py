@@ -10,8 +10,9 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from etl.command import Sources
 from etl.config import Config
@@ -24,8 +25,7 @@ log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What a command found for one source; `complaints` go to stderr."""
 
     code: int = 0
@@ -34,8 +34,7 @@ class Told:
     complaints: Sequence[str] = ()
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What became of one source: `told`, or the error or bug that kept it from that."""
 
     config: Config
@@ -50,8 +49,7 @@ class Outcome:
         return self.error.exit_code if self.error else 1
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(msgspec.Struct, frozen=True):
     """How results are told. No headings where the lines name what they are about."""
 
     is_folder: bool

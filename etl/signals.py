@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl.errors import Stopped
@@ -30,12 +29,12 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
 class StopSignal:
     """`stop` is set once a signal came; `number` says which."""
 
-    stop: threading.Event = field(default_factory=threading.Event)
-    number: int = 0
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.number = 0
 
     def raise_if_set(self) -> None:
         """Raises `Stopped` when a signal came."""

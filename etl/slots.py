@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TypeAlias
+
+import msgspec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
@@ -27,8 +28,7 @@ _PART = re.compile(rf"(?:\*|{_VALUE}(?:-{_VALUE})?)(?:/(0*[1-9][0-9]?))?")
 _SUNDAY = 7
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(msgspec.Struct, frozen=True):
     """One field of a cron line; `words`: names of its values, the first stands for `low`."""
 
     name: str
@@ -58,16 +58,14 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """A slot to run now; `missed_slots`: earlier ones that this run makes up for."""
 
     slot_at: datetime
     missed_slots: int
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
+class Every(msgspec.Struct, frozen=True):
     """An interval. Slots are whole multiples of it since 1970-01-01 00:00 UTC."""
 
     seconds: float
@@ -88,8 +86,7 @@ class Every:
         return _EPOCH + number * timedelta(seconds=self.seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Cron:
+class Cron(msgspec.Struct, frozen=True):
     """A cron line in a time zone; `weekdays` as Python counts them, Monday is 0.
 
     `is_either`: day of month or day of week is enough, as standard cron has it when both are

@@ -6,10 +6,11 @@ Reads only; needs no keys and asks nothing of Datadog.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import asdict
 from sqlalchemy import Connection, Row
 
 from etl import ledger

@@ -6,8 +6,7 @@ setting stands there with `applying:` before it, and no run starts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from sqlalchemy import Connection, select, update
 
 from etl.config import Config
@@ -27,8 +26,7 @@ _APPLY = "run: heatmap-etl privacy apply"
 _TABLES = (snapshots, snapshot_history, rejected_records, schema_drift)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """The configured setting and the stored one; `problem` says what to do when they differ."""
 
     configured: str

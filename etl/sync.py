@@ -13,7 +13,6 @@ a failed run, and raised.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 from collections.abc import Sequence
@@ -150,6 +149,8 @@ def chosen_views(config: Config, names: Sequence[str]) -> tuple[View, ...]:
 
 
 def _unknown_view(name: str, known: set[str]) -> str:
+    import difflib  # not before there is a mistake
+
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     hint = f'; did you mean "{near[0]}"?' if near else ""
     return f'--view "{name}" is not a configured view{hint}'

@@ -19,12 +19,12 @@ import weakref
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.request import getproxies
 
 import httpx
+import msgspec
 
 from etl import __version__
 from etl.config import Config, Keys
@@ -41,13 +41,12 @@ USER_AGENT = (
 CHATTY_LOGGERS = ("httpx", *(f"httpcore.{p}" for p in ("connection", "http11", "proxy", "socks")))
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """One HTTP exchange. `broken` says what went wrong on the way, else it is empty."""
 
     arrived_at: datetime
     status: int | None = None  # None: the exchange broke before a status line came
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     broken: str = ""
     is_unknown_host: bool = False

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+import msgspec
 from sqlalchemy import Connection
 
 from etl import ledger, store
@@ -44,8 +44,7 @@ log = logging.getLogger(__name__)
 Progress: TypeAlias = "Callable[[RunResult], None]"
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct):
     """The state of one run while it works."""
 
     config: Config
@@ -59,7 +58,7 @@ class Work:
     judge: Judge | None = None
     is_closed: bool = False
     must_prune: bool = False
-    before: Before = field(default_factory=Before)
+    before: Before = msgspec.field(default_factory=Before)
 
     def read_and_load(self, views: Sequence[View], *, is_full: bool) -> None:
         """Each view as its answer is judged; those that depend on others when all have come."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from etl.config.values import BadValue, plain
 
 BEARER = "DD_BEARER_TOKEN"
@@ -23,8 +25,7 @@ class Keys:
     bearer_token: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class FoundKeys:
+class FoundKeys(msgspec.Struct, frozen=True):
     """The keys, or None and what to do; `warning` may be empty."""
 
     keys: Keys | None

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from etl.config import values as v
 from etl.config.site import DEFAULT_SITE, site
@@ -29,14 +30,13 @@ _FLAGS = {"true": True, "yes": True, "on": True, "1": True}
 _FLAGS |= {"false": False, "no": False, "off": False, "0": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One setting. `default` is as written in TOML; None: required, derived or nothing."""
 
     key: str
     default: object
     description: str
-    check: Check = field(repr=False)
+    check: Check
     ambient: str = ""  # a variable that is read when nothing else sets it
 
     @property
@@ -153,13 +153,12 @@ def settings_table() -> list[Setting]:
     return list(SETTINGS)
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(msgspec.Struct):
     """What is wrong and what is odd, collected so that all of it is told at once."""
 
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    variables: dict[str, str] = field(default_factory=dict)  # key -> variable that set it
+    problems: list[str] = msgspec.field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
+    variables: dict[str, str] = msgspec.field(default_factory=dict)  # key -> variable that set it
 
     def problem(self, key: str, text: str) -> None:
         """Add a problem of `key`, with the variable that caused it."""
@@ -171,12 +170,12 @@ class Findings:
         self.warnings.append(f"{key}: {text}")
 
 
-@dataclass(frozen=True, slots=True)
 class Settings:
     """The value of every key, and which keys the file or `HEATMAP_ETL_*` set."""
 
-    values: Mapping[str, Any] = field(repr=False)
-    chosen: frozenset[str]
+    def __init__(self, values: Mapping[str, Any], chosen: frozenset[str]) -> None:
+        self.values = values
+        self.chosen = chosen
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]

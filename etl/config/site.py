@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from typing import NamedTuple
@@ -70,6 +69,8 @@ def site_warning(name: str) -> str | None:
     """What to tell about a site that is not one of Datadog's known ones."""
     if name in SITES:
         return None
+    import difflib  # not before there is a mistake
+
     close = difflib.get_close_matches(name, SITES, n=1, cutoff=0.5)
     meant = f" (did you mean {close[0]}?)" if close else ""
     return f"{name} is not a known Datadog site{meant}; requests go to https://api.{name}"

@@ -7,7 +7,6 @@ people paste keys and passwords into the wrong line.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -72,6 +71,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     for candidate in candidates:
         if last[candidate].lower() == wanted:
             return candidate
+    import difflib  # not before there is a mistake
+
     if close := difflib.get_close_matches(name, candidates, n=1, cutoff=0.75):
         return close[0]
     close = difflib.get_close_matches(wanted, list(last.values()), n=1, cutoff=0.6)
