@@ -148,6 +148,8 @@ def _postgres_engine(url: str, schema_name: str | None) -> Engine:
         "SET TIME ZONE 'UTC'",
         f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'",
         f"SET idle_in_transaction_session_timeout = '{_IDLE_TIMEOUT_S}s'",
+        # A plan kept from when a table was small reads all of it when it has grown.
+        "SET plan_cache_mode = 'force_custom_plan'",
     ]
     if schema_name:
         settings.append(f'SET search_path TO "{schema_name}"')

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Insert,
     Select,
+    Update,
     bindparam,
     insert,
     literal,
@@ -362,17 +363,34 @@ def _close_versions(
         connection.execute(_closing(ended), {"ids": batch, "read_at": read_at})
 
 
+@cache
+def _removing() -> Update:
+    s = snapshots.c
+    read_at = bindparam("read_at", type_=s.removed_at.type)
+    return update(snapshots).where(_THESE).values(removed_at=read_at, missing_since=None)
+
+
 def _remove(connection: Connection, ids: Sequence[str], read_at: datetime) -> None:
-    gone = update(snapshots).where(_THESE).values(removed_at=read_at, missing_since=None)
     for batch in batches(ids):
-        connection.execute(gone, {"ids": batch})
+        connection.execute(_removing(), {"ids": batch, "read_at": read_at})
+
+
+@cache
+def _holding() -> Update:
+    s = snapshots.c
+    read_at = bindparam("read_at", type_=s.missing_since.type)
+    these = update(snapshots).where(_THESE, s.missing_since.is_(None))
+    return these.values(missing_since=read_at)
+
+
+@cache
+def _clearing() -> Update:
+    return update(snapshots).where(_THESE).values(missing_since=None)
 
 
 def _hold(connection: Connection, decision: Decision, read_at: datetime) -> None:
     """Mark rows whose removal is held, and take the mark from those that are listed again."""
-    these = update(snapshots).where(_THESE)
-    held = these.where(snapshots.c.missing_since.is_(None)).values(missing_since=read_at)
     for batch in batches(decision.held):
-        connection.execute(held, {"ids": batch})
+        connection.execute(_holding(), {"ids": batch, "read_at": read_at})
     for batch in batches(decision.cleared):
-        connection.execute(these.values(missing_since=None), {"ids": batch})
+        connection.execute(_clearing(), {"ids": batch})

@@ -22,8 +22,8 @@ _MINE = "id, content_hash, source, missing_since IS NOT NULL"
 _OF_VIEW = "FROM snapshots WHERE view_key = {mark} AND removed_at IS NULL"
 _OTHERS = "id, content_hash, view_key, source, removed_at IS NOT NULL"
 _LISTED = "FROM snapshots WHERE id IN ({among})"
-# A join or IN would read the whole table wherever PostgreSQL holds it for small, as in a first
-# load, which it has no statistics of. This can only look up one id after the other.
+# A join or IN would read the whole table for each view wherever PostgreSQL holds it for small, as
+# in a first load, which it has no statistics of. This looks up one id after the other.
 _ONE_BY_ONE = (  # noqa: S608
     "SELECT s.* FROM json_array_elements_text(%s::json) AS listed(id)"
     " CROSS JOIN LATERAL (SELECT {} {} OFFSET 0) AS s"
@@ -54,7 +54,7 @@ def _others_by_mysql(cursor: Any, ids: Sequence[str]) -> Sequence[Any]:
 
 
 def _others_by_postgresql(cursor: Any, ids: Sequence[str]) -> Sequence[Any]:
-    """The same text for any number of ids, so that it is prepared once."""
+    """The same text for any number of ids, so that it is parsed once."""
     return _fetched(cursor, _ONE_BY_ONE, (_json(ids),))
 
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 from etl import schema
@@ -22,6 +22,7 @@ from etl.config.database import parse_database
 from etl.database import Database, _unreachable, open_database, schema_state, upgrade
 from etl.engine import make_engine
 from etl.errors import DatabaseUnreachable
+from etl.stored import read_known
 from tests.servers import PASSWORD, Servers
 
 SPECIAL = "p@ss:w/rd?#[]% &=+'\"\\ü€\U0001f600"
@@ -300,3 +301,24 @@ def test_a_sqlite_file_writes_ahead(tmp_path: Path, opened: Callable[[str], Data
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
+
+
+def test_postgresql_keeps_no_plan_from_when_a_table_was_small(
+    new_database: Callable[..., str], opened: Callable[[str], Database]
+):
+    """Such a plan reads the whole table for each id, however large it has grown."""
+
+    def plans(connection: Connection) -> tuple[int, int]:
+        for _ in range(14):
+            read_known(connection, "a view", ["an id"])
+        counts = "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements"
+        generic, custom = connection.execute(text(counts)).one()
+        return generic, custom
+
+    database = opened(new_database("postgresql"))
+    with database.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text("VACUUM ANALYZE snapshots"))
+    generic, custom = database.transaction(plans)
+    assert generic == 0
+    assert custom > 0
