@@ -100,7 +100,7 @@ def datasette(file: Path) -> Iterator[str]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
-            found = re.search(r"http://\S+(?=;)", process.stdout.readline())
+            found = re.search(r"http://\S+", process.stdout.readline())
             require(found, "heatmap-etl dashboard did not say where it is")
             assert found
             yield found.group()

@@ -48,7 +48,7 @@ def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: 
     url = f"http://{shown}:{bound.getsockname()[1]}{PAGE}"
 
     def ready() -> None:
-        say([f"{path} on {url}; Ctrl-C ends it"])
+        say([f"{path} on {url} (Ctrl-C ends it)"])
         if not no_open and is_terminal(sys.stdout) and _has_screen():
             import webbrowser  # with subprocess and what it needs
 

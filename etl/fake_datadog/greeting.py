@@ -13,7 +13,7 @@ def greeting(url: str, view_names: Sequence[str]) -> list[str]:
     """Lines: where it is, its keys, and commands to paste. The database is one of its own."""
     views = shlex.quote(json.dumps(list(view_names), ensure_ascii=False))
     return [
-        f"fake Datadog at {url}; Ctrl-C ends it",
+        f"fake Datadog at {url} (Ctrl-C ends it)",
         f"keys: DD_API_KEY={API_KEY} DD_APP_KEY={APP_KEY} (or DD_BEARER_TOKEN={BEARER_TOKEN})",
         "",
         "In another terminal, in an empty folder:",
