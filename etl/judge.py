@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from etl.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
 from etl.config import View
-from etl.errors import DatadogAuthError, DatadogError, DatadogRequestError, DatadogUnavailable
+from etl.errors import DatadogError, DatadogUnavailable
 from etl.listing import Lessons, Listing, Memory, assembled, narrowed
-from etl.reader import GROUP, Failed, Reader, Result, forget
+from etl.reader import GROUP, Failed, Reader, Result, forget, is_of_one
 from etl.snapshot import Decoded
 from etl.spool import Spool
 
@@ -199,10 +199,7 @@ def _put(split: Split, place: Place, result: Result, parts: list[Listing]) -> st
         split.mute[place] = HEEDLESS
         return HEEDLESS
     split.add_mute(place, result.error)
-    if isinstance(result.error, DatadogRequestError | DatadogAuthError):
-        return ""
-    # The API is not well: each further part might wait as long as this one did.
-    return NOT_ASKED
+    return "" if is_of_one(result.error) else NOT_ASKED
 
 
 def _or_raise(result: Result) -> Listing:

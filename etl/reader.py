@@ -83,8 +83,21 @@ class Reader:
         return self._several(views, self._read_view, linger_s=_LINGER_S)
 
     def parts(self, views: Sequence[View], patience: Patience | None) -> Iterator[list[Result]]:
-        """Answers for narrowed views, always decoded."""
-        return self._several(views, lambda view: self.read(view, patience), linger_s=0.0)
+        """Answers for narrowed views, always decoded; none is asked after one without an answer.
+
+        Each further one might wait as long as that one did, and asks an API that is not well.
+        """
+        unanswered: list[DatadogError] = []
+
+        def read(view: View) -> Result:
+            if unanswered:
+                return Failed(view, _repeated(unanswered[0]), 0.0)
+            result = self.read(view, patience)
+            if isinstance(result, Failed) and not is_of_one(result.error):
+                unanswered.append(result.error)
+            return result
+
+        return self._several(views, read, linger_s=0.0)
 
     def read(
         self, view: View, patience: Patience | None, last: LastReading | None = None
@@ -179,6 +192,16 @@ class Reader:
                     yield group
         finally:
             results.abandon()
+
+
+def is_of_one(error: DatadogError) -> bool:
+    """Whether it was an answer, to this one question: others may be answered otherwise."""
+    return isinstance(error, DatadogRequestError | DatadogAuthError)
+
+
+def _repeated(error: DatadogError) -> DatadogError:
+    """The same for a question that was not asked."""
+    return type(error)(str(error), status=error.status, detail=error.detail)
 
 
 def _is_hopeless(error: DatadogError) -> bool:
