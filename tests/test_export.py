@@ -428,11 +428,11 @@ def peak_kb(folder: Path, *arguments: str) -> int:
 
 
 def test_memory_does_not_grow_with_the_rows(configured: Path, database: Database):
-    few = grow(database, 11)  # more than a batch
+    few = grow(database, 12)  # more than two batches
     before = peak_kb(configured, "snapshot_versions", "--output", "x.parquet")
     many = grow(database, 3, of=few)
     for ending in ("csv", "jsonl", "parquet"):
-        # Held at once, 100,000 rows are more than 150 MB.
+        # Held at once, 200,000 rows are more than 300 MB.
         assert peak_kb(configured, "snapshot_versions", "--output", f"x.{ending}") < before + 60_000
     with (configured / "x.jsonl").open("rb") as file:
         assert sum(1 for _ in file) == many + len(known_history.HISTORY)
