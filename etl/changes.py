@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from etl.snapshot import Rejected, Snapshot, record_of, reject_text
 
 OTHER_SOURCE = "the id belongs to another source"
 
+NOTHING_PLAIN: Mapping[str, str] = MappingProxyType({})
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -235,28 +237,34 @@ def decide(
     is_proven: bool,
     others: OtherViews,
     provable: Collection[str] = (),
+    plain: Mapping[str, str] = NOTHING_PLAIN,
 ) -> Decision:
     """Compare what a view lists with what is stored.
 
-    `known` holds every live row of the view and every stored row of a listed
-    id. `is_proven`: a row of the view that is not among `snapshots` is gone;
-    else only those of `provable` are.
+    `known` and `plain` hold every live row of the view and every stored row of a listed id:
+    `plain` the content hashes of live rows of the view, of this source, with no removal held and
+    no duplicates among `snapshots`; `known` all others. `is_proven`: a row of the view that is
+    not among `snapshots` is gone; else only those of `provable` are.
     """
     listed, duplicates = unique(snapshots, known)
     decision = Decision(duplicates=duplicates)
-    as_it_was = _as_it_was(listed, known, view_key, source)
-    decision.unchanged = len(as_it_was)  # nearly all of them, nearly always
-    for identifier in sorted(listed.keys() - as_it_was):
+    # Nearly all of them are as they were, nearly always.
+    others_listed = [i for i, s in listed.items() if plain.get(i) != s.content_hash]
+    decision.unchanged = len(listed) - len(others_listed)
+    for identifier in sorted(others_listed):
         stored = known.get(identifier)
+        if identifier in plain:
+            stored = Known(plain[identifier], view_key, source, is_removed=False)
         _decide_listed(decision, listed[identifier], stored, view_key, source, others)
     mine = {i: k for i, k in known.items() if k.view_key == view_key and not k.is_removed}
-    decision.live = len(mine)
-    decision.cleared = sorted(i for i, k in mine.items() if k.is_missing and i in listed)
-    unlisted = sorted(mine.keys() - listed.keys())
+    missing = {i for i, k in mine.items() if k.is_missing}
+    decision.live = len(mine) + len(plain)
+    decision.cleared = sorted(missing & listed.keys())
+    unlisted = sorted((mine.keys() | plain.keys()) - listed.keys())
     if others.is_other_organization:
         is_proven, provable, decision.is_doubted = False, (), bool(unlisted)
     decision.absent = unlisted if is_proven else [i for i in unlisted if i in provable]
-    _decide_absent(decision, unlisted, mine, view_key, others)
+    _decide_absent(decision, unlisted, missing, view_key, others)
     return decision
 
 
@@ -284,20 +292,6 @@ def _rank(snapshot: Snapshot, stored: Known | None) -> tuple[datetime, bool, str
         stored.equal_hash,
     )
     return snapshot.modified_at or _NEVER, is_stored, snapshot.content_hash
-
-
-def _as_it_was(
-    listed: Mapping[str, Snapshot], known: Mapping[str, Known], view_key: str, source: str
-) -> set[str]:
-    return {
-        identifier
-        for identifier, snapshot in listed.items()
-        if (stored := known.get(identifier)) is not None
-        and stored.content_hash == snapshot.content_hash
-        and stored.view_key == view_key
-        and stored.source == source
-        and not stored.is_removed
-    }
 
 
 def _decide_listed(
@@ -348,16 +342,17 @@ def _may_take(identifier: str, stored: Known, others: OtherViews, decision: Deci
 def _decide_absent(
     decision: Decision,
     unlisted: Sequence[str],
-    mine: Mapping[str, Known],
+    missing: Collection[str],
     view_key: str,
     others: OtherViews,
 ) -> None:
+    live = decision.live
     gone = [i for i in decision.absent if not others.is_claimed(i, by_other_than=view_key)]
     decision.blocked = sorted(set(unlisted) - set(gone))
-    is_any_listed = len(unlisted) < len(mine)
-    decision.still_missing = sum(mine[i].is_missing for i in decision.blocked)
-    decision.loss = Loss(decision.absent, len(mine), is_any_listed)
-    would_hold = others.brake.holds(len(gone), len(mine), is_any_listed=is_any_listed)
+    is_any_listed = len(unlisted) < live
+    decision.still_missing = sum(i in missing for i in decision.blocked)
+    decision.loss = Loss(decision.absent, live, is_any_listed)
+    would_hold = others.brake.holds(len(gone), live, is_any_listed=is_any_listed)
     decision.must_wait |= bool(gone and (others.unread - {view_key} or others.is_organization_open))
     decision.removed = gone
     waits_for_a_person = view_key in others.needs_acceptance and not others.brake.is_off
@@ -365,6 +360,6 @@ def _decide_absent(
         return
     decision.is_mass_removal = waits_for_a_person or others.is_mass_removal(view_key)
     # Missing in the last proven reading too: proof enough, unless many views say so at once.
-    decision.removed = [i for i in gone if mine[i].is_missing and not decision.is_mass_removal]
+    decision.removed = [i for i in gone if i in missing and not decision.is_mass_removal]
     decision.held = sorted(set(gone) - set(decision.removed))
     decision.still_missing += len(decision.held)

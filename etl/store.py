@@ -19,7 +19,6 @@ from sqlalchemy import (
     Column,
     Connection,
     Insert,
-    Select,
     Update,
     bindparam,
     insert,
@@ -51,8 +50,8 @@ from etl.rows import (
     reading_instant,
 )
 from etl.schema import snapshot_history, snapshots
-from etl.snapshot import CONTENT, Decoded, Snapshot
-from etl.stored import batches, read_known
+from etl.snapshot import Decoded, Snapshot
+from etl.stored import THESE, batches, read_known, read_stored
 from etl.upsert import insert_new, upsert
 
 _REMEMBERED = ("listed", "duplicates", "rejected", "foreign_records", "held")
@@ -104,7 +103,7 @@ def load(
         others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
         return None
     others.has_decided(view_key, decision)
-    stored = _read_stored(connection, decision.touched)
+    stored = read_stored(connection, decision.touched)
     reading = _Reading(
         listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
     )
@@ -128,7 +127,7 @@ def plan(
         return None
     others.has_decided(view_key, decision)
     ids = sorted({*decision.touched, *decision.held})
-    return decision, _read_stored(connection, ids) if connection else {}
+    return decision, read_stored(connection, ids) if connection else {}
 
 
 def _load_same(listing: Listing, state: SelectedRow[Any] | None) -> ViewResult:
@@ -151,11 +150,12 @@ def _decide(
     owner: Owner,
     others: OtherViews,
 ) -> Decision:
+    plain: dict[str, str] = {}
     known: dict[str, Known] = {}
     proof = listing.proof
     if connection:
-        known = read_known(connection, owner.view_key, (s.id for s in decoded.snapshots))
-        _recognise_duplicates(connection, decoded.snapshots, known)
+        plain, known = read_known(connection, owner, (s.id for s in decoded.snapshots))
+        _recognise_duplicates(connection, decoded.snapshots, owner, plain, known)
     if decoded.rejected and not (connection and _stood_before(connection, decoded, owner)):
         proof = NO_PROOF
     provable: set[str] = set()
@@ -169,18 +169,26 @@ def _decide(
         is_proven=proof.is_whole,
         provable=provable,
         others=others,
+        plain=plain,
     )
 
 
 def _recognise_duplicates(
-    connection: Connection, listed: Sequence[Snapshot], known: dict[str, Known]
+    connection: Connection,
+    listed: Sequence[Snapshot],
+    owner: Owner,
+    plain: dict[str, str],
+    known: dict[str, Known],
 ) -> None:
     """Say which record of several with one id is stored, where the hashes cannot."""
     if len({s.id for s in listed}) == len(listed):
         return
     times = Counter(s.id for s in listed)
-    doubtful = [s for s in listed if times[s.id] > 1 and _is_of_other_version(s, known.get(s.id))]
-    stored = _read_stored(connection, sorted({s.id for s in doubtful}))
+    repeated = {identifier for identifier, count in times.items() if count > 1}
+    for identifier in repeated & plain.keys():
+        known[identifier] = Known(plain.pop(identifier), owner.view_key, owner.source, False)
+    doubtful = [s for s in listed if s.id in repeated and _is_of_other_version(s, known.get(s.id))]
+    stored = read_stored(connection, sorted({s.id for s in doubtful}))
     for snapshot in doubtful:
         if not _differs(snapshot, stored[snapshot.id]):
             of_id = known[snapshot.id]
@@ -319,26 +327,6 @@ def seen(connection: Connection, source: str) -> tuple[set[str | None], set[str 
 # --- rows and history ---------------------------------------------------------------------
 
 
-# Each statement is built once: to build one takes longer than to execute it.
-_THESE = snapshots.c.id.in_(bindparam("ids", expanding=True))
-
-
-@cache
-def _selecting() -> Select[Any]:
-    s = snapshots.c
-    place = (s.first_seen_at, s.version, s.began, s.changed_columns, s.valid_from, s.removed_at)
-    return select(s.id, *(s[name] for name in CONTENT), *place, s.content_hash).where(_THESE)
-
-
-def _read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
-    end = 1 + len(CONTENT)
-    return {
-        row[0]: Stored(tuple(row[1:end]), *row[end:])
-        for batch in batches(ids)
-        for row in connection.execute(_selecting(), {"ids": batch})
-    }
-
-
 def _instant(
     listing: Listing, state: SelectedRow[Any] | None, stored: dict[str, Stored]
 ) -> datetime:
@@ -352,7 +340,7 @@ def _closing(ended: str) -> Insert:
     valid_to = s.removed_at if ended == "removed" else bindparam("read_at", type_=s.valid_from.type)
     source = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
     columns = [source[name] if name in source else s[name] for name in _HISTORY]
-    return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(_THESE))
+    return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(THESE))
 
 
 def _close_versions(
@@ -367,7 +355,7 @@ def _close_versions(
 def _removing() -> Update:
     s = snapshots.c
     read_at = bindparam("read_at", type_=s.removed_at.type)
-    return update(snapshots).where(_THESE).values(removed_at=read_at, missing_since=None)
+    return update(snapshots).where(THESE).values(removed_at=read_at, missing_since=None)
 
 
 def _remove(connection: Connection, ids: Sequence[str], read_at: datetime) -> None:
@@ -379,13 +367,13 @@ def _remove(connection: Connection, ids: Sequence[str], read_at: datetime) -> No
 def _holding() -> Update:
     s = snapshots.c
     read_at = bindparam("read_at", type_=s.missing_since.type)
-    these = update(snapshots).where(_THESE, s.missing_since.is_(None))
+    these = update(snapshots).where(THESE, s.missing_since.is_(None))
     return these.values(missing_since=read_at)
 
 
 @cache
 def _clearing() -> Update:
-    return update(snapshots).where(_THESE).values(missing_since=None)
+    return update(snapshots).where(THESE).values(missing_since=None)
 
 
 def _hold(connection: Connection, decision: Decision, read_at: datetime) -> None:

@@ -1,8 +1,10 @@
 """etl.changes over whole runs: several views, any order, a few dicts for the database."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from hypothesis import example, given, settings
@@ -85,14 +87,24 @@ class Store:
             self.others.has_failed(view)
             return True
         read = listing.snapshots()
-        decision = decide(
+        decide_on = partial(
+            decide,
             read,
-            self.known(view, listing.ids),
             view_key=view,
             source="s",
             is_proven=listing.verdict == "proven",
             others=self.others,
         )
+        known = self.known(view, listing.ids)
+        decision = decide_on(known)
+        repeated = {i for i, count in Counter(s.id for s in read).items() if count > 1}
+        plain = {
+            i: k.content_hash
+            for i, k in known.items()
+            if k.view_key == view and not k.is_removed and i not in repeated
+        }
+        rest = {i: k for i, k in known.items() if i not in plain}
+        assert decide_on(rest, plain=plain) == decision
         if decision.must_wait:
             self.others.wait(view, (s.id for s in read), decision)
             return False

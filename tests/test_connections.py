@@ -22,6 +22,7 @@ from etl.config.database import parse_database
 from etl.database import Database, _unreachable, open_database, schema_state, upgrade
 from etl.engine import make_engine
 from etl.errors import DatabaseUnreachable
+from etl.rows import Owner
 from etl.stored import read_known
 from tests.servers import PASSWORD, Servers
 
@@ -310,7 +311,7 @@ def test_postgresql_keeps_no_plan_from_when_a_table_was_small(
 
     def plans(connection: Connection) -> tuple[int, int]:
         for _ in range(14):
-            read_known(connection, "a view", ["an id"])
+            read_known(connection, Owner("a source", "a view", "/a"), ["an id"])
         counts = "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements"
         generic, custom = connection.execute(text(counts)).one()
         return generic, custom
