@@ -248,14 +248,10 @@ def decide(
     """
     listed, duplicates = unique(snapshots, known)
     decision = Decision(duplicates=duplicates)
-    # Nearly all of them are as they were, nearly always.
-    others_listed = [i for i, s in listed.items() if plain.get(i) != s.content_hash]
-    decision.unchanged = len(listed) - len(others_listed)
-    for identifier in sorted(others_listed):
-        stored = known.get(identifier)
-        if identifier in plain:
-            stored = Known(plain[identifier], view_key, source, is_removed=False)
-        _decide_listed(decision, listed[identifier], stored, view_key, source, others)
+    differing = _not_as_it_was(listed, known, plain, view_key, source)
+    decision.unchanged = len(listed) - len(differing)
+    for snapshot, stored in differing:
+        _decide_listed(decision, snapshot, stored, view_key, source, others)
     mine = {i: k for i, k in known.items() if k.view_key == view_key and not k.is_removed}
     missing = {i for i, k in mine.items() if k.is_missing}
     decision.live = len(mine) + len(plain)
@@ -292,6 +288,24 @@ def _rank(snapshot: Snapshot, stored: Known | None) -> tuple[datetime, bool, str
         stored.equal_hash,
     )
     return snapshot.modified_at or _NEVER, is_stored, snapshot.content_hash
+
+
+def _not_as_it_was(
+    listed: Mapping[str, Snapshot],
+    known: Mapping[str, Known],
+    plain: Mapping[str, str],
+    view_key: str,
+    source: str,
+) -> list[tuple[Snapshot, Known | None]]:
+    """What is not plainly stored as it is listed, with what is stored of it, in id order.
+
+    Nearly always that is next to nothing.
+    """
+    differing = sorted(i for i, s in listed.items() if plain.get(i) != s.content_hash)
+    return [
+        (listed[i], Known(plain[i], view_key, source, False) if i in plain else known.get(i))
+        for i in differing
+    ]
 
 
 def _decide_listed(

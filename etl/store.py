@@ -52,7 +52,7 @@ from etl.rows import (
 from etl.schema import snapshot_history, snapshots
 from etl.snapshot import Decoded, Snapshot
 from etl.stored import THESE, batches, read_known, read_stored
-from etl.upsert import insert_new, upsert
+from etl.upsert import Outgoing
 
 _REMEMBERED = ("listed", "duplicates", "rejected", "foreign_records", "held")
 _HISTORY = tuple(column.name for column in snapshot_history.columns)
@@ -78,15 +78,16 @@ class _Reading:
 
 def load(
     connection: Connection,
-    family: str,
     listing: Listing,
+    outgoing: Outgoing,
     entries: Entries,
     others: OtherViews,
     before: Before,
 ) -> ViewResult | None:
     """Apply one listing and return what it did; None: it must wait for the views still unread.
 
-    What the ledger shall say of it is put into `entries`, which the caller writes.
+    Its rows are put into `outgoing`, and what the ledger shall say of it into `entries`; the
+    caller writes both.
     """
     source, view_key = entries.run.source, listing.view.key(entries.run.source)
     state = before.states.get(view_key)
@@ -98,6 +99,8 @@ def load(
         return result
     organization.bind(connection, source, listing.decoded, others)
     owner = Owner(source, view_key, listing.view.name)
+    if outgoing.touches(view_key, [s.id for s in listing.decoded.snapshots]):
+        outgoing.write(connection)
     decision = _decide(connection, listing, listing.decoded, owner, others)
     if decision.must_wait:
         others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
@@ -108,7 +111,7 @@ def load(
         listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
     )
     has_open_rejects = view_key in before.with_open_rejects
-    result = _apply(connection, family, reading, has_open_rejects=has_open_rejects)
+    result = _apply(connection, outgoing, reading, has_open_rejects=has_open_rejects)
     entries.add(result, state, _reading_state(reading, result), decision.former_owners)
     return result
 
@@ -226,7 +229,7 @@ def _provable(connection: Connection, view_key: str, proof: Proof) -> set[str]:
 
 
 def _apply(
-    connection: Connection, family: str, reading: _Reading, *, has_open_rejects: bool
+    connection: Connection, outgoing: Outgoing, reading: _Reading, *, has_open_rejects: bool
 ) -> ViewResult:
     decision, read_at = reading.decision, reading.read_at
     changed = [s for s in decision.changed if _differs(s, reading.stored[s.id])]
@@ -236,14 +239,13 @@ def _apply(
     _close_versions(connection, [s.id for s in decision.returned], ended="removed", read_at=read_at)
     began = "added" if reading.state and reading.state.first_read_at else "baseline"
     new = new_rows(decision.new, reading.owner, began=began, read_at=read_at)
-    insert_new(connection, family, new)
-    upsert(connection, family, _rows_again(reading, changed, rewritten))
+    outgoing.add(new, _rows_again(reading, changed, rewritten), decision.former_owners)
     _remove(connection, decision.removed, read_at)
     _hold(connection, decision, read_at)
     rejected = [*reading.decoded.rejected, *decision.rejected]
     if reading.is_new_answer:
         if rejected or has_open_rejects:
-            oddities.save_rejects(connection, family, reading.owner, rejected, read_at)
+            oddities.save_rejects(connection, outgoing.family, reading.owner, rejected, read_at)
         oddities.save_drift(connection, reading.owner.source, reading.decoded.drift, read_at)
     return _result(reading, changed=len(changed), rejected=len(rejected))
 

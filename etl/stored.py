@@ -53,8 +53,8 @@ def read_known(
         }
         unread = {i for i in listed if i not in plain and i not in known}
         for batch in batches(sorted(unread), at_once):
-            for identifier, *values, is_removed in read_others(cursor, batch):
-                known[identifier] = Known(*values, bool(is_removed))
+            for row in read_others(cursor, batch):
+                known[row[0]] = Known(row[1], row[2], row[3], bool(row[4]))
     return plain, known
 
 

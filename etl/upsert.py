@@ -6,7 +6,7 @@ there already. Rows come in id order, so that two writers never deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -33,6 +33,41 @@ _INSTANTS = tuple(
 _INCOMING = "heatmap_etl_incoming"
 _FITS_ALWAYS = 200_000  # characters; the least packet in use holds a megabyte
 _STATEMENT = 65_536  # bytes around the values
+
+
+class Outgoing:
+    """Rows of several views on their way into the table, written together at the end.
+
+    A statement costs more than a row, and whoever waits for its end cannot work meanwhile.
+    """
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self._new: list[Row] = []
+        self._again: list[Row] = []
+        self._ids: set[str] = set()
+        self._losing: set[str] = set()
+
+    def add(self, new: Sequence[Row], again: Sequence[Row], losing: Collection[str] = ()) -> None:
+        """New rows, and rows to replace; `losing` are the views that some of these are taken from.
+
+        None of their ids is on its way already.
+        """
+        self._new += new
+        self._again += again
+        self._ids.update(row[0] for row in (*new, *again))
+        self._losing.update(losing)
+
+    def touches(self, view_key: str, ids: Collection[str]) -> bool:
+        """Whether a view that lists these ids would find its rows, or theirs, otherwise."""
+        return view_key in self._losing or not self._ids.isdisjoint(ids)
+
+    def write(self, connection: Connection) -> None:
+        """Write them; nothing is on its way then."""
+        insert_new(connection, self.family, self._new)
+        upsert(connection, self.family, self._again)
+        self._new, self._again = [], []
+        self._ids, self._losing = set(), set()
 
 
 def insert_new(connection: Connection, family: str, rows: Sequence[Row]) -> None:

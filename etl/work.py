@@ -38,6 +38,7 @@ from etl.ledger import RunResult, ViewResult
 from etl.listing import Listing, Memory
 from etl.reader import Failed, Reader, Result
 from etl.retention import old_runs, prune
+from etl.upsert import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -162,11 +163,12 @@ class Work(msgspec.Struct):
             if results and self._is_committed(connection, results):
                 return
             others = self.others.copy()
-            family, entries = self.database.family, Entries(self.run)
+            outgoing, entries = Outgoing(self.database.family), Entries(self.run)
             results[:] = [
-                store.load(connection, family, listing, entries, others, self.before)
+                store.load(connection, listing, outgoing, entries, others, self.before)
                 for listing in listings
             ]
+            outgoing.write(connection)
             entries.write(connection)
 
         self.database.transaction(load)
