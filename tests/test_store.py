@@ -41,6 +41,23 @@ def utc(value: Any) -> datetime:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
+def test_views_that_share_a_commit_see_each_others_rows(project: Project, api: Api) -> None:
+    """An id that three of them list is new to one, and moves to another within one run."""
+    own = {"/a": 1, "/b": 2, "/c": 3, "/large": 9}  # the largest is read last, and alone
+    for view, count in own.items():
+        api.views[view] = [record(f"{view} {n}") for n in range(count)]
+    for view in ("/a", "/b", "/c"):
+        api.views[view].append(record("shared"))
+    project.watch(*own)
+    assert counts(project.run()) == {"listed": 18, "new": 16, "foreign_records": 2}
+    owner = project.one("SELECT synced_view FROM snapshots WHERE id = 'shared'")["synced_view"]
+    api.views[owner].pop()
+    assert counts(project.run()) == {"listed": 17, "unchanged": 16, "foreign_records": 1}
+    owners = project.rows("SELECT synced_view FROM snapshots WHERE id = 'shared'")
+    assert {row["synced_view"] for row in owners} < {"/a", "/b", "/c"} - {owner}
+    assert project.rows("SELECT * FROM snapshot_history") == []
+
+
 def test_each_attribute_stands_in_its_column_exactly(project: Project, api: Api) -> None:
     api.views["/home"] = [record("1", **ATTRIBUTES)]
     project.run()
