@@ -7,14 +7,11 @@ traceback and 1.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,21 +21,28 @@ from etl import (
     dashboard_command,
     demo_command,
     export_command,
-    logs,
     schedule_command,
     status_command,
     views_command,
 )
-from etl.command import PATH, Commands, Shared, loaded_sources, opened, shared_options
+from etl.command import (
+    CONSOLE,
+    JSON,
+    PATH,
+    Commands,
+    Shared,
+    loaded_sources,
+    opened,
+    shared_options,
+)
 from etl.errors import ConfigError, EtlError, Stopped
-from etl.signals import stop_on_signals
-from etl.terminal import PROGRAM, complain, is_terminal, prepare, say
+from etl.terminal import PROGRAM, complain, is_terminal, prepare, say, unwritten
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from etl.config import Config
     from etl.database import Database
-
-log = logging.getLogger(__name__)
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -51,7 +55,7 @@ Exit codes:
 
 @click.group(
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 First time:
   heatmap-etl demo      see it work, without a Datadog account
@@ -63,11 +67,11 @@ First time:
 def cli(ctx: click.Context) -> None:
     """Keeps Datadog's replay heatmap snapshots in a database, with history."""
     shared = ctx.ensure_object(Shared)
-    name = os.environ.get("HEATMAP_ETL_LOG_FORMAT") or logs.CONSOLE
+    name = os.environ.get("HEATMAP_ETL_LOG_FORMAT") or CONSOLE
     if ctx.get_parameter_source("log_format") is click.core.ParameterSource.DEFAULT:
         shared.log_format = name
-    if shared.log_format not in (logs.CONSOLE, logs.JSON):
-        raise click.UsageError(f"HEATMAP_ETL_LOG_FORMAT: expected {logs.CONSOLE} or {logs.JSON}")
+    if shared.log_format not in (CONSOLE, JSON):
+        raise click.UsageError(f"HEATMAP_ETL_LOG_FORMAT: expected {CONSOLE} or {JSON}")
 
 
 @cli.command(
@@ -83,6 +87,8 @@ Examples:
 @click.pass_obj
 def init(shared: Shared, views: tuple[str, ...], database_url: str, force: bool) -> int:
     """Write a commented heatmap-etl.toml."""
+    from pathlib import Path
+
     from etl.config.sources import DEFAULT_FILE
     from etl.config.template import next_steps, write_template
 
@@ -115,7 +121,9 @@ def check(shared: Shared, report: Path | None) -> int:
 
     Configuration, database and schema, keys, one real list request for each view.
     """
-    with stop_on_signals() as signals, loaded_sources(shared, logging.WARNING) as sources:
+    from etl.signals import stop_on_signals
+
+    with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl.check import check as find_points
         from etl.check import check_lines, exit_code, listed_by_view
         from etl.probe_report import report_path, write_report
@@ -183,10 +191,14 @@ def sync(
         raise click.UsageError("--plan prints what a run would do, --quiet prints nothing; use one")
     if plan and metrics_file:
         raise click.UsageError("--plan runs nothing that --metrics-file could count")
-    level = logging.ERROR if quiet else logging.WARNING
+    from etl.signals import stop_on_signals
+
+    level = "ERROR" if quiet else "WARNING"
     with stop_on_signals() as signals, loaded_sources(shared, level) as sources:
+        import logging
+
         for warning in sources.warnings:
-            log.warning("%s", warning)
+            logging.getLogger(__name__).warning("%s", warning)
         from etl.run_command import How, run
         from etl.sync import Options
 
@@ -239,7 +251,7 @@ def db_status(shared: Shared) -> int:
 
 def _for_each_database(shared: Shared, work: Callable[[Database], tuple[str, int]]) -> int:
     """`work` once on every database that the configuration names; prints its lines."""
-    with loaded_sources(shared, logging.WARNING) as sources:
+    with loaded_sources(shared) as sources:
         from etl.side_by_side import Style, Told, gather, tell
 
         def told(config: Config) -> Told:
@@ -258,7 +270,7 @@ def _for_each_database(shared: Shared, work: Callable[[Database], tuple[str, int
 @click.pass_obj
 def rename_source(shared: Shared, old: str, new: str) -> int:
     """Give the rows of source OLD the label NEW, after datadog.source was changed."""
-    with loaded_sources(shared, logging.WARNING) as sources:
+    with loaded_sources(shared) as sources:
         from etl.rename import renamed
 
         configs = sources.by_database().configs
@@ -292,7 +304,11 @@ def privacy_apply(shared: Shared) -> int:
     In place, in batches; no version begins. Cut short, it goes on when it is run again. Hashing
     cannot be taken back, nor dropping.
     """
-    with stop_on_signals() as signals, loaded_sources(shared, logging.WARNING) as sources:
+    import threading
+
+    from etl.signals import stop_on_signals
+
+    with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl.apply_privacy import apply_privacy
         from etl.side_by_side import Style, Told, gather, tell
 
@@ -351,8 +367,14 @@ def main(args: Sequence[str] | None = None) -> int:
     except (click.ClickException, EtlError) as error:
         complain(_told(error))
         return error.exit_code
-    except Exception:
-        log.critical("a bug; please report it with what follows", exc_info=True)
+    except Exception as error:
+        if why := unwritten(error):
+            complain([why])
+            return 1
+        import logging
+
+        what = "a bug; please report it with what follows"
+        logging.getLogger(__name__).critical(what, exc_info=True)
         return 1
     return code if isinstance(code, int) else 0
 

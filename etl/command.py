@@ -5,34 +5,47 @@ click alone is imported when this is; the rest when a command runs.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from etl import logs
 from etl.errors import ConfigError
+from etl.terminal import help_width
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from etl.config import Config
     from etl.database import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)  # one for all: each looks for its translation on disk
-_FORMAT = click.Choice([logs.CONSOLE, logs.JSON])
+HELP_WIDTH = 100
+CONSOLE, JSON = "console", "json"
+_FORMAT = click.Choice([CONSOLE, JSON])
 _MORE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
+
+
+class PathType(click.Path):
+    """Gives a `Path`; loads pathlib only for a path that is given."""
+
+    def convert(self, value: Any, *given: Any) -> Any:
+        from pathlib import Path
+
+        return Path(os.fsdecode(super().convert(value, *given)))
+
+
+PATH = PathType()  # one for all: each looks for its translation on disk
 
 
 class Shared:
     """What every command takes, before or after its name."""
 
     config: Path | None = None
-    log_format: str = logs.CONSOLE
+    log_format: str = CONSOLE
     verbose: bool = False
     is_format_chosen: bool = False
 
@@ -42,6 +55,10 @@ class Commands(click.Group):
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def make_context(self, *given: Any, **settings: Any) -> click.Context:
+        settings.setdefault("terminal_width", help_width(HELP_WIDTH))
+        return super().make_context(*given, **settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args:
@@ -110,6 +127,8 @@ class Sources(NamedTuple):
 
 def _heed_dotenv(shared: Shared) -> None:
     """Proxies, certificates and log format of `.env`, before anything looks for them."""
+    from pathlib import Path
+
     from etl.config.settings import Findings
     from etl.config.sources import LOG_FORMAT, dotenv_files, for_the_process, read_dotenv
 
@@ -119,13 +138,13 @@ def _heed_dotenv(shared: Shared) -> None:
         os.environ.update(for_the_process(read_dotenv(path, Findings()), os.environ, folder))
     name = os.environ.get(LOG_FORMAT)
     if name and not shared.is_format_chosen:
-        if name not in (logs.CONSOLE, logs.JSON):
-            raise click.UsageError(f"{LOG_FORMAT}: expected {logs.CONSOLE} or {logs.JSON}")
+        if name not in (CONSOLE, JSON):
+            raise click.UsageError(f"{LOG_FORMAT}: expected {CONSOLE} or {JSON}")
         shared.log_format = name
 
 
 @contextmanager
-def loaded(shared: Shared, level: int) -> Iterator[Config]:
+def loaded(shared: Shared, level: str = "WARNING") -> Iterator[Config]:
     """The configuration of one source, with logging set up."""
     from etl.config import load_config
 
@@ -135,7 +154,7 @@ def loaded(shared: Shared, level: int) -> Iterator[Config]:
 
 
 @contextmanager
-def loaded_sources(shared: Shared, level: int) -> Iterator[Sources]:
+def loaded_sources(shared: Shared, level: str = "WARNING") -> Iterator[Sources]:
     """As `loaded`, for a command that takes a folder too."""
     from etl.config import load_configs
     from etl.config.folder import is_folder
@@ -147,9 +166,11 @@ def loaded_sources(shared: Shared, level: int) -> Iterator[Sources]:
 
 
 @contextmanager
-def _explained(shared: Shared, level: int) -> Iterator[None]:
+def _explained(shared: Shared, level: str) -> Iterator[None]:
+    from etl import logs
+
     _heed_dotenv(shared)
-    logs.set_up(shared.log_format, logging.DEBUG if shared.verbose else level)
+    logs.set_up(shared.log_format, "DEBUG" if shared.verbose else level)
     try:
         yield
     except ConfigError as error:
@@ -157,6 +178,8 @@ def _explained(shared: Shared, level: int) -> Iterator[None]:
 
 
 def _named_file(shared: Shared) -> Path | None:
+    from pathlib import Path
+
     from etl.config.sources import find_file
 
     try:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from contextlib import closing
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from etl import logs
-from etl.command import Shared, loaded_sources, opened, shared_options
+from etl.command import PathType, Shared, loaded_sources, opened, shared_options
 from etl.errors import EtlError
 from etl.terminal import is_terminal, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(
@@ -25,7 +26,7 @@ Examples:
 @click.option(
     "--database",
     "file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathType(dir_okay=False),
     metavar="FILE",
     help="A SQLite file. Default: that of the configuration.",
 )
@@ -62,7 +63,7 @@ def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: 
 def _configured(shared: Shared) -> Path:
     from etl.dashboard import require_file
 
-    with loaded_sources(shared, logging.WARNING) as sources:
+    with loaded_sources(shared) as sources:
         configs = sources.by_database().configs
         if len(configs) > 1:
             raise EtlError("the files of the folder name several databases; name one: --database")
@@ -73,10 +74,11 @@ def _configured(shared: Shared) -> Path:
 def _named(shared: Shared, file: Path) -> Path:
     from sqlalchemy import URL
 
+    from etl import logs
     from etl.dashboard import require_file
     from etl.database import open_database
 
-    logs.set_up(shared.log_format, logging.WARNING)
+    logs.set_up(shared.log_format, "WARNING")
     url = URL.create("sqlite", database=str(file.absolute()))
     with closing(open_database(url.render_as_string(), label=str(file))) as database:
         return require_file(database)

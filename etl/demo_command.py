@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from etl import logs
+from etl.command import CONSOLE, PathType
 from etl.errors import EtlError
 from etl.terminal import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -19,7 +21,7 @@ from etl.terminal import say
     is_flag=True,
     help="A year of history, for dashboards: a dozen views, read once a day (about a minute).",
 )
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+@click.argument("folder", type=PathType(file_okay=False), default=".")
 def demo(folder: Path, is_large: bool) -> int:
     """See it work against an invented Datadog.
 
@@ -33,7 +35,9 @@ def demo(folder: Path, is_large: bool) -> int:
     except OSError as error:
         raise EtlError(f"cannot make the folder {folder}: {error.strerror}") from None
     if is_large:
-        logs.set_up(logs.CONSOLE, logging.ERROR)  # some of its runs go ill on purpose
+        from etl import logs
+
+        logs.set_up(CONSOLE, "ERROR")  # some of its runs go ill on purpose
     run = run_year if is_large else run_demo
     run(folder, lambda text: say(text.split("\n")))
     return 0

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.command import PATH, Shared, Sources, loaded_sources, opened, shared_options
 from etl.errors import EtlError
-from etl.signals import stop_on_signals
 from etl.terminal import result_stream, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from etl.config import Config
 
 _VIEWS = (
@@ -71,7 +70,9 @@ def export(
     spreadsheet: bool,
 ) -> int:
     """Write the rows of a SQL view as CSV, JSON Lines or Parquet."""
-    with stop_on_signals() as signals, loaded_sources(shared, logging.WARNING) as sources:
+    from etl.signals import stop_on_signals
+
+    with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl import export as exporting
 
         config = _one_database(sources)
@@ -101,6 +102,8 @@ def _one_database(sources: Sources) -> Config:
 
 def _folder_and_files(sources: Sources, config: Config) -> tuple[Path, list[Path]]:
     """What `--output` is relative to, and the files it may not replace."""
+    from pathlib import Path
+
     from sqlalchemy.engine import make_url
 
     files = [c.path for c in sources.configs if c.path]

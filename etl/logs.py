@@ -14,16 +14,16 @@ from etl.layout import clean
 from etl.run_context import fields
 from etl.terminal import is_interactive
 
-CONSOLE, JSON = "console", "json"
 _ERASE_LINE = "\r\x1b[K"
 
 
-def set_up(log_format: str, level: int) -> None:
-    """Send every log line to stderr; `level` is that of our own loggers."""
+def set_up(log_format: str, level: str) -> None:
+    """Send every log line to stderr, as `console` or `json`; `level` is that of our own loggers."""
+    number = logging.getLevelNamesMapping()[level]
     handler = _Handler(sys.stderr)
-    handler.setFormatter(_json() if log_format == JSON else _Console())
-    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
-    logging.getLogger("etl").setLevel(level)
+    handler.setFormatter(_json() if log_format == "json" else _Console())
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("etl").setLevel(number)
     logging.captureWarnings(True)
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import nullcontext
 
 import click
 
 from etl.command import Shared, loaded_sources, shared_options
-from etl.signals import stop_on_signals
-
-log = logging.getLogger(__name__)
 
 
 def _address(
@@ -48,7 +44,12 @@ def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
     What is due stands in the database: after downtime one run makes up for all missed slots, and
     of several daemons on one database only one runs a slot.
     """
-    with stop_on_signals() as signals, loaded_sources(shared, logging.INFO) as sources:
+    import logging
+
+    from etl.signals import stop_on_signals
+
+    log = logging.getLogger(__name__)
+    with stop_on_signals() as signals, loaded_sources(shared, "INFO") as sources:
         for warning in sources.warnings:
             log.warning("%s", warning)
         from etl.endpoints import listening

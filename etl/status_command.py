@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import click
@@ -39,7 +38,7 @@ Example:
 @click.pass_obj
 def status(shared: Shared, max_age: float | None, as_json: bool) -> int:
     """How fresh each view is, what is wrong, the last runs. Needs no keys."""
-    with loaded_sources(shared, logging.WARNING) as sources:
+    with loaded_sources(shared) as sources:
         from etl.side_by_side import Style, Told, gather, tell
         from etl.status import read_status, status_lines
 

@@ -18,6 +18,7 @@ import click
 from etl.layout import BAD, DOUBTFUL, GOOD, Painted, clean
 
 PROGRAM = "heatmap-etl"
+_ECHO = click.echo.__code__
 _COLOURS = {GOOD: 32, DOUBTFUL: 33, BAD: 31}
 
 
@@ -40,6 +41,18 @@ def say(lines: Iterable[str]) -> None:
     except OSError as error:
         _let_go(sys.stdout)
         raise click.ClickException(f"cannot write the result: {error.strerror}") from None
+
+
+def unwritten(error: Exception) -> str:
+    """What to say when help or version could not be written, as for results; "" for all else."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    # click prints those itself; what a command prints goes through `say`.
+    if not isinstance(error, OSError) or not trace or trace.tb_frame.f_code is not _ECHO:
+        return ""
+    _let_go(sys.stdout)
+    return f"cannot write the result: {error.strerror}"
 
 
 def _painted(line: str) -> str:
@@ -78,6 +91,15 @@ def complain(lines: Iterable[str]) -> None:
 def is_interactive() -> bool:
     """Whether a person looks at stderr, on a terminal that can redraw a line."""
     return is_terminal(sys.stderr) and os.environ.get("TERM") not in ("dumb", None)
+
+
+def help_width(most: int) -> int:
+    """As click finds it, without shutil, which loads every kind of compression."""
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() else 0
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # stdout closed, or no terminal
+        width = width or os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]
+    return max(min(width or 80, most) - 2, 50)
 
 
 def is_terminal(stream: object) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.command import Commands, Shared, loaded_sources, shared_options
-from etl.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from etl.config import Config
@@ -28,7 +26,7 @@ def views() -> None:
 @click.pass_obj
 def list_(shared: Shared, as_json: bool) -> int:
     """The views that a run covers, and how they stand. Asks nobody."""
-    with loaded_sources(shared, logging.WARNING) as sources:
+    with loaded_sources(shared) as sources:
         from etl.side_by_side import Style, Told, gather, tell
         from etl.views import list_lines, list_views
 
@@ -58,7 +56,9 @@ def discover(shared: Shared, *, write: bool, as_toml: bool, as_json: bool) -> in
     """
     if as_toml and (write or as_json):
         raise click.UsageError("--toml stands alone: it prints nothing but lines to paste.")
-    with stop_on_signals() as signals, loaded_sources(shared, logging.WARNING) as sources:
+    from etl.signals import stop_on_signals
+
+    with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl.side_by_side import Style, gather, tell
         from etl.views import added, compare_views
 

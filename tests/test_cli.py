@@ -170,9 +170,10 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("sync", "--help"), ("db",)])
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     code = (
-        "import sys; from etl.cli import main; main(sys.argv[1:]);"
-        "heavy = {'httpx', 'sqlalchemy', 'msgspec', 'alembic', 'logging.config', 'dotenv'};"
-        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+        "import sys; before = set(sys.modules); from etl.cli import main; main(sys.argv[1:]);"
+        "heavy = {'httpx', 'sqlalchemy', 'msgspec', 'alembic', 'dotenv'};"
+        "heavy |= {'logging', 'pathlib', 'shutil', 'urllib.parse'};"
+        "sys.exit(' '.join(heavy & set(sys.modules) - before) or 0)"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
@@ -205,6 +206,52 @@ def test_version(cli: Cli) -> None:
     done = cli("--version")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("heatmap-etl 0.")
+    assert cli("--log-format", "json", "--version").out == done.out
+
+
+def test_the_version_alone_is_said_without_click() -> None:
+    code = "import sys; from etl.__main__ import run; run(); sys.exit('click' in sys.modules)"
+    command = [sys.executable, "-W", "error", "-c", code, "--version"]
+    environment = {"PYTHONPATH": str(ROOT)}
+    assert (
+        subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["sync", "--help"]])
+def test_help_and_version_that_nobody_can_read_are_no_bug(cli: Cli, arguments: list[str]) -> None:
+    def said(stdout: Any) -> tuple[int, str]:
+        done = subprocess.run(
+            cli.command(*arguments),
+            cwd=cli.folder,
+            env=cli.environment({}),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    with Path("/dev/full").open("w") as full:
+        line = "heatmap-etl: cannot write the result: No space left on device\n"
+        assert said(full) == (1, line)
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert said(writing) == (1, "")
+    os.close(writing)
+
+
+@pytest.mark.parametrize("columns", ["", "0", "40", "90", "200", "wide"])
+def test_help_is_as_wide_as_click_would_make_it(cli: Cli, columns: str) -> None:
+    from click import HelpFormatter
+
+    from etl.command import HELP_WIDTH
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", columns)
+        width = HelpFormatter(max_width=HELP_WIDTH).width
+    lines = cli("--help", COLUMNS=columns).out.splitlines()
+    assert width - 12 < max(map(len, lines)) <= max(width, 74)
 
 
 @pytest.mark.parametrize(
