@@ -294,7 +294,7 @@ def prepare_schema(database: Database) -> None:
     the upgrade waits for it, and then finds nothing to do.
     """
     if schema_state(database).state in ("absent", "unfinished"):
-        upgrade(database)
+        _migrate(database, "upgrade", "head")
     require_schema(database)
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from alembic import context
+from alembic.ddl.postgresql import PostgresqlImpl
 from alembic.runtime.migration import MigrationContext
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 from etl import schema
 from etl.config import load_config
@@ -29,13 +31,38 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+class _Impl(PostgresqlImpl):
+    """Sends comments that follow each other at once: there are hundreds, each a round trip."""
+
+    __dialect__ = "postgresql"
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._comments: list[str] = []
+
+    def _exec(self, construct: Any, *given: Any, **named: Any) -> Any:
+        if isinstance(construct, SetColumnComment | SetTableComment):
+            self._comments.append(str(construct.compile(dialect=self.dialect)))
+            return None
+        self.send_comments()
+        return super()._exec(construct, *given, **named)
+
+    def send_comments(self) -> None:
+        """Also after the last statement of a revision."""
+        if self._comments and self.connection is not None:
+            self.connection.exec_driver_sql("; ".join(self._comments))
+        self._comments = []
+
+
 def _include_name(name: str | None, type_: str, _parents: object) -> bool:
     """Other tables of the same database are none of our business."""
     return type_ != "table" or name in schema.metadata.tables
 
 
-def _forget_shortcuts(ctx: MigrationContext, *_: Any, **__: Any) -> None:
-    """After each revision: no answer equal to the last one hides what it changed in our tables."""
+def _after_revision(ctx: MigrationContext, *_: Any, **__: Any) -> None:
+    """No answer equal to the last one hides what the revision changed in our tables."""
+    if isinstance(ctx.impl, _Impl):
+        ctx.impl.send_comments()
     connection = ctx.connection
     if connection is not None and inspect(connection).has_table("view_state"):
         connection.execute(text("UPDATE view_state SET shortcut_digest = NULL"))
@@ -47,7 +74,7 @@ def _run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         include_name=_include_name,
-        on_version_apply=_forget_shortcuts,
+        on_version_apply=_after_revision,
         render_as_batch=connection.dialect.name == "sqlite",
         **options,
     )

@@ -698,7 +698,10 @@ def downgrade() -> None:
 
 
 def _create_table(name: str, *items: Column[Any] | PrimaryKeyConstraint, comment: str) -> None:
-    op.create_table(name, *items, comment=comment, if_not_exists=True, **OPTIONS)
+    # Those of another database would only make SQLAlchemy load it, to check them.
+    prefix = f"{op.get_bind().dialect.name}_"
+    options = {option: value for option, value in OPTIONS.items() if option.startswith(prefix)}
+    op.create_table(name, *items, comment=comment, if_not_exists=True, **options)
 
 
 def _create_index(name: str, table: str, columns: list[str]) -> None:

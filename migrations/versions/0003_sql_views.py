@@ -16,6 +16,7 @@ from typing import Any
 
 from alembic import op
 from sqlalchemy import Boolean, Column, TextClause, inspect, text
+from sqlalchemy.engine.reflection import ObjectKind
 
 from etl.sql_views import comments
 
@@ -249,8 +250,10 @@ QUOTIENT = {"sqlite": "{0} / {1}", "postgresql": "{0} / {1}", "mysql": "{0} DIV 
 def upgrade() -> None:
     if "is_watched" not in _columns("view_state"):
         op.add_column("view_state", Column("is_watched", Boolean(), comment=WATCHED))
+    present = _indexes()
     for table, columns in INDEXES:
-        _create_index(table, columns)
+        if _index_name(table, columns) not in present:
+            _create_index(table, columns)
     for name, select in VIEWS.items():
         _create_view(name, select)
     _comment()
@@ -259,9 +262,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in VIEWS:
         op.execute(f"DROP VIEW IF EXISTS {name}")
+    present = _indexes()
     for table, columns in INDEXES:
         name = _index_name(table, columns)
-        if name in _indexes(table):
+        if name in present:
             op.drop_index(name, table)
     if "is_watched" in _columns("view_state"):
         op.drop_column("view_state", "is_watched")
@@ -276,8 +280,10 @@ def _columns(table: str) -> set[str]:
     return {column["name"] for column in inspect(op.get_bind()).get_columns(table)}
 
 
-def _indexes(table: str) -> set[str | None]:
-    return {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}
+def _indexes() -> set[str | None]:
+    tables = sorted({table for table, _ in INDEXES})
+    found = inspect(op.get_bind()).get_multi_indexes(filter_names=tables)
+    return {index["name"] for indexes in found.values() for index in indexes}
 
 
 def _index_name(table: str, columns: tuple[str, ...]) -> str:
@@ -285,14 +291,14 @@ def _index_name(table: str, columns: tuple[str, ...]) -> str:
 
 
 def _create_index(table: str, columns: tuple[str, ...]) -> None:
-    name = _index_name(table, columns)
-    if name in _indexes(table):
-        return
-    lengths = {column: PREFIXES[column] for column in columns if column in PREFIXES}
-    options: dict[str, Any] = {"mysql_length": lengths, "mariadb_length": lengths}
-    # PostgreSQL refuses an entry of more than 2,700 bytes in any other kind of index.
-    options["postgresql_using"] = "hash" if columns == ("synced_view",) else "btree"
-    op.create_index(name, table, list(columns), **options)
+    options: dict[str, Any] = {}
+    if _family() == "mysql":
+        lengths = {column: PREFIXES[column] for column in columns if column in PREFIXES}
+        options[f"{op.get_bind().dialect.name}_length"] = lengths
+    if _family() == "postgresql":
+        # PostgreSQL refuses an entry of more than 2,700 bytes in any other kind of index.
+        options["postgresql_using"] = "hash" if columns == ("synced_view",) else "btree"
+    op.create_index(_index_name(table, columns), table, list(columns), **options)
 
 
 def _create_view(name: str, select: str) -> None:
@@ -306,12 +312,15 @@ def _comment() -> None:
     """MariaDB, MySQL and SQLite keep no comments on views."""
     if _family() != "postgresql":
         return
-    for name in VIEWS:
+    look, said = inspect(op.get_bind()), []
+    found = look.get_multi_columns(kind=ObjectKind.VIEW, filter_names=list(VIEWS))
+    for (_, name), columns in found.items():
         of_view, of_columns = comments(name)
-        op.execute(_plain(f"COMMENT ON VIEW {name} IS {_quoted(of_view)}"))
-        for column in _columns(name) & set(of_columns):
+        said.append(f"COMMENT ON VIEW {name} IS {_quoted(of_view)}")
+        for column in sorted({column["name"] for column in columns} & set(of_columns)):
             what = _quoted(of_columns[column])
-            op.execute(_plain(f"COMMENT ON COLUMN {name}.{column} IS {what}"))
+            said.append(f"COMMENT ON COLUMN {name}.{column} IS {what}")
+    op.execute(_plain("; ".join(said)))  # each alone would be a round trip
 
 
 def _quoted(words: str) -> str:
