@@ -262,7 +262,10 @@ def _revision(connection: Connection) -> str | None:
 
 def require_schema(database: Database) -> None:
     """Raises `SchemaMismatch` unless the schema is the one this program works with."""
-    found = schema_state(database)
+    _require_current(database, schema_state(database))
+
+
+def _require_current(database: Database, found: SchemaState) -> None:
     if found.state == "current":
         return
     upgrade_first = "run: heatmap-etl db upgrade"
@@ -293,9 +296,11 @@ def prepare_schema(database: Database) -> None:
     On MariaDB unfinished is also what another process is creating at this moment:
     the upgrade waits for it, and then finds nothing to do.
     """
-    if schema_state(database).state in ("absent", "unfinished"):
+    found = schema_state(database)
+    if found.state in ("absent", "unfinished"):
         _migrate(database, "upgrade", "head")
-    require_schema(database)
+        found = schema_state(database)
+    _require_current(database, found)
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
