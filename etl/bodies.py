@@ -28,6 +28,13 @@ class Bodies:
             while not self._is_taken and not self._bodies._stop.is_set():  # noqa: SLF001
                 self._is_taken = self._bodies._room.acquire(timeout=0.1)  # noqa: SLF001
 
+        def take_if_free(self) -> bool:
+            """Take it where that needs no waiting; says whether it is taken."""
+            if not self._is_taken and self._bodies._room.acquire(blocking=False):  # noqa: SLF001
+                self._is_taken = True
+                self.take()  # has nothing to wait for; whoever watches `take` hears of it
+            return self._is_taken
+
         def free(self) -> None:
             """Give the room to another body; harmless when there is none."""
             if self._is_taken:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Self
 
 from msgspec.structs import replace
@@ -61,11 +62,12 @@ class Judge:
         """Whatever is certain, a few at a time; ends when all were judged or `stop` is set."""
         for group in self._reader.wholes(views):
             certain = [known for result in group for known in self._sift(result)]
+            group.clear()  # else these records stay in memory until the next ones are here
             if certain:
                 yield certain
-            while self._cleared:  # a few at a time: all of them may not fit into memory
-                some, self._cleared = self._cleared[:GROUP], self._cleared[GROUP:]
-                yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
+            del certain
+            yield from self._released()
+        yield from self._released()
         while self._largest and not self._stop.is_set():
             yield [self._resolve(self._largest.pop(0).taken_out(self._spool))]
 
@@ -103,6 +105,12 @@ class Judge:
         self._largest = [e for e in self._largest if not self._evidence_of(e).clears(e.listed)]
         self._largest.append(result.put_away(self._spool))
         return []
+
+    def _released(self) -> Iterator[list[Result]]:
+        """Those cleared, a few at a time and no more than there is room for beside what is read."""
+        while some := list(takewhile(Listing.has_room, self._cleared[:GROUP])):
+            del self._cleared[: len(some)]
+            yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
 
     def _evidence_of(self, listing: Listing) -> Evidence:
         limit = listing.page_limit

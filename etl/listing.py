@@ -101,6 +101,10 @@ class Listing(msgspec.Struct, frozen=True):
         ticket = None if self.decoded is None else spool.put(self.decoded)
         return replace(self.without_records(), ticket=ticket)
 
+    def has_room(self) -> bool:
+        """Whether it can be `taken_out` now; if so there is room kept for its records."""
+        return self.ticket is None or self.body is None or self.body.take_if_free()
+
     def taken_out(self, spool: Spool) -> Listing:
         """Itself with its records again."""
         if self.ticket is None:

@@ -99,6 +99,7 @@ def make_plan(
                     planner.fail(item)
                 elif not planner.take(item):
                     waiting.append(judge.put_away(item))
+            del group, item  # their room is wanted
             if progress:
                 progress(planner.plans)
         if waiting:

@@ -75,6 +75,7 @@ class Work(msgspec.Struct):
             with self.judge:
                 for group in self.judge.results(views):
                     waiting += self._take(group)
+                    del group  # its records are stored, and nobody else has them
                 if waiting:
                     doubt_organization(client, self.others)
                 for listing in waiting:
