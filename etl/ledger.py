@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.completeness import FAILED, TRUNCATED
 from etl.config import Config, View
@@ -280,11 +280,16 @@ def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory
 
 def note_watched(connection: Connection, source: str, view_keys: Collection[str]) -> None:
     """Write which views are still among those that are read, where that is not known yet."""
-    for key, state in states(connection, source).items():
-        is_watched = key in view_keys
-        if state.is_watched is not is_watched:
-            this = update(view_state).where(view_state.c.view_key == key)
-            connection.execute(this.values(is_watched=is_watched))
+    v = view_state.c
+    rows = connection.execute(select(v.view_key, v.is_watched).where(v.source == source))
+    news = [
+        {"key": key, "watched": key in view_keys}
+        for key, is_watched in rows
+        if is_watched is not (key in view_keys)
+    ]
+    if news:
+        this = update(view_state).where(v.view_key == bindparam("key"))
+        connection.execute(this.values(is_watched=bindparam("watched")), news)
 
 
 def learn(connection: Connection, source: str, lessons: Lessons) -> None:
