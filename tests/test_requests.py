@@ -1,5 +1,6 @@
 """Whole runs against a server that misbehaves on the socket, and what they hold in memory."""
 
+import gc
 import gzip
 import json
 import random
@@ -16,12 +17,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlalchemy import event
 
 from etl import response
 from etl.bodies import Bodies
 from etl.check import _ask
 from etl.listing import Listing
 from etl.reader import BODIES, Failed
+from etl.snapshot import Decoded
 from tests import raw_server as raw
 from tests.api import record
 from tests.project import Project, make_config, open_project
@@ -372,6 +375,32 @@ def test_a_slow_database_leaves_at_most_eight_bodies_in_memory(
     assert Counting.most == 8
     assert Counting.taken == 0
     assert len(project.live()) == 300 + 30 * 200
+
+
+def decoded_answers() -> list[object]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, Decoded)]
+
+
+def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
+    open_on: Callable[..., Project],
+) -> None:
+    # Twelve of the largest so far wait on disk, until one has more: then they are certain.
+    sizes = {f"/{n}": 200 for n in range(12)} | {"/more": 201}
+    names = [*sizes, *(f"/small/{n}" for n in range(40))]
+    before, alive = decoded_answers(), list[int]()  # those of other tests
+
+    def count_them(_: object) -> None:
+        time.sleep(0.1)  # time to read as much as there is room for
+        alive.append(len(decoded_answers()) - len(before))
+
+    with RawServer(
+        otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 150))
+    ) as s:
+        project = open_on(s, names, concurrency=8)
+        event.listen(project.database.engine, "commit", count_them)
+        assert project.run().status == "ok"
+    assert len(project.live()) == 12 * 200 + 201 + 40 * 150
+    assert 4 < max(alive) <= BODIES
 
 
 # --- memory -------------------------------------------------------------------------------
