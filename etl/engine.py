@@ -31,6 +31,8 @@ _IDLE_TIMEOUT_S = 30
 _BUSY_TIMEOUT_S = 30
 _SQLITE_CACHE_KIB = 8_000
 _SQLITE_WAL_PAGES = 8_000
+# One at rest: each has its cache, which is worth nothing once another connection has written.
+_SQLITE_POOL = {"pool_size": 1}
 _SQLITE_HINTS = (
     ("not a SQLite database", "name another file"),
     ("", "check that the folder exists and can be written"),
@@ -64,8 +66,8 @@ def make_engine(url: str, schema_name: str | None) -> Engine:
 def _sqlite_engine(url: str) -> Engine:
     file = Path(make_url(url).database or "")
     # `immutable` looks for no changes: what is kept of the file must not grow old.
-    pool = NullPool if is_sealed(file) else None
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, poolclass=pool)
+    pool: dict[str, Any] = {"poolclass": NullPool} if is_sealed(file) else _SQLITE_POOL
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, **pool)
 
     @event.listens_for(engine, "do_connect")
     def connect_sealed(
