@@ -24,6 +24,7 @@ OTHER_SOURCE = "the id belongs to another source"
 NOTHING_PLAIN: Mapping[str, str] = MappingProxyType({})
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
+_NOTHING: frozenset[str] = frozenset()
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +123,7 @@ class OtherViews:
             self.with_rows.add(view_key)
         self.unread.discard(view_key)
         self.read.add(view_key)
-        self.absent[view_key] = frozenset(absent)
+        self.absent[view_key] = frozenset(absent) or _NOTHING  # an empty set takes 216 bytes
         self.waiting.pop(view_key, None)
 
     def has_failed(self, view_key: str) -> None:
