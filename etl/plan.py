@@ -168,6 +168,7 @@ class _Planner:
             self.others.is_other_organization = True
             self.others.has_failed(item.view.key(self._source))
             self.plans.append(ViewPlan(item.view, FAILED, str(error)))
+            item.without_records()
             return True
         if found is None:
             return False

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from etl.plan import make_plan
 from etl.report import run_lines
 from etl.status import read_status, status_lines
+from etl.sync import Options
 from tests.api import Api, record
 from tests.invented import Invented, Story
 from tests.project import Project, counts, make_config, open_project
@@ -220,6 +222,8 @@ def test_many_views_of_another_organization_end_in_an_error_each(
     run = project.run()
     assert {(v.verdict, v.error_class) for v in run.views} == {("failed", "SourceMismatch")}
     assert len(project.live()) == 40
+    plans = make_plan(project.config, project.database, Options(), stop=project.stop)
+    assert [plan.verdict for plan in plans] == ["failed"] * 20
 
 
 # --- a cap that nothing betrays -----------------------------------------------------------
