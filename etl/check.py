@@ -238,7 +238,8 @@ def _ask(
     ):
         for group in judge.results(config.views):
             # Their room is wanted by the views that follow.
-            yield from (r.without_records() if isinstance(r, Listing) else r for r in group)
+            group[:] = [r.without_records() if isinstance(r, Listing) else r for r in group]
+            yield from group
             views += len(group)
             records += sum(_listed(r) for r in group if isinstance(r, Listing))
             progress(views, records)

@@ -139,6 +139,8 @@ def _postgres_engine(url: str, schema_name: str | None) -> Engine:
         connect_args={
             "connect_timeout": 10,
             "application_name": "heatmap-etl",
+            # Else it is the database's, which the driver may not know, or which lacks characters.
+            "client_encoding": "utf8",
             "keepalives": 1,
             "keepalives_idle": 30,
             "keepalives_interval": 10,

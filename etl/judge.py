@@ -50,6 +50,7 @@ class Judge:
         self._evidence: dict[int, Evidence] = {}
         self._largest: list[Listing] = []
         self._cleared: list[Listing] = []
+        self._certain: list[Result] = []
         self._rate_limit_name: str | None = None
 
     def __enter__(self) -> Self:
@@ -61,11 +62,10 @@ class Judge:
     def results(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """Whatever is certain, a few at a time; ends when all were judged or `stop` is set."""
         for group in self._reader.wholes(views):
-            certain = [known for result in group for known in self._sift(result)]
+            self._certain += [known for result in group for known in self._sift(result)]
             group.clear()  # else these records stay in memory until the next ones are here
-            if certain:
-                yield certain
-            del certain
+            if self._certain:
+                yield self._handed_on()
             yield from self._released()
         yield from self._released()
         while self._largest and not self._stop.is_set():
@@ -111,6 +111,11 @@ class Judge:
         while some := list(takewhile(Listing.has_room, self._cleared[:GROUP])):
             del self._cleared[: len(some)]
             yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
+
+    def _handed_on(self) -> list[Result]:
+        """What is certain; a name for it here would keep its records until the next ones come."""
+        certain, self._certain = self._certain, []
+        return certain
 
     def _evidence_of(self, listing: Listing) -> Evidence:
         limit = listing.page_limit

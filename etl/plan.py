@@ -94,12 +94,13 @@ def make_plan(
         open_judge(client, config, memory, stop, planner.seen) as judge,
     ):
         for group in judge.results(views):
-            for item in group:
+            while group:
+                item = group.pop(0)  # it gives its room back: nothing here may keep its records
                 if isinstance(item, Failed):
                     planner.fail(item)
                 elif not planner.take(item):
                     waiting.append(judge.put_away(item))
-            del group, item  # their room is wanted
+            del item
             if progress:
                 progress(planner.plans)
         if waiting:

@@ -20,7 +20,7 @@ from etl.schema import snapshots
 from etl.snapshot import CONTENT
 
 BATCH = 500
-_hashes = msgspec.json.Decoder(dict[str, str])
+_hashes = msgspec.json.Decoder(dict[str, str | None])
 _AS_JSON = 10_000  # ids in one parameter
 
 _PLAIN = "source = {mark} AND missing_since IS NULL"
@@ -65,27 +65,30 @@ def _mine(cursor: Any, owner: Owner) -> tuple[dict[str, str], Sequence[Any]]:
 
 
 def _mine_as_json(
-    cursor: Any, owner: Owner, mark: str, to_object: str, to_array: str
+    cursor: Any, owner: Owner, mark: str, to_object: str
 ) -> tuple[dict[str, str], Sequence[Any]]:
-    """All rows as one text: to make objects of each in the driver takes ten times as long."""
-    plain = _PLAIN.format(mark=mark)
-    query = (
-        f"SELECT CAST({to_object} FILTER (WHERE {plain}) AS text),"
-        f" CAST({to_array} FILTER (WHERE NOT ({plain})) AS text) {_OF_VIEW.format(mark=mark)}"
-    )
-    ((hashes, odd),) = _fetched(cursor, query, (owner.source, owner.source, owner.view_key))
-    return _hashes.decode(hashes or "{}"), msgspec.json.decode(odd or "[]")
+    """All hashes as one text: to make objects of each row in the driver takes longer.
+
+    Rows that are not plain stand in it without a hash, and are read again: they are few.
+    """
+    of_view, is_plain = _OF_VIEW.format(mark=mark), _PLAIN.format(mark=mark)
+    a_hash = f"CASE WHEN {is_plain} THEN content_hash END"
+    query = f"SELECT CAST({to_object}(id, {a_hash}) AS text) {of_view}"
+    ((text,),) = _fetched(cursor, query, (owner.source, owner.view_key))
+    hashes: dict[str, Any] = _hashes.decode(text or "{}")
+    if None not in hashes.values():
+        return hashes, ()
+    query = f"SELECT {_MINE} {of_view} AND NOT ({is_plain})"
+    odd = _fetched(cursor, query, (owner.view_key, owner.source))
+    return {i: a_hash for i, a_hash in hashes.items() if a_hash is not None}, odd
 
 
 def _mine_by_sqlite(cursor: Any, owner: Owner) -> tuple[dict[str, str], Sequence[Any]]:
-    to_array = f"json_group_array(json_array({_MINE}))"
-    return _mine_as_json(cursor, owner, "?", "json_group_object(id, content_hash)", to_array)
+    return _mine_as_json(cursor, owner, "?", "json_group_object")
 
 
 def _mine_by_postgresql(cursor: Any, owner: Owner) -> tuple[dict[str, str], Sequence[Any]]:
-    to_object = "json_object_agg(id, content_hash)"
-    to_array = f"json_agg(json_build_array({_MINE}))"
-    return _mine_as_json(cursor, owner, "%s", to_object, to_array)
+    return _mine_as_json(cursor, owner, "%s", "json_object_agg")
 
 
 def _others_by_mysql(cursor: Any, ids: Sequence[str]) -> Sequence[Any]:

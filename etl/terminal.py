@@ -95,8 +95,9 @@ def is_interactive() -> bool:
 
 def help_width(most: int) -> int:
     """As click finds it, without shutil, which loads every kind of compression."""
-    columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdecimal() else 0
+    width = 0
+    with contextlib.suppress(ValueError):
+        width = max(0, int(os.environ.get("COLUMNS", "0")))
     with contextlib.suppress(AttributeError, ValueError, OSError):  # stdout closed, or no terminal
         width = width or os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]
     return max(min(width or 80, most) - 2, 50)

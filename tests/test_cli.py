@@ -241,7 +241,7 @@ def test_help_and_version_that_nobody_can_read_are_no_bug(cli: Cli, arguments: l
     os.close(writing)
 
 
-@pytest.mark.parametrize("columns", ["", "0", "40", "90", "200", "wide"])
+@pytest.mark.parametrize("columns", ["", "0", "-5", "40", "+90", "90", "200", "wide", "9" * 5000])
 def test_help_is_as_wide_as_click_would_make_it(cli: Cli, columns: str) -> None:
     from click import HelpFormatter
 

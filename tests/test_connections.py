@@ -24,7 +24,9 @@ from etl.engine import make_engine
 from etl.errors import DatabaseUnreachable
 from etl.rows import Owner
 from etl.stored import read_known
-from tests.servers import PASSWORD, Servers
+from tests.api import Api, record
+from tests.project import make_config, open_project
+from tests.servers import PASSWORD, USER, Servers
 
 SPECIAL = "p@ss:w/rd?#[]% &=+'\"\\ü€\U0001f600"
 SERVER_DIALECTS = ["postgresql", "mariadb"]
@@ -302,6 +304,33 @@ def test_a_sqlite_file_writes_ahead(tmp_path: Path, opened: Callable[[str], Data
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "failed"), [("LATIN1", ["/odd", "/odder"]), ("SQL_ASCII", [])]
+)
+def test_of_another_encoding_only_the_views_it_cannot_hold_fail(
+    servers: Servers, api: Api, encoding: str, failed: list[str]
+):
+    server = servers.get("postgresql")
+    name = f"of_{encoding.lower()}"
+    options = f"owner {USER} encoding '{encoding}' locale 'C' template template0"
+    server.execute(f"create database {name} {options}")
+    api.views = {
+        "/home": [record(f"{n}", snapshot_name="é") for n in range(9)],
+        "/odd": [record("an id", snapshot_name="\U0001f600")],
+        "/odder": [record("of \U0001f600"), record("another id")],
+    }
+    project = open_project(make_config(server.url(name), api.url, list(api.views)))
+    try:
+        run = project.run()
+        assert [v.view.name for v in run.views if v.verdict == "failed"] == failed
+        assert len(project.rows("SELECT * FROM snapshots WHERE snapshot_name = 'é'")) == 9
+        assert len(project.live()) == (9 if failed else 12)
+        assert project.run().total("unchanged") == len(project.live())
+    finally:
+        project.database.close()
+        server.drop_database(name)
 
 
 def test_postgresql_keeps_no_plan_from_when_a_table_was_small(

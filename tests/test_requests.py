@@ -23,8 +23,10 @@ from etl import response
 from etl.bodies import Bodies
 from etl.check import _ask
 from etl.listing import Listing
+from etl.plan import make_plan
 from etl.reader import BODIES, Failed
 from etl.snapshot import Decoded
+from etl.sync import Options
 from tests import raw_server as raw
 from tests.api import record
 from tests.project import Project, make_config, open_project
@@ -389,7 +391,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
     names = [*sizes, *(f"/small/{n}" for n in range(40))]
     before, alive = decoded_answers(), list[int]()  # those of other tests
 
-    def count_them(_: object) -> None:
+    def count_them(*_: object) -> None:
         time.sleep(0.1)  # time to read as much as there is room for
         alive.append(len(decoded_answers()) - len(before))
 
@@ -397,6 +399,11 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
         otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 150))
     ) as s:
         project = open_on(s, names, concurrency=8)
+        for _ in _ask(project.config, project.stop, count_them):
+            pass
+        make_plan(
+            project.config, project.database, Options(), stop=project.stop, progress=count_them
+        )
         event.listen(project.database.engine, "commit", count_them)
         assert project.run().status == "ok"
     assert len(project.live()) == 12 * 200 + 201 + 40 * 150
