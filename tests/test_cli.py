@@ -218,26 +218,28 @@ def test_the_version_alone_is_said_without_click() -> None:
     )
 
 
+def said_on_stderr(cli: Cli, stdout: Any, *arguments: str) -> tuple[int, str]:
+    """Exit code, and what is said when the result goes there."""
+    done = subprocess.run(
+        cli.command(*arguments),
+        cwd=cli.folder,
+        env=cli.environment({}),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["sync", "--help"]])
 def test_help_and_version_that_nobody_can_read_are_no_bug(cli: Cli, arguments: list[str]) -> None:
-    def said(stdout: Any) -> tuple[int, str]:
-        done = subprocess.run(
-            cli.command(*arguments),
-            cwd=cli.folder,
-            env=cli.environment({}),
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stderr
-
     with Path("/dev/full").open("w") as full:
         line = "heatmap-etl: cannot write the result: No space left on device\n"
-        assert said(full) == (1, line)
+        assert said_on_stderr(cli, full, *arguments) == (1, line)
     reading, writing = os.pipe()
     os.close(reading)
-    assert said(writing) == (1, "")
+    assert said_on_stderr(cli, writing, *arguments) == (1, "")
     os.close(writing)
 
 
@@ -411,17 +413,8 @@ def test_plan_ends_with_0_though_a_view_failed(cli: Cli, world: World) -> None:
 def test_a_reader_that_went_away_is_no_error(cli: Cli) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(
-        cli.command("sync"),
-        cwd=cli.folder,
-        env=cli.environment({}),
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    assert said_on_stderr(cli, writing, "sync") == (0, "")
     os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_full_disk_behind_stdout_is_one_line(cli: Cli) -> None:
