@@ -71,7 +71,7 @@ class Server(ABC):
     @classmethod
     def launch(cls) -> "Server":
         cls.binaries()
-        account = _account(cls.accounts)
+        account = account_of(cls.accounts)
         server = cls(make_folder(cls.dialect, account))
         try:
             server._initialize(account)
@@ -115,7 +115,7 @@ class Server(ABC):
         assert self.process is not None
         self.process.send_signal(self.stop_signal)
         self.process.wait(STOP_TIMEOUT_S)
-        self._launch(_account(self.accounts))
+        self._launch(account_of(self.accounts))
         assert self._answers()
 
     @classmethod
@@ -326,6 +326,8 @@ class MariaDB(Server):
         install, _ = self.binaries()
         command = [str(install), "--no-defaults", f"--datadir={self._data}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=normal", "--skip-name-resolve"]
+        # It starts a server too.
+        command += [self._own_tmpdir]
         self._run_once(command, account)
         # Read by the server before it listens, at each start: there is no moment without
         # passwords, and what a user was granted outlives a restart.
@@ -348,8 +350,7 @@ class MariaDB(Server):
             "--bind-address=127.0.0.1",
             f"--socket={self.folder / 'socket'}",
             f"--pid-file={self.folder / 'pid'}",
-            # Each one that starts removes every other one's temporary tables from /tmp.
-            f"--tmpdir={self.folder}",
+            self._own_tmpdir,
             f"--init-file={self.folder / 'users.sql'}",
             f"--default-time-zone={TIME_ZONE_OFFSET}",
             "--skip-name-resolve",
@@ -359,6 +360,11 @@ class MariaDB(Server):
             "--skip-innodb-doublewrite",
             "--innodb-buffer-pool-size=64M",
         ]
+
+    @property
+    def _own_tmpdir(self) -> str:
+        """Each one that starts removes every other one's temporary tables from /tmp."""
+        return f"--tmpdir={self.folder}"
 
 
 SERVERS: dict[str, type[Server]] = {kind.dialect: kind for kind in (PostgreSQL, MariaDB)}
@@ -439,7 +445,7 @@ def _major(folder: Path) -> int:
     return int(number[0]) if number else 0
 
 
-def _account(names: tuple[str, ...]) -> str | None:
+def account_of(names: tuple[str, ...]) -> str | None:
     """None when the present user will do; PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None

@@ -1,6 +1,7 @@
 """The throw-away databases that all other tests rely on."""
 
 import os
+import secrets
 import shutil
 import socket
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.servers import (
     ServerFailed,
     ServerMissing,
     Servers,
+    account_of,
     make_folder,
 )
 
@@ -161,6 +163,20 @@ def test_missing_binaries_are_said(dialect, monkeypatch, tmp_path: Path):
     monkeypatch.setenv("DATABASE_BINARIES", str(tmp_path))
     with pytest.raises(ServerMissing, match="was not found"):
         Servers().get(dialect)
+
+
+@pytest.mark.parametrize("dialect", ["mariadb"], indirect=True)
+def test_starting_leaves_the_temporary_tables_of_others(dialect, require_server):
+    require_server(dialect)
+    table = Path("/tmp", f"#sql-temptable-{secrets.token_hex(4)}.MAI")
+    table.touch()
+    try:
+        if account := account_of(SERVERS[dialect].accounts):
+            shutil.chown(table, account)
+        SERVERS[dialect].launch().stop()
+        assert table.exists()
+    finally:
+        table.unlink(missing_ok=True)
 
 
 def test_surroundings_are_clean():
