@@ -1,7 +1,8 @@
 """The rows of other views for W6: ten for each that is watched, and twenty-five of history.
 
 Made inside the database from the rows that are there. Their ids differ at the end only, so that
-in every index they stand between the ids that a run looks for, as random ids would.
+in every index they stand between the ids that a run looks for, as random ids would. They belong
+to ten times as many views, each of the size of the one it is made from.
 """
 
 from benchmarks.data import Size
@@ -10,8 +11,8 @@ from etl.schema import snapshot_history, snapshots
 
 ROWS = 10  # for each row
 VERSIONS = (10, 10, 5)  # so many of these have a first, a second, a third version in the history
-MARK = "the crowd"
-NOT_THE_CROWD = f"synced_view <> '{MARK}'"
+MARK = "the crowd "
+NOT_THE_CROWD = f"substr(synced_view, 1, {len(MARK)}) <> '{MARK}'"
 
 
 def crowd(databases: Databases, url: str, size: Size) -> None:
@@ -44,10 +45,16 @@ def _history(dialect: str, number: int, version: int) -> str:
 def _values(dialect: str, number: int) -> dict[str, str]:
     def ending(name: str, length: int) -> str:
         # No hexadecimal digit at its beginning: it is the end of no other id.
-        start, end = f"substr({name}, 1, {length - 4})", f"'x{number:03d}'"
-        return f"concat({start}, {end})" if dialect == "mariadb" else f"{start} || {end}"
+        return joined(f"substr({name}, 1, {length - 4})", f"'x{number:03d}'")
 
-    return {"id": ending("id", 36), "view_key": ending("view_key", 32), "synced_view": f"'{MARK}'"}
+    def joined(*texts: str) -> str:
+        return f"concat({', '.join(texts)})" if dialect == "mariadb" else " || ".join(texts)
+
+    return {
+        "id": ending("id", 36),
+        "view_key": ending("view_key", 32),
+        "synced_view": joined(f"'{MARK}{number:03d} '", "synced_view"),
+    }
 
 
 def _insert(table: str, names: list[str], values: dict[str, str]) -> str:
