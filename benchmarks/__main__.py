@@ -26,6 +26,7 @@ PEERS: dict[str, tuple[Callable[[Environments], Contestant], ...]] = {
 ROUNDS = 5
 SLOW_ROUNDS = 3  # of dlt in W2 to W4, where each process takes half a minute
 SLOW_LIMIT_S = 90.0
+CROWD_ROUNDS = 3  # times the others: the two sides of W6 differ by less than rounds do
 SAME = {"W3": "W2", "W4": "W2"}
 # MariaDB needs minutes for the rows of W6. Who names it gets them.
 ONLY_BY_NAME = {("W6", "mariadb"), ("memory", "mariadb")}
@@ -86,6 +87,7 @@ def _bench(options: argparse.Namespace, databases: Databases, entered: list[Cont
     bench = Bench(databases, Measures(echo=_echo), options.rounds, entered)
     bench.load_rounds = {"script": 0} if options.quick else {"dlt": SLOW_ROUNDS}
     bench.limits = {"dlt": SLOW_LIMIT_S}
+    bench.crowd_rounds = 1 if options.quick else CROWD_ROUNDS
     bench.large = Size(options.views, 1000)
     return bench
 

@@ -7,12 +7,14 @@ to ten times as many views, each of the size of the one it is made from.
 
 from benchmarks.data import Size
 from benchmarks.databases import Databases
+from benchmarks.truth import WrongContent
 from etl.schema import snapshot_history, snapshots
 
 ROWS = 10  # for each row
 VERSIONS = (10, 10, 5)  # so many of these have a first, a second, a third version in the history
 MARK = "the crowd "
 NOT_THE_CROWD = f"substr(synced_view, 1, {len(MARK)}) <> '{MARK}'"
+THE_CROWD = NOT_THE_CROWD.replace("<>", "=")
 
 
 def crowd(databases: Databases, url: str, size: Size) -> None:
@@ -26,6 +28,24 @@ def crowd(databases: Databases, url: str, size: Size) -> None:
         for number in range(rows):
             databases.run(url, _history(databases.dialect, number, version))
     databases.settle(url)
+
+
+def require_crowd(databases: Databases, url: str, size: Size) -> None:
+    """Raises `WrongContent` when a row of it is gone, or was written by a run."""
+    of_each = {"snapshots": [1 + len(VERSIONS)] * ROWS, "snapshot_history": _versions()}
+    for table, versions in of_each.items():
+        expected = sum(size.counts()) * len(versions), sum(size.counts()) * sum(versions)
+        counted = f"SELECT count(*), coalesce(sum(version), 0) FROM {table} WHERE {THE_CROWD}"
+        if table == "snapshots":
+            counted += " AND removed_at IS NULL AND missing_since IS NULL"
+        (found,) = databases.rows(url, counted)
+        if tuple(map(int, found)) != expected:
+            made = f"{expected} were made (rows, sum of their versions)"
+            raise WrongContent(f"of the crowd in {table} there are {tuple(found)}, {made}")
+
+
+def _versions() -> list[int]:
+    return [version for version, rows in enumerate(VERSIONS, 1) for _ in range(rows)]
 
 
 def _rows(dialect: str, number: int) -> str:

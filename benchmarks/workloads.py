@@ -13,7 +13,7 @@ from benchmarks import contestants as c
 from benchmarks import environments
 from benchmarks.api import Api
 from benchmarks.contestants import Contestant, Loading
-from benchmarks.crowd import NOT_THE_CROWD, crowd
+from benchmarks.crowd import NOT_THE_CROWD, crowd, require_crowd
 from benchmarks.data import Size
 from benchmarks.databases import Databases
 from benchmarks.environments import OURS, bare_environment
@@ -36,6 +36,7 @@ class Bench:
     contestants: list[Contestant]
     load_rounds: dict[str, int] = field(default_factory=dict)  # in W2 to W4, of who takes minutes
     limits: dict[str, float] = field(default_factory=dict)  # seconds, then it is killed
+    crowd_rounds: int = 1  # so many times the rounds, in W6
     small: Size = SMALL
     large: Size = LARGE
     many: Size = MANY
@@ -162,8 +163,7 @@ def crowded(bench: Bench) -> None:
             crowd(bench.databases, among.url, bench.large)
             among.where += f" AND {NOT_THE_CROWD}"
             pairs[contestant.name] = [("W6: W4 alone", alone), ("W6", among)]
-        # The two differ by less than rounds do, and the crowd takes longer than all of them.
-        for number, contestant in bench.turns(OURS, BASE, times=3):
+        for number, contestant in bench.turns(OURS, BASE, times=bench.crowd_rounds):
             stage = 1 - number % 2
             api.set(stage=stage)
             pair = pairs[contestant.name]
@@ -172,6 +172,7 @@ def crowded(bench: Bench) -> None:
                 loading.history += bench.large.changed()
                 bench.run(workload, contestant, loading, number)
         for pair in pairs.values():
+            require_crowd(bench.databases, pair[-1][1].url, bench.large)
             for _, loading in pair:
                 c.end(loading)
 

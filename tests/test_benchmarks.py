@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import beside, contestants, environments, queries, workloads, year
 from benchmarks.api import Api
+from benchmarks.crowd import crowd, require_crowd
 from benchmarks.data import Size
 from benchmarks.databases import Databases
 from benchmarks.environments import OURS, PEERS, Environments
@@ -79,10 +80,38 @@ def test_a_run_that_loads_something_else_fails_the_benchmark(folder):
     bench.databases.stop()
 
 
-def test_rows_of_other_views_are_neither_counted_nor_touched(folder, monkeypatch):
+def test_rows_of_other_views_are_neither_counted_nor_touched(folder):
     bench = tiny_bench()
     workloads.crowded(bench)
     assert [m.workload for m in bench.measures.all] == ["W6: W4 alone", "W6"]
+    bench.databases.stop()
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("snapshots", "DELETE FROM snapshots WHERE rowid = (SELECT max(rowid) FROM snapshots)"),
+        ("snapshots", "UPDATE snapshots SET removed_at = valid_from"),
+        ("snapshots", "UPDATE snapshots SET version = version + 1"),
+        ("snapshot_history", "DELETE FROM snapshot_history WHERE version = 3"),
+    ],
+)
+def test_a_crowd_that_a_run_has_touched_fails_the_benchmark(folder, table, change):
+    bench = tiny_bench()
+    (ours,) = bench.contestants
+    with Api(TINY, 2) as api:
+        loading = bench.begin(api, ours)
+        bench.prepare("W2", ours, loading)
+        crowd(bench.databases, loading.url, TINY)
+        require_crowd(bench.databases, loading.url, TINY)
+        for name, of_each in (("snapshots", 10), ("snapshot_history", 25)):
+            ((rows,),) = bench.databases.rows(
+                loading.url, f"SELECT count(*) FROM {name} WHERE synced_view LIKE 'the crowd%'"
+            )
+            assert rows == of_each * sum(TINY.counts())
+        bench.databases.run(loading.url, change)
+        with pytest.raises(WrongContent, match=f"of the crowd in {table}"):
+            require_crowd(bench.databases, loading.url, TINY)
     bench.databases.stop()
 
 
