@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from tests.api import Api, record
 from tests.conftest import ROOT
 
 # From the bottom up. A module may import from the lines above its own, never from its own line or
@@ -252,15 +254,15 @@ def test_no_module_is_called_like_one_of_pythons_own():
     assert top & sys.stdlib_module_names == set()
 
 
-def loaded_by(module: str, *, after: str = "") -> set[str]:
-    """Modules that a fresh interpreter has loaded; without those that `after` loads itself."""
-    code = (
-        f"import sys; {f'import {after}' if after else ''}; before = set(sys.modules);"
-        f"import {module}; print(*set(sys.modules) - before)"
-    )
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = NONE) -> set[str]:
+    """Modules that a fresh interpreter has loaded after `code`."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code.replace("; ;", ";")],
-        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-W", "error", "-c", f"import sys; {code}; print(*sys.modules)"],
+        cwd=folder,
+        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -270,9 +272,53 @@ def loaded_by(module: str, *, after: str = "") -> set[str]:
     return set(done.stdout.split())
 
 
+# All of ours that a run may load, and of Python and other libraries what these do not load anyway.
+OF_A_RUN = """
+__main__ attributes bodies changes cli column_types command completeness config config.database
+config.folder config.keys config.settings config.site config.sources config.values config.views
+dashboard_command database datadog demo_command discovery engine entries errors export_command
+heartbeat jsontext judge labels layout lease ledger listing logs metrics_file oddities
+organization patience privacy progress reader report response retention rows rum run_command
+run_context run_log schedule_command schema scope side_by_side signals slots snapshot spool
+status_command store stored stored_privacy sync terminal upsert views_command wire work
+"""
+BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
+DRIVERS = {
+    "sqlite": "sqlalchemy.dialects.sqlite",
+    "postgresql": "psycopg, sqlalchemy.dialects.postgresql.psycopg",
+    "mariadb": "pymysql, sqlalchemy.dialects.mysql.pymysql",
+}
+BESIDES = {"httpcore", "h11", "anyio", "certifi"}  # httpx loads these when it is first used
+OF_PYTHON = {
+    *("concurrent.futures.thread", "encodings.idna", "encodings.utf_8_sig", "gc", "gzip", "hmac"),
+    *("queue", "_queue", "secrets", "stringprep", "tomllib"),
+}
+
+
+def test_a_run_loads_what_is_listed_and_nothing_else(
+    database_url: str, dialect: str, api: Api, tmp_path: Path
+) -> None:
+    """Also what is loaded on the way: the run adds, changes, takes over and removes."""
+    keys = {"DD_API_KEY": "api", "DD_APP_KEY": "app", "HEATMAP_ETL_DATABASE_URL": database_url}
+    settings = f'views = ["/a", "/b"]\n[datadog]\napi_url = "{api.url}"\n'
+    (tmp_path / "heatmap-etl.toml").write_text(settings, encoding="utf-8")
+    sync = "from etl.__main__ import run; sys.argv[1:] = ['sync', '--quiet']; assert run() == 0"
+    api.views = {view: [record(f"{view} {n}") for n in range(9)] for view in ("/a", "/b")}
+    loaded_by(sync, folder=tmp_path, variables=keys)
+    last = api.views["/b"].pop()
+    api.views["/a"] = [record("/a 0", start=7), *api.views["/a"][2:], last, record("new")]
+
+    before = loaded_by(f"import {BEFORE_A_RUN}, {DRIVERS[dialect]}")
+    loaded = loaded_by(sync, folder=tmp_path, variables=keys) - before
+    ours = {module.removeprefix("etl.") for module in loaded if module.startswith("etl.")}
+    assert ours == set(OF_A_RUN.split())
+    known = {"etl", *BESIDES, *OF_PYTHON}
+    assert {m for m in loaded - known if m.partition(".")[0] not in known} == set()
+
+
 def test_a_run_loads_nothing_it_does_not_use():
     # httpx loads rich and pygments by itself where they are installed.
-    loaded = loaded_by("etl.sync", after="httpx")
+    loaded = loaded_by("import etl.sync") - loaded_by("import httpx")
     assert {"etl.sync", "etl.store", "sqlalchemy", "msgspec"} <= loaded
     unused = {"alembic", "mako", "apscheduler", "click", "rich", "pygments", "pytest", "pip"}
     unused |= {"psycopg", "pymysql", "pythonjsonlogger", "dotenv", "difflib", "html"}
@@ -282,7 +328,7 @@ def test_a_run_loads_nothing_it_does_not_use():
 
 
 def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
-    loaded = loaded_by("etl.run_command", after="httpx")
+    loaded = loaded_by("import etl.run_command") - loaded_by("import httpx")
     libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
     ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
     assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
@@ -298,6 +344,6 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
 
 
 def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
-    loaded = loaded_by("etl.cli")
+    loaded = loaded_by("import etl.cli")
     assert {"etl.cli", "click"} <= loaded
     assert loaded & {"sqlalchemy", "httpx", "msgspec", "alembic", "etl.sync"} == set()
