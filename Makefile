@@ -114,7 +114,7 @@ wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
 
 bench: setup databases ## speed and memory against others, as ratios; ARGS='--only W1,W2'
-	echo '==> benchmarks (an hour); benchmarks/README.md says more'
+	echo '==> benchmarks (an hour and a half); benchmarks/README.md says more'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: setup databases ## the same in a minute or two, only to see where it goes
