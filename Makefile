@@ -117,7 +117,7 @@ bench: setup databases ## speed and memory against others, as ratios; ARGS='--on
 	echo '==> benchmarks (an hour and a half); benchmarks/README.md says more'
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: setup databases ## the same in a minute or two, only to see where it goes
+bench-quick: setup databases ## the same in a good minute, only to see where it goes
 	echo '==> benchmarks, quick'
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 

@@ -125,8 +125,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         if unknown := sorted(set(names) - set(known)):
             parser.error(f"--{name}: {', '.join(unknown)} is none of {', '.join(known)}")
         setattr(options, name, list(dict.fromkeys(names)))
-    options.rounds = options.rounds or (3 if options.quick else ROUNDS)
-    options.views = options.views or (40 if options.quick else 200)
+    options.rounds = options.rounds or (2 if options.quick else ROUNDS)
+    options.views = options.views or (20 if options.quick else 200)
     return options
 
 
