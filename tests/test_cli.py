@@ -419,17 +419,8 @@ def test_a_reader_that_went_away_is_no_error(cli: Cli) -> None:
 
 def test_a_full_disk_behind_stdout_is_one_line(cli: Cli) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            cli.command("sync"),
-            cwd=cli.folder,
-            env=cli.environment({}),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert done.stderr == "heatmap-etl: cannot write the result: No space left on device\n"
+        line = "heatmap-etl: cannot write the result: No space left on device\n"
+        assert said_on_stderr(cli, full, "sync") == (1, line)
 
 
 @pytest.mark.parametrize("locale", [{"PYTHONUTF8": "0", "LC_ALL": "C"}, {}], ids=["C", "utf-8"])
