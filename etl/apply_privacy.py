@@ -31,7 +31,7 @@ from sqlalchemy import (
 from etl.config import Config
 from etl.database import Database, driver_cursor, is_there, require_schema
 from etl.errors import DatabaseUnreachable, LeaseLost
-from etl.layout import many
+from etl.formatting import many
 from etl.lease import Lease
 from etl.privacy import KEEP, Privacy
 from etl.schema import rejected_records, schema_drift, snapshot_history, snapshots

@@ -24,8 +24,8 @@ from etl.database import (
 )
 from etl.datadog import Datadog
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.formatting import many, shortened, table
 from etl.labels import require_label
-from etl.layout import many, shortened, table
 from etl.listing import Listing, Memory
 from etl.reader import Failed
 from etl.report import chosen, left_out

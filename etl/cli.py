@@ -36,7 +36,7 @@ from etl.command import (
     shared_options,
 )
 from etl.errors import ConfigError, EtlError, Stopped
-from etl.terminal import PROGRAM, complain, is_terminal, prepare, say, unwritten
+from etl.runtime.console import PROGRAM, complain, is_terminal, prepare, say, unwritten
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +121,7 @@ def check(shared: Shared, report: Path | None) -> int:
 
     Configuration, database and schema, keys, one real list request for each view.
     """
-    from etl.signals import stop_on_signals
+    from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl.check import check as find_points
@@ -191,7 +191,7 @@ def sync(
         raise click.UsageError("--plan prints what a run would do, --quiet prints nothing; use one")
     if plan and metrics_file:
         raise click.UsageError("--plan runs nothing that --metrics-file could count")
-    from etl.signals import stop_on_signals
+    from etl.runtime.signals import stop_on_signals
 
     level = "ERROR" if quiet else "WARNING"
     with stop_on_signals() as signals, loaded_sources(shared, level) as sources:
@@ -306,7 +306,7 @@ def privacy_apply(shared: Shared) -> int:
     """
     import threading
 
-    from etl.signals import stop_on_signals
+    from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl.apply_privacy import apply_privacy

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from etl.errors import ConfigError
-from etl.terminal import help_width
+from etl.runtime.console import help_width
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,7 +167,7 @@ def loaded_sources(shared: Shared, level: str = "WARNING") -> Iterator[Sources]:
 
 @contextmanager
 def _explained(shared: Shared, level: str) -> Iterator[None]:
-    from etl import logs
+    from etl.runtime import logs
 
     _heed_dotenv(shared)
     logs.set_up(shared.log_format, "DEBUG" if shared.verbose else level)

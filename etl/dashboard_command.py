@@ -11,7 +11,7 @@ import click
 
 from etl.command import PathType, Shared, loaded_sources, opened, shared_options
 from etl.errors import EtlError
-from etl.terminal import is_terminal, say
+from etl.runtime.console import is_terminal, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,9 +74,9 @@ def _configured(shared: Shared) -> Path:
 def _named(shared: Shared, file: Path) -> Path:
     from sqlalchemy import URL
 
-    from etl import logs
     from etl.dashboard import require_file
     from etl.database import open_database
+    from etl.runtime import logs
 
     logs.set_up(shared.log_format, "WARNING")
     url = URL.create("sqlite", database=str(file.absolute()))

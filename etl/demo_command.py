@@ -8,7 +8,7 @@ import click
 
 from etl.command import CONSOLE, PathType
 from etl.errors import EtlError
-from etl.terminal import say
+from etl.runtime.console import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def demo(folder: Path, is_large: bool) -> int:
     except OSError as error:
         raise EtlError(f"cannot make the folder {folder}: {error.strerror}") from None
     if is_large:
-        from etl import logs
+        from etl.runtime import logs
 
         logs.set_up(CONSOLE, "ERROR")  # some of its runs go ill on purpose
     run = run_year if is_large else run_demo

@@ -9,7 +9,7 @@ import click
 
 from etl.command import PATH, Shared, Sources, loaded_sources, opened, shared_options
 from etl.errors import EtlError
-from etl.terminal import result_stream, say
+from etl.runtime.console import result_stream, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def export(
     spreadsheet: bool,
 ) -> int:
     """Write the rows of a SQL view as CSV, JSON Lines or Parquet."""
-    from etl.signals import stop_on_signals
+    from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl import export as exporting

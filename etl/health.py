@@ -13,7 +13,7 @@ from etl.command import opened_ready
 from etl.config import Config
 from etl.due import LATE, Agenda, read_agenda
 from etl.errors import EtlError
-from etl.layout import duration
+from etl.formatting import duration
 from etl.lease import holder
 from etl.ledger import iso
 

@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from etl.config import Config
 from etl.database import Database
 from etl.errors import EtlError, LeaseHeld, LeaseLost
-from etl.run_context import inherited
+from etl.runtime.run_context import inherited
 from etl.schema import sources
 from etl.snapshot import NORMALIZER_VERSION
 

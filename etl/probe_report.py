@@ -21,7 +21,7 @@ from etl.config import Config, View
 from etl.config.site import SITES, hosts
 from etl.config.values import plain
 from etl.errors import ConfigError, EtlError
-from etl.layout import many
+from etl.formatting import many
 from etl.probe import probe
 from etl.probe_answers import findings
 from etl.probe_data import Probe

@@ -9,8 +9,8 @@ import time
 from types import TracebackType
 from typing import Self
 
-from etl.layout import many
-from etl.terminal import is_interactive
+from etl.formatting import many
+from etl.runtime.console import is_interactive
 
 _WIDTH = 30
 _EVERY_S = 0.1

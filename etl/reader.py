@@ -30,7 +30,7 @@ from etl.errors import (
 from etl.listing import LastReading, Listing, Memory, read_whole
 from etl.patience import Patience
 from etl.privacy import Privacy
-from etl.run_context import inherited
+from etl.runtime.run_context import inherited
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from etl.config.values import text as label
 from etl.database import Database, is_there, require_schema
 from etl.discovery import Traffic
 from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch
-from etl.layout import many
+from etl.formatting import many
 from etl.lease import clock, require_free
 from etl.schema import discovered_views, metadata, snapshots, sources, view_state
 

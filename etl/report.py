@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl.completeness import COMPLETE, FAILED, TRUNCATED
 from etl.errors import DatadogAuthError
-from etl.layout import count, duration, many, shortened, table
+from etl.formatting import count, duration, many, shortened, table
 from etl.ledger import CONTRACT, RunResult, ViewResult, iso
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from etl import report
 from etl.command import Sources, opened
 from etl.config import Config, View
 from etl.errors import ConfigError, EtlError
+from etl.formatting import many
 from etl.heartbeat import ping
-from etl.layout import many
 from etl.ledger import CONTRACT, RunResult
 from etl.metrics_file import metrics_path, write_metrics
 from etl.progress import SharedProgress
 from etl.run_log import log_run
+from etl.runtime.signals import StopSignal
 from etl.scope import known_of, scope_of, usable_database
 from etl.side_by_side import Outcome, Style, Told, gather, run_code, tell
-from etl.signals import StopSignal
 from etl.sync import Options, exit_code, sync
 
 if TYPE_CHECKING:

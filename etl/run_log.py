@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from etl.layout import duration, many, shortened
+from etl.formatting import duration, many, shortened
 from etl.ledger import RunResult, ViewResult, iso
 from etl.report import problem
 

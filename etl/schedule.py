@@ -27,11 +27,11 @@ from etl.config import Config, require_keys
 from etl.database import Database, prepare_schema
 from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
+from etl.formatting import many
 from etl.heartbeat import ping
-from etl.layout import many
 from etl.ledger import RunResult, iso
-from etl.run_context import work_for
 from etl.run_log import log_run
+from etl.runtime.run_context import work_for
 from etl.slots import Due, Slots
 from etl.sync import Options, sync
 

@@ -46,7 +46,7 @@ def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
     """
     import logging
 
-    from etl.signals import stop_on_signals
+    from etl.runtime.signals import stop_on_signals
 
     log = logging.getLogger(__name__)
     with stop_on_signals() as signals, loaded_sources(shared, "INFO") as sources:

@@ -25,7 +25,7 @@ from etl.database import Database, found_schema, open_database
 from etl.datadog import Datadog
 from etl.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery
 from etl.errors import DatadogError, EtlError
-from etl.layout import clean, many, shortened
+from etl.formatting import clean, many, shortened
 from etl.schema import discovered_views, sources
 
 

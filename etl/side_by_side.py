@@ -17,7 +17,7 @@ import msgspec
 from etl.command import Sources
 from etl.config import Config
 from etl.errors import ConfigError, EtlError
-from etl.terminal import complain, say
+from etl.runtime.console import complain, say
 
 log = logging.getLogger(__name__)
 

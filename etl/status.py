@@ -19,7 +19,7 @@ from etl.config import Config, View
 from etl.database import Database, require_there
 from etl.discovery import DAY_S
 from etl.due import LATE, described, read_agenda
-from etl.layout import (
+from etl.formatting import (
     BAD,
     DOUBTFUL,
     GOOD,

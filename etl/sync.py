@@ -36,9 +36,9 @@ from etl.errors import (
 from etl.labels import require_label
 from etl.lease import Lease
 from etl.ledger import RunResult
-from etl.run_context import work_for
+from etl.runtime.run_context import work_for
+from etl.runtime.signals import Branch
 from etl.scope import asked_scope, with_scope
-from etl.signals import Branch
 from etl.work import Progress, Work
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from etl.database import Database
 from etl.datadog import Datadog
 from etl.discovery import Discovery, Traffic
 from etl.errors import DatadogError, EtlError
-from etl.layout import age, count, many, shortened, table
+from etl.formatting import age, count, many, shortened, table
 from etl.lease import Lease
 from etl.ledger import CONTRACT, iso
 from etl.rum import Application

@@ -56,7 +56,7 @@ def discover(shared: Shared, *, write: bool, as_toml: bool, as_json: bool) -> in
     """
     if as_toml and (write or as_json):
         raise click.UsageError("--toml stands alone: it prints nothing but lines to paste.")
-    from etl.signals import stop_on_signals
+    from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
         from etl.side_by_side import Style, gather, tell

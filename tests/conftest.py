@@ -138,7 +138,7 @@ def _clean_logging() -> Iterator[None]:
     logging.captureWarnings(False)
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
-    for handler in [h for h in root.handlers if type(h).__module__ == "etl.logs"]:
+    for handler in [h for h in root.handlers if type(h).__module__ == "etl.runtime.logs"]:
         root.removeHandler(handler)
 
 

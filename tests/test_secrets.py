@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from etl import logs, response
+from etl import response
 from etl.config import Keys
 from etl.ledger import RunResult
 from etl.report import quiet_lines, run_lines
+from etl.runtime import logs
 from etl.status import read_status, status_lines
 from tests.project import Project, make_config, open_project
 from tests.raw_server import DATA, RawServer, Reply, reply

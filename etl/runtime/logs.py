@@ -10,9 +10,9 @@ import logging
 import sys
 import time
 
-from etl.layout import clean
-from etl.run_context import fields
-from etl.terminal import is_interactive
+from etl.formatting import clean
+from etl.runtime.console import is_interactive
+from etl.runtime.run_context import fields
 
 _ERASE_LINE = "\r\x1b[K"
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import click
 
-from etl.layout import BAD, DOUBTFUL, GOOD, Painted, clean
+from etl.formatting import BAD, DOUBTFUL, GOOD, Painted, clean
 
 PROGRAM = "heatmap-etl"
 _ECHO = click.echo.__code__
