@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from etl import schema
-from etl.config import View
+from etl.config.load import View
 from etl.database import Database
 from tests.api import Api, record
 from tests.project import Project, make_config

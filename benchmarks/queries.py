@@ -25,7 +25,7 @@ from sqlalchemy import Connection, text
 
 from benchmarks import beside
 from benchmarks.year import WORDS, Size, fill
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import Database, open_database, upgrade
 from tests.servers import SERVERS
 

@@ -46,7 +46,7 @@ sys.path.insert(0, str(ROOT))
 
 from sqlalchemy import text  # noqa: E402
 
-from etl.config import load_config  # noqa: E402
+from etl.config.load import load_config  # noqa: E402
 from etl.database import Database, open_database  # noqa: E402
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World  # noqa: E402
 from etl.fake_datadog.api import Request  # noqa: E402
@@ -80,7 +80,7 @@ SLOT = timedelta(seconds=1)
 DAEMON = """
 import sys
 from etl.cli import main
-from etl.config import settings, values
+from etl.config.load import settings, values
 object.__setattr__(settings._BY_KEY["schedule.every"], "check", values.duration("1s", "52w"))
 sys.exit(main(sys.argv[1:]))
 """

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from etl.config import Config, View
+from etl.config.load import Config, View
 from etl.database import Database, open_database, upgrade
 from etl.schema import COUNTS
 from etl.status import read_status, status_lines

@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from etl.config import Config
+from etl.config.load import Config
 from etl.database import Database, driver_cursor, is_there, require_schema
 from etl.errors import DatabaseUnreachable, LeaseLost
 from etl.formatting import many

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from etl.completeness import TRUNCATED
-from etl.config import Config, View
+from etl.config.load import Config, View
 from etl.database import (
     Database,
     found_schema,

@@ -41,7 +41,7 @@ from etl.runtime.console import PROGRAM, complain, is_terminal, prepare, say, un
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config import Config
+    from etl.config.load import Config
     from etl.database import Database
 
 _EXIT_CODES = """\b
@@ -89,7 +89,7 @@ def init(shared: Shared, views: tuple[str, ...], database_url: str, force: bool)
     """Write a commented heatmap-etl.toml."""
     from pathlib import Path
 
-    from etl.config.sources import DEFAULT_FILE
+    from etl.config.files import DEFAULT_FILE
     from etl.config.template import next_steps, write_template
 
     named = shared.config or os.environ.get("HEATMAP_ETL_CONFIG") or DEFAULT_FILE

@@ -18,7 +18,7 @@ from etl.runtime.console import help_width
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config import Config
+    from etl.config.load import Config
     from etl.database import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -129,8 +129,8 @@ def _heed_dotenv(shared: Shared) -> None:
     """Proxies, certificates and log format of `.env`, before anything looks for them."""
     from pathlib import Path
 
+    from etl.config.files import LOG_FORMAT, dotenv_files, for_the_process, read_dotenv
     from etl.config.settings import Findings
-    from etl.config.sources import LOG_FORMAT, dotenv_files, for_the_process, read_dotenv
 
     file = _named_file(shared)
     folder = (file if file.is_dir() else file.parent) if file else Path()
@@ -146,7 +146,7 @@ def _heed_dotenv(shared: Shared) -> None:
 @contextmanager
 def loaded(shared: Shared, level: str = "WARNING") -> Iterator[Config]:
     """The configuration of one source, with logging set up."""
-    from etl.config import load_config
+    from etl.config.load import load_config
 
     with _explained(shared, level):
         config = load_config(shared.config)
@@ -156,8 +156,8 @@ def loaded(shared: Shared, level: str = "WARNING") -> Iterator[Config]:
 @contextmanager
 def loaded_sources(shared: Shared, level: str = "WARNING") -> Iterator[Sources]:
     """As `loaded`, for a command that takes a folder too."""
-    from etl.config import load_configs
     from etl.config.folder import is_folder
+    from etl.config.load import load_configs
 
     with _explained(shared, level):
         configs = tuple(load_configs(shared.config))
@@ -180,7 +180,7 @@ def _explained(shared: Shared, level: str) -> Iterator[None]:
 def _named_file(shared: Shared) -> Path | None:
     from pathlib import Path
 
-    from etl.config.sources import find_file
+    from etl.config.files import find_file
 
     try:
         return find_file(shared.config, os.environ, Path.cwd())

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl import schema
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.engine import (
     CANNOT_OPEN,
     brief,

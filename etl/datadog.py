@@ -24,7 +24,7 @@ import httpx
 import msgspec
 
 from etl.bodies import Bodies
-from etl.config import Config, Keys, View
+from etl.config.load import Config, Keys, View
 from etl.errors import (
     DatadogAuthError,
     DatadogError,

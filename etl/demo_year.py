@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from etl.column_types import UtcDateTime
-from etl.config import Config, require_keys
+from etl.config.load import Config, require_keys
 from etl.database import Database, open_database
 from etl.demo import FILE, Echo, demo_config, remove_old, without_proxy
 from etl.errors import EtlError

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl import ledger
-from etl.config import Config
+from etl.config.load import Config
 from etl.database import Database, found_schema
 from etl.slots import Due, Every, Slots, parse_cron
 

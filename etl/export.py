@@ -23,7 +23,7 @@ import msgspec
 from sqlalchemy import Boolean, Column, Connection, Double, Integer, Select, Table, select
 
 from etl.column_types import UtcDateTime
-from etl.config.values import BadValue, duration, plain
+from etl.config.validators import BadValue, duration, plain
 from etl.database import Database, is_there, require_schema
 from etl.errors import ConfigError, DatabaseUnreachable, EtlError
 from etl.ledger import iso

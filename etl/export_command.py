@@ -14,7 +14,7 @@ from etl.runtime.console import result_stream, say
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config import Config
+    from etl.config.load import Config
 
 _VIEWS = (
     "current_snapshots",

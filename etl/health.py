@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from etl.command import opened_ready
-from etl.config import Config
+from etl.config.load import Config
 from etl.due import LATE, Agenda, read_agenda
 from etl.errors import EtlError
 from etl.formatting import duration

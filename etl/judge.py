@@ -16,7 +16,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from etl.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
-from etl.config import View
+from etl.config.load import View
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.listing import Lessons, Listing, Memory, assembled, narrowed
 from etl.reader import GROUP, Failed, Reader, Result, forget, is_of_one

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from etl.config import Config
+from etl.config.load import Config
 from etl.errors import SourceMismatch
 from etl.schema import snapshots, sources
 

@@ -23,7 +23,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Update, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from etl.config import Config
+from etl.config.load import Config
 from etl.database import Database
 from etl.errors import EtlError, LeaseHeld, LeaseLost
 from etl.runtime.run_context import inherited

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.completeness import FAILED, TRUNCATED
-from etl.config import Config, View
+from etl.config.load import Config, View
 from etl.errors import EtlError, SlotTaken
 from etl.listing import LastReading, Lessons, Listing, Memory
 from etl.schema import (

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from etl.bodies import Bodies
 from etl.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
-from etl.config import View
+from etl.config.load import View
 from etl.datadog import Answer, Datadog
 from etl.patience import Patience
 from etl.privacy import Privacy

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, func, select
 from etl import __version__, ledger
 from etl.command import opened_ready
 from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.config import Config
+from etl.config.load import Config
 from etl.errors import EtlError
 from etl.ledger import RunResult
 from etl.schema import COUNTS, sync_run_views, sync_runs

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.command import Sources
-from etl.config.values import plain
+from etl.config.validators import plain
 from etl.errors import ConfigError
 from etl.ledger import RunResult
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from etl.command import opened_ready
-from etl.config import Config
+from etl.config.load import Config
 from etl.endpoints import Page, Pages, page
 from etl.errors import EtlError
 from etl.health import read_health

@@ -19,7 +19,7 @@ from etl.changes import (
     OtherViews,
 )
 from etl.completeness import FAILED
-from etl.config import Config, View, require_keys
+from etl.config.load import Config, View, require_keys
 from etl.database import Database, found_schema, require_schema
 from etl.datadog import Datadog
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch

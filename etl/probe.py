@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 from sqlalchemy import func, select
 
-from etl.config import Config, Keys, View, require_keys
+from etl.config.load import Config, Keys, View, require_keys
 from etl.datadog import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
 from etl.errors import DatadogError, EtlError
 from etl.probe_data import LIMITS, THE_REST, Probe, Tried

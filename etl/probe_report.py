@@ -17,9 +17,9 @@ from typing import Any
 
 from etl import __version__
 from etl.command import Sources
-from etl.config import Config, View
-from etl.config.site import SITES, hosts
-from etl.config.values import plain
+from etl.config.load import Config, View
+from etl.config.sites import SITES, hosts
+from etl.config.validators import plain
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
 from etl.probe import probe

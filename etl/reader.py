@@ -18,7 +18,7 @@ import msgspec
 
 from etl.bodies import Bodies
 from etl.completeness import lowered_limit
-from etl.config import Config, View
+from etl.config.load import Config, View
 from etl.datadog import Datadog
 from etl.errors import (
     DatadogAuthError,

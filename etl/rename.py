@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Row, Table, case, select, update
 
-from etl.config import View
-from etl.config.values import BadValue
-from etl.config.values import text as label
+from etl.config.load import View
+from etl.config.validators import BadValue
+from etl.config.validators import text as label
 from etl.database import Database, is_there, require_schema
 from etl.discovery import Traffic
 from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch

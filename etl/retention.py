@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, select
 
 from etl import ledger
-from etl.config import Config
+from etl.config.load import Config
 from etl.database import Database
 from etl.errors import EtlError
 from etl.lease import Lease

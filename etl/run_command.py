@@ -13,7 +13,7 @@ import msgspec
 
 from etl import report
 from etl.command import Sources, opened
-from etl.config import Config, View
+from etl.config.load import Config, View
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
 from etl.heartbeat import ping

@@ -23,7 +23,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from etl.command import Sources, opened
-from etl.config import Config, require_keys
+from etl.config.load import Config, require_keys
 from etl.database import Database, prepare_schema
 from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken

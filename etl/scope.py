@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from etl import ledger
-from etl.config import Config, View, require_keys
+from etl.config.load import Config, View, require_keys
 from etl.database import Database, found_schema, open_database
 from etl.datadog import Datadog
 from etl.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from etl.command import Sources
-from etl.config import Config
+from etl.config.load import Config
 from etl.errors import ConfigError, EtlError
 from etl.runtime.console import complain, say
 

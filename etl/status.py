@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row
 
 from etl import ledger
 from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.config import Config, View
+from etl.config.load import Config, View
 from etl.database import Database, require_there
 from etl.discovery import DAY_S
 from etl.due import LATE, described, read_agenda

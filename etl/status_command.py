@@ -9,11 +9,11 @@ import click
 from etl.command import Shared, loaded_sources, opened, shared_options
 
 if TYPE_CHECKING:
-    from etl.config import Config
+    from etl.config.load import Config
 
 
 def _max_age(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    from etl.config.values import BadValue, duration
+    from etl.config.validators import BadValue, duration
 
     try:
         return None if value is None else float(duration("1s", "520w")(value))

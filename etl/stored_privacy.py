@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection, select, update
 
-from etl.config import Config
+from etl.config.load import Config
 from etl.errors import PrivacyMismatch
 from etl.privacy import KEEP, Privacy
 from etl.schema import (

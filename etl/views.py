@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl import discovery, ledger
-from etl.config import Config, View, require_keys
 from etl.config.edit import add_views
+from etl.config.load import Config, View, require_keys
 from etl.config.template import quoted
 from etl.database import Database
 from etl.datadog import Datadog

@@ -9,7 +9,7 @@ import click
 from etl.command import Commands, Shared, loaded_sources, shared_options
 
 if TYPE_CHECKING:
-    from etl.config import Config
+    from etl.config.load import Config
     from etl.side_by_side import Told
     from etl.views import Comparison
 

@@ -27,7 +27,7 @@ import httpx
 import msgspec
 
 from etl import __version__
-from etl.config import Config, Keys
+from etl.config.load import Config, Keys
 from etl.errors import ConfigError
 
 CONNECT_S = 10.0

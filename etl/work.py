@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from etl import ledger, store
 from etl.changes import OtherViews
 from etl.completeness import FAILED
-from etl.config import Config, View, require_keys
+from etl.config.load import Config, View, require_keys
 from etl.database import Database
 from etl.datadog import Datadog
 from etl.discovery import read_applications, refresh_applications

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 from etl import schema
-from etl.config import load_config
-from etl.config.database import parse_database
-from etl.config.values import BadValue
+from etl.config.database_url import parse_database
+from etl.config.load import load_config
+from etl.config.validators import BadValue
 from etl.database import Database, create_namespace, open_database, require_ours, upgrade_lock
 from etl.errors import EtlError
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from etl.config import Config, Keys, View
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
+from etl.config.load import Config, Keys, View
 from etl.database import Database, open_database
 from etl.ledger import RunResult
 from etl.sync import Options, sync

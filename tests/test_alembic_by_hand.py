@@ -13,7 +13,7 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from etl import schema, sql_views
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import Database, SchemaState, alembic_config, open_database, schema_state
 from tests.conftest import ROOT
 

@@ -688,7 +688,7 @@ runpy.run_module("etl", run_name="__main__")
 
 
 @pytest.mark.parametrize(
-    "module", ["etl.cli", "click", "etl.runtime.console", "etl.config", "sqlalchemy"]
+    "module", ["etl.cli", "click", "etl.runtime.console", "etl.config.load", "sqlalchemy"]
 )
 def test_a_signal_while_the_program_is_being_loaded_ends_it_quietly(cli: Cli, module: str) -> None:
     command = [sys.executable, "-W", "error", "-c", INTERRUPTED_WHILE_LOADING, module, "status"]

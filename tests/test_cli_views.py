@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.config import View
 from etl.config.edit import add_views, with_views
+from etl.config.load import View
 from etl.config.template import config_template, quoted
 from etl.config.views import parse_views
 from etl.errors import ConfigError

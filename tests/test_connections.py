@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 from etl import schema
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import Database, _unreachable, open_database, schema_state, upgrade
 from etl.engine import make_engine
 from etl.errors import DatabaseUnreachable

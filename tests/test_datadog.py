@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.config import Config, Keys, View
+from etl.config.load import Config, Keys, View
 from etl.datadog import Answer, Datadog, query_string
 from etl.errors import (
     ConfigError,

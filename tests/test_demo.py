@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl import demo
-from etl.config import load_config
+from etl.config.load import load_config
 from etl.database import open_database
 from etl.demo import FILE, QUERIES, run_demo
 from etl.errors import EtlError

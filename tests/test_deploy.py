@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 import etl
 from etl import metrics
-from etl.config import load_config, require_keys
+from etl.config.load import load_config, require_keys
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from tests.conftest import ROOT
 from tests.servers import READERS, free_port

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.config import Keys, View
+from etl.config.load import Keys, View
 from etl.datadog import Datadog
 from etl.discovery import (
     Discovery,

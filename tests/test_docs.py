@@ -23,7 +23,7 @@ from sqlalchemy import text
 import etl
 from etl import demo, dictionary
 from etl.cli import cli
-from etl.config import Config, settings_table
+from etl.config.load import Config, settings_table
 from etl.database import Database, open_database
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.schema import metadata

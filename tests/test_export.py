@@ -18,7 +18,7 @@ from sqlalchemy import Integer, insert, literal, select, text
 
 from etl import export, export_command, schema, sql_views
 from etl.cli import main
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import Database, open_database
 from etl.errors import ConfigError, EtlError
 from etl.export import Export, neutral

@@ -18,7 +18,7 @@ import pytest
 import time_machine
 
 from etl.command import Sources
-from etl.config import Config
+from etl.config.load import Config
 from etl.due import Agenda
 from etl.endpoints import listening
 from etl.errors import EtlError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.config import View
+from etl.config.load import View
 from tests.api import Api, record
 from tests.project import Project, counts
 

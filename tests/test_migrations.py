@@ -19,7 +19,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import ProgrammingError
 
 from etl import schema
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import (
     Database,
     SchemaState,
@@ -46,7 +46,7 @@ MIGRATE = """
 import sys
 import alembic.command
 from etl import database
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from pathlib import Path
 parsed = parse_database(sys.argv[2], Path.cwd())
 print("ready", flush=True)

@@ -17,7 +17,7 @@ import pytest
 
 import etl
 from etl import schema
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import open_database, schema_state
 from tests.conftest import ROOT
 

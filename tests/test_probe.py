@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from etl.command import Sources
-from etl.config import Config, Keys, View
+from etl.config.load import Config, Keys, View
 from etl.errors import ConfigError, EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.probe import MOST, credentials, probe

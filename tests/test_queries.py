@@ -10,7 +10,7 @@ import yaml
 from sqlalchemy import text
 
 from etl import dbt, sql_views
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import Database, open_database
 from tests import known_history
 from tests.conftest import ROOT

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from etl import report
 from etl.check import OK, PROBLEM, WARNING, Point, check_lines, exit_code
-from etl.config import View
+from etl.config.load import View
 from etl.formatting import age, clean, duration, shortened, table
 from etl.ledger import RunResult, ViewResult
 from etl.plan import RowPlan, ViewPlan

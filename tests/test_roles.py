@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from etl import schema
 from etl.cli import main
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import open_database, upgrade
 from tests.api import Api, record
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ from sqlalchemy import Index, Table, inspect, select, text
 from sqlalchemy.exc import StatementError
 
 from etl import schema
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
 from etl.database import Database, open_database
 from etl.snapshot import CONTENT
 from tests.servers import Servers

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl import response
-from etl.config import Keys
+from etl.config.load import Keys
 from etl.ledger import RunResult
 from etl.report import quiet_lines, run_lines
 from etl.runtime import logs

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.command import Sources
-from etl.config import Config, Keys, View, load_config, load_configs
+from etl.config.load import Config, Keys, View, load_config, load_configs
 from etl.database import open_database
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch
 from etl.lease import Lease

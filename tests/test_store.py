@@ -9,7 +9,7 @@ import pytest
 
 from etl import sql_views
 from etl.apply_privacy import apply_privacy
-from etl.config import View
+from etl.config.load import View
 from etl.database import downgrade, upgrade
 from tests.api import Api, record
 from tests.project import Project, counts

@@ -19,11 +19,11 @@ from tests.conftest import ROOT
 LAYERS = (
     ("etl", "etl.errors", "etl.slots"),
     # configuration
-    ("etl.config.values",),
-    ("etl.config.database", "etl.config.keys", "etl.config.site", "etl.config.views"),
+    ("etl.config.validators",),
+    ("etl.config.database_url", "etl.config.credentials", "etl.config.sites", "etl.config.views"),
     ("etl.config.settings",),
-    ("etl.config.folder", "etl.config.sources"),
-    ("etl.config", "etl.config.template"),
+    ("etl.config.folder", "etl.config.files"),
+    ("etl.config.load", "etl.config.template"),
     ("etl.config.edit",),
     # pure, or of use to many
     (
@@ -215,7 +215,7 @@ def impurities(tree: ast.AST) -> list[str]:
         "def f():\n    from sqlalchemy.sql import text",
         "from etl.schema import snapshots",
         "from etl import database",
-        "from etl.config import View",
+        "from etl.config.load import View",
         "import datetime as dt\ndt.datetime.now()",
         "datetime.utcnow()",
         "open('x')",

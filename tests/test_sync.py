@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.config import View
+from etl.config.load import View
 from etl.database import is_there
 from etl.errors import ConfigError, DatabaseUnreachable
 from etl.ledger import RunResult

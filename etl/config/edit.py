@@ -10,9 +10,9 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from etl.config.sources import read_toml
+from etl.config.files import read_toml
 from etl.config.template import quoted
-from etl.config.values import plain
+from etl.config.validators import plain
 from etl.config.views import DISCOVER, View, parse_views
 from etl.errors import ConfigError
 

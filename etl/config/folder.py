@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from etl.config.keys import Keys
+from etl.config.credentials import Keys
 from etl.config.settings import SETTINGS
-from etl.config.values import plain
+from etl.config.validators import plain
 from etl.errors import ConfigError
 
 # Each of these says whose source it is: set for all files at once it would make them all the same.

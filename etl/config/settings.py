@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from etl.config import values as v
-from etl.config.site import DEFAULT_SITE, site
-from etl.config.values import BadValue, Check, found, is_secret_name, nearest, plain
+from etl.config import validators as v
+from etl.config.sites import DEFAULT_SITE, site
+from etl.config.validators import BadValue, Check, found, is_secret_name, nearest, plain
 
 PREFIX = "HEATMAP_ETL_"
 # Known names beside the settings: read by the command line, or reserved.

@@ -11,10 +11,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from etl.config.database import parse_database
+from etl.config.database_url import parse_database
+from etl.config.files import DEFAULT_FILE
 from etl.config.settings import DATABASE_URL
-from etl.config.sources import DEFAULT_FILE
-from etl.config.values import BadValue, is_secret_name, plain
+from etl.config.validators import BadValue, is_secret_name, plain
 from etl.config.views import parse_views
 from etl.errors import ConfigError
 

@@ -7,7 +7,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from etl.config.values import BadValue, Check, flag, found, is_secret_name, nearest, plain, shown
+from etl.config.validators import (
+    BadValue,
+    Check,
+    flag,
+    found,
+    is_secret_name,
+    nearest,
+    plain,
+    shown,
+)
 
 EXPECTED = 'expected a list such as ["/home", "/checkout"], or "discover"'
 DISCOVER = "discover"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from etl.config.settings import Findings
-from etl.config.values import is_secret_name, plain
+from etl.config.validators import is_secret_name, plain
 from etl.errors import ConfigError
 
 DEFAULT_FILE = "heatmap-etl.toml"

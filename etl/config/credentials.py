@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from etl.config.values import BadValue, plain
+from etl.config.validators import BadValue, plain
 
 BEARER = "DD_BEARER_TOKEN"
 HASH_KEY = "HEATMAP_ETL_HASH_KEY"

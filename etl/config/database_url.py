@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.config.values import BadValue, found
+from etl.config.validators import BadValue, found
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from etl.config.values import BadValue, found, shown
+from etl.config.validators import BadValue, found, shown
 
 DEFAULT_SITE = "datadoghq.com"
 

@@ -1,0 +1,370 @@
+"""TOML + environment -> one frozen Config.
+
+`HEATMAP_ETL_*` wins over the file, the file over the ambient variables; `.env` beside the
+file counts as environment. Nothing here opens a connection or imports a database library
+before there is a URL to read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from etl.config.credentials import (
+    BEARER,
+    HASH_KEY,
+    FoundKeys,
+    Keys,
+    find_hash_key,
+    find_keys,
+    secret_of,
+)
+from etl.config.database_url import EXPECTED, Database, parse_database
+from etl.config.files import (
+    DEFAULT_FILE,
+    dotenv_files,
+    find_file,
+    merge,
+    read_dotenv,
+    read_toml,
+    warn_of_open_dotenv,
+)
+from etl.config.folder import clashes, files_of, is_folder, named, told_once, variables_for_all
+from etl.config.settings import (
+    DATABASE_URL,
+    Findings,
+    Setting,
+    Settings,
+    read_settings,
+    settings_table,
+    warn_of_unknown_variables,
+)
+from etl.config.sites import DEFAULT_SITE, Hosts, hosts, sends_keys_in_clear, site_warning
+from etl.config.validators import BadValue, plain
+from etl.config.views import DISCOVER, View, parse_views
+from etl.config.views import EXPECTED as EXPECTED_VIEWS
+from etl.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "Keys",
+    "Setting",
+    "View",
+    "load_config",
+    "load_configs",
+    "require_keys",
+    "settings_table",
+]
+
+
+_AS_THEY_ARE = {
+    "page_limit": "datadog.page_limit",
+    "concurrency": "datadog.concurrency",
+    "timeout_s": "datadog.timeout_s",
+    "max_wait_s": "datadog.max_wait_s",
+    "shortcut": "datadog.shortcut",
+    "cron": "schedule.cron",
+    "every_s": "schedule.every",
+    "timezone": "schedule.timezone",
+    "heartbeat_url": "schedule.heartbeat_url",
+    "hold_above": "removals.hold_above",
+    "hold_min": "removals.hold_min",
+    "discover_include": "discover.include",
+    "discover_exclude": "discover.exclude",
+    "discover_every_s": "discover.every",
+    "discover_max_views": "discover.max_views",
+    "created_by": "privacy.created_by",
+    "keep_runs_s": "keep.runs",
+    "lease_s": "lease.seconds",
+}
+"""Fields of Config that hold the value of a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What one run needs to know. Paths are absolute, URLs carry a driver."""
+
+    path: Path | None  # the file it was read from; None: environment only
+    database_url: str = field(repr=False)  # with the password; print `database_label`
+    database_label: str  # the same without password, for people
+    database_schema: str | None
+    views: tuple[View, ...]
+    source: str
+    site: str
+    api_url: str  # without a slash at the end
+    app_url: str
+    keys: Keys | None  # None: not found; `keys_problem` says what to do
+    keys_problem: str
+    page_limit: int = 1000
+    concurrency: int = 4
+    timeout_s: float = 30.0
+    max_wait_s: float = 120.0
+    shortcut: bool = True
+    cron: str = "17 * * * *"
+    every_s: float | None = None  # when set, it stands instead of `cron`
+    timezone: str = "UTC"
+    heartbeat_url: str = field(default="", repr=False)
+    hold_above: float = 0.3
+    hold_min: int = 20
+    discovers: bool = False  # views = "discover"; `views` is empty then
+    discover_include: tuple[str, ...] = ("*",)
+    discover_exclude: tuple[str, ...] = ()
+    discover_every_s: float = 86400.0
+    discover_max_views: int = 1000
+    created_by: str = "keep"  # keep, hash or drop
+    hash_key: str = field(default="", repr=False)  # of hash; never printed
+    keep_runs_s: float = 90 * 86400.0
+    lease_s: float = 60.0
+    warnings: tuple[str, ...] = ()
+    neighbours: tuple[str, ...] = ()  # sources of the other files in the folder, see load_configs
+
+
+def load_config(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    cwd: Path | None = None,
+) -> Config:
+    """Read the configuration file and the environment into a Config.
+
+    Without `path`: `HEATMAP_ETL_CONFIG`, else `heatmap-etl.toml` in `cwd`, else only the
+    environment. Missing keys are no error here, see `require_keys`. Raises ConfigError with
+    every problem at once; no message holds a secret.
+    """
+    environ = os.environ if environ is None else environ
+    here = _absolute(cwd)
+    file = find_file(path, environ, here)
+    document = read_toml(file) if file else {}
+    folder = file.parent if file else here
+    findings = Findings()
+    dotenvs = {path: read_dotenv(path, findings) for path in dotenv_files(file, folder)}
+    environment = _with_database_file(_merged(dotenvs, environ), folder, findings)
+    settings = read_settings(document, environment, findings)
+    if file is None and not {"views", "database_url"} & settings.chosen:
+        findings.problem(
+            DEFAULT_FILE, f"there is none in {plain(here)}; run `heatmap-etl init` to write one"
+        )
+        raise ConfigError(findings.problems)  # what else is missing, init writes
+    keys = _keys(settings, environment, folder, findings)
+    _warn_of_environment(settings, environment, dotenvs, findings)
+    hash_key = _hash_key(settings, environment, folder, findings)
+    database = _database(settings, folder, findings)
+    views = _views(settings, findings)
+    addresses = _hosts(settings, findings)
+    _check_pairs(settings, database, findings)
+    if findings.problems or database is None:
+        raise ConfigError(findings.problems)
+    return _config(
+        file=file,
+        settings=settings,
+        database=database,
+        views=views,
+        addresses=addresses,
+        keys=keys,
+        hash_key=hash_key,
+        warnings=tuple(findings.warnings),
+    )
+
+
+def load_configs(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    cwd: Path | None = None,
+) -> list[Config]:
+    """As `load_config`; where that is a folder, one Config for each `*.toml` in it, by name.
+
+    Raises ConfigError with every problem of every file at once, each with its file.
+    """
+    environ = os.environ if environ is None else environ
+    file = find_file(path, environ, _absolute(cwd))
+    if file is None or not is_folder(file):
+        return [load_config(path, environ, cwd=cwd)]
+    configs, problems = [], []
+    files = files_of(file)
+    for inner in files:
+        try:
+            configs.append(load_config(inner, environ, cwd=cwd))
+        except ConfigError as error:
+            problems += named(inner, error.problems)
+    if len(files) > 1:
+        shared = merge(read_dotenv(file / ".env", Findings()), environ)
+        problems = variables_for_all(shared) + problems
+    # Variables for all would make each pair a clash.
+    if problems := problems or clashes(configs):
+        raise ConfigError(problems)
+    return _as_neighbours(configs, file)
+
+
+def _as_neighbours(configs: list[Config], folder: Path) -> list[Config]:
+    """Each knows the sources of the others, and its warnings name their file."""
+    warnings = told_once([(config.path or folder, config.warnings) for config in configs])
+    return [
+        replace(
+            config,
+            warnings=tuple(texts),
+            neighbours=tuple(c.source for c in configs if c is not config),
+        )
+        for config, texts in zip(configs, warnings, strict=True)
+    ]
+
+
+def require_keys(config: Config) -> Keys:
+    """The keys. Raises ConfigError saying what to do when there are none."""
+    if config.keys is None:
+        raise ConfigError([config.keys_problem])
+    return config.keys
+
+
+def _absolute(cwd: Path | None) -> Path:
+    try:
+        return (cwd or Path()).absolute()
+    except OSError:
+        raise ConfigError(
+            ["the current folder does not exist any more; change to another"]
+        ) from None
+
+
+def _merged(
+    dotenvs: Mapping[Path, Mapping[str, str]], environ: Mapping[str, str]
+) -> dict[str, str]:
+    dotenv: Mapping[str, str] = {}
+    for later in dotenvs.values():
+        dotenv = merge(dotenv, later)
+    return merge(dotenv, environ)
+
+
+def _with_database_file(
+    environment: dict[str, str], folder: Path, findings: Findings
+) -> dict[str, str]:
+    name = f"{DATABASE_URL}_FILE"
+    if name not in environment:
+        return environment
+    try:
+        return {**environment, DATABASE_URL: secret_of(DATABASE_URL, environment, folder)}
+    except BadValue as error:
+        findings.problem("database_url", str(error))
+        return environment
+
+
+def _keys(
+    settings: Settings, environment: Mapping[str, str], folder: Path, findings: Findings
+) -> FoundKeys:
+    api_name, app_name = settings["datadog.api_key_env"], settings["datadog.app_key_env"]
+    if api_name is None or app_name is None:  # reported already
+        return FoundKeys(None)
+    if api_name == app_name:
+        findings.problem("datadog.app_key_env", "names the same variable as datadog.api_key_env")
+    keys = find_keys(environment, api_name, app_name, folder)
+    if keys.warning:
+        findings.warnings.append(keys.warning)
+    return keys
+
+
+def _hash_key(
+    settings: Settings, environment: Mapping[str, str], folder: Path, findings: Findings
+) -> str:
+    if settings["privacy.created_by"] != "hash":
+        return ""
+    try:
+        return find_hash_key(environment, folder)
+    except BadValue as error:
+        findings.problem("privacy.created_by", str(error))
+        return ""
+
+
+def _warn_of_environment(
+    settings: Settings,
+    environment: Mapping[str, str],
+    dotenvs: Mapping[Path, Mapping[str, str]],
+    findings: Findings,
+) -> None:
+    names = (settings["datadog.api_key_env"], settings["datadog.app_key_env"], BEARER)
+    known = tuple(name + suffix for name in names if name for suffix in ("", "_FILE"))
+    warn_of_unknown_variables(environment, known, findings)
+    for path, dotenv in dotenvs.items():
+        warn_of_open_dotenv(path, dotenv, [*filter(None, names), HASH_KEY], findings)
+
+
+def _database(settings: Settings, folder: Path, findings: Findings) -> Database | None:
+    value = settings["database_url"]
+    if value is None:
+        if not any(problem.startswith("database_url:") for problem in findings.problems):
+            findings.problem(
+                "database_url", f"is missing; write one here or in {DATABASE_URL}: {EXPECTED}"
+            )
+        return None
+    try:
+        return parse_database(value, folder)
+    except BadValue as error:
+        findings.problem("database_url", str(error))
+        return None
+
+
+def _views(settings: Settings, findings: Findings) -> tuple[View, ...]:
+    value = settings["views"]
+    if value is None:
+        if not any(problem.startswith("views:") for problem in findings.problems):
+            findings.problem("views", f"are missing; {EXPECTED_VIEWS}")
+        return ()
+    return parse_views(
+        value,
+        lambda text: findings.problem("views", text),
+        lambda text: findings.warn("views", text),
+    )
+
+
+def _hosts(settings: Settings, findings: Findings) -> Hosts:
+    # None was reported already; going on finds what else is wrong.
+    site, api_url = settings["datadog.site"] or DEFAULT_SITE, settings["datadog.api_url"]
+    addresses = hosts(site, api_url, settings["datadog.app_url"])
+    warning = site_warning(site)
+    if warning and not api_url:
+        findings.warn("datadog.site", warning)
+    if sends_keys_in_clear(addresses.api_url):
+        findings.warn("datadog.api_url", "is plain http: keys would travel unencrypted; use https")
+    ambient = api_url and "datadog.api_url" not in settings.chosen
+    if ambient and "datadog.site" in settings.chosen and api_url != hosts(site, None, None).api_url:
+        findings.warn(
+            "datadog.api_url", f"DD_API_URL of the environment is used, not the site {site}"
+        )
+    return addresses
+
+
+def _check_pairs(settings: Settings, database: Database | None, findings: Findings) -> None:
+    if {"schedule.cron", "schedule.every"} <= settings.chosen:
+        findings.problem("schedule.every", "cannot stand beside schedule.cron; remove one of them")
+    if settings["database_schema"] and database and not database.is_postgresql:
+        findings.problem("database_schema", "only PostgreSQL has schemas; remove it")
+
+
+def _config(
+    *,
+    file: Path | None,
+    settings: Settings,
+    database: Database,
+    views: tuple[View, ...],
+    addresses: Hosts,
+    keys: FoundKeys,
+    hash_key: str,
+    warnings: tuple[str, ...],
+) -> Config:
+    return Config(
+        path=file,
+        database_url=database.url,
+        database_label=database.label,
+        database_schema=settings["database_schema"],
+        views=views,
+        source=settings["datadog.source"] or settings["datadog.site"],
+        site=settings["datadog.site"],
+        api_url=addresses.api_url,
+        app_url=addresses.app_url,
+        keys=keys.keys,
+        keys_problem=keys.problem,
+        discovers=settings["views"] == DISCOVER,
+        hash_key=hash_key,
+        warnings=warnings,
+        **{field: settings[key] for field, key in _AS_THEY_ARE.items()},
+    )
