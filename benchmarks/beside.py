@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etl import schema
 from etl.config.load import View
-from etl.database import Database
+from etl.database import schema
+from etl.database.connection import Database
 from tests.api import Api, record
 from tests.project import Project, make_config
 

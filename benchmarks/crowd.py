@@ -8,7 +8,7 @@ to ten times as many views, each of the size of the one it is made from.
 from benchmarks.data import Size
 from benchmarks.databases import Databases
 from benchmarks.truth import WrongContent
-from etl.schema import snapshot_history, snapshots
+from etl.database.schema import snapshot_history, snapshots
 
 ROWS = 10  # for each row
 VERSIONS = (10, 10, 5)  # so many of these have a first, a second, a third version in the history

@@ -47,7 +47,7 @@ sys.path.insert(0, str(ROOT))
 from sqlalchemy import text  # noqa: E402
 
 from etl.config.load import load_config  # noqa: E402
-from etl.database import Database, open_database  # noqa: E402
+from etl.database.connection import Database, open_database  # noqa: E402
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World  # noqa: E402
 from etl.fake_datadog.api import Request  # noqa: E402
 from etl.sync import Options, sync  # noqa: E402

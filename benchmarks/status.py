@@ -17,8 +17,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from etl.config.load import Config, View
-from etl.database import Database, open_database, upgrade
-from etl.schema import COUNTS
+from etl.database.connection import Database, open_database, upgrade
+from etl.database.schema import COUNTS
 from etl.status import read_status, status_lines
 
 ROUNDS = 7

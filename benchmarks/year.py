@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from etl.database import Database, upgrade
+from etl.database.connection import Database, upgrade
 
 
 @dataclass(frozen=True)

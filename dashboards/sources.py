@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, insert, select
 
-from etl.database import open_database, upgrade
-from etl.schema import metadata
+from etl.database.connection import open_database, upgrade
+from etl.database.schema import metadata
 
 HOSTILE = (
     """<img src=x onerror="document.title='hacked'"><script>document.title='hacked'</script>"""

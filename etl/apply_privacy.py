@@ -29,12 +29,12 @@ from sqlalchemy import (
 )
 
 from etl.config.load import Config
-from etl.database import Database, driver_cursor, is_there, require_schema
+from etl.database.connection import Database, driver_cursor, is_there, require_schema
+from etl.database.schema import rejected_records, schema_drift, snapshot_history, snapshots
 from etl.errors import DatabaseUnreachable, LeaseLost
 from etl.formatting import many
 from etl.lease import Lease
 from etl.privacy import KEEP, Privacy
-from etl.schema import rejected_records, schema_drift, snapshot_history, snapshots
 from etl.snapshot import CONTENT, PERSONAL, Rejected, Snapshot, mark_of
 from etl.stored_privacy import APPLYING, Standing, privacy_of, settle, take_setting
 

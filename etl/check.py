@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from etl.completeness import TRUNCATED
 from etl.config.load import Config, View
-from etl.database import (
+from etl.database.connection import (
     Database,
     found_schema,
     network_file_system,

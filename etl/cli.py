@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etl.config.load import Config
-    from etl.database import Database
+    from etl.database.connection import Database
 
 _EXIT_CODES = """\b
 Exit codes:

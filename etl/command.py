@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etl.config.load import Config
-    from etl.database import Database
+    from etl.database.connection import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -202,7 +202,7 @@ def _of_file(file: Path | None, problems: Sequence[str]) -> list[str]:
 @contextmanager
 def opened_ready(config: Config) -> Iterator[Database]:
     """As `opened`; raises `StoreError` unless our schema is there and current. Makes no file."""
-    from etl.database import require_there
+    from etl.database.connection import require_there
 
     with opened(config) as database:
         require_there(database)
@@ -212,7 +212,7 @@ def opened_ready(config: Config) -> Iterator[Database]:
 @contextmanager
 def opened(config: Config) -> Iterator[Database]:
     """The configured database, closed at the end."""
-    from etl.database import open_database
+    from etl.database.connection import open_database
 
     database = open_database(
         config.database_url, label=config.database_label, schema_name=config.database_schema

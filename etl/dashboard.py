@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from etl import schema, sql_views
 from etl.dashboard_charts import CHARTS, FILTERS, LAYOUT, NUMBERS
-from etl.database import Database, is_there, require_schema
-from etl.engine import is_sealed
+from etl.database import schema, sql_views
+from etl.database.connection import Database, is_there, require_schema
+from etl.database.engine import is_sealed
 from etl.errors import EtlError
 
 NAME = "heatmaps"

@@ -75,7 +75,7 @@ def _named(shared: Shared, file: Path) -> Path:
     from sqlalchemy import URL
 
     from etl.dashboard import require_file
-    from etl.database import open_database
+    from etl.database.connection import open_database
     from etl.runtime import logs
 
     logs.set_up(shared.log_format, "WARNING")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Column, Table
 
-from etl.sql_views import metadata
+from etl.database.sql_views import metadata
 
 KEYS = {"current_snapshots": "id", "sync_health": "view_key"}
 """Columns that are unique in a view, where there is one alone."""

@@ -25,7 +25,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 
 from etl.config.load import Config, load_config
-from etl.database import Database, open_database
+from etl.database.connection import Database, open_database
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, Event, FakeDatadog, World
 from etl.fake_datadog.world import Kind

@@ -17,15 +17,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from etl.column_types import UtcDateTime
 from etl.config.load import Config, require_keys
-from etl.database import Database, open_database
+from etl.database.connection import Database, open_database
+from etl.database.schema import metadata
+from etl.database.types import UtcDateTime
 from etl.demo import FILE, Echo, demo_config, remove_old, without_proxy
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
 from etl.ledger import RunResult
-from etl.schema import metadata
 from etl.sync import Options, sync
 
 _DAILY = 28

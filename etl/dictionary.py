@@ -17,10 +17,10 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Dialect, Double, Integer, String, Table
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from etl import sql_views
-from etl.column_types import JsonText, LongText, UtcDateTime
 from etl.config.settings import Setting, settings_table
-from etl.schema import VERSION_TABLE, metadata
+from etl.database import sql_views
+from etl.database.schema import VERSION_TABLE, metadata
+from etl.database.types import JsonText, LongText, UtcDateTime
 
 BEGIN = "<!-- settings: written by `make docs` -->"
 END = "<!-- end of settings -->"

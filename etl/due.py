@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row
 
 from etl import ledger
 from etl.config.load import Config
-from etl.database import Database, found_schema
+from etl.database.connection import Database, found_schema
 from etl.slots import Due, Every, Slots, parse_cron
 
 LATE = timedelta(minutes=2)

@@ -13,8 +13,8 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.completeness import COMPLETE, FAILED, UNPROVEN
+from etl.database.schema import rejected_records, sync_run_views, view_state
 from etl.ledger import RunResult, ViewResult, states
-from etl.schema import rejected_records, sync_run_views, view_state
 
 _KEY = "of_view"  # a bound name beside those of the columns
 

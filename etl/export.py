@@ -22,12 +22,12 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 from sqlalchemy import Boolean, Column, Connection, Double, Integer, Select, Table, select
 
-from etl.column_types import UtcDateTime
 from etl.config.validators import BadValue, duration, plain
-from etl.database import Database, is_there, require_schema
+from etl.database.connection import Database, is_there, require_schema
+from etl.database.sql_views import metadata
+from etl.database.types import UtcDateTime
 from etl.errors import ConfigError, DatabaseUnreachable, EtlError
 from etl.ledger import iso
-from etl.sql_views import metadata
 
 FORMATS = ("csv", "jsonl", "parquet")
 _ROWS = 10_000  # at a time; also a row group of Parquet

@@ -9,8 +9,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from etl.config.load import Config
+from etl.database.schema import snapshots, sources
 from etl.errors import SourceMismatch
-from etl.schema import snapshots, sources
 
 
 def require_label(connection: Connection, config: Config) -> None:

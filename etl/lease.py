@@ -24,10 +24,10 @@ from sqlalchemy import Connection, Row, Update, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from etl.config.load import Config
-from etl.database import Database
+from etl.database.connection import Database
+from etl.database.schema import sources
 from etl.errors import EtlError, LeaseHeld, LeaseLost
 from etl.runtime.run_context import inherited
-from etl.schema import sources
 from etl.snapshot import NORMALIZER_VERSION
 
 log = logging.getLogger(__name__)

@@ -20,15 +20,15 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.completeness import FAILED, TRUNCATED
 from etl.config.load import Config, View
-from etl.errors import EtlError, SlotTaken
-from etl.listing import LastReading, Lessons, Listing, Memory
-from etl.schema import (
+from etl.database.schema import (
     COUNTS,
     sources,
     sync_run_views,
     sync_runs,
     view_state,
 )
+from etl.errors import EtlError, SlotTaken
+from etl.listing import LastReading, Lessons, Listing, Memory
 
 CONTRACT = 1
 PROBE_AFTER = timedelta(days=7)

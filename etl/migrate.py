@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from etl import schema
-from etl.database import Database, found_schema, is_there, require_schema, upgrade
+from etl.database import schema
+from etl.database.connection import Database, found_schema, is_there, require_schema, upgrade
 from etl.errors import DatabaseUnreachable, SchemaMismatch
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, insert, select, update
 
+from etl.database.schema import rejected_records, schema_drift
 from etl.rows import (
     Owner,
 )
-from etl.schema import rejected_records, schema_drift
 from etl.snapshot import Drift, Rejected
 from etl.upsert import refuse_too_long
 

@@ -7,8 +7,8 @@ from collections import Counter
 from sqlalchemy import Connection, update
 
 from etl.changes import OtherViews
+from etl.database.schema import sources
 from etl.errors import SourceMismatch
-from etl.schema import sources
 from etl.snapshot import Decoded
 
 

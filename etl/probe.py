@@ -14,12 +14,12 @@ import httpx
 from sqlalchemy import func, select
 
 from etl.config.load import Config, Keys, View, require_keys
+from etl.database.schema import snapshots
 from etl.datadog import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
 from etl.errors import DatadogError, EtlError
 from etl.probe_data import LIMITS, THE_REST, Probe, Tried
 from etl.probe_records import attributes_of, texts_in
 from etl.redaction import Redaction
-from etl.schema import snapshots
 from etl.scope import usable_database
 
 MOST = 20

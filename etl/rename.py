@@ -14,12 +14,12 @@ from sqlalchemy import Column, Connection, Row, Table, case, select, update
 from etl.config.load import View
 from etl.config.validators import BadValue
 from etl.config.validators import text as label
-from etl.database import Database, is_there, require_schema
+from etl.database.connection import Database, is_there, require_schema
+from etl.database.schema import discovered_views, metadata, snapshots, sources, view_state
 from etl.discovery import Traffic
 from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch
 from etl.formatting import many
 from etl.lease import clock, require_free
-from etl.schema import discovered_views, metadata, snapshots, sources, view_state
 
 # Each key is bound three times, and SQLite of old takes 999 parameters.
 _BATCH = 300

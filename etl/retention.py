@@ -16,10 +16,10 @@ from sqlalchemy import Connection, delete, select
 
 from etl import ledger
 from etl.config.load import Config
-from etl.database import Database
+from etl.database.connection import Database
+from etl.database.schema import sync_run_views, sync_runs, view_state
 from etl.errors import EtlError
 from etl.lease import Lease
-from etl.schema import sync_run_views, sync_runs, view_state
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from etl.command import Sources, opened
 from etl.config.load import Config, require_keys
-from etl.database import Database, prepare_schema
+from etl.database.connection import Database, prepare_schema
 from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import many

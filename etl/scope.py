@@ -21,12 +21,12 @@ from sqlalchemy import Connection, Row, select
 
 from etl import ledger
 from etl.config.load import Config, View, require_keys
-from etl.database import Database, found_schema, open_database
+from etl.database.connection import Database, found_schema, open_database
+from etl.database.schema import discovered_views, sources
 from etl.datadog import Datadog
 from etl.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery
 from etl.errors import DatadogError, EtlError
 from etl.formatting import clean, many, shortened
-from etl.schema import discovered_views, sources
 
 
 class Bounds(msgspec.Struct, frozen=True):

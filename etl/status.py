@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Row
 from etl import ledger
 from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.config.load import Config, View
-from etl.database import Database, require_there
+from etl.database.connection import Database, require_there
+from etl.database.schema import view_state
 from etl.discovery import DAY_S
 from etl.due import LATE, described, read_agenda
 from etl.formatting import (
@@ -35,7 +36,6 @@ from etl.formatting import (
 from etl.lease import holder
 from etl.ledger import CONTRACT, iso
 from etl.report import chosen, left_out
-from etl.schema import view_state
 from etl.scope import Scope, scope_as_known
 from etl.stored_privacy import AS_STORED, Standing, standing
 

@@ -36,6 +36,7 @@ from etl.changes import (
     decide,
 )
 from etl.completeness import NO_PROOF, Proof
+from etl.database.schema import snapshot_history, snapshots
 from etl.entries import Before, Entries
 from etl.ledger import ViewResult
 from etl.listing import Listing
@@ -49,7 +50,6 @@ from etl.rows import (
     next_row,
     reading_instant,
 )
-from etl.schema import snapshot_history, snapshots
 from etl.snapshot import Decoded, Snapshot
 from etl.stored import THESE, batches, read_known, read_stored
 from etl.upsert import Outgoing

@@ -14,9 +14,9 @@ import msgspec
 from sqlalchemy import Connection, Select, bindparam, select
 
 from etl.changes import Known
-from etl.database import driver_cursor
+from etl.database.connection import driver_cursor
+from etl.database.schema import snapshots
 from etl.rows import Owner, Stored
-from etl.schema import snapshots
 from etl.snapshot import CONTENT
 
 BATCH = 500

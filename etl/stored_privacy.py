@@ -10,9 +10,7 @@ import msgspec
 from sqlalchemy import Connection, select, update
 
 from etl.config.load import Config
-from etl.errors import PrivacyMismatch
-from etl.privacy import KEEP, Privacy
-from etl.schema import (
+from etl.database.schema import (
     rejected_records,
     schema_drift,
     snapshot_history,
@@ -20,6 +18,8 @@ from etl.schema import (
     sources,
     view_state,
 )
+from etl.errors import PrivacyMismatch
+from etl.privacy import KEEP, Privacy
 
 APPLYING = "applying:"
 _APPLY = "run: heatmap-etl privacy apply"

@@ -25,7 +25,7 @@ from etl import ledger, stored_privacy
 from etl.changes import Brake, OtherViews
 from etl.completeness import FAILED
 from etl.config.load import Config, View, require_keys
-from etl.database import Database, found_schema, prepare_schema
+from etl.database.connection import Database, found_schema, prepare_schema
 from etl.errors import (
     ConfigError,
     DatadogAuthError,

@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import BigInteger, Boolean, Connection, Integer
 
-from etl.column_types import UtcDateTime
-from etl.database import driver_cursor
+from etl.database.connection import driver_cursor
+from etl.database.schema import snapshots
+from etl.database.types import UtcDateTime
 from etl.errors import StoreError
 from etl.rows import (
     Row,
 )
-from etl.schema import snapshots
 
 _COLUMNS = tuple(column.name for column in snapshots.columns)
 _NAMES = ", ".join(_COLUMNS)

@@ -14,7 +14,7 @@ from etl import discovery, ledger
 from etl.config.edit import add_views
 from etl.config.load import Config, View, require_keys
 from etl.config.template import quoted
-from etl.database import Database
+from etl.database.connection import Database
 from etl.datadog import Datadog
 from etl.discovery import Discovery, Traffic
 from etl.errors import DatadogError, EtlError

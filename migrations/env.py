@@ -14,11 +14,17 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
-from etl import schema
 from etl.config.database_url import parse_database
 from etl.config.load import load_config
 from etl.config.validators import BadValue
-from etl.database import Database, create_namespace, open_database, require_ours, upgrade_lock
+from etl.database import schema
+from etl.database.connection import (
+    Database,
+    create_namespace,
+    open_database,
+    require_ours,
+    upgrade_lock,
+)
 from etl.errors import EtlError
 
 _OPTIONS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from etl import schema
+from etl.database import schema
 ${imports if imports else ""}
 revision = "${up_revision}"
 down_revision = "${down_revision}"

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from etl import schema
-from etl.database import Database
+from etl.database import schema
+from etl.database.connection import Database
 
 SOURCE = "acme"
 APP = "aaaaaaaa-1111-2222-3333-bbbbbbbbbbbb"

@@ -12,9 +12,15 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from etl import schema, sql_views
 from etl.config.database_url import parse_database
-from etl.database import Database, SchemaState, alembic_config, open_database, schema_state
+from etl.database import schema, sql_views
+from etl.database.connection import (
+    Database,
+    SchemaState,
+    alembic_config,
+    open_database,
+    schema_state,
+)
 from tests.conftest import ROOT
 
 URL = "HEATMAP_ETL_DATABASE_URL"

@@ -388,7 +388,7 @@ _KILLED = """
 import os, signal, sys, threading
 from dataclasses import replace
 from etl import apply_privacy as module
-from etl.database import Database
+from etl.database.connection import Database
 from tests.project import make_config
 
 url, moment, created_by, key = sys.argv[1:]

@@ -21,7 +21,7 @@ from benchmarks.report import lines, page, targets
 from benchmarks.truth import WrongContent, require_content
 from benchmarks.workloads import LARGE, MANY, SMALL, Bench
 from etl.completeness import ROUND_NUMBERS
-from etl.database import upgrade
+from etl.database.connection import upgrade
 from tests.conftest import ROOT
 
 TINY = Size(3, 120)

@@ -17,6 +17,7 @@ from etl.changes import (
     decide,
     unique,
 )
+from etl.database.schema import snapshots
 from etl.rows import (
     Owner,
     Stored,
@@ -27,7 +28,6 @@ from etl.rows import (
     next_row,
     reading_instant,
 )
-from etl.schema import snapshots
 from etl.snapshot import CONTENT, Snapshot, record_of, reject_text
 from tests.strategies import snapshot
 

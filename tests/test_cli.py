@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
+from etl.database.schema import HEAD
 from etl.fake_datadog import FakeDatadog, World
-from etl.schema import HEAD
 
 ROOT = Path(__file__).parent.parent
 SECRETS = {

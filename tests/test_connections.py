@@ -17,10 +17,10 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
-from etl import schema
 from etl.config.database_url import parse_database
-from etl.database import Database, _unreachable, open_database, schema_state, upgrade
-from etl.engine import make_engine
+from etl.database import schema
+from etl.database.connection import Database, _unreachable, open_database, schema_state, upgrade
+from etl.database.engine import make_engine
 from etl.errors import DatabaseUnreachable
 from etl.rows import Owner
 from etl.stored import read_known

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.schema import VERSION_TABLE
+from etl.database.schema import VERSION_TABLE
 from etl.snapshot import decode
 from tests import make_corpus
 from tests.api import Api, record

@@ -18,12 +18,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from etl import schema, sql_views
 from etl.cli import main
 from etl.dashboard import NAME, PAGE, metadata, page
 from etl.dashboard_charts import CHARTS, LAYOUT, NUMBERS
 from etl.dashboard_looks import DEVICE_COLORS, EVENT_COLORS
-from etl.database import open_database, prepare_schema
+from etl.database import schema, sql_views
+from etl.database.connection import open_database, prepare_schema
 from etl.demo import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic

@@ -11,7 +11,7 @@ import pytest
 
 from etl import demo
 from etl.config.load import load_config
-from etl.database import open_database
+from etl.database.connection import open_database
 from etl.demo import FILE, QUERIES, run_demo
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World

@@ -24,9 +24,9 @@ import etl
 from etl import demo, dictionary
 from etl.cli import cli
 from etl.config.load import Config, settings_table
-from etl.database import Database, open_database
+from etl.database.connection import Database, open_database
+from etl.database.schema import metadata
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from etl.schema import metadata
 from etl.sync import Options, sync
 from tests.conftest import ROOT
 from tests.project import make_config

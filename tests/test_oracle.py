@@ -14,8 +14,8 @@ from datadog_api_client.v2.api.rum_replay_heatmaps_api import RumReplayHeatmapsA
 from sqlalchemy import select
 
 from etl.config.load import Keys
+from etl.database.schema import snapshots
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from etl.schema import snapshots
 from etl.snapshot import CONTENT
 from tests.project import Project
 from tests.test_official_client import ODD_VIEWS

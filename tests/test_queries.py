@@ -9,9 +9,10 @@ import pytest
 import yaml
 from sqlalchemy import text
 
-from etl import dbt, sql_views
+from etl import dbt
 from etl.config.database_url import parse_database
-from etl.database import Database, open_database
+from etl.database import sql_views
+from etl.database.connection import Database, open_database
 from tests import known_history
 from tests.conftest import ROOT
 from tests.known_history import APP, SESSION

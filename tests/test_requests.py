@@ -414,7 +414,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
 
 CHILD = """
 import resource, sys, threading
-from etl.database import open_database
+from etl.database.connection import open_database
 from etl.sync import Options, sync
 from tests.project import make_config
 url, api, count = sys.argv[1:]

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from etl import schema
 from etl.cli import main
 from etl.config.database_url import parse_database
-from etl.database import open_database, upgrade
+from etl.database import schema
+from etl.database.connection import open_database, upgrade
 from tests.api import Api, record
 from tests.conftest import ROOT
 from tests.servers import ADMIN, PASSWORD, SERVERS, Server, Servers

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Index, Table, inspect, select, text
 from sqlalchemy.exc import StatementError
 
-from etl import schema
 from etl.config.database_url import parse_database
-from etl.database import Database, open_database
+from etl.database import schema
+from etl.database.connection import Database, open_database
 from etl.snapshot import CONTENT
 from tests.servers import Servers
 

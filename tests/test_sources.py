@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from etl.command import Sources
 from etl.config.load import Config, Keys, View, load_config, load_configs
-from etl.database import open_database
+from etl.database.connection import open_database
+from etl.database.schema import metadata
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch
 from etl.lease import Lease
 from etl.plan import make_plan
 from etl.rename import renamed
-from etl.schema import metadata
 from etl.side_by_side import Outcome, Told, gather, run_code
 from etl.sync import Options, exit_code, sync
 from tests.api import Api, Reply, record

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, DateTime, inspect, select, text, update
 
-from etl import schema, sql_views
 from etl.config.database_url import parse_database
 from etl.config.sites import SITES, hosts
-from etl.database import Database, open_database
+from etl.database import schema, sql_views
+from etl.database.connection import Database, open_database
 from etl.errors import EtlError
 from tests import known_history
 from tests.api import Api, record

@@ -28,7 +28,7 @@ LAYERS = (
     # pure, or of use to many
     (
         "etl.bodies",
-        "etl.column_types",
+        "etl.database.types",
         "etl.jsontext",
         "etl.formatting",
         "etl.patience",
@@ -41,9 +41,9 @@ LAYERS = (
     ("etl.snapshot", "etl.runtime.logs", "etl.probe_data", "etl.probe_records", "etl.progress"),
     ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
     # the two outer worlds
-    ("etl.schema", "etl.engine", "etl.wire"),
-    ("etl.datadog", "etl.sql_views"),
-    ("etl.database",),
+    ("etl.database.schema", "etl.database.engine", "etl.wire"),
+    ("etl.datadog", "etl.database.sql_views"),
+    ("etl.database.connection",),
     ("etl.discovery",),
     # decide and load
     ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
@@ -213,7 +213,7 @@ def impurities(tree: ast.AST) -> list[str]:
         "import os",
         "from time import monotonic",
         "def f():\n    from sqlalchemy.sql import text",
-        "from etl.schema import snapshots",
+        "from etl.database.schema import snapshots",
         "from etl import database",
         "from etl.config.load import View",
         "import datetime as dt\ndt.datetime.now()",
@@ -338,7 +338,7 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
         "sqlalchemy.ext",
         "etl.plan",
         "etl.check",
-        "etl.sql_views",
+        "etl.database.sql_views",
     )
     assert sorted(module for module in loaded if module.startswith(parts)) == []
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from etl.sql_views import metadata
+from etl.database.sql_views import metadata
 from tests.conftest import ROOT
 
 HERE = ROOT / "dashboards" / "superset"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl.config.load import View
-from etl.database import is_there
+from etl.database.connection import is_there
 from etl.errors import ConfigError, DatabaseUnreachable
 from etl.ledger import RunResult
 from etl.plan import make_plan

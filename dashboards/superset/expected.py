@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, bindparam, text
 
-from etl.column_types import UtcDateTime
+from etl.database.types import UtcDateTime
 
 Rows = Sequence[dict[str, Any]]
 Found = Callable[[Rows], Any]

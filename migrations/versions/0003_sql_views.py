@@ -18,7 +18,7 @@ from alembic import op
 from sqlalchemy import Boolean, Column, TextClause, inspect, text
 from sqlalchemy.engine.reflection import ObjectKind
 
-from etl.sql_views import comments
+from etl.database.sql_views import comments
 
 revision = "0003"
 down_revision = "0002"

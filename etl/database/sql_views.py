@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Inspector, MetaData, Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from etl.column_types import LongText, UtcDateTime
-from etl.schema import (
+from etl.database.schema import (
     discovered_views,
     snapshot_history,
     snapshots,
     sync_run_views,
     view_state,
 )
+from etl.database.types import LongText, UtcDateTime
 
 metadata = MetaData()
 """Apart from that of the tables, so that no migration takes a view for a table."""

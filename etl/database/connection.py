@@ -20,9 +20,9 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from etl import schema
 from etl.config.database_url import parse_database
-from etl.engine import (
+from etl.database import schema
+from etl.database.engine import (
     CANNOT_OPEN,
     brief,
     is_missing_table,
@@ -214,7 +214,7 @@ def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
     and none that the catalogue does not know: however far its creation came, whatever nullable
     columns later revisions add.
     """
-    from etl.sql_views import taken_by_others  # for who creates or upgrades a schema
+    from etl.database.sql_views import taken_by_others  # for who creates or upgrades a schema
 
     look = inspect(connection)
     # On SQLite, Sources is our sources.

@@ -23,7 +23,7 @@ from sqlalchemy import (
     Table,
 )
 
-from etl.column_types import JsonText, LongText, UtcDateTime
+from etl.database.types import JsonText, LongText, UtcDateTime
 
 HEAD = "0003"
 """The revision this program works with; a test holds it against `migrations/`."""
