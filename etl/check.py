@@ -22,7 +22,7 @@ from etl.database.connection import (
     open_database,
     require_schema,
 )
-from etl.datadog import Datadog
+from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
 from etl.formatting import many, shortened, table
 from etl.labels import require_label

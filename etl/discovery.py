@@ -19,9 +19,9 @@ from sqlalchemy import Column, Connection, Table, delete, insert, select, update
 
 from etl.database.connection import Database
 from etl.database.schema import applications, discovered_views, sources
-from etl.datadog import Datadog
+from etl.datadog.client import Datadog
+from etl.datadog.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
 from etl.errors import DatadogAuthError, DatadogError, StoreError
-from etl.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
 
 SPAN = timedelta(days=30)  # RUM keeps events this long
 MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all facets

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from etl.bodies import Bodies
 from etl.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
 from etl.config.load import View
-from etl.datadog import Answer, Datadog
-from etl.patience import Patience
+from etl.datadog.client import Answer, Datadog
+from etl.datadog.retry import Patience
 from etl.privacy import Privacy
 from etl.snapshot import NORMALIZER_VERSION, Decoded, decode
 from etl.spool import Spool, Ticket

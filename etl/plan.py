@@ -21,7 +21,7 @@ from etl.changes import (
 from etl.completeness import FAILED
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, require_schema
-from etl.datadog import Datadog
+from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch
 from etl.labels import require_label
 from etl.listing import Listing, Memory

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from etl.config.load import Config, Keys, View, require_keys
 from etl.database.schema import snapshots
-from etl.datadog import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
+from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
 from etl.errors import DatadogError, EtlError
 from etl.probe_data import LIMITS, THE_REST, Probe, Tried
 from etl.probe_records import attributes_of, texts_in

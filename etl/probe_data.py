@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from etl.datadog.responses import error_text
 from etl.jsontext import NotJson, Value, parse
 from etl.redaction import Redaction
-from etl.response import error_text
 
 THE_REST = "the rest"
 LIMITS = (10_000, 5000, 1001, 1000, 100, 10, 1)

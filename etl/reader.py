@@ -19,7 +19,8 @@ import msgspec
 from etl.bodies import Bodies
 from etl.completeness import lowered_limit
 from etl.config.load import Config, View
-from etl.datadog import Datadog
+from etl.datadog.client import Datadog
+from etl.datadog.retry import Patience
 from etl.errors import (
     DatadogAuthError,
     DatadogError,
@@ -28,7 +29,6 @@ from etl.errors import (
     DatadogUnavailable,
 )
 from etl.listing import LastReading, Listing, Memory, read_whole
-from etl.patience import Patience
 from etl.privacy import Privacy
 from etl.runtime.run_context import inherited
 

@@ -58,7 +58,7 @@ def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
         from etl.schedule import Daemon, prepared
 
         if not shared.verbose:  # a line for each wait is for who looks for something
-            logging.getLogger("etl.datadog").setLevel(logging.WARNING)
+            logging.getLogger("etl.datadog.client").setLevel(logging.WARNING)
         prepared(sources)
         kind = metrics_class() if listen else None
         metrics = kind([config.source for config in sources.configs]) if kind else None

@@ -15,13 +15,13 @@ from etl.config.edit import add_views
 from etl.config.load import Config, View, require_keys
 from etl.config.template import quoted
 from etl.database.connection import Database
-from etl.datadog import Datadog
+from etl.datadog.client import Datadog
+from etl.datadog.rum import Application
 from etl.discovery import Discovery, Traffic
 from etl.errors import DatadogError, EtlError
 from etl.formatting import age, count, many, shortened, table
 from etl.lease import Lease
 from etl.ledger import CONTRACT, iso
-from etl.rum import Application
 from etl.scope import (
     Known,
     Scope,

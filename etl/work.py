@@ -21,7 +21,7 @@ from etl.changes import OtherViews
 from etl.completeness import FAILED
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database
-from etl.datadog import Datadog
+from etl.datadog.client import Datadog
 from etl.discovery import read_applications, refresh_applications
 from etl.entries import Before, Entries, read_before
 from etl.errors import (

@@ -1,4 +1,4 @@
-"""etl.datadog against real sockets: only the wire and the clock are ours."""
+"""etl.datadog.client against real sockets: only the wire and the clock are ours."""
 
 import json
 import logging
@@ -22,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.config.load import Config, Keys, View
-from etl.datadog import Answer, Datadog, query_string
+from etl.datadog.client import Answer, Datadog, query_string
+from etl.datadog.responses import error_text, wait_seconds
 from etl.errors import (
     ConfigError,
     DatadogAuthError,
@@ -31,7 +32,6 @@ from etl.errors import (
     DatadogResponseError,
     DatadogUnavailable,
 )
-from etl.response import error_text, wait_seconds
 from tests import raw_server as raw
 from tests.raw_server import DATA, RawServer, Reply, chunked, reply, zipped
 
@@ -806,7 +806,7 @@ def test_requests_are_logged_for_debugging_and_waits_for_all(
     with RawServer(reply(500, b"oops"), raw.RESET, reply()) as server, datadog(server) as it:
         ask(it)
     lines = [(r.levelname, r.getMessage().partition(", 0 ms")[0]) for r in caplog.records]
-    assert {r.name for r in caplog.records} == {"etl.datadog"}
+    assert {r.name for r in caplog.records} == {"etl.datadog.client"}
     assert lines[0] == ("DEBUG", "view /home: 500")
     assert lines[1][1].startswith("view /home: 500: oops; waiting ")
     assert [level for level, _ in lines] == ["DEBUG", "INFO", "DEBUG", "INFO", "DEBUG"]

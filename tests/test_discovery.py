@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.config.load import Keys, View
-from etl.datadog import Datadog
+from etl.datadog.client import Datadog
 from etl.discovery import (
     Discovery,
     Traffic,

@@ -1,6 +1,6 @@
 """What a view's waits cost it."""
 
-from etl.patience import Patience
+from etl.datadog.retry import Patience
 
 
 def test_waits_that_overlap_are_paid_once() -> None:

@@ -19,9 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy import event
 
-from etl import response
 from etl.bodies import Bodies
 from etl.check import _ask
+from etl.datadog import responses as response
 from etl.listing import Listing
 from etl.plan import make_plan
 from etl.reader import BODIES, Failed

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from etl import response
 from etl.config.load import Keys
+from etl.datadog import responses as response
 from etl.ledger import RunResult
 from etl.report import quiet_lines, run_lines
 from etl.runtime import logs

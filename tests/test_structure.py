@@ -31,18 +31,18 @@ LAYERS = (
         "etl.database.types",
         "etl.jsontext",
         "etl.formatting",
-        "etl.patience",
-        "etl.response",
+        "etl.datadog.retry",
+        "etl.datadog.responses",
     ),
-    ("etl.rum",),
+    ("etl.datadog.rum",),
     ("etl.runtime.run_context",),
     ("etl.attributes", "etl.endpoints", "etl.heartbeat", "etl.redaction", "etl.runtime.console"),
     ("etl.runtime.signals",),
     ("etl.snapshot", "etl.runtime.logs", "etl.probe_data", "etl.probe_records", "etl.progress"),
     ("etl.completeness", "etl.privacy", "etl.probe_answers", "etl.spool"),
     # the two outer worlds
-    ("etl.database.schema", "etl.database.engine", "etl.wire"),
-    ("etl.datadog", "etl.database.sql_views"),
+    ("etl.database.schema", "etl.database.engine", "etl.datadog.transport"),
+    ("etl.datadog.client", "etl.database.sql_views"),
     ("etl.database.connection",),
     ("etl.discovery",),
     # decide and load
@@ -85,7 +85,7 @@ LAYERS = (
 PURE = (
     *("etl.jsontext", "etl.attributes", "etl.snapshot", "etl.privacy", "etl.changes", "etl.rows"),
     "etl.completeness",
-    *("etl.response", "etl.rum", "etl.slots"),
+    *("etl.datadog.responses", "etl.datadog.rum", "etl.slots"),
     *("etl.redaction", "etl.probe_data", "etl.probe_records", "etl.probe_answers"),
 )
 IMPURE_IMPORTS = {

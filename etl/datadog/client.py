@@ -25,6 +25,9 @@ import msgspec
 
 from etl.bodies import Bodies
 from etl.config.load import Config, Keys, View
+from etl.datadog.responses import error_text, host_of, remaining, reset_seconds, wait_seconds
+from etl.datadog.retry import Patience
+from etl.datadog.transport import Reply, Wire
 from etl.errors import (
     DatadogAuthError,
     DatadogError,
@@ -33,9 +36,6 @@ from etl.errors import (
     DatadogResponseError,
     DatadogUnavailable,
 )
-from etl.patience import Patience
-from etl.response import error_text, host_of, remaining, reset_seconds, wait_seconds
-from etl.wire import Reply, Wire
 
 T = TypeVar("T")
 
