@@ -34,9 +34,9 @@ from etl.database.schema import rejected_records, schema_drift, snapshot_history
 from etl.errors import DatabaseUnreachable, LeaseLost
 from etl.formatting import many
 from etl.lease import Lease
-from etl.privacy import KEEP, Privacy
-from etl.snapshot import CONTENT, PERSONAL, Rejected, Snapshot, mark_of
 from etl.stored_privacy import APPLYING, Standing, privacy_of, settle, take_setting
+from etl.transform.privacy import KEEP, Privacy
+from etl.transform.snapshot import CONTENT, PERSONAL, Rejected, Snapshot, mark_of
 
 BATCH = 1000
 _VACUUM_LEASE_S = 3600.0

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from etl.snapshot import Rejected, Snapshot, record_of, reject_text
+from etl.transform.snapshot import Rejected, Snapshot, record_of, reject_text
 
 OTHER_SOURCE = "the id belongs to another source"
 

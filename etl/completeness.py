@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from etl.errors import DatadogError
-from etl.snapshot import Decoded, Rejected, Snapshot
+from etl.transform.snapshot import Decoded, Rejected, Snapshot
 
 R = TypeVar("R")
 

@@ -20,8 +20,8 @@ from etl.config.load import View
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.listing import Lessons, Listing, Memory, assembled, narrowed
 from etl.reader import GROUP, Failed, Reader, Result, forget, is_of_one
-from etl.snapshot import Decoded
 from etl.spool import Spool
+from etl.transform.snapshot import Decoded
 
 Applications = Callable[[], Sequence[str] | None]
 """Every application of the organization; None when the list is not to be had."""

@@ -28,7 +28,7 @@ from etl.database.connection import Database
 from etl.database.schema import sources
 from etl.errors import EtlError, LeaseHeld, LeaseLost
 from etl.runtime.run_context import inherited
-from etl.snapshot import NORMALIZER_VERSION
+from etl.transform.snapshot import NORMALIZER_VERSION
 
 log = logging.getLogger(__name__)
 

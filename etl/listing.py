@@ -20,9 +20,9 @@ from etl.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
 from etl.config.load import View
 from etl.datadog.client import Answer, Datadog
 from etl.datadog.retry import Patience
-from etl.privacy import Privacy
-from etl.snapshot import NORMALIZER_VERSION, Decoded, decode
 from etl.spool import Spool, Ticket
+from etl.transform.privacy import Privacy
+from etl.transform.snapshot import NORMALIZER_VERSION, Decoded, decode
 
 
 class LastReading(msgspec.Struct, frozen=True):

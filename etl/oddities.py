@@ -18,7 +18,7 @@ from etl.database.schema import rejected_records, schema_drift
 from etl.rows import (
     Owner,
 )
-from etl.snapshot import Drift, Rejected
+from etl.transform.snapshot import Drift, Rejected
 from etl.upsert import refuse_too_long
 
 MAX_UNKNOWN_NAMES = 10_000

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, update
 from etl.changes import OtherViews
 from etl.database.schema import sources
 from etl.errors import SourceMismatch
-from etl.snapshot import Decoded
+from etl.transform.snapshot import Decoded
 
 
 def bind(connection: Connection, source: str, decoded: Decoded, others: OtherViews) -> None:

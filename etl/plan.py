@@ -32,9 +32,9 @@ from etl.rows import (
     differences,
 )
 from etl.scope import asked_scope, with_scope
-from etl.snapshot import CONTENT, Snapshot
 from etl.stored_privacy import require_same, standing
 from etl.sync import Options, brake_of, chosen_views, configured_keys
+from etl.transform.snapshot import CONTENT, Snapshot
 from etl.work import doubt_organization, open_judge
 
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from etl.datadog.responses import error_text
-from etl.jsontext import NotJson, Value, parse
 from etl.redaction import Redaction
+from etl.transform.lenient_json import NotJson, Value, parse
 
 THE_REST = "the rest"
 LIMITS = (10_000, 5000, 1001, 1000, 100, 10, 1)

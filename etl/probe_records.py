@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from etl.attributes import READERS, instant
-from etl.jsontext import Constant, Number, Value
 from etl.redaction import Redaction
+from etl.transform.fields import READERS, instant
+from etl.transform.lenient_json import Constant, Number, Value
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.(\d+))?(Z|z|[+-]\d\d(?::?\d\d)?)?")

@@ -29,8 +29,8 @@ from etl.errors import (
     DatadogUnavailable,
 )
 from etl.listing import LastReading, Listing, Memory, read_whole
-from etl.privacy import Privacy
 from etl.runtime.run_context import inherited
+from etl.transform.privacy import Privacy
 
 log = logging.getLogger(__name__)
 

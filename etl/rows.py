@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from etl.privacy import without_persons
-from etl.snapshot import CONTENT, Snapshot, mark_of
+from etl.transform.privacy import without_persons
+from etl.transform.snapshot import CONTENT, Snapshot, mark_of
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _TICK = timedelta(microseconds=1)

@@ -9,7 +9,7 @@ import pickle
 import tempfile
 from typing import IO, NamedTuple
 
-from etl.snapshot import Decoded
+from etl.transform.snapshot import Decoded
 
 
 class Ticket(NamedTuple):

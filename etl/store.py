@@ -50,8 +50,8 @@ from etl.rows import (
     next_row,
     reading_instant,
 )
-from etl.snapshot import Decoded, Snapshot
 from etl.stored import THESE, batches, read_known, read_stored
+from etl.transform.snapshot import Decoded, Snapshot
 from etl.upsert import Outgoing
 
 _REMEMBERED = ("listed", "duplicates", "rejected", "foreign_records", "held")

@@ -17,7 +17,7 @@ from etl.changes import Known
 from etl.database.connection import driver_cursor
 from etl.database.schema import snapshots
 from etl.rows import Owner, Stored
-from etl.snapshot import CONTENT
+from etl.transform.snapshot import CONTENT
 
 BATCH = 500
 _hashes = msgspec.json.Decoder(dict[str, str | None])

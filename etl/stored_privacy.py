@@ -19,7 +19,7 @@ from etl.database.schema import (
     view_state,
 )
 from etl.errors import PrivacyMismatch
-from etl.privacy import KEEP, Privacy
+from etl.transform.privacy import KEEP, Privacy
 
 APPLYING = "applying:"
 _APPLY = "run: heatmap-etl privacy apply"

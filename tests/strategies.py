@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from etl.snapshot import Snapshot, decode
+from etl.transform.snapshot import Snapshot, decode
 
 TEXTS = (
     "application_id",

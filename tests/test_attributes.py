@@ -1,4 +1,4 @@
-"""etl.attributes: one raw value -> what its typed column holds, and whether that says it all."""
+"""etl.transform.fields: one raw value -> what its typed column holds, and whether that says it all."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from etl.attributes import (
+from etl.transform.fields import (
     INT64_MAX,
     INT64_MIN,
     READERS,
@@ -19,7 +19,7 @@ from etl.attributes import (
     is_storable,
     text,
 )
-from etl.jsontext import Constant, Number
+from etl.transform.lenient_json import Constant, Number
 from tests.strategies import ATTRIBUTES, BOOLEANS, INSTANTS, INTEGERS, TEXTS
 
 SECOND = datetime(2024, 10, 28, 14, 43, 1, tzinfo=UTC)

@@ -28,7 +28,7 @@ from etl.rows import (
     next_row,
     reading_instant,
 )
-from etl.snapshot import CONTENT, Snapshot, record_of, reject_text
+from etl.transform.snapshot import CONTENT, Snapshot, record_of, reject_text
 from tests.strategies import snapshot
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl.changes import Brake, Decision, Known, OtherViews, decide
-from etl.snapshot import Snapshot
+from etl.transform.snapshot import Snapshot
 from tests.strategies import snapshot
 
 A, B, C = VIEWS = ("A", "B", "C")

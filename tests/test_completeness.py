@@ -17,7 +17,7 @@ from etl.completeness import (
     unite,
 )
 from etl.errors import DatadogRequestError
-from etl.snapshot import Decoded, reject
+from etl.transform.snapshot import Decoded, reject
 from tests.strategies import snapshot
 
 # --- one number among the others of its run -----------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.database.schema import VERSION_TABLE
-from etl.snapshot import decode
+from etl.transform.snapshot import decode
 from tests import make_corpus
 from tests.api import Api, record
 from tests.kept import (

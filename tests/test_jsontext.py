@@ -1,4 +1,4 @@
-"""etl.jsontext: any JSON text -> values that keep their spelling -> ASCII JSON again."""
+"""etl.transform.lenient_json: any JSON text -> values that keep their spelling -> ASCII JSON again."""
 
 import json
 import time
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import jsontext
-from etl.jsontext import MAX_DEPTH, Constant, NotJson, Number
+from etl.transform import lenient_json as jsontext
+from etl.transform.lenient_json import MAX_DEPTH, Constant, NotJson, Number
 from tests.strategies import odd_words, values
 
 

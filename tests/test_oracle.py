@@ -16,7 +16,7 @@ from sqlalchemy import select
 from etl.config.load import Keys
 from etl.database.schema import snapshots
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from etl.snapshot import CONTENT
+from etl.transform.snapshot import CONTENT
 from tests.project import Project
 from tests.test_official_client import ODD_VIEWS
 

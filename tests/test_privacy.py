@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.privacy import DROP, HASH, KEEP, Privacy, without_persons
-from etl.snapshot import CONTENT, PERSONAL, Decoded, Snapshot, decode, record_of, reject_text
+from etl.transform.privacy import DROP, HASH, KEEP, Privacy, without_persons
+from etl.transform.snapshot import (
+    CONTENT,
+    PERSONAL,
+    Decoded,
+    Snapshot,
+    decode,
+    record_of,
+    reject_text,
+)
 from tests.strategies import any_records, body, record, snapshot, values, words
 
 KEY = "planted-hash-key-4711"

@@ -25,8 +25,8 @@ from etl.datadog import responses as response
 from etl.listing import Listing
 from etl.plan import make_plan
 from etl.reader import BODIES, Failed
-from etl.snapshot import Decoded
 from etl.sync import Options
+from etl.transform.snapshot import Decoded
 from tests import raw_server as raw
 from tests.api import record
 from tests.project import Project, make_config, open_project

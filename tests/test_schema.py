@@ -14,7 +14,7 @@ from sqlalchemy.exc import StatementError
 from etl.config.database_url import parse_database
 from etl.database import schema
 from etl.database.connection import Database, open_database
-from etl.snapshot import CONTENT
+from etl.transform.snapshot import CONTENT
 from tests.servers import Servers
 
 TABLES: list[Table] = schema.metadata.sorted_tables

@@ -1,4 +1,4 @@
-"""etl.snapshot: the body of an answer -> snapshots, rejects and drift."""
+"""etl.transform.snapshot: the body of an answer -> snapshots, rejects and drift."""
 
 import contextlib
 import hashlib
@@ -11,11 +11,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from etl import jsontext, snapshot
-from etl.attributes import INT64_MAX, INT64_MIN, READERS
 from etl.errors import DatadogResponseError
-from etl.jsontext import Number
-from etl.snapshot import Decoded, Drift, Rejected, Snapshot, decode, record_of, reject
+from etl.transform import lenient_json as jsontext
+from etl.transform import snapshot
+from etl.transform.fields import INT64_MAX, INT64_MIN, READERS
+from etl.transform.lenient_json import Number
+from etl.transform.snapshot import Decoded, Drift, Rejected, Snapshot, decode, record_of, reject
 from tests.strategies import (
     ATTRIBUTES,
     BOOLEANS,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from etl.jsontext import Constant, Number, Value
+from etl.transform.lenient_json import Constant, Number, Value
 
 MAX_ID = 255
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1

@@ -23,10 +23,10 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, Type
 
 import msgspec
 
-from etl import jsontext
-from etl.attributes import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, instant, is_storable
 from etl.errors import DatadogResponseError
-from etl.jsontext import Constant, Number, Value
+from etl.transform import lenient_json as jsontext
+from etl.transform.fields import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, instant, is_storable
+from etl.transform.lenient_json import Constant, Number, Value
 
 NORMALIZER_VERSION = 1
 """Raised whenever the same body would give other rows; no digest outlives it."""

@@ -21,10 +21,10 @@ from typing import Any
 
 import msgspec
 
-from etl import jsontext
-from etl.attributes import READERS, integer
-from etl.jsontext import Number, Value
-from etl.snapshot import (
+from etl.transform import lenient_json as jsontext
+from etl.transform.fields import READERS, integer
+from etl.transform.lenient_json import Number, Value
+from etl.transform.snapshot import (
     CONTENT,
     HASHED,
     PERSONAL,
