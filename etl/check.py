@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from etl.completeness import TRUNCATED
 from etl.config.load import Config, View
 from etl.database.connection import (
     Database,
@@ -24,10 +23,11 @@ from etl.database.connection import (
 )
 from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.extract.completeness import TRUNCATED
+from etl.extract.fetch import Failed
+from etl.extract.listing import Listing, Memory
 from etl.formatting import many, shortened, table
 from etl.labels import require_label
-from etl.listing import Listing, Memory
-from etl.reader import Failed
 from etl.report import chosen, left_out
 from etl.scope import Scope, asked_scope, usable_database, with_scope
 from etl.stored_privacy import standing

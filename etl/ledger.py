@@ -18,7 +18,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from etl.completeness import FAILED, TRUNCATED
 from etl.config.load import Config, View
 from etl.database.schema import (
     COUNTS,
@@ -28,7 +27,8 @@ from etl.database.schema import (
     view_state,
 )
 from etl.errors import EtlError, SlotTaken
-from etl.listing import LastReading, Lessons, Listing, Memory
+from etl.extract.completeness import FAILED, TRUNCATED
+from etl.extract.listing import LastReading, Lessons, Listing, Memory
 
 CONTRACT = 1
 PROBE_AFTER = timedelta(days=7)

@@ -21,10 +21,10 @@ from sqlalchemy import Connection, func, select
 
 from etl import __version__, ledger
 from etl.command import opened_ready
-from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.config.load import Config
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import EtlError
+from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.ledger import RunResult
 from etl.scope import scope_as_known
 

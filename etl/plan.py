@@ -18,14 +18,14 @@ from etl.changes import (
     Decision,
     OtherViews,
 )
-from etl.completeness import FAILED
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, require_schema
 from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch
+from etl.extract.completeness import FAILED
+from etl.extract.fetch import Failed
+from etl.extract.listing import Listing, Memory
 from etl.labels import require_label
-from etl.listing import Listing, Memory
-from etl.reader import Failed
 from etl.rows import (
     Stored,
     content_of,

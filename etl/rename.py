@@ -16,8 +16,8 @@ from etl.config.validators import BadValue
 from etl.config.validators import text as label
 from etl.database.connection import Database, is_there, require_schema
 from etl.database.schema import discovered_views, metadata, snapshots, sources, view_state
-from etl.discovery import Traffic
 from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch
+from etl.extract.discovery import Traffic
 from etl.formatting import many
 from etl.lease import clock, require_free
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from etl.completeness import COMPLETE, FAILED, TRUNCATED
 from etl.errors import DatadogAuthError
+from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED
 from etl.formatting import count, duration, many, shortened, table
 from etl.ledger import CONTRACT, RunResult, ViewResult, iso
 

@@ -24,8 +24,8 @@ from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, open_database
 from etl.database.schema import discovered_views, sources
 from etl.datadog.client import Datadog
-from etl.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery
 from etl.errors import DatadogError, EtlError
+from etl.extract.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery
 from etl.formatting import clean, many, shortened
 
 

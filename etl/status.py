@@ -14,12 +14,12 @@ from msgspec.structs import asdict
 from sqlalchemy import Connection, Row
 
 from etl import ledger
-from etl.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.config.load import Config, View
 from etl.database.connection import Database, require_there
 from etl.database.schema import view_state
-from etl.discovery import DAY_S
 from etl.due import LATE, described, read_agenda
+from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.extract.discovery import DAY_S
 from etl.formatting import (
     BAD,
     DOUBTFUL,

@@ -35,11 +35,11 @@ from etl.changes import (
     OtherViews,
     decide,
 )
-from etl.completeness import NO_PROOF, Proof
 from etl.database.schema import snapshot_history, snapshots
 from etl.entries import Before, Entries
+from etl.extract.completeness import NO_PROOF, Proof
+from etl.extract.listing import Listing
 from etl.ledger import ViewResult
-from etl.listing import Listing
 from etl.rows import (
     Owner,
     Row,

@@ -23,7 +23,6 @@ from sqlalchemy import Connection
 
 from etl import ledger, stored_privacy
 from etl.changes import Brake, OtherViews
-from etl.completeness import FAILED
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, prepare_schema
 from etl.errors import (
@@ -33,6 +32,7 @@ from etl.errors import (
     EtlError,
     LeaseLost,
 )
+from etl.extract.completeness import FAILED
 from etl.labels import require_label
 from etl.lease import Lease
 from etl.ledger import RunResult

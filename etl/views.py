@@ -10,15 +10,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from etl import discovery, ledger
+from etl import ledger
 from etl.config.edit import add_views
 from etl.config.load import Config, View, require_keys
 from etl.config.template import quoted
 from etl.database.connection import Database
 from etl.datadog.client import Datadog
 from etl.datadog.rum import Application
-from etl.discovery import Discovery, Traffic
 from etl.errors import DatadogError, EtlError
+from etl.extract import discovery
+from etl.extract.discovery import Discovery, Traffic
 from etl.formatting import age, count, many, shortened, table
 from etl.lease import Lease
 from etl.ledger import CONTRACT, iso

@@ -18,11 +18,9 @@ from sqlalchemy import Connection
 
 from etl import ledger, store
 from etl.changes import OtherViews
-from etl.completeness import FAILED
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database
 from etl.datadog.client import Datadog
-from etl.discovery import read_applications, refresh_applications
 from etl.entries import Before, Entries, read_before
 from etl.errors import (
     DatabaseUnreachable,
@@ -32,11 +30,13 @@ from etl.errors import (
     SourceMismatch,
     StoreError,
 )
-from etl.judge import Judge, Seen
+from etl.extract.completeness import FAILED
+from etl.extract.discovery import read_applications, refresh_applications
+from etl.extract.fetch import Failed, Reader, Result
+from etl.extract.listing import Listing, Memory
+from etl.extract.verify import Judge, Seen
 from etl.lease import Lease
 from etl.ledger import RunResult, ViewResult
-from etl.listing import Listing, Memory
-from etl.reader import Failed, Reader, Result
 from etl.retention import old_runs, prune
 from etl.upsert import Outgoing
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from etl.completeness import ROUND_NUMBERS
+from etl.extract.completeness import ROUND_NUMBERS
 from etl.ledger import RunResult, ViewResult
 from tests.api import APPLICATIONS, Api, Reply, record
 from tests.project import Project

@@ -20,8 +20,8 @@ from benchmarks.measure import Measure, Measures, ProcessFailed, Store, timed
 from benchmarks.report import lines, page, targets
 from benchmarks.truth import WrongContent, require_content
 from benchmarks.workloads import LARGE, MANY, SMALL, Bench
-from etl.completeness import ROUND_NUMBERS
 from etl.database.connection import upgrade
+from etl.extract.completeness import ROUND_NUMBERS
 from tests.conftest import ROOT
 
 TINY = Size(3, 120)

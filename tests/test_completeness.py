@@ -2,7 +2,8 @@
 
 import pytest
 
-from etl.completeness import (
+from etl.errors import DatadogRequestError
+from etl.extract.completeness import (
     COMPLETE,
     NO_PROOF,
     ROUND_NUMBERS,
@@ -16,7 +17,6 @@ from etl.completeness import (
     lowered_limit,
     unite,
 )
-from etl.errors import DatadogRequestError
 from etl.transform.snapshot import Decoded, reject
 from tests.strategies import snapshot
 

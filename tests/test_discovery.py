@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from etl.config.load import Keys, View
 from etl.datadog.client import Datadog
-from etl.discovery import (
+from etl.errors import ConfigError, DatadogAuthError, DatadogError, EtlError
+from etl.extract.discovery import (
     Discovery,
     Traffic,
     discover,
@@ -20,7 +21,6 @@ from etl.discovery import (
     read_applications,
     save_discovery,
 )
-from etl.errors import ConfigError, DatadogAuthError, DatadogError, EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.lease import Lease
 from etl.scope import Bounds, Scope, Seen, effective_views

@@ -19,12 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy import event
 
-from etl.bodies import Bodies
 from etl.check import _ask
 from etl.datadog import responses as response
-from etl.listing import Listing
+from etl.extract.buffer import Bodies
+from etl.extract.fetch import BODIES, Failed
+from etl.extract.listing import Listing
 from etl.plan import make_plan
-from etl.reader import BODIES, Failed
 from etl.sync import Options
 from etl.transform.snapshot import Decoded
 from tests import raw_server as raw

@@ -471,7 +471,7 @@ def test_only_the_named_source_is_renamed(
 
 
 def test_keys_of_discovered_views_follow(project: Project, api: Api) -> None:
-    from etl.discovery import Traffic
+    from etl.extract.discovery import Traffic
 
     project.run()
     traffic = [Traffic("/home", "app", 3), Traffic("/home", None, 1)]

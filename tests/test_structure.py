@@ -27,7 +27,7 @@ LAYERS = (
     ("etl.config.edit",),
     # pure, or of use to many
     (
-        "etl.bodies",
+        "etl.extract.buffer",
         "etl.database.types",
         "etl.transform.lenient_json",
         "etl.formatting",
@@ -51,16 +51,16 @@ LAYERS = (
         "etl.probe_records",
         "etl.progress",
     ),
-    ("etl.completeness", "etl.transform.privacy", "etl.probe_answers", "etl.spool"),
+    ("etl.extract.completeness", "etl.transform.privacy", "etl.probe_answers", "etl.extract.spool"),
     # the two outer worlds
     ("etl.database.schema", "etl.database.engine", "etl.datadog.transport"),
     ("etl.datadog.client", "etl.database.sql_views"),
     ("etl.database.connection",),
-    ("etl.discovery",),
+    ("etl.extract.discovery",),
     # decide and load
-    ("etl.changes", "etl.lease", "etl.listing", "etl.rows"),
-    ("etl.ledger", "etl.organization", "etl.reader", "etl.stored", "etl.upsert"),
-    ("etl.due", "etl.entries", "etl.judge", "etl.retention"),
+    ("etl.changes", "etl.lease", "etl.extract.listing", "etl.rows"),
+    ("etl.ledger", "etl.organization", "etl.extract.fetch", "etl.stored", "etl.upsert"),
+    ("etl.due", "etl.entries", "etl.extract.verify", "etl.retention"),
     ("etl.labels", "etl.oddities", "etl.scope", "etl.stored_privacy"),
     ("etl.store",),
     ("etl.probe", "etl.work"),
@@ -103,7 +103,7 @@ PURE = (
         "etl.changes",
         "etl.rows",
     ),
-    "etl.completeness",
+    "etl.extract.completeness",
     *("etl.datadog.responses", "etl.datadog.rum", "etl.slots"),
     *("etl.redaction", "etl.probe_data", "etl.probe_records", "etl.probe_answers"),
 )

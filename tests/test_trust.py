@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from etl.completeness import COMPLETE, FAILED
 from etl.datadog import responses as response
+from etl.extract.completeness import COMPLETE, FAILED
 from etl.ledger import RunResult
 from tests.invented import LISTED, UNLISTED, Invented, Story
 from tests.project import Project, make_config, open_project

@@ -23,7 +23,6 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from etl.bodies import Bodies
 from etl.config.load import Config, Keys, View
 from etl.datadog.responses import error_text, host_of, remaining, reset_seconds, wait_seconds
 from etl.datadog.retry import Patience
@@ -36,6 +35,7 @@ from etl.errors import (
     DatadogResponseError,
     DatadogUnavailable,
 )
+from etl.extract.buffer import Bodies
 
 T = TypeVar("T")
 

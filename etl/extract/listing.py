@@ -15,12 +15,12 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
-from etl.bodies import Bodies
-from etl.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
 from etl.config.load import View
 from etl.datadog.client import Answer, Datadog
 from etl.datadog.retry import Patience
-from etl.spool import Spool, Ticket
+from etl.extract.buffer import Bodies
+from etl.extract.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
+from etl.extract.spool import Spool, Ticket
 from etl.transform.privacy import Privacy
 from etl.transform.snapshot import NORMALIZER_VERSION, Decoded, decode
 

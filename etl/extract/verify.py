@@ -15,12 +15,12 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from etl.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
 from etl.config.load import View
 from etl.errors import DatadogError, DatadogUnavailable
-from etl.listing import Lessons, Listing, Memory, assembled, narrowed
-from etl.reader import GROUP, Failed, Reader, Result, forget, is_of_one
-from etl.spool import Spool
+from etl.extract.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
+from etl.extract.fetch import GROUP, Failed, Reader, Result, forget, is_of_one
+from etl.extract.listing import Lessons, Listing, Memory, assembled, narrowed
+from etl.extract.spool import Spool
 from etl.transform.snapshot import Decoded
 
 Applications = Callable[[], Sequence[str] | None]

@@ -16,8 +16,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from etl.bodies import Bodies
-from etl.completeness import lowered_limit
 from etl.config.load import Config, View
 from etl.datadog.client import Datadog
 from etl.datadog.retry import Patience
@@ -28,7 +26,9 @@ from etl.errors import (
     DatadogRequestError,
     DatadogUnavailable,
 )
-from etl.listing import LastReading, Listing, Memory, read_whole
+from etl.extract.buffer import Bodies
+from etl.extract.completeness import lowered_limit
+from etl.extract.listing import LastReading, Listing, Memory, read_whole
 from etl.runtime.run_context import inherited
 from etl.transform.privacy import Privacy
 
