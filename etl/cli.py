@@ -271,7 +271,7 @@ def _for_each_database(shared: Shared, work: Callable[[Database], tuple[str, int
 def rename_source(shared: Shared, old: str, new: str) -> int:
     """Give the rows of source OLD the label NEW, after datadog.source was changed."""
     with loaded_sources(shared) as sources:
-        from etl.rename import renamed
+        from etl.source.rename import renamed
 
         configs = sources.by_database().configs
         if len(configs) > 1:
@@ -309,8 +309,8 @@ def privacy_apply(shared: Shared) -> int:
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
-        from etl.apply_privacy import apply_privacy
         from etl.side_by_side import Style, Told, gather, tell
+        from etl.source.reapply_privacy import apply_privacy
 
         one_after_the_other = threading.Lock()  # they may share a SQLite file
 

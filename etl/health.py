@@ -14,8 +14,8 @@ from etl.config.load import Config
 from etl.due import LATE, Agenda, read_agenda
 from etl.errors import EtlError
 from etl.formatting import duration
-from etl.lease import holder
 from etl.ledger import iso
+from etl.source.lease import holder
 
 LONG = timedelta(hours=1)
 """How long a slot may be due where somebody works on the source."""

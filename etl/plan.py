@@ -25,14 +25,14 @@ from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMis
 from etl.extract.completeness import FAILED
 from etl.extract.fetch import Failed
 from etl.extract.listing import Listing, Memory
-from etl.labels import require_label
 from etl.rows import (
     Stored,
     content_of,
     differences,
 )
 from etl.scope import asked_scope, with_scope
-from etl.stored_privacy import require_same, standing
+from etl.source.identity import require_label
+from etl.source.privacy_setting import require_same, standing
 from etl.sync import Options, brake_of, chosen_views, configured_keys
 from etl.transform.snapshot import CONTENT, Snapshot
 from etl.work import doubt_organization, open_judge

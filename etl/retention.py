@@ -19,7 +19,7 @@ from etl.config.load import Config
 from etl.database.connection import Database
 from etl.database.schema import sync_run_views, sync_runs, view_state
 from etl.errors import EtlError
-from etl.lease import Lease
+from etl.source.lease import Lease
 
 log = logging.getLogger(__name__)
 

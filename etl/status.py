@@ -33,11 +33,11 @@ from etl.formatting import (
     shortened,
     table,
 )
-from etl.lease import holder
 from etl.ledger import CONTRACT, iso
 from etl.report import chosen, left_out
 from etl.scope import Scope, scope_as_known
-from etl.stored_privacy import AS_STORED, Standing, standing
+from etl.source.lease import holder
+from etl.source.privacy_setting import AS_STORED, Standing, standing
 
 NEVER = "never read"
 _TONES = {

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import Row as SelectedRow
 
-from etl import ledger, oddities, organization
+from etl import ledger, oddities
 from etl.changes import (
     Decision,
     Known,
@@ -50,6 +50,7 @@ from etl.rows import (
     next_row,
     reading_instant,
 )
+from etl.source import organization
 from etl.stored import THESE, batches, read_known, read_stored
 from etl.transform.snapshot import Decoded, Snapshot
 from etl.upsert import Outgoing

@@ -21,7 +21,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from etl import ledger, stored_privacy
+from etl import ledger
 from etl.changes import Brake, OtherViews
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, prepare_schema
@@ -33,12 +33,13 @@ from etl.errors import (
     LeaseLost,
 )
 from etl.extract.completeness import FAILED
-from etl.labels import require_label
-from etl.lease import Lease
 from etl.ledger import RunResult
 from etl.runtime.run_context import work_for
 from etl.runtime.signals import Branch
 from etl.scope import asked_scope, with_scope
+from etl.source import privacy_setting as stored_privacy
+from etl.source.identity import require_label
+from etl.source.lease import Lease
 from etl.work import Progress, Work
 
 log = logging.getLogger(__name__)

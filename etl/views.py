@@ -21,7 +21,6 @@ from etl.errors import DatadogError, EtlError
 from etl.extract import discovery
 from etl.extract.discovery import Discovery, Traffic
 from etl.formatting import age, count, many, shortened, table
-from etl.lease import Lease
 from etl.ledger import CONTRACT, iso
 from etl.scope import (
     Known,
@@ -33,6 +32,7 @@ from etl.scope import (
     scope_of,
     usable_database,
 )
+from etl.source.lease import Lease
 
 CONFIGURED, MISSING, NEVER_SEEN = "configured", "missing", "never_seen"
 _TITLES = {

@@ -35,9 +35,9 @@ from etl.extract.discovery import read_applications, refresh_applications
 from etl.extract.fetch import Failed, Reader, Result
 from etl.extract.listing import Listing, Memory
 from etl.extract.verify import Judge, Seen
-from etl.lease import Lease
 from etl.ledger import RunResult, ViewResult
 from etl.retention import old_runs, prune
+from etl.source.lease import Lease
 from etl.upsert import Outgoing
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from etl import apply_privacy as module
-from etl.apply_privacy import apply_privacy
 from etl.errors import LeaseHeld, PrivacyMismatch
-from etl.lease import Lease
 from etl.plan import make_plan
+from etl.source import reapply_privacy as module
+from etl.source.lease import Lease
+from etl.source.reapply_privacy import apply_privacy
 from etl.status import read_status, status_lines
 from etl.sync import Options
 from tests.api import Api, record

@@ -22,8 +22,8 @@ from etl.extract.discovery import (
     save_discovery,
 )
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from etl.lease import Lease
 from etl.scope import Bounds, Scope, Seen, effective_views
+from etl.source.lease import Lease
 from etl.sync import exit_code
 from tests.api import AGGREGATE, APPLICATIONS, Api, Reply, record
 from tests.project import Project, make_config, open_project

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from etl import lease as lease_module
 from etl.database.schema import sources
 from etl.errors import LeaseHeld, LeaseLost
-from etl.lease import Lease, clock, is_gone, this_process
+from etl.source import lease as lease_module
+from etl.source.lease import Lease, clock, is_gone, this_process
 from tests.api import Api, record
 from tests.project import Project
 

@@ -8,9 +8,9 @@ from sqlalchemy import insert, select
 
 from etl import retention
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
-from etl.lease import Lease
 from etl.ledger import last_slot_run
 from etl.retention import BATCH, old_runs, prune
+from etl.source.lease import Lease
 from tests.api import Api, record
 from tests.project import Project
 

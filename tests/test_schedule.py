@@ -16,10 +16,10 @@ from sqlalchemy import text
 from etl.command import Sources
 from etl.due import due_now
 from etl.errors import SlotTaken
-from etl.lease import Lease
 from etl.ledger import RunResult
 from etl.schedule import TICK_S, Daemon, Job
 from etl.slots import Every
+from etl.source.lease import Lease
 from etl.sync import Options, sync
 from tests.api import Api, record
 from tests.project import Project, make_config, open_project

@@ -19,10 +19,10 @@ from etl.config.load import Config, Keys, View, load_config, load_configs
 from etl.database.connection import open_database
 from etl.database.schema import metadata
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch
-from etl.lease import Lease
 from etl.plan import make_plan
-from etl.rename import renamed
 from etl.side_by_side import Outcome, Told, gather, run_code
+from etl.source.lease import Lease
+from etl.source.rename import renamed
 from etl.sync import Options, exit_code, sync
 from tests.api import Api, Reply, record
 from tests.project import Project, counts, make_config, open_project

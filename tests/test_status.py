@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from etl.lease import Lease
+from etl.source.lease import Lease
 from etl.status import Status, read_status, status_lines
 from etl.sync import Options, sync
 from tests.api import Api, record

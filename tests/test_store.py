@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from etl.apply_privacy import apply_privacy
 from etl.config.load import View
 from etl.database import sql_views
 from etl.database.connection import downgrade, upgrade
+from etl.source.reapply_privacy import apply_privacy
 from tests.api import Api, record
 from tests.project import Project, counts
 

@@ -19,7 +19,7 @@ from etl.database.schema import discovered_views, metadata, snapshots, sources, 
 from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch
 from etl.extract.discovery import Traffic
 from etl.formatting import many
-from etl.lease import clock, require_free
+from etl.source.lease import clock, require_free
 
 # Each key is bound three times, and SQLite of old takes 999 parameters.
 _BATCH = 300

@@ -33,8 +33,8 @@ from etl.database.connection import Database, driver_cursor, is_there, require_s
 from etl.database.schema import rejected_records, schema_drift, snapshot_history, snapshots
 from etl.errors import DatabaseUnreachable, LeaseLost
 from etl.formatting import many
-from etl.lease import Lease
-from etl.stored_privacy import APPLYING, Standing, privacy_of, settle, take_setting
+from etl.source.lease import Lease
+from etl.source.privacy_setting import APPLYING, Standing, privacy_of, settle, take_setting
 from etl.transform.privacy import KEEP, Privacy
 from etl.transform.snapshot import CONTENT, PERSONAL, Rejected, Snapshot, mark_of
 
