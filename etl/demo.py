@@ -29,7 +29,7 @@ from etl.database.connection import Database, open_database
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, Event, FakeDatadog, World
 from etl.fake_datadog.world import Kind
-from etl.ledger import RunResult
+from etl.ledger.runs import RunResult
 from etl.sync import Options, sync
 
 FILE = "heatmap-demo.db"

@@ -25,7 +25,7 @@ from etl.demo import FILE, Echo, demo_config, remove_old, without_proxy
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
-from etl.ledger import RunResult
+from etl.ledger.runs import RunResult
 from etl.sync import Options, sync
 
 _DAILY = 28

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from etl import ledger
 from etl.config.load import Config
 from etl.database.connection import Database, found_schema
+from etl.ledger import runs as ledger
 from etl.slots import Due, Every, Slots, parse_cron
 
 LATE = timedelta(minutes=2)

@@ -14,7 +14,7 @@ from etl.config.load import Config
 from etl.due import LATE, Agenda, read_agenda
 from etl.errors import EtlError
 from etl.formatting import duration
-from etl.ledger import iso
+from etl.ledger.runs import iso
 from etl.source.lease import holder
 
 LONG = timedelta(hours=1)

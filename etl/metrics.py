@@ -19,13 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 from sqlalchemy import Connection, func, select
 
-from etl import __version__, ledger
+from etl import __version__
 from etl.command import opened_ready
 from etl.config.load import Config
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import EtlError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.ledger import RunResult
+from etl.ledger import runs as ledger
+from etl.ledger.runs import RunResult
 from etl.scope import scope_as_known
 
 _Key: TypeAlias = "tuple[str, tuple[tuple[str, str], ...]]"

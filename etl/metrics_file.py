@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from etl.command import Sources
 from etl.config.validators import plain
 from etl.errors import ConfigError
-from etl.ledger import RunResult
+from etl.ledger.runs import RunResult
 
 if TYPE_CHECKING:
     from etl.metrics import Metrics

@@ -13,7 +13,7 @@ from etl.config.load import Config
 from etl.endpoints import Page, Pages, page
 from etl.errors import EtlError
 from etl.health import read_health
-from etl.ledger import CONTRACT
+from etl.ledger.runs import CONTRACT
 from etl.metrics_file import NEEDS
 from etl.schedule import Daemon
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from etl import ledger, store
+from etl import store
 from etl.changes import (
     Decision,
     OtherViews,
@@ -25,6 +25,7 @@ from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMis
 from etl.extract.completeness import FAILED
 from etl.extract.fetch import Failed
 from etl.extract.listing import Listing, Memory
+from etl.ledger import runs as ledger
 from etl.rows import (
     Stored,
     content_of,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED
 from etl.formatting import count, duration, many, shortened, table
-from etl.ledger import CONTRACT, RunResult, ViewResult, iso
+from etl.ledger.runs import CONTRACT, RunResult, ViewResult, iso
 
 if TYPE_CHECKING:
     from etl.plan import RowPlan, ViewPlan

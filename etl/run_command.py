@@ -17,7 +17,7 @@ from etl.config.load import Config, View
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
 from etl.heartbeat import ping
-from etl.ledger import CONTRACT, RunResult
+from etl.ledger.runs import CONTRACT, RunResult
 from etl.metrics_file import metrics_path, write_metrics
 from etl.progress import SharedProgress
 from etl.run_log import log_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from etl.formatting import duration, many, shortened
-from etl.ledger import RunResult, ViewResult, iso
+from etl.ledger.runs import RunResult, ViewResult, iso
 from etl.report import problem
 
 log = logging.getLogger(__name__)

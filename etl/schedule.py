@@ -29,7 +29,7 @@ from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import many
 from etl.heartbeat import ping
-from etl.ledger import RunResult, iso
+from etl.ledger.runs import RunResult, iso
 from etl.run_log import log_run
 from etl.runtime.run_context import work_for
 from etl.slots import Due, Slots

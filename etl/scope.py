@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from etl import ledger
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, open_database
 from etl.database.schema import discovered_views, sources
@@ -27,6 +26,7 @@ from etl.datadog.client import Datadog
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery
 from etl.formatting import clean, many, shortened
+from etl.ledger import runs as ledger
 
 
 class Bounds(msgspec.Struct, frozen=True):

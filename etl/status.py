@@ -13,7 +13,6 @@ from typing import Any
 from msgspec.structs import asdict
 from sqlalchemy import Connection, Row
 
-from etl import ledger
 from etl.config.load import Config, View
 from etl.database.connection import Database, require_there
 from etl.database.schema import view_state
@@ -33,7 +32,8 @@ from etl.formatting import (
     shortened,
     table,
 )
-from etl.ledger import CONTRACT, iso
+from etl.ledger import runs as ledger
+from etl.ledger.runs import CONTRACT, iso
 from etl.report import chosen, left_out
 from etl.scope import Scope, scope_as_known
 from etl.source.lease import holder

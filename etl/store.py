@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import Row as SelectedRow
 
-from etl import ledger, oddities
+from etl import oddities
 from etl.changes import (
     Decision,
     Known,
@@ -36,10 +36,11 @@ from etl.changes import (
     decide,
 )
 from etl.database.schema import snapshot_history, snapshots
-from etl.entries import Before, Entries
 from etl.extract.completeness import NO_PROOF, Proof
 from etl.extract.listing import Listing
-from etl.ledger import ViewResult
+from etl.ledger import runs as ledger
+from etl.ledger.runs import ViewResult
+from etl.ledger.view_state import Before, Entries
 from etl.rows import (
     Owner,
     Row,

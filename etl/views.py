@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from etl import ledger
 from etl.config.edit import add_views
 from etl.config.load import Config, View, require_keys
 from etl.config.template import quoted
@@ -21,7 +20,8 @@ from etl.errors import DatadogError, EtlError
 from etl.extract import discovery
 from etl.extract.discovery import Discovery, Traffic
 from etl.formatting import age, count, many, shortened, table
-from etl.ledger import CONTRACT, iso
+from etl.ledger import runs as ledger
+from etl.ledger.runs import CONTRACT, iso
 from etl.scope import (
     Known,
     Scope,

@@ -16,12 +16,11 @@ from typing import TypeAlias
 import msgspec
 from sqlalchemy import Connection
 
-from etl import ledger, store
+from etl import store
 from etl.changes import OtherViews
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database
 from etl.datadog.client import Datadog
-from etl.entries import Before, Entries, read_before
 from etl.errors import (
     DatabaseUnreachable,
     DatadogError,
@@ -35,8 +34,10 @@ from etl.extract.discovery import read_applications, refresh_applications
 from etl.extract.fetch import Failed, Reader, Result
 from etl.extract.listing import Listing, Memory
 from etl.extract.verify import Judge, Seen
-from etl.ledger import RunResult, ViewResult
-from etl.retention import old_runs, prune
+from etl.ledger import runs as ledger
+from etl.ledger.retention import old_runs, prune
+from etl.ledger.runs import RunResult, ViewResult
+from etl.ledger.view_state import Before, Entries, read_before
 from etl.source.lease import Lease
 from etl.upsert import Outgoing
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from etl.config.database_url import parse_database
 from etl.config.load import Config, Keys, View
 from etl.database.connection import Database, open_database
-from etl.ledger import RunResult
+from etl.ledger.runs import RunResult
 from etl.sync import Options, sync
 
 

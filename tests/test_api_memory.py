@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from etl import ledger
-from etl.ledger import PROBE_AFTER
+from etl.ledger import runs as ledger
+from etl.ledger.runs import PROBE_AFTER
 from tests.api import Api, record
 from tests.invented import Invented, Story
 from tests.project import Project, make_config, open_project

@@ -24,7 +24,7 @@ from etl.endpoints import listening
 from etl.errors import EtlError
 from etl.health import reasons
 from etl.heartbeat import ping
-from etl.ledger import new_run
+from etl.ledger.runs import new_run
 from etl.metrics import Metrics
 from etl.metrics_file import write_metrics
 from etl.pages import SILENT_S, pages_of

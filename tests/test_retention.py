@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select
 
-from etl import retention
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
-from etl.ledger import last_slot_run
-from etl.retention import BATCH, old_runs, prune
+from etl.ledger import retention
+from etl.ledger.retention import BATCH, old_runs, prune
+from etl.ledger.runs import last_slot_run
 from etl.source.lease import Lease
 from tests.api import Api, record
 from tests.project import Project

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from etl.command import Sources
 from etl.due import due_now
 from etl.errors import SlotTaken
-from etl.ledger import RunResult
+from etl.ledger.runs import RunResult
 from etl.schedule import TICK_S, Daemon, Job
 from etl.slots import Every
 from etl.source.lease import Lease

@@ -13,7 +13,7 @@ import pytest
 
 from etl.config.load import Keys
 from etl.datadog import responses as response
-from etl.ledger import RunResult
+from etl.ledger.runs import RunResult
 from etl.report import quiet_lines, run_lines
 from etl.runtime import logs
 from etl.status import read_status, status_lines

@@ -59,8 +59,8 @@ LAYERS = (
     ("etl.extract.discovery",),
     # decide and load
     ("etl.changes", "etl.source.lease", "etl.extract.listing", "etl.rows"),
-    ("etl.ledger", "etl.source.organization", "etl.extract.fetch", "etl.stored", "etl.upsert"),
-    ("etl.due", "etl.entries", "etl.extract.verify", "etl.retention"),
+    ("etl.ledger.runs", "etl.source.organization", "etl.extract.fetch", "etl.stored", "etl.upsert"),
+    ("etl.due", "etl.ledger.view_state", "etl.extract.verify", "etl.ledger.retention"),
     ("etl.source.identity", "etl.oddities", "etl.scope", "etl.source.privacy_setting"),
     ("etl.store",),
     ("etl.probe", "etl.work"),

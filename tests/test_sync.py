@@ -11,7 +11,7 @@ import pytest
 from etl.config.load import View
 from etl.database.connection import is_there
 from etl.errors import ConfigError, DatabaseUnreachable
-from etl.ledger import RunResult
+from etl.ledger.runs import RunResult
 from etl.plan import make_plan
 from etl.sync import Options, exit_code, sync
 from tests.api import Api, Reply, record

@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, select
 
-from etl import ledger
 from etl.config.load import Config
 from etl.database.connection import Database
 from etl.database.schema import sync_run_views, sync_runs, view_state
 from etl.errors import EtlError
+from etl.ledger import runs as ledger
 from etl.source.lease import Lease
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.database.schema import rejected_records, sync_run_views, view_state
 from etl.extract.completeness import COMPLETE, FAILED, UNPROVEN
-from etl.ledger import RunResult, ViewResult, states
+from etl.ledger.runs import RunResult, ViewResult, states
 
 _KEY = "of_view"  # a bound name beside those of the columns
 
