@@ -13,11 +13,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from etl import store
-from etl.changes import (
-    Decision,
-    OtherViews,
-)
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, require_schema
 from etl.datadog.client import Datadog
@@ -26,7 +21,12 @@ from etl.extract.completeness import FAILED
 from etl.extract.fetch import Failed
 from etl.extract.listing import Listing, Memory
 from etl.ledger import runs as ledger
-from etl.rows import (
+from etl.load import writer as store
+from etl.load.diff import (
+    Decision,
+    OtherViews,
+)
+from etl.load.versions import (
     Stored,
     content_of,
     differences,

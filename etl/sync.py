@@ -21,7 +21,6 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from etl.changes import Brake, OtherViews
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, prepare_schema
 from etl.errors import (
@@ -34,6 +33,7 @@ from etl.errors import (
 from etl.extract.completeness import FAILED
 from etl.ledger import runs as ledger
 from etl.ledger.runs import RunResult
+from etl.load.diff import Brake, OtherViews
 from etl.runtime.run_context import work_for
 from etl.runtime.signals import Branch
 from etl.scope import asked_scope, with_scope

@@ -16,8 +16,6 @@ from typing import TypeAlias
 import msgspec
 from sqlalchemy import Connection
 
-from etl import store
-from etl.changes import OtherViews
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database
 from etl.datadog.client import Datadog
@@ -38,8 +36,10 @@ from etl.ledger import runs as ledger
 from etl.ledger.retention import old_runs, prune
 from etl.ledger.runs import RunResult, ViewResult
 from etl.ledger.view_state import Before, Entries, read_before
+from etl.load import writer as store
+from etl.load.diff import OtherViews
+from etl.load.upsert import Outgoing
 from etl.source.lease import Lease
-from etl.upsert import Outgoing
 
 log = logging.getLogger(__name__)
 

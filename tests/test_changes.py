@@ -1,4 +1,4 @@
-"""etl.changes: stored rows and one listing -> what is to be written."""
+"""etl.load.diff: stored rows and one listing -> what is to be written."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.changes import (
+from etl.database.schema import snapshots
+from etl.load.diff import (
     OTHER_SOURCE,
     Brake,
     Decision,
@@ -17,8 +18,7 @@ from etl.changes import (
     decide,
     unique,
 )
-from etl.database.schema import snapshots
-from etl.rows import (
+from etl.load.versions import (
     Owner,
     Stored,
     changed_columns,

@@ -1,4 +1,4 @@
-"""etl.changes over whole runs: several views, any order, a few dicts for the database."""
+"""etl.load.diff over whole runs: several views, any order, a few dicts for the database."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etl.changes import Brake, Decision, Known, OtherViews, decide
+from etl.load.diff import Brake, Decision, Known, OtherViews, decide
 from etl.transform.snapshot import Snapshot
 from tests.strategies import snapshot
 

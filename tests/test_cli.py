@@ -936,7 +936,7 @@ def test_demo(cli: Cli) -> None:
 
 def test_a_bug_is_shown_whole_and_recorded(cli: Cli) -> None:
     code = (
-        "import etl.store, sys\n"
+        "import etl.load.writer, sys\n"
         "def bug(*_, **__): raise KeyError('a bug')\n"
         "etl.store.load = bug\n"
         "from etl.cli import main\n"

@@ -22,8 +22,8 @@ from etl.database import schema
 from etl.database.connection import Database, _unreachable, open_database, schema_state, upgrade
 from etl.database.engine import make_engine
 from etl.errors import DatabaseUnreachable
-from etl.rows import Owner
-from etl.stored import read_known
+from etl.load.existing import read_known
+from etl.load.versions import Owner
 from tests.api import Api, record
 from tests.project import make_config, open_project
 from tests.servers import PASSWORD, USER, Servers

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etl import oddities
+from etl.load import rejects as oddities
 from tests.api import Api, record
 from tests.project import Project, counts
 

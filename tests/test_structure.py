@@ -58,11 +58,17 @@ LAYERS = (
     ("etl.database.connection",),
     ("etl.extract.discovery",),
     # decide and load
-    ("etl.changes", "etl.source.lease", "etl.extract.listing", "etl.rows"),
-    ("etl.ledger.runs", "etl.source.organization", "etl.extract.fetch", "etl.stored", "etl.upsert"),
+    ("etl.load.diff", "etl.source.lease", "etl.extract.listing", "etl.load.versions"),
+    (
+        "etl.ledger.runs",
+        "etl.source.organization",
+        "etl.extract.fetch",
+        "etl.load.existing",
+        "etl.load.upsert",
+    ),
     ("etl.due", "etl.ledger.view_state", "etl.extract.verify", "etl.ledger.retention"),
-    ("etl.source.identity", "etl.oddities", "etl.scope", "etl.source.privacy_setting"),
-    ("etl.store",),
+    ("etl.source.identity", "etl.load.rejects", "etl.scope", "etl.source.privacy_setting"),
+    ("etl.load.writer",),
     ("etl.probe", "etl.work"),
     ("etl.sync",),
     # the bundled fake API stands on its own
@@ -100,8 +106,8 @@ PURE = (
         "etl.transform.fields",
         "etl.transform.snapshot",
         "etl.transform.privacy",
-        "etl.changes",
-        "etl.rows",
+        "etl.load.diff",
+        "etl.load.versions",
     ),
     "etl.extract.completeness",
     *("etl.datadog.responses", "etl.datadog.rum", "etl.slots"),
@@ -338,7 +344,7 @@ def test_a_run_loads_what_is_listed_and_nothing_else(
 def test_a_run_loads_nothing_it_does_not_use():
     # httpx loads rich and pygments by itself where they are installed.
     loaded = loaded_by("import etl.sync") - loaded_by("import httpx")
-    assert {"etl.sync", "etl.store", "sqlalchemy", "msgspec"} <= loaded
+    assert {"etl.sync", "etl.load.writer", "sqlalchemy", "msgspec"} <= loaded
     unused = {"alembic", "mako", "apscheduler", "click", "rich", "pygments", "pytest", "pip"}
     unused |= {"psycopg", "pymysql", "pythonjsonlogger", "dotenv", "difflib", "html"}
     assert loaded & unused == set()

@@ -6,9 +6,9 @@ from collections import Counter
 
 from sqlalchemy import Connection, update
 
-from etl.changes import OtherViews
 from etl.database.schema import sources
 from etl.errors import SourceMismatch
+from etl.load.diff import OtherViews
 from etl.transform.snapshot import Decoded
 
 

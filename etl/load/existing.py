@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, bindparam, select
 
-from etl.changes import Known
 from etl.database.connection import driver_cursor
 from etl.database.schema import snapshots
-from etl.rows import Owner, Stored
+from etl.load.diff import Known
+from etl.load.versions import Owner, Stored
 from etl.transform.snapshot import CONTENT
 
 BATCH = 500

@@ -28,20 +28,22 @@ from sqlalchemy import (
 )
 from sqlalchemy import Row as SelectedRow
 
-from etl import oddities
-from etl.changes import (
-    Decision,
-    Known,
-    OtherViews,
-    decide,
-)
 from etl.database.schema import snapshot_history, snapshots
 from etl.extract.completeness import NO_PROOF, Proof
 from etl.extract.listing import Listing
 from etl.ledger import runs as ledger
 from etl.ledger.runs import ViewResult
 from etl.ledger.view_state import Before, Entries
-from etl.rows import (
+from etl.load import rejects as oddities
+from etl.load.diff import (
+    Decision,
+    Known,
+    OtherViews,
+    decide,
+)
+from etl.load.existing import THESE, batches, read_known, read_stored
+from etl.load.upsert import Outgoing
+from etl.load.versions import (
     Owner,
     Row,
     Stored,
@@ -52,9 +54,7 @@ from etl.rows import (
     reading_instant,
 )
 from etl.source import organization
-from etl.stored import THESE, batches, read_known, read_stored
 from etl.transform.snapshot import Decoded, Snapshot
-from etl.upsert import Outgoing
 
 _REMEMBERED = ("listed", "duplicates", "rejected", "foreign_records", "held")
 _HISTORY = tuple(column.name for column in snapshot_history.columns)

@@ -18,7 +18,7 @@ from etl.database.connection import driver_cursor
 from etl.database.schema import snapshots
 from etl.database.types import UtcDateTime
 from etl.errors import StoreError
-from etl.rows import (
+from etl.load.versions import (
     Row,
 )
 

@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, insert, select, update
 
 from etl.database.schema import rejected_records, schema_drift
-from etl.rows import (
+from etl.load.upsert import refuse_too_long
+from etl.load.versions import (
     Owner,
 )
 from etl.transform.snapshot import Drift, Rejected
-from etl.upsert import refuse_too_long
 
 MAX_UNKNOWN_NAMES = 10_000
 """Names of one source in `schema_drift`: a server that invents names must not fill a disk."""
