@@ -27,11 +27,11 @@ from etl.extract.completeness import TRUNCATED
 from etl.extract.fetch import Failed
 from etl.extract.listing import Listing, Memory
 from etl.formatting import many, shortened, table
+from etl.pipeline.run import open_judge
+from etl.pipeline.select_views import Scope, asked_scope, usable_database, with_scope
 from etl.report import chosen, left_out
-from etl.scope import Scope, asked_scope, usable_database, with_scope
 from etl.source.identity import require_label
 from etl.source.privacy_setting import standing
-from etl.work import open_judge
 
 OK, WARNING, PROBLEM = "ok", "warning", "PROBLEM"
 _RUNS_A_DAY = 24

@@ -199,8 +199,8 @@ def sync(
 
         for warning in sources.warnings:
             logging.getLogger(__name__).warning("%s", warning)
+        from etl.pipeline.sync import Options
         from etl.run_command import How, run
-        from etl.sync import Options
 
         by = "manual" if is_terminal(sys.stdin) else "cron"
         options = Options(views, full, accept_removals, by)

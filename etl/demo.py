@@ -30,7 +30,7 @@ from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, Event, FakeDatadog, World
 from etl.fake_datadog.world import Kind
 from etl.ledger.runs import RunResult
-from etl.sync import Options, sync
+from etl.pipeline.sync import Options, sync
 
 FILE = "heatmap-demo.db"
 SOURCE = "demo"

@@ -26,7 +26,7 @@ from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
 from etl.ledger.runs import RunResult
-from etl.sync import Options, sync
+from etl.pipeline.sync import Options, sync
 
 _DAILY = 28
 _READINGS = (*range(0, DAYS - _DAILY, 7), *range(DAYS - _DAILY, DAYS + 1))

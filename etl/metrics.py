@@ -27,7 +27,7 @@ from etl.errors import EtlError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.ledger import runs as ledger
 from etl.ledger.runs import RunResult
-from etl.scope import scope_as_known
+from etl.pipeline.select_views import scope_as_known
 
 _Key: TypeAlias = "tuple[str, tuple[tuple[str, str], ...]]"
 

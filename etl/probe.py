@@ -17,10 +17,10 @@ from etl.config.load import Config, Keys, View, require_keys
 from etl.database.schema import snapshots
 from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
 from etl.errors import DatadogError, EtlError
+from etl.pipeline.select_views import usable_database
 from etl.probe_data import LIMITS, THE_REST, Probe, Tried
 from etl.probe_records import attributes_of, texts_in
 from etl.redaction import Redaction
-from etl.scope import usable_database
 
 MOST = 20
 _ENOUGH = 20  # records, to see what attributes look like

@@ -16,7 +16,7 @@ from etl.formatting import count, duration, many, shortened, table
 from etl.ledger.runs import CONTRACT, RunResult, ViewResult, iso
 
 if TYPE_CHECKING:
-    from etl.plan import RowPlan, ViewPlan
+    from etl.pipeline.plan import RowPlan, ViewPlan
 
 T = TypeVar("T")
 

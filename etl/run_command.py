@@ -16,18 +16,18 @@ from etl.command import Sources, opened
 from etl.config.load import Config, View
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
-from etl.heartbeat import ping
 from etl.ledger.runs import CONTRACT, RunResult
 from etl.metrics_file import metrics_path, write_metrics
+from etl.pipeline.heartbeat import ping
+from etl.pipeline.run_log import log_run
+from etl.pipeline.select_views import known_of, scope_of, usable_database
+from etl.pipeline.sync import Options, exit_code, sync
 from etl.progress import SharedProgress
-from etl.run_log import log_run
 from etl.runtime.signals import StopSignal
-from etl.scope import known_of, scope_of, usable_database
 from etl.side_by_side import Outcome, Style, Told, gather, run_code, tell
-from etl.sync import Options, exit_code, sync
 
 if TYPE_CHECKING:
-    from etl.plan import ViewPlan
+    from etl.pipeline.plan import ViewPlan
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class _Work(msgspec.Struct, frozen=True):
 
     def plan(self, config: Config) -> Told:
         """What a run would do."""
-        from etl.plan import make_plan
+        from etl.pipeline.plan import make_plan
 
         options = self._options(config)
 

@@ -28,12 +28,12 @@ from etl.database.connection import Database, prepare_schema
 from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import many
-from etl.heartbeat import ping
 from etl.ledger.runs import RunResult, iso
-from etl.run_log import log_run
+from etl.pipeline.heartbeat import ping
+from etl.pipeline.run_log import log_run
+from etl.pipeline.sync import Options, sync
 from etl.runtime.run_context import work_for
 from etl.slots import Due, Slots
-from etl.sync import Options, sync
 
 log = logging.getLogger(__name__)
 

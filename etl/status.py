@@ -34,8 +34,8 @@ from etl.formatting import (
 )
 from etl.ledger import runs as ledger
 from etl.ledger.runs import CONTRACT, iso
+from etl.pipeline.select_views import Scope, scope_as_known
 from etl.report import chosen, left_out
-from etl.scope import Scope, scope_as_known
 from etl.source.lease import holder
 from etl.source.privacy_setting import AS_STORED, Standing, standing
 

@@ -22,7 +22,7 @@ from etl.extract.discovery import Discovery, Traffic
 from etl.formatting import age, count, many, shortened, table
 from etl.ledger import runs as ledger
 from etl.ledger.runs import CONTRACT, iso
-from etl.scope import (
+from etl.pipeline.select_views import (
     Known,
     Scope,
     bounds_of,

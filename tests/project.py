@@ -12,7 +12,7 @@ from etl.config.database_url import parse_database
 from etl.config.load import Config, Keys, View
 from etl.database.connection import Database, open_database
 from etl.ledger.runs import RunResult
-from etl.sync import Options, sync
+from etl.pipeline.sync import Options, sync
 
 
 @dataclass

@@ -27,7 +27,7 @@ from etl.database.connection import open_database, prepare_schema
 from etl.demo import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic
-from etl.sync import Options, sync
+from etl.pipeline.sync import Options, sync
 from tests.conftest import ROOT
 
 SCRIPT = "<script>alert(1)</script>"

@@ -27,7 +27,7 @@ from etl.config.load import Config, settings_table
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from etl.sync import Options, sync
+from etl.pipeline.sync import Options, sync
 from tests.conftest import ROOT
 from tests.project import make_config
 

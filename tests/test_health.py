@@ -23,11 +23,11 @@ from etl.due import Agenda
 from etl.endpoints import listening
 from etl.errors import EtlError
 from etl.health import reasons
-from etl.heartbeat import ping
 from etl.ledger.runs import new_run
 from etl.metrics import Metrics
 from etl.metrics_file import write_metrics
 from etl.pages import SILENT_S, pages_of
+from etl.pipeline.heartbeat import ping
 from etl.schedule import Daemon
 from etl.slots import Due
 from tests.api import Api, record

@@ -14,7 +14,7 @@ from etl.check import OK, PROBLEM, WARNING, Point, check_lines, exit_code
 from etl.config.load import View
 from etl.formatting import age, clean, duration, shortened, table
 from etl.ledger.runs import RunResult, ViewResult
-from etl.plan import RowPlan, ViewPlan
+from etl.pipeline.plan import RowPlan, ViewPlan
 from etl.progress import line
 from etl.status import Status, ViewStatus, status_lines
 

@@ -17,10 +17,10 @@ from etl.command import Sources
 from etl.due import due_now
 from etl.errors import SlotTaken
 from etl.ledger.runs import RunResult
+from etl.pipeline.sync import Options, sync
 from etl.schedule import TICK_S, Daemon, Job
 from etl.slots import Every
 from etl.source.lease import Lease
-from etl.sync import Options, sync
 from tests.api import Api, record
 from tests.project import Project, make_config, open_project
 

@@ -19,11 +19,11 @@ from etl.config.load import Config, Keys, View, load_config, load_configs
 from etl.database.connection import open_database
 from etl.database.schema import metadata
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch
-from etl.plan import make_plan
+from etl.pipeline.plan import make_plan
+from etl.pipeline.sync import Options, exit_code, sync
 from etl.side_by_side import Outcome, Told, gather, run_code
 from etl.source.lease import Lease
 from etl.source.rename import renamed
-from etl.sync import Options, exit_code, sync
 from tests.api import Api, Reply, record
 from tests.project import Project, counts, make_config, open_project
 from tests.test_cli import Cli, wait_until

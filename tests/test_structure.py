@@ -39,7 +39,7 @@ LAYERS = (
     (
         "etl.transform.fields",
         "etl.endpoints",
-        "etl.heartbeat",
+        "etl.pipeline.heartbeat",
         "etl.redaction",
         "etl.runtime.console",
     ),
@@ -67,10 +67,15 @@ LAYERS = (
         "etl.load.upsert",
     ),
     ("etl.due", "etl.ledger.view_state", "etl.extract.verify", "etl.ledger.retention"),
-    ("etl.source.identity", "etl.load.rejects", "etl.scope", "etl.source.privacy_setting"),
+    (
+        "etl.source.identity",
+        "etl.load.rejects",
+        "etl.pipeline.select_views",
+        "etl.source.privacy_setting",
+    ),
     ("etl.load.writer",),
-    ("etl.probe", "etl.work"),
-    ("etl.sync",),
+    ("etl.probe", "etl.pipeline.run"),
+    ("etl.pipeline.sync",),
     # the bundled fake API stands on its own
     ("etl.fake_datadog.organization", "etl.fake_datadog.rate_limit"),
     ("etl.fake_datadog.aggregate", "etl.fake_datadog.world"),
@@ -83,7 +88,7 @@ LAYERS = (
         "etl.demo",
         "etl.dictionary",
         "etl.migrate",
-        "etl.plan",
+        "etl.pipeline.plan",
         "etl.command",
         "etl.source.rename",
     ),
@@ -91,7 +96,7 @@ LAYERS = (
     ("etl.dashboard_charts",),
     ("etl.source.reapply_privacy", "etl.dashboard", "etl.demo_year"),
     ("etl.probe_report", "etl.report", "etl.side_by_side"),
-    ("etl.check", "etl.health", "etl.metrics", "etl.run_log", "etl.status", "etl.views"),
+    ("etl.check", "etl.health", "etl.metrics", "etl.pipeline.run_log", "etl.status", "etl.views"),
     ("etl.metrics_file",),
     ("etl.dashboard_command", "etl.demo_command", "etl.export_command"),
     ("etl.run_command", "etl.schedule", "etl.views_command"),
@@ -343,8 +348,8 @@ def test_a_run_loads_what_is_listed_and_nothing_else(
 
 def test_a_run_loads_nothing_it_does_not_use():
     # httpx loads rich and pygments by itself where they are installed.
-    loaded = loaded_by("import etl.sync") - loaded_by("import httpx")
-    assert {"etl.sync", "etl.load.writer", "sqlalchemy", "msgspec"} <= loaded
+    loaded = loaded_by("import etl.pipeline.sync") - loaded_by("import httpx")
+    assert {"etl.pipeline.sync", "etl.load.writer", "sqlalchemy", "msgspec"} <= loaded
     unused = {"alembic", "mako", "apscheduler", "click", "rich", "pygments", "pytest", "pip"}
     unused |= {"psycopg", "pymysql", "pythonjsonlogger", "dotenv", "difflib", "html"}
     assert loaded & unused == set()
@@ -361,7 +366,7 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
         "sqlalchemy.dialects.",
         "sqlalchemy.orm",
         "sqlalchemy.ext",
-        "etl.plan",
+        "etl.pipeline.plan",
         "etl.check",
         "etl.database.sql_views",
     )
@@ -371,4 +376,4 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
 def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
     loaded = loaded_by("import etl.cli")
     assert {"etl.cli", "click"} <= loaded
-    assert loaded & {"sqlalchemy", "httpx", "msgspec", "alembic", "etl.sync"} == set()
+    assert loaded & {"sqlalchemy", "httpx", "msgspec", "alembic", "etl.pipeline.sync"} == set()

@@ -12,8 +12,8 @@ from etl.config.load import View
 from etl.database.connection import is_there
 from etl.errors import ConfigError, DatabaseUnreachable
 from etl.ledger.runs import RunResult
-from etl.plan import make_plan
-from etl.sync import Options, exit_code, sync
+from etl.pipeline.plan import make_plan
+from etl.pipeline.sync import Options, exit_code, sync
 from tests.api import Api, Reply, record
 from tests.project import Project, counts, make_config, open_project
 

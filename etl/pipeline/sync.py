@@ -34,13 +34,13 @@ from etl.extract.completeness import FAILED
 from etl.ledger import runs as ledger
 from etl.ledger.runs import RunResult
 from etl.load.diff import Brake, OtherViews
+from etl.pipeline.run import Progress, Work
+from etl.pipeline.select_views import asked_scope, with_scope
 from etl.runtime.run_context import work_for
 from etl.runtime.signals import Branch
-from etl.scope import asked_scope, with_scope
 from etl.source import privacy_setting as stored_privacy
 from etl.source.identity import require_label
 from etl.source.lease import Lease
-from etl.work import Progress, Work
 
 log = logging.getLogger(__name__)
 

@@ -31,12 +31,12 @@ from etl.load.versions import (
     content_of,
     differences,
 )
-from etl.scope import asked_scope, with_scope
+from etl.pipeline.run import doubt_organization, open_judge
+from etl.pipeline.select_views import asked_scope, with_scope
+from etl.pipeline.sync import Options, brake_of, chosen_views, configured_keys
 from etl.source.identity import require_label
 from etl.source.privacy_setting import require_same, standing
-from etl.sync import Options, brake_of, chosen_views, configured_keys
 from etl.transform.snapshot import CONTENT, Snapshot
-from etl.work import doubt_organization, open_judge
 
 
 @dataclass(frozen=True, slots=True)
