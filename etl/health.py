@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 
 from etl.command import opened_ready
 from etl.config.load import Config
-from etl.due import LATE, Agenda, read_agenda
 from etl.errors import EtlError
 from etl.formatting import duration
 from etl.ledger.runs import iso
+from etl.schedule.due import LATE, Agenda, read_agenda
 from etl.source.lease import holder
 
 LONG = timedelta(hours=1)

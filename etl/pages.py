@@ -15,7 +15,7 @@ from etl.errors import EtlError
 from etl.health import read_health
 from etl.ledger.runs import CONTRACT
 from etl.metrics_file import NEEDS
-from etl.schedule import Daemon
+from etl.schedule.daemon import Daemon
 
 if TYPE_CHECKING:
     from etl.metrics import Metrics

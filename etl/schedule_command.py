@@ -55,7 +55,7 @@ def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
         from etl.endpoints import listening
         from etl.metrics_file import metrics_class
         from etl.pages import pages_of
-        from etl.schedule import Daemon, prepared
+        from etl.schedule.daemon import Daemon, prepared
 
         if not shared.verbose:  # a line for each wait is for who looks for something
             logging.getLogger("etl.datadog.client").setLevel(logging.WARNING)

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row
 from etl.config.load import Config, View
 from etl.database.connection import Database, require_there
 from etl.database.schema import view_state
-from etl.due import LATE, described, read_agenda
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.discovery import DAY_S
 from etl.formatting import (
@@ -36,6 +35,7 @@ from etl.ledger import runs as ledger
 from etl.ledger.runs import CONTRACT, iso
 from etl.pipeline.select_views import Scope, scope_as_known
 from etl.report import chosen, left_out
+from etl.schedule.due import LATE, described, read_agenda
 from etl.source.lease import holder
 from etl.source.privacy_setting import AS_STORED, Standing, standing
 

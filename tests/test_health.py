@@ -19,7 +19,6 @@ import time_machine
 
 from etl.command import Sources
 from etl.config.load import Config
-from etl.due import Agenda
 from etl.endpoints import listening
 from etl.errors import EtlError
 from etl.health import reasons
@@ -28,8 +27,9 @@ from etl.metrics import Metrics
 from etl.metrics_file import write_metrics
 from etl.pages import SILENT_S, pages_of
 from etl.pipeline.heartbeat import ping
-from etl.schedule import Daemon
-from etl.slots import Due
+from etl.schedule.cron import Due
+from etl.schedule.daemon import Daemon
+from etl.schedule.due import Agenda
 from tests.api import Api, record
 from tests.project import Project, make_config, open_project
 

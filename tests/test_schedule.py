@@ -14,12 +14,12 @@ import time_machine
 from sqlalchemy import text
 
 from etl.command import Sources
-from etl.due import due_now
 from etl.errors import SlotTaken
 from etl.ledger.runs import RunResult
 from etl.pipeline.sync import Options, sync
-from etl.schedule import TICK_S, Daemon, Job
-from etl.slots import Every
+from etl.schedule.cron import Every
+from etl.schedule.daemon import TICK_S, Daemon, Job
+from etl.schedule.due import due_now
 from etl.source.lease import Lease
 from tests.api import Api, record
 from tests.project import Project, make_config, open_project
@@ -366,7 +366,7 @@ def test_an_end_at_any_moment_of_the_loop_is_a_clean_one(
     project_on_sqlite: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that dies of an error is one that pytest reports."""
-    monkeypatch.setattr("etl.schedule.TICK_S", 0.0003)
+    monkeypatch.setattr("etl.schedule.daemon.TICK_S", 0.0003)
     seldom = replace(project_on_sqlite.config, every_s=86400.0 * 300)
     for lived_s in (0.01 + 0.0007 * n for n in range(60)):
         stop = threading.Event()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.slots import Cron, Due, Every, Slots, parse_cron
+from etl.schedule.cron import Cron, Due, Every, Slots, parse_cron
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEW_YORK = ZoneInfo("America/New_York")

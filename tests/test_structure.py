@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 # From the bottom up. A module may import from the lines above its own, never from its own line or
 # from below. A new module gets its place here.
 LAYERS = (
-    ("etl", "etl.errors", "etl.slots"),
+    ("etl", "etl.errors", "etl.schedule.cron"),
     # configuration
     ("etl.config.validators",),
     ("etl.config.database_url", "etl.config.credentials", "etl.config.sites", "etl.config.views"),
@@ -66,7 +66,7 @@ LAYERS = (
         "etl.load.existing",
         "etl.load.upsert",
     ),
-    ("etl.due", "etl.ledger.view_state", "etl.extract.verify", "etl.ledger.retention"),
+    ("etl.schedule.due", "etl.ledger.view_state", "etl.extract.verify", "etl.ledger.retention"),
     (
         "etl.source.identity",
         "etl.load.rejects",
@@ -99,7 +99,7 @@ LAYERS = (
     ("etl.check", "etl.health", "etl.metrics", "etl.pipeline.run_log", "etl.status", "etl.views"),
     ("etl.metrics_file",),
     ("etl.dashboard_command", "etl.demo_command", "etl.export_command"),
-    ("etl.run_command", "etl.schedule", "etl.views_command"),
+    ("etl.run_command", "etl.schedule.daemon", "etl.views_command"),
     ("etl.pages", "etl.status_command"),
     ("etl.schedule_command",),
     ("etl.cli",),
@@ -115,7 +115,7 @@ PURE = (
         "etl.load.versions",
     ),
     "etl.extract.completeness",
-    *("etl.datadog.responses", "etl.datadog.rum", "etl.slots"),
+    *("etl.datadog.responses", "etl.datadog.rum", "etl.schedule.cron"),
     *("etl.redaction", "etl.probe_data", "etl.probe_records", "etl.probe_answers"),
 )
 IMPURE_IMPORTS = {

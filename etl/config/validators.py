@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from etl.slots import parse_cron
+from etl.schedule.cron import parse_cron
 
 _TYPE_NAMES: dict[type, str] = {
     str: "text",

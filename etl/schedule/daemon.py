@@ -25,7 +25,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from etl.command import Sources, opened
 from etl.config.load import Config, require_keys
 from etl.database.connection import Database, prepare_schema
-from etl.due import described, due_now, slots_of
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import many
 from etl.ledger.runs import RunResult, iso
@@ -33,7 +32,8 @@ from etl.pipeline.heartbeat import ping
 from etl.pipeline.run_log import log_run
 from etl.pipeline.sync import Options, sync
 from etl.runtime.run_context import work_for
-from etl.slots import Due, Slots
+from etl.schedule.cron import Due, Slots
+from etl.schedule.due import described, due_now, slots_of
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from etl.config.load import Config
 from etl.database.connection import Database, found_schema
 from etl.ledger import runs as ledger
-from etl.slots import Due, Every, Slots, parse_cron
+from etl.schedule.cron import Due, Every, Slots, parse_cron
 
 LATE = timedelta(minutes=2)
 """How long a slot may be due before it is a reason to worry that nobody works on it."""
