@@ -40,7 +40,7 @@ def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: 
 
     It opens the SQLite file and never writes to it. Needs the extra [dashboard].
     """
-    from etl.dashboard import PAGE, listening, require_datasette, serve
+    from etl.serve.dashboard.server import PAGE, listening, require_datasette, serve
 
     require_datasette()
     path = _configured(shared) if file is None else _named(shared, file)
@@ -61,7 +61,7 @@ def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: 
 
 
 def _configured(shared: Shared) -> Path:
-    from etl.dashboard import require_file
+    from etl.serve.dashboard.server import require_file
 
     with loaded_sources(shared) as sources:
         configs = sources.by_database().configs
@@ -74,9 +74,9 @@ def _configured(shared: Shared) -> Path:
 def _named(shared: Shared, file: Path) -> Path:
     from sqlalchemy import URL
 
-    from etl.dashboard import require_file
     from etl.database.connection import open_database
     from etl.runtime import logs
+    from etl.serve.dashboard.server import require_file
 
     logs.set_up(shared.log_format, "WARNING")
     url = URL.create("sqlite", database=str(file.absolute()))

@@ -73,7 +73,7 @@ def export(
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
-        from etl import export as exporting
+        from etl.serve import export as exporting
 
         config = _one_database(sources)
         moment = exporting.since(since, datetime.now(UTC)) if since is not None else None

@@ -19,15 +19,15 @@ import httpx
 import pytest
 
 from etl.cli import main
-from etl.dashboard import NAME, PAGE, metadata, page
-from etl.dashboard_charts import CHARTS, LAYOUT, NUMBERS
-from etl.dashboard_looks import DEVICE_COLORS, EVENT_COLORS
 from etl.database import schema, sql_views
 from etl.database.connection import open_database, prepare_schema
 from etl.demo import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic
 from etl.pipeline.sync import Options, sync
+from etl.serve.dashboard.charts import CHARTS, LAYOUT, NUMBERS
+from etl.serve.dashboard.looks import DEVICE_COLORS, EVENT_COLORS
+from etl.serve.dashboard.server import NAME, PAGE, metadata, page
 from tests.conftest import ROOT
 
 SCRIPT = "<script>alert(1)</script>"

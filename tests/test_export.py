@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Integer, insert, literal, select, text
 
-from etl import export, export_command
+from etl import export_command
 from etl.cli import main
 from etl.config.database_url import parse_database
 from etl.database import schema, sql_views
 from etl.database.connection import Database, open_database
 from etl.errors import ConfigError, EtlError
-from etl.export import Export, neutral
+from etl.serve import export
+from etl.serve.export import Export, neutral
 from tests import known_history
 from tests.known_history import day
 

@@ -15,11 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from etl.dashboard_charts import CHARTS, FILTERS, LAYOUT, NUMBERS
 from etl.database import schema, sql_views
 from etl.database.connection import Database, is_there, require_schema
 from etl.database.engine import is_sealed
 from etl.errors import EtlError
+from etl.serve.dashboard.charts import CHARTS, FILTERS, LAYOUT, NUMBERS
 
 NAME = "heatmaps"
 """Of the database and of the page, in the addresses that Datasette serves."""

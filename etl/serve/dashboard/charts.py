@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from etl import dashboard_looks as looks
+from etl.serve.dashboard import looks
 
 OLD_DAYS = 90
 """A view whose newest snapshot is older counts as old."""
