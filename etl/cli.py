@@ -124,9 +124,9 @@ def check(shared: Shared, report: Path | None) -> int:
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
-        from etl.check import check as find_points
-        from etl.check import check_lines, exit_code, listed_by_view
-        from etl.probe_report import report_path, write_report
+        from etl.diagnose.check import check as find_points
+        from etl.diagnose.check import check_lines, exit_code, listed_by_view
+        from etl.diagnose.probe.report import report_path, write_report
         from etl.progress import SharedProgress
         from etl.side_by_side import Style, Told, gather, tell
 

@@ -18,13 +18,13 @@ import pytest
 
 from etl.command import Sources
 from etl.config.load import Config, Keys, View
+from etl.diagnose.probe.answers import findings
+from etl.diagnose.probe.questions import MOST, credentials, probe
+from etl.diagnose.probe.records import date_form
+from etl.diagnose.probe.redaction import LONGEST, Redaction
+from etl.diagnose.probe.report import markdown, report_path, structure, write_report
 from etl.errors import ConfigError, EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from etl.probe import MOST, credentials, probe
-from etl.probe_answers import findings
-from etl.probe_records import date_form
-from etl.probe_report import markdown, report_path, structure, write_report
-from etl.redaction import LONGEST, Redaction
 from tests.api import record
 from tests.conftest import ROOT
 from tests.project import Project, make_config

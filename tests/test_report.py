@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import report
-from etl.check import OK, PROBLEM, WARNING, Point, check_lines, exit_code
 from etl.config.load import View
+from etl.diagnose.check import OK, PROBLEM, WARNING, Point, check_lines, exit_code
 from etl.formatting import age, clean, duration, shortened, table
 from etl.ledger.runs import RunResult, ViewResult
 from etl.pipeline.plan import RowPlan, ViewPlan

@@ -19,8 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy import event
 
-from etl.check import _ask
 from etl.datadog import responses as response
+from etl.diagnose.check import _ask
 from etl.extract.buffer import Bodies
 from etl.extract.fetch import BODIES, Failed
 from etl.extract.listing import Listing

@@ -40,18 +40,23 @@ LAYERS = (
         "etl.transform.fields",
         "etl.endpoints",
         "etl.pipeline.heartbeat",
-        "etl.redaction",
+        "etl.diagnose.probe.redaction",
         "etl.runtime.console",
     ),
     ("etl.runtime.signals",),
     (
         "etl.transform.snapshot",
         "etl.runtime.logs",
-        "etl.probe_data",
-        "etl.probe_records",
+        "etl.diagnose.probe.data",
+        "etl.diagnose.probe.records",
         "etl.progress",
     ),
-    ("etl.extract.completeness", "etl.transform.privacy", "etl.probe_answers", "etl.extract.spool"),
+    (
+        "etl.extract.completeness",
+        "etl.transform.privacy",
+        "etl.diagnose.probe.answers",
+        "etl.extract.spool",
+    ),
     # the two outer worlds
     ("etl.database.schema", "etl.database.engine", "etl.datadog.transport"),
     ("etl.datadog.client", "etl.database.sql_views"),
@@ -74,7 +79,7 @@ LAYERS = (
         "etl.source.privacy_setting",
     ),
     ("etl.load.writer",),
-    ("etl.probe", "etl.pipeline.run"),
+    ("etl.diagnose.probe.questions", "etl.pipeline.run"),
     ("etl.pipeline.sync",),
     # the bundled fake API stands on its own
     ("etl.fake_datadog.organization", "etl.fake_datadog.rate_limit"),
@@ -95,8 +100,15 @@ LAYERS = (
     ("etl.serve.dashboard.looks", "etl.serve.export"),
     ("etl.serve.dashboard.charts",),
     ("etl.source.reapply_privacy", "etl.serve.dashboard.server", "etl.demo_year"),
-    ("etl.probe_report", "etl.report", "etl.side_by_side"),
-    ("etl.check", "etl.health", "etl.metrics", "etl.pipeline.run_log", "etl.status", "etl.views"),
+    ("etl.diagnose.probe.report", "etl.report", "etl.side_by_side"),
+    (
+        "etl.diagnose.check",
+        "etl.health",
+        "etl.metrics",
+        "etl.pipeline.run_log",
+        "etl.status",
+        "etl.views",
+    ),
     ("etl.metrics_file",),
     ("etl.dashboard_command", "etl.demo_command", "etl.export_command"),
     ("etl.run_command", "etl.schedule.daemon", "etl.views_command"),
@@ -116,7 +128,12 @@ PURE = (
     ),
     "etl.extract.completeness",
     *("etl.datadog.responses", "etl.datadog.rum", "etl.schedule.cron"),
-    *("etl.redaction", "etl.probe_data", "etl.probe_records", "etl.probe_answers"),
+    *(
+        "etl.diagnose.probe.redaction",
+        "etl.diagnose.probe.data",
+        "etl.diagnose.probe.records",
+        "etl.diagnose.probe.answers",
+    ),
 )
 IMPURE_IMPORTS = {
     *("asyncio", "glob", "io", "os", "pathlib", "shutil", "signal", "socket", "subprocess", "sys"),
@@ -367,7 +384,7 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
         "sqlalchemy.orm",
         "sqlalchemy.ext",
         "etl.pipeline.plan",
-        "etl.check",
+        "etl.diagnose.check",
         "etl.database.sql_views",
     )
     assert sorted(module for module in loaded if module.startswith(parts)) == []

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from etl.redaction import Redaction
+from etl.diagnose.probe.redaction import Redaction
 from etl.transform.fields import READERS, instant
 from etl.transform.lenient_json import Constant, Number, Value
 

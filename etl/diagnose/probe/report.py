@@ -20,11 +20,11 @@ from etl.command import Sources
 from etl.config.load import Config, View
 from etl.config.sites import SITES, hosts
 from etl.config.validators import plain
+from etl.diagnose.probe.answers import findings
+from etl.diagnose.probe.data import Probe
+from etl.diagnose.probe.questions import probe
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
-from etl.probe import probe
-from etl.probe_answers import findings
-from etl.probe_data import Probe
 
 _INTRODUCTION = """\
 # What the live API answers

@@ -16,11 +16,11 @@ from sqlalchemy import func, select
 from etl.config.load import Config, Keys, View, require_keys
 from etl.database.schema import snapshots
 from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
+from etl.diagnose.probe.data import LIMITS, THE_REST, Probe, Tried
+from etl.diagnose.probe.records import attributes_of, texts_in
+from etl.diagnose.probe.redaction import Redaction
 from etl.errors import DatadogError, EtlError
 from etl.pipeline.select_views import usable_database
-from etl.probe_data import LIMITS, THE_REST, Probe, Tried
-from etl.probe_records import attributes_of, texts_in
-from etl.redaction import Redaction
 
 MOST = 20
 _ENOUGH = 20  # records, to see what attributes look like

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from etl.datadog.responses import error_text
-from etl.redaction import Redaction
+from etl.diagnose.probe.redaction import Redaction
 from etl.transform.lenient_json import NotJson, Value, parse
 
 THE_REST = "the rest"

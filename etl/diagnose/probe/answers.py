@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from etl import probe_records as shapes
-from etl.probe_data import Finding, Probe, Tried
-from etl.redaction import count, media_type
+from etl.diagnose.probe import records as shapes
+from etl.diagnose.probe.data import Finding, Probe, Tried
+from etl.diagnose.probe.redaction import count, media_type
 
 NAME_VARIANTS = {
     "other case": "in the other case",
