@@ -19,7 +19,7 @@ from sqlalchemy import text
 from etl.config.load import Config, View
 from etl.database.connection import Database, open_database, upgrade
 from etl.database.schema import COUNTS
-from etl.status import read_status, status_lines
+from etl.monitor.status import read_status, status_lines
 
 ROUNDS = 7
 COUNT_COLUMNS = ", ".join(COUNTS)

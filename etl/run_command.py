@@ -17,7 +17,7 @@ from etl.config.load import Config, View
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
 from etl.ledger.runs import CONTRACT, RunResult
-from etl.metrics_file import metrics_path, write_metrics
+from etl.monitor.metrics_file import metrics_path, write_metrics
 from etl.pipeline.heartbeat import ping
 from etl.pipeline.run_log import log_run
 from etl.pipeline.select_views import known_of, scope_of, usable_database

@@ -52,9 +52,9 @@ def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
     with stop_on_signals() as signals, loaded_sources(shared, "INFO") as sources:
         for warning in sources.warnings:
             log.warning("%s", warning)
-        from etl.endpoints import listening
-        from etl.metrics_file import metrics_class
-        from etl.pages import pages_of
+        from etl.monitor.http_server import listening
+        from etl.monitor.metrics_file import metrics_class
+        from etl.monitor.pages import pages_of
         from etl.schedule.daemon import Daemon, prepared
 
         if not shared.verbose:  # a line for each wait is for who looks for something

@@ -39,8 +39,8 @@ Example:
 def status(shared: Shared, max_age: float | None, as_json: bool) -> int:
     """How fresh each view is, what is wrong, the last runs. Needs no keys."""
     with loaded_sources(shared) as sources:
+        from etl.monitor.status import read_status, status_lines
         from etl.side_by_side import Style, Told, gather, tell
-        from etl.status import read_status, status_lines
 
         def work(config: Config) -> Told:
             with opened(config) as database:

@@ -20,9 +20,9 @@ import yaml
 from packaging.requirements import Requirement
 
 import etl
-from etl import metrics
 from etl.config.load import load_config, require_keys
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
+from etl.monitor import metrics
 from tests.conftest import ROOT
 from tests.servers import READERS, free_port
 from tests.test_docs import INSTALLED, cron_lines, parse

@@ -631,7 +631,7 @@ def test_a_plan_discovers_and_stores_nothing(discovering: Project, api: Api) -> 
 
 
 def test_status_knows_the_views_and_that_some_are_asked_daily(discovering: Project) -> None:
-    from etl.status import read_status
+    from etl.monitor.status import read_status
 
     def status() -> Any:
         return read_status(discovering.config, discovering.database, max_age_s=7200)

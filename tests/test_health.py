@@ -19,13 +19,13 @@ import time_machine
 
 from etl.command import Sources
 from etl.config.load import Config
-from etl.endpoints import listening
 from etl.errors import EtlError
-from etl.health import reasons
 from etl.ledger.runs import new_run
-from etl.metrics import Metrics
-from etl.metrics_file import write_metrics
-from etl.pages import SILENT_S, pages_of
+from etl.monitor.health import reasons
+from etl.monitor.http_server import listening
+from etl.monitor.metrics import Metrics
+from etl.monitor.metrics_file import write_metrics
+from etl.monitor.pages import SILENT_S, pages_of
 from etl.pipeline.heartbeat import ping
 from etl.schedule.cron import Due
 from etl.schedule.daemon import Daemon

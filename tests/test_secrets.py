@@ -14,9 +14,9 @@ import pytest
 from etl.config.load import Keys
 from etl.datadog import responses as response
 from etl.ledger.runs import RunResult
+from etl.monitor.status import read_status, status_lines
 from etl.report import quiet_lines, run_lines
 from etl.runtime import logs
-from etl.status import read_status, status_lines
 from tests.project import Project, make_config, open_project
 from tests.raw_server import DATA, RawServer, Reply, reply
 from tests.test_requests import answer, view_of

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import time_machine
 
+from etl.monitor.status import Status, read_status, status_lines
 from etl.pipeline.sync import Options, sync
 from etl.source.lease import Lease
-from etl.status import Status, read_status, status_lines
 from tests.api import Api, record
 from tests.project import Project
 from tests.test_cli import Cli, on_terminal

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from etl.command import opened_ready
 from etl.config.load import Config
-from etl.endpoints import Page, Pages, page
 from etl.errors import EtlError
-from etl.health import read_health
 from etl.ledger.runs import CONTRACT
-from etl.metrics_file import NEEDS
+from etl.monitor.health import read_health
+from etl.monitor.http_server import Page, Pages, page
+from etl.monitor.metrics_file import NEEDS
 from etl.schedule.daemon import Daemon
 
 if TYPE_CHECKING:
-    from etl.metrics import Metrics
+    from etl.monitor.metrics import Metrics
 
 SILENT_S = 30.0
 """How long the loop of the scheduler may not have been seen before it counts as hanging."""
@@ -96,7 +96,7 @@ def _page(reasons: list[str], **more: object) -> Page:
 def _metrics(configs: list[Config], metrics: Metrics | None) -> Page:
     if metrics is None:
         return Page(501, f"/metrics {NEEDS}\n".encode())
-    from etl.metrics import CONTENT_TYPE
+    from etl.monitor.metrics import CONTENT_TYPE
 
     for config in configs:
         metrics.refresh(config)

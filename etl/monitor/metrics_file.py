@@ -18,7 +18,7 @@ from etl.errors import ConfigError
 from etl.ledger.runs import RunResult
 
 if TYPE_CHECKING:
-    from etl.metrics import Metrics
+    from etl.monitor.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ NEEDS = "needs prometheus-client; run: pip install 'heatmap-etl[metrics]'"
 def metrics_class() -> type[Metrics] | None:
     """None where the library is not installed."""
     try:
-        from etl.metrics import Metrics
+        from etl.monitor.metrics import Metrics
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
