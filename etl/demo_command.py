@@ -27,8 +27,8 @@ def demo(folder: Path, is_large: bool) -> int:
 
     It writes one file, heatmap-demo.db, into FOLDER (by default the current one).
     """
-    from etl.demo import run_demo
-    from etl.demo_year import run_year
+    from etl.demo.rounds import run_demo
+    from etl.demo.year import run_year
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

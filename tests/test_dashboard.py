@@ -21,7 +21,7 @@ import pytest
 from etl.cli import main
 from etl.database import schema, sql_views
 from etl.database.connection import open_database, prepare_schema
-from etl.demo import demo_config
+from etl.demo.rounds import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic
 from etl.pipeline.sync import Options, sync

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from etl import demo
 from etl.config.load import load_config
 from etl.database.connection import open_database
-from etl.demo import FILE, QUERIES, run_demo
+from etl.demo import rounds as demo
+from etl.demo.rounds import FILE, QUERIES, run_demo
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.fake_datadog.world import Event

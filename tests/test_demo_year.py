@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from etl.demo import FILE, SOURCE
-from etl.demo_year import _spoil, run_year
+from etl.demo.rounds import FILE, SOURCE
+from etl.demo.year import _spoil, run_year
 from etl.errors import EtlError
 from etl.fake_datadog.year import DAYS, PAGES, SALE, Year
 

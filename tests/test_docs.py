@@ -21,11 +21,12 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 import etl
-from etl import demo, dictionary
+from etl import dictionary
 from etl.cli import cli
 from etl.config.load import Config, settings_table
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
+from etl.demo import rounds as demo
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.pipeline.sync import Options, sync
 from tests.conftest import ROOT

@@ -90,7 +90,7 @@ LAYERS = (
     # the outside
     (
         "etl.dbt",
-        "etl.demo",
+        "etl.demo.rounds",
         "etl.dictionary",
         "etl.migrate",
         "etl.pipeline.plan",
@@ -99,7 +99,7 @@ LAYERS = (
     ),
     ("etl.serve.dashboard.looks", "etl.serve.export"),
     ("etl.serve.dashboard.charts",),
-    ("etl.source.reapply_privacy", "etl.serve.dashboard.server", "etl.demo_year"),
+    ("etl.source.reapply_privacy", "etl.serve.dashboard.server", "etl.demo.year"),
     ("etl.diagnose.probe.report", "etl.report", "etl.side_by_side"),
     (
         "etl.diagnose.check",

@@ -21,7 +21,7 @@ from etl.config.load import Config, require_keys
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
 from etl.database.types import UtcDateTime
-from etl.demo import FILE, Echo, demo_config, remove_old, without_proxy
+from etl.demo.rounds import FILE, Echo, demo_config, remove_old, without_proxy
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
