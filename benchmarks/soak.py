@@ -79,7 +79,7 @@ SLOT = timedelta(seconds=1)
 # The program refuses less than a minute between two runs; a soak wants many of them.
 DAEMON = """
 import sys
-from etl.cli import main
+from etl.cli.app import main
 from etl.config.load import settings, values
 object.__setattr__(settings._BY_KEY["schedule.every"], "check", values.duration("1s", "52w"))
 sys.exit(main(sys.argv[1:]))

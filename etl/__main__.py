@@ -19,7 +19,7 @@ def run() -> int:
         return 0
     # Modules and records are no garbage: looked at every 700 objects, they take a tenth of a run.
     gc.set_threshold(20_000, 20, 20)
-    from etl.cli import main
+    from etl.cli.app import main
 
     try:
         if is_heard:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from etl.cli.output.report import run_lines
 from etl.monitor.status import read_status, status_lines
 from etl.pipeline.plan import make_plan
 from etl.pipeline.sync import Options
-from etl.report import run_lines
 from tests.api import Api, record
 from tests.invented import Invented, Story
 from tests.project import Project, counts, make_config, open_project

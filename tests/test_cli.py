@@ -170,7 +170,7 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("sync", "--help"), ("db",)])
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     code = (
-        "import sys; before = set(sys.modules); from etl.cli import main; main(sys.argv[1:]);"
+        "import sys; before = set(sys.modules); from etl.cli.app import main; main(sys.argv[1:]);"
         "heavy = {'httpx', 'sqlalchemy', 'msgspec', 'alembic', 'dotenv'};"
         "heavy |= {'logging', 'pathlib', 'shutil', 'urllib.parse'};"
         "sys.exit(' '.join(heavy & set(sys.modules) - before) or 0)"
@@ -247,7 +247,7 @@ def test_help_and_version_that_nobody_can_read_are_no_bug(cli: Cli, arguments: l
 def test_help_is_as_wide_as_click_would_make_it(cli: Cli, columns: str) -> None:
     from click import HelpFormatter
 
-    from etl.command import HELP_WIDTH
+    from etl.cli.options import HELP_WIDTH
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", columns)
@@ -688,7 +688,7 @@ runpy.run_module("etl", run_name="__main__")
 
 
 @pytest.mark.parametrize(
-    "module", ["etl.cli", "click", "etl.runtime.console", "etl.config.load", "sqlalchemy"]
+    "module", ["etl.cli.app", "click", "etl.runtime.console", "etl.config.load", "sqlalchemy"]
 )
 def test_a_signal_while_the_program_is_being_loaded_ends_it_quietly(cli: Cli, module: str) -> None:
     command = [sys.executable, "-W", "error", "-c", INTERRUPTED_WHILE_LOADING, module, "status"]
@@ -939,7 +939,7 @@ def test_a_bug_is_shown_whole_and_recorded(cli: Cli) -> None:
         "import etl.load.writer, sys\n"
         "def bug(*_, **__): raise KeyError('a bug')\n"
         "etl.store.load = bug\n"
-        "from etl.cli import main\n"
+        "from etl.cli.app import main\n"
         "sys.exit(main(['sync', '--quiet']))\n"
     )
     done = subprocess.run(

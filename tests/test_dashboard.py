@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from etl.cli import main
+from etl.cli.app import main
 from etl.database import schema, sql_views
 from etl.database.connection import open_database, prepare_schema
 from etl.demo.rounds import demo_config

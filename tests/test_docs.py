@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 import etl
 from etl import dictionary
-from etl.cli import cli
+from etl.cli.app import cli
 from etl.config.load import Config, settings_table
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata

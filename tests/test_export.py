@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Integer, insert, literal, select, text
 
-from etl import export_command
-from etl.cli import main
+from etl.cli import export as export_command
+from etl.cli.app import main
 from etl.config.database_url import parse_database
 from etl.database import schema, sql_views
 from etl.database.connection import Database, open_database
@@ -40,7 +40,7 @@ HOSTILE = [
 EXPORT = """
 import re, sys
 from pathlib import Path
-from etl.cli import main
+from etl.cli.app import main
 code = main(sys.argv[1:])
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 sys.exit(code)

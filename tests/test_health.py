@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from etl.command import Sources
+from etl.cli.options import Sources
 from etl.config.load import Config
 from etl.errors import EtlError
 from etl.ledger.runs import new_run

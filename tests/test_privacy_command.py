@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.cli import main
+from etl.cli.app import main
 from etl.config.load import load_config
 from etl.errors import ConfigError
 from tests.api import Api, record

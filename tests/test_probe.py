@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from etl.command import Sources
+from etl.cli.options import Sources
 from etl.config.load import Config, Keys, View
 from etl.diagnose.probe.answers import findings
 from etl.diagnose.probe.questions import MOST, credentials, probe

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import report
+from etl.cli.output import report
+from etl.cli.progress import line
 from etl.config.load import View
 from etl.diagnose.check import OK, PROBLEM, WARNING, Point, check_lines, exit_code
 from etl.formatting import age, clean, duration, shortened, table
 from etl.ledger.runs import RunResult, ViewResult
 from etl.monitor.status import Status, ViewStatus, status_lines
 from etl.pipeline.plan import RowPlan, ViewPlan
-from etl.progress import line
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 

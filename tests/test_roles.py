@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from etl.cli import main
+from etl.cli.app import main
 from etl.config.database_url import parse_database
 from etl.database import schema
 from etl.database.connection import open_database, upgrade

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from etl.cli.output.report import quiet_lines, run_lines
 from etl.config.load import Keys
 from etl.datadog import responses as response
 from etl.ledger.runs import RunResult
 from etl.monitor.status import read_status, status_lines
-from etl.report import quiet_lines, run_lines
 from etl.runtime import logs
 from tests.project import Project, make_config, open_project
 from tests.raw_server import DATA, RawServer, Reply, reply

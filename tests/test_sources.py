@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.command import Sources
+from etl.cli.fan_out import Outcome, Told, gather, run_code
+from etl.cli.options import Sources
 from etl.config.load import Config, Keys, View, load_config, load_configs
 from etl.database.connection import open_database
 from etl.database.schema import metadata
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch
 from etl.pipeline.plan import make_plan
 from etl.pipeline.sync import Options, exit_code, sync
-from etl.side_by_side import Outcome, Told, gather, run_code
 from etl.source.lease import Lease
 from etl.source.rename import renamed
 from tests.api import Api, Reply, record

@@ -49,7 +49,7 @@ LAYERS = (
         "etl.runtime.logs",
         "etl.diagnose.probe.data",
         "etl.diagnose.probe.records",
-        "etl.progress",
+        "etl.cli.progress",
     ),
     (
         "etl.extract.completeness",
@@ -92,15 +92,15 @@ LAYERS = (
         "etl.dbt",
         "etl.demo.rounds",
         "etl.dictionary",
-        "etl.migrate",
+        "etl.cli.output.schema",
         "etl.pipeline.plan",
-        "etl.command",
+        "etl.cli.options",
         "etl.source.rename",
     ),
     ("etl.serve.dashboard.looks", "etl.serve.export"),
     ("etl.serve.dashboard.charts",),
     ("etl.source.reapply_privacy", "etl.serve.dashboard.server", "etl.demo.year"),
-    ("etl.diagnose.probe.report", "etl.report", "etl.side_by_side"),
+    ("etl.diagnose.probe.report", "etl.cli.output.report", "etl.cli.fan_out"),
     (
         "etl.diagnose.check",
         "etl.monitor.health",
@@ -110,11 +110,11 @@ LAYERS = (
         "etl.monitor.views",
     ),
     ("etl.monitor.metrics_file",),
-    ("etl.dashboard_command", "etl.demo_command", "etl.export_command"),
-    ("etl.run_command", "etl.schedule.daemon", "etl.views_command"),
-    ("etl.monitor.pages", "etl.status_command"),
-    ("etl.schedule_command",),
-    ("etl.cli",),
+    ("etl.cli.dashboard", "etl.cli.demo", "etl.cli.export"),
+    ("etl.cli.run", "etl.schedule.daemon", "etl.cli.views"),
+    ("etl.monitor.pages", "etl.cli.status"),
+    ("etl.cli.schedule",),
+    ("etl.cli.app",),
     ("etl.__main__",),
 )
 PURE = (
@@ -375,7 +375,7 @@ def test_a_run_loads_nothing_it_does_not_use():
 
 
 def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
-    loaded = loaded_by("import etl.run_command") - loaded_by("import httpx")
+    loaded = loaded_by("import etl.cli.run") - loaded_by("import httpx")
     libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
     ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
     assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
@@ -391,6 +391,6 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
 
 
 def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
-    loaded = loaded_by("import etl.cli")
-    assert {"etl.cli", "click"} <= loaded
+    loaded = loaded_by("import etl.cli.app")
+    assert {"etl.cli.app", "click"} <= loaded
     assert loaded & {"sqlalchemy", "httpx", "msgspec", "alembic", "etl.pipeline.sync"} == set()

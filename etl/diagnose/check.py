@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from etl.cli.output.report import chosen, left_out
 from etl.config.load import Config, View
 from etl.database.connection import (
     Database,
@@ -29,7 +30,6 @@ from etl.extract.listing import Listing, Memory
 from etl.formatting import many, shortened, table
 from etl.pipeline.run import open_judge
 from etl.pipeline.select_views import Scope, asked_scope, usable_database, with_scope
-from etl.report import chosen, left_out
 from etl.source.identity import require_label
 from etl.source.privacy_setting import standing
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from etl.command import opened_ready
+from etl.cli.options import opened_ready
 from etl.config.load import Config
 from etl.errors import EtlError
 from etl.formatting import duration

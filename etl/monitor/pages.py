@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from etl.command import opened_ready
+from etl.cli.options import opened_ready
 from etl.config.load import Config
 from etl.errors import EtlError
 from etl.ledger.runs import CONTRACT

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import asdict
 from sqlalchemy import Connection, Row
 
+from etl.cli.output.report import chosen, left_out
 from etl.config.load import Config, View
 from etl.database.connection import Database, require_there
 from etl.database.schema import view_state
@@ -34,7 +35,6 @@ from etl.formatting import (
 from etl.ledger import runs as ledger
 from etl.ledger.runs import CONTRACT, iso
 from etl.pipeline.select_views import Scope, scope_as_known
-from etl.report import chosen, left_out
 from etl.schedule.due import LATE, described, read_agenda
 from etl.source.lease import holder
 from etl.source.privacy_setting import AS_STORED, Standing, standing

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from etl.cli.output.report import problem
 from etl.formatting import duration, many, shortened
 from etl.ledger.runs import RunResult, ViewResult, iso
-from etl.report import problem
 
 log = logging.getLogger(__name__)
 

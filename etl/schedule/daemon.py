@@ -22,7 +22,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from etl.command import Sources, opened
+from etl.cli.options import Sources, opened
 from etl.config.load import Config, require_keys
 from etl.database.connection import Database, prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import PATH, Shared, Sources, loaded_sources, opened, shared_options
+from etl.cli.options import PATH, Shared, Sources, loaded_sources, opened, shared_options
 from etl.errors import EtlError
 from etl.runtime.console import result_stream, say
 

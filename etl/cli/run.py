@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from etl import report
-from etl.command import Sources, opened
+from etl.cli.fan_out import Outcome, Style, Told, gather, run_code, tell
+from etl.cli.options import Sources, opened
+from etl.cli.output import report
+from etl.cli.progress import SharedProgress
 from etl.config.load import Config, View
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
@@ -22,9 +24,7 @@ from etl.pipeline.heartbeat import ping
 from etl.pipeline.run_log import log_run
 from etl.pipeline.select_views import known_of, scope_of, usable_database
 from etl.pipeline.sync import Options, exit_code, sync
-from etl.progress import SharedProgress
 from etl.runtime.signals import StopSignal
-from etl.side_by_side import Outcome, Style, Told, gather, run_code, tell
 
 if TYPE_CHECKING:
     from etl.pipeline.plan import ViewPlan

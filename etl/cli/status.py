@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import Shared, loaded_sources, opened, shared_options
+from etl.cli.options import Shared, loaded_sources, opened, shared_options
 
 if TYPE_CHECKING:
     from etl.config.load import Config
@@ -39,8 +39,8 @@ Example:
 def status(shared: Shared, max_age: float | None, as_json: bool) -> int:
     """How fresh each view is, what is wrong, the last runs. Needs no keys."""
     with loaded_sources(shared) as sources:
+        from etl.cli.fan_out import Style, Told, gather, tell
         from etl.monitor.status import read_status, status_lines
-        from etl.side_by_side import Style, Told, gather, tell
 
         def work(config: Config) -> Told:
             with opened(config) as database:

@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl import (
-    __version__,
-    dashboard_command,
-    demo_command,
-    export_command,
-    schedule_command,
-    status_command,
-    views_command,
-)
-from etl.command import (
+from etl import __version__
+from etl.cli import dashboard as dashboard_command
+from etl.cli import demo as demo_command
+from etl.cli import export as export_command
+from etl.cli import schedule as schedule_command
+from etl.cli import status as status_command
+from etl.cli import views as views_command
+from etl.cli.options import (
     CONSOLE,
     JSON,
     PATH,
@@ -124,11 +122,11 @@ def check(shared: Shared, report: Path | None) -> int:
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
+        from etl.cli.fan_out import Style, Told, gather, tell
+        from etl.cli.progress import SharedProgress
         from etl.diagnose.check import check as find_points
         from etl.diagnose.check import check_lines, exit_code, listed_by_view
         from etl.diagnose.probe.report import report_path, write_report
-        from etl.progress import SharedProgress
-        from etl.side_by_side import Style, Told, gather, tell
 
         path = report_path(sources, report)
         with SharedProgress(sum(len(config.views) for config in sources.configs)) as bar:
@@ -199,8 +197,8 @@ def sync(
 
         for warning in sources.warnings:
             logging.getLogger(__name__).warning("%s", warning)
+        from etl.cli.run import How, run
         from etl.pipeline.sync import Options
-        from etl.run_command import How, run
 
         by = "manual" if is_terminal(sys.stdin) else "cron"
         options = Options(views, full, accept_removals, by)
@@ -227,7 +225,7 @@ def db() -> None:
 @click.pass_obj
 def upgrade(shared: Shared) -> int:
     """Create the schema, or bring it up to date."""
-    from etl.migrate import upgraded
+    from etl.cli.output.schema import upgraded
 
     return _for_each_database(shared, lambda database: (upgraded(database), 0))
 
@@ -244,7 +242,7 @@ Exit codes:
 @click.pass_obj
 def db_status(shared: Shared) -> int:
     """Whether the schema is current, absent, outdated or newer."""
-    from etl.migrate import schema_line
+    from etl.cli.output.schema import schema_line
 
     return _for_each_database(shared, schema_line)
 
@@ -252,7 +250,7 @@ def db_status(shared: Shared) -> int:
 def _for_each_database(shared: Shared, work: Callable[[Database], tuple[str, int]]) -> int:
     """`work` once on every database that the configuration names; prints its lines."""
     with loaded_sources(shared) as sources:
-        from etl.side_by_side import Style, Told, gather, tell
+        from etl.cli.fan_out import Style, Told, gather, tell
 
         def told(config: Config) -> Told:
             with opened(config) as database:
@@ -309,7 +307,7 @@ def privacy_apply(shared: Shared) -> int:
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
-        from etl.side_by_side import Style, Told, gather, tell
+        from etl.cli.fan_out import Style, Told, gather, tell
         from etl.source.reapply_privacy import apply_privacy
 
         one_after_the_other = threading.Lock()  # they may share a SQLite file

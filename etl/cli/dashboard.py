@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import PathType, Shared, loaded_sources, opened, shared_options
+from etl.cli.options import PathType, Shared, loaded_sources, opened, shared_options
 from etl.errors import EtlError
 from etl.runtime.console import is_terminal, say
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import Commands, Shared, loaded_sources, shared_options
+from etl.cli.options import Commands, Shared, loaded_sources, shared_options
 
 if TYPE_CHECKING:
+    from etl.cli.fan_out import Told
     from etl.config.load import Config
     from etl.monitor.views import Comparison
-    from etl.side_by_side import Told
 
 
 @click.group(cls=Commands)
@@ -27,8 +27,8 @@ def views() -> None:
 def list_(shared: Shared, as_json: bool) -> int:
     """The views that a run covers, and how they stand. Asks nobody."""
     with loaded_sources(shared) as sources:
+        from etl.cli.fan_out import Style, Told, gather, tell
         from etl.monitor.views import list_lines, list_views
-        from etl.side_by_side import Style, Told, gather, tell
 
         def work(config: Config) -> Told:
             listed = list_views(config)
@@ -59,8 +59,8 @@ def discover(shared: Shared, *, write: bool, as_toml: bool, as_json: bool) -> in
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals, loaded_sources(shared) as sources:
+        from etl.cli.fan_out import Style, gather, tell
         from etl.monitor.views import added, compare_views
-        from etl.side_by_side import Style, gather, tell
 
         def work(config: Config) -> Told:
             found = compare_views(config, stop=signals.stop)
@@ -73,8 +73,8 @@ def discover(shared: Shared, *, write: bool, as_toml: bool, as_json: bool) -> in
 
 
 def _told(found: Comparison, *, as_toml: bool) -> Told:
+    from etl.cli.fan_out import Told
     from etl.monitor.views import discover_lines, toml_lines
-    from etl.side_by_side import Told
 
     if as_toml:
         return Told(0, toml_lines(found), complaints=found.warnings)

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import click
 
-from etl.command import Shared, loaded_sources, shared_options
+from etl.cli.options import Shared, loaded_sources, shared_options
 
 
 def _address(

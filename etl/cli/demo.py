@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.command import CONSOLE, PathType
+from etl.cli.options import CONSOLE, PathType
 from etl.errors import EtlError
 from etl.runtime.console import say
 
