@@ -81,9 +81,9 @@ db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite 
 docs: setup ## data dictionary, dbt sources and README's table of settings anew
 	echo '==> data dictionary, dbt sources, table of settings (about 1 s)'
 	mkdir -p docs dashboards/dbt
-	$(BIN)/python -m etl.dbt > dashboards/dbt/sources.yml
-	$(BIN)/python -m etl.dictionary > docs/data-dictionary.md
-	$(BIN)/python -m etl.dictionary README.md
+	$(BIN)/python -m scripts.dbt_sources > dashboards/dbt/sources.yml
+	$(BIN)/python -m scripts.data_dictionary > docs/data-dictionary.md
+	$(BIN)/python -m scripts.data_dictionary README.md
 	PYTHONPATH=. $(BIN)/python dashboards/superset/datasets.py
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.

@@ -12,8 +12,8 @@ from dataclasses import replace
 from etl.config.load import View
 from etl.database import schema
 from etl.database.connection import Database
-from tests.api import Api, record
-from tests.project import Project, make_config
+from tests.support.api import Api, record
+from tests.support.project import Project, make_config
 
 ROWS = 1003  # in a view; round numbers look as if the answer had been cut
 CHANGED = 10

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import create_engine
 
 from benchmarks import environments
-from tests.servers import ADMIN, MariaDB, PostgreSQL, Server
+from tests.support.servers import ADMIN, MariaDB, PostgreSQL, Server
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql", "sqlite": "sqlite"}
 

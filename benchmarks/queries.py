@@ -27,7 +27,7 @@ from benchmarks import beside
 from benchmarks.year import WORDS, Size, fill
 from etl.config.database_url import parse_database
 from etl.database.connection import Database, open_database, upgrade
-from tests.servers import SERVERS
+from tests.support.servers import SERVERS
 
 REPORT = Path(__file__).parent / "QUERIES.md"
 BOUNDS_MS = {"sqlite": 500, "postgresql": 200}

@@ -184,7 +184,7 @@ def _loaded(bench: Bench, api: Api, contestant: Contestant) -> Loading:
 
 
 def tenfold(bench: Bench) -> None:
-    """Memory at ten times the views of W2, and at W2."""
+    """ApiState at ten times the views of W2, and at W2."""
     size = bench.large
     for workload, factor in (("W2 once", 1), ("W2 tenfold", 10)):
         # The bodies are made while they are asked for: time says nothing here.

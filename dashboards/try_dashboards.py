@@ -30,7 +30,7 @@ from server import Api, Superset  # noqa: E402
 from sqlalchemy import create_engine  # noqa: E402
 from sqlalchemy.engine import URL, make_url  # noqa: E402
 
-from tests.servers import PostgreSQL, ServerMissing  # noqa: E402
+from tests.support.servers import PostgreSQL, ServerMissing  # noqa: E402
 
 BIN = HERE / ".venv" / "bin"
 # Superset's own page asks for a pixel of its maker, whatever is configured; nothing of ours does.

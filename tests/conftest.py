@@ -10,12 +10,12 @@ import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from tests.api import Api
-from tests.databases import AllDatabases
-from tests.project import Project, make_config, open_project
-from tests.servers import DIALECTS, SERVERS, ServerMissing, Servers, wanted_dialects
+from tests.support.api import Api
+from tests.support.databases import AllDatabases
+from tests.support.paths import ROOT
+from tests.support.project import Project, make_config, open_project
+from tests.support.servers import DIALECTS, SERVERS, ServerMissing, Servers, wanted_dialects
 
-ROOT = Path(__file__).parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 NOT_SELECTED = "not in DATABASES"
 STRIPPED_PREFIXES = ("DD_", "DATADOG_", "HEATMAP_ETL_")

@@ -23,16 +23,8 @@ from etl.cli import export as export_command
 from etl.cli import schedule as schedule_command
 from etl.cli import status as status_command
 from etl.cli import views as views_command
-from etl.cli.options import (
-    CONSOLE,
-    JSON,
-    PATH,
-    Commands,
-    Shared,
-    loaded_sources,
-    opened,
-    shared_options,
-)
+from etl.cli.options import CONSOLE, JSON, PATH, Commands, Shared, loaded_sources, shared_options
+from etl.database.connection import opened
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.runtime.console import PROGRAM, complain, is_terminal, prepare, say, unwritten
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import PathType, Shared, loaded_sources, opened, shared_options
+from etl.cli.options import PathType, Shared, loaded_sources, shared_options
+from etl.database.connection import opened
 from etl.errors import EtlError
 from etl.runtime.console import is_terminal, say
 

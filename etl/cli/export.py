@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import PATH, Shared, Sources, loaded_sources, opened, shared_options
+from etl.cli.options import PATH, Shared, loaded_sources, shared_options
+from etl.config.load import Sources
+from etl.database.connection import opened
 from etl.errors import EtlError
 from etl.runtime.console import result_stream, say
 

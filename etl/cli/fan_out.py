@@ -14,8 +14,7 @@ from typing import Any
 
 import msgspec
 
-from etl.cli.options import Sources
-from etl.config.load import Config
+from etl.config.load import Config, Sources
 from etl.errors import ConfigError, EtlError
 from etl.runtime.console import complain, say
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,8 +18,7 @@ from etl.runtime.console import help_width
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config.load import Config
-    from etl.database.connection import Database
+    from etl.config.load import Config, Sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,25 +105,6 @@ def shared_options(command: F) -> F:
     return command
 
 
-class Sources(NamedTuple):
-    """The configuration: one file, or every file of a folder."""
-
-    configs: tuple[Config, ...]
-    is_folder: bool
-
-    @property
-    def warnings(self) -> list[str]:
-        """Those of all files."""
-        return [warning for config in self.configs for warning in config.warnings]
-
-    def by_database(self) -> Sources:
-        """With one configuration for each database."""
-        first: dict[tuple[str, str | None], Config] = {}
-        for config in self.configs:
-            first.setdefault((config.database_url, config.database_schema), config)
-        return self._replace(configs=tuple(first.values()))
-
-
 def _heed_dotenv(shared: Shared) -> None:
     """Proxies, certificates and log format of `.env`, before anything looks for them."""
     from pathlib import Path
@@ -157,7 +137,7 @@ def loaded(shared: Shared, level: str = "WARNING") -> Iterator[Config]:
 def loaded_sources(shared: Shared, level: str = "WARNING") -> Iterator[Sources]:
     """As `loaded`, for a command that takes a folder too."""
     from etl.config.folder import is_folder
-    from etl.config.load import load_configs
+    from etl.config.load import Sources, load_configs
 
     with _explained(shared, level):
         configs = tuple(load_configs(shared.config))
@@ -197,27 +177,3 @@ def _of_file(file: Path | None, problems: Sequence[str]) -> list[str]:
     if len(problems) == 1:
         return [f"{file}: {problems[0]}"]
     return [f"{file}: {len(problems)} problems", *(f"  {problem}" for problem in problems)]
-
-
-@contextmanager
-def opened_ready(config: Config) -> Iterator[Database]:
-    """As `opened`; raises `StoreError` unless our schema is there and current. Makes no file."""
-    from etl.database.connection import require_there
-
-    with opened(config) as database:
-        require_there(database)
-        yield database
-
-
-@contextmanager
-def opened(config: Config) -> Iterator[Database]:
-    """The configured database, closed at the end."""
-    from etl.database.connection import open_database
-
-    database = open_database(
-        config.database_url, label=config.database_label, schema_name=config.database_schema
-    )
-    try:
-        yield database
-    finally:
-        database.close()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from etl.cli.fan_out import Outcome, Style, Told, gather, run_code, tell
-from etl.cli.options import Sources, opened
 from etl.cli.output import report
 from etl.cli.progress import SharedProgress
-from etl.config.load import Config, View
+from etl.config.load import Config, Sources, View
+from etl.database.connection import opened
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
 from etl.ledger.runs import CONTRACT, RunResult

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import Shared, loaded_sources, opened, shared_options
+from etl.cli.options import Shared, loaded_sources, shared_options
+from etl.database.connection import opened
 
 if TYPE_CHECKING:
     from etl.config.load import Config

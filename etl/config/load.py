@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from etl.config.credentials import (
     BEARER,
@@ -368,3 +369,22 @@ def _config(
         warnings=warnings,
         **{field: settings[key] for field, key in _AS_THEY_ARE.items()},
     )
+
+
+class Sources(NamedTuple):
+    """The configuration: one file, or every file of a folder."""
+
+    configs: tuple[Config, ...]
+    is_folder: bool
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of all files."""
+        return [warning for config in self.configs for warning in config.warnings]
+
+    def by_database(self) -> Sources:
+        """With one configuration for each database."""
+        first: dict[tuple[str, str | None], Config] = {}
+        for config in self.configs:
+            first.setdefault((config.database_url, config.database_schema), config)
+        return self._replace(configs=tuple(first.values()))

@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import parse_database
+from etl.config.load import Config
 from etl.database import schema
 from etl.database.engine import (
     CANNOT_OPEN,
@@ -348,7 +349,7 @@ def alembic_config() -> Any:
     """Alembic's configuration, from the checkout or from inside the wheel."""
     from alembic.config import Config
 
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     root = here if (here / "alembic.ini").exists() else here.parent
     config = Config(root / "alembic.ini")
     config.set_main_option("script_location", str(root / "migrations").replace("%", "%%"))
@@ -394,3 +395,23 @@ def network_file_system(path: Path) -> str | None:
     on_the_way = [(len(m[1]), m[2]) for m in mounts if m[1] in folders]
     kind = max(on_the_way, default=(0, ""))[1]
     return kind if kind.startswith(_NETWORK_FILE_SYSTEMS) else None
+
+
+@contextmanager
+def opened_ready(config: Config) -> Iterator[Database]:
+    """As `opened`; raises `StoreError` unless our schema is there and current. Makes no file."""
+    with opened(config) as database:
+        require_there(database)
+        yield database
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Database]:
+    """The configured database, closed at the end."""
+    database = open_database(
+        config.database_url, label=config.database_label, schema_name=config.database_schema
+    )
+    try:
+        yield database
+    finally:
+        database.close()

@@ -26,7 +26,7 @@ from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
 from etl.extract.completeness import TRUNCATED
 from etl.extract.fetch import Failed
-from etl.extract.listing import Listing, Memory
+from etl.extract.listing import ApiState, Listing
 from etl.formatting import many, shortened, table
 from etl.pipeline.run import open_judge
 from etl.pipeline.select_views import Scope, asked_scope, usable_database, with_scope
@@ -234,7 +234,7 @@ def _ask(
         return
     with (
         Datadog(config, config.keys, stop=stop) as client,
-        open_judge(client, config, Memory(), stop) as judge,
+        open_judge(client, config, ApiState(), stop) as judge,
     ):
         for group in judge.results(config.views):
             # Their room is wanted by the views that follow.

@@ -28,7 +28,7 @@ from etl.errors import (
 )
 from etl.extract.buffer import Bodies
 from etl.extract.completeness import lowered_limit
-from etl.extract.listing import LastReading, Listing, Memory, read_whole
+from etl.extract.listing import ApiState, LastReading, Listing, read_whole
 from etl.runtime.run_context import inherited
 from etl.transform.privacy import Privacy
 
@@ -64,7 +64,7 @@ class Reader:
     """
 
     def __init__(
-        self, client: Datadog, config: Config, memory: Memory, stop: threading.Event
+        self, client: Datadog, config: Config, memory: ApiState, stop: threading.Event
     ) -> None:
         self.stop = stop
         self.lowered_to: int | None = None

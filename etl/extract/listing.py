@@ -32,7 +32,7 @@ class LastReading(msgspec.Struct, frozen=True):
     listed: int
 
 
-class Memory(msgspec.Struct, frozen=True):
+class ApiState(msgspec.Struct, frozen=True):
     """What earlier runs learned: of each view by its key, of the API, of the organization."""
 
     readings: Mapping[str, LastReading] = msgspec.field(default_factory=dict)
@@ -43,7 +43,7 @@ class Memory(msgspec.Struct, frozen=True):
     needs_acceptance: frozenset[str] = frozenset()
 
 
-class Lessons(msgspec.Struct, frozen=True):
+class ApiFindings(msgspec.Struct, frozen=True):
     """What one run found out about the API. `is_cap_seen`: it stopped there in this run."""
 
     learned_cap: int | None

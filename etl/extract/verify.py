@@ -19,7 +19,7 @@ from etl.config.load import View
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
 from etl.extract.fetch import GROUP, Failed, Reader, Result, forget, is_of_one
-from etl.extract.listing import Lessons, Listing, Memory, assembled, narrowed
+from etl.extract.listing import ApiFindings, ApiState, Listing, assembled, narrowed
 from etl.extract.spool import Spool
 from etl.transform.snapshot import Decoded
 
@@ -32,11 +32,11 @@ Seen = Callable[[], tuple[set[str | None], set[str | None]]]
 class Judge:
     """Reads views through `reader` and says what each listing proves.
 
-    `lessons()` is afterwards what the run found out about the API.
+    `findings()` is afterwards what the run found out about the API.
     """
 
     def __init__(
-        self, reader: Reader, memory: Memory, applications: Applications, seen: Seen
+        self, reader: Reader, memory: ApiState, applications: Applications, seen: Seen
     ) -> None:
         self._learned_cap = memory.learned_cap
         self._is_cap_recent = memory.is_cap_recent
@@ -71,9 +71,9 @@ class Judge:
         while self._largest and not self._stop.is_set():
             yield [self._resolve(self._largest.pop(0).taken_out(self._spool))]
 
-    def lessons(self) -> Lessons:
+    def findings(self) -> ApiFindings:
         """What is worth to be remembered."""
-        return Lessons(
+        return ApiFindings(
             self._learned_cap, self._is_cap_seen, self._reader.lowered_to, self._rate_limit_name
         )
 

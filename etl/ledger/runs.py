@@ -28,7 +28,7 @@ from etl.database.schema import (
 )
 from etl.errors import EtlError, SlotTaken
 from etl.extract.completeness import FAILED, TRUNCATED
-from etl.extract.listing import LastReading, Lessons, Listing, Memory
+from etl.extract.listing import ApiFindings, ApiState, LastReading, Listing
 
 CONTRACT = 1
 PROBE_AFTER = timedelta(days=7)
@@ -253,7 +253,7 @@ def state_of(connection: Connection, view_key: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory:
+def remember(connection: Connection, config: Config, *, is_full: bool) -> ApiState:
     """What earlier runs of the configured source learned; with `is_full` no answer is skipped."""
     row = connection.execute(select(sources).where(sources.c.source == config.source)).one_or_none()
     may_skip = config.shortcut and not is_full
@@ -265,10 +265,10 @@ def remember(connection: Connection, config: Config, *, is_full: bool) -> Memory
     }
     needing = frozenset(key for key, state in known.items() if state.needs_acceptance)
     if row is None:
-        return Memory(readings)
+        return ApiState(readings)
     oldest = datetime.now(UTC) - PROBE_AFTER
     is_limit_known = row.largest_accepted_limit_at and row.largest_accepted_limit_at > oldest
-    return Memory(
+    return ApiState(
         readings,
         learned_cap=row.learned_cap,
         is_cap_recent=bool(row.learned_cap_probed_at and row.learned_cap_probed_at > oldest),
@@ -292,18 +292,18 @@ def note_watched(connection: Connection, source: str, view_keys: Collection[str]
         connection.execute(this.values(is_watched=bindparam("watched")), news)
 
 
-def learn(connection: Connection, source: str, lessons: Lessons) -> None:
+def learn(connection: Connection, source: str, findings: ApiFindings) -> None:
     """Write what a run learned of the API, for the next ones."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {}
-    if lessons.is_cap_seen or lessons.learned_cap is None:
-        values["learned_cap"] = lessons.learned_cap
-        values["learned_cap_probed_at"] = now if lessons.learned_cap else None
-    if lessons.lowered_to:
-        values["largest_accepted_limit"] = lessons.lowered_to
+    if findings.is_cap_seen or findings.learned_cap is None:
+        values["learned_cap"] = findings.learned_cap
+        values["learned_cap_probed_at"] = now if findings.learned_cap else None
+    if findings.lowered_to:
+        values["largest_accepted_limit"] = findings.lowered_to
         values["largest_accepted_limit_at"] = now
-    if lessons.rate_limit_name:
-        values["rate_limit_name"] = lessons.rate_limit_name
+    if findings.rate_limit_name:
+        values["rate_limit_name"] = findings.rate_limit_name
     if values:
         connection.execute(update(sources).where(sources.c.source == source).values(values))
 

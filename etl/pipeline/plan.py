@@ -19,7 +19,7 @@ from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch
 from etl.extract.completeness import FAILED
 from etl.extract.fetch import Failed
-from etl.extract.listing import Listing, Memory
+from etl.extract.listing import ApiState, Listing
 from etl.ledger import runs as ledger
 from etl.load import writer as store
 from etl.load.diff import (
@@ -137,10 +137,10 @@ class _Planner:
         self._listed: set[str] = set()
         self._errors: list[EtlError] = []
 
-    def memory(self) -> Memory:
+    def memory(self) -> ApiState:
         """What earlier runs learned; every answer is decoded."""
         if not self._has_rows:
-            return Memory()
+            return ApiState()
         return self._database.read(lambda c: ledger.remember(c, self._config, is_full=True))
 
     def seen(self) -> tuple[set[str | None], set[str | None]]:

@@ -30,7 +30,7 @@ from etl.errors import (
 from etl.extract.completeness import FAILED
 from etl.extract.discovery import read_applications, refresh_applications
 from etl.extract.fetch import Failed, Reader, Result
-from etl.extract.listing import Listing, Memory
+from etl.extract.listing import ApiState, Listing
 from etl.extract.verify import Judge, Seen
 from etl.ledger import runs as ledger
 from etl.ledger.retention import old_runs, prune
@@ -112,7 +112,7 @@ class Work(msgspec.Struct):
             return
         self.lease.guard(connection)
         if self.judge:
-            ledger.learn(connection, self.run.source, self.judge.lessons())
+            ledger.learn(connection, self.run.source, self.judge.findings())
             ledger.note_watched(connection, self.run.source, self.others.configured)
         ledger.finish_run(connection, self.run)
         old = old_runs(connection, self.config, datetime.now(UTC))
@@ -230,7 +230,7 @@ def doubt_organization(client: Datadog, others: OtherViews) -> None:
 def open_judge(
     client: Datadog,
     config: Config,
-    memory: Memory,
+    memory: ApiState,
     stop: threading.Event,
     seen: Seen = lambda: (set(), set()),
 ) -> Judge:

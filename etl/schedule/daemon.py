@@ -22,9 +22,8 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from etl.cli.options import Sources, opened
-from etl.config.load import Config, require_keys
-from etl.database.connection import Database, prepare_schema
+from etl.config.load import Config, Sources, require_keys
+from etl.database.connection import Database, opened, prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import many
 from etl.ledger.runs import RunResult, iso

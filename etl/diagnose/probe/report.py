@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from etl import __version__
-from etl.cli.options import Sources
-from etl.config.load import Config, View
+from etl.config.load import Config, Sources, View
 from etl.config.sites import SITES, hosts
 from etl.config.validators import plain
 from etl.diagnose.probe.answers import findings

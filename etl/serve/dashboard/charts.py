@@ -1,7 +1,7 @@
 """The charts of the dashboard: SQL for SQLite over the SQL views, and how each is drawn.
 
 Pure data. `[[ AND ... :name ]]` is left out unless the filter of that name is set.
-Drawn by Vega-Lite (`dashboard_looks`), or by `dashboard_files/heatmaps.js` as a number or a table.
+Drawn by Vega-Lite (`looks`), or by `files/heatmaps.js` as a number or a table.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from etl.serve.dashboard.charts import CHARTS, FILTERS, LAYOUT, NUMBERS
 NAME = "heatmaps"
 """Of the database and of the page, in the addresses that Datasette serves."""
 PAGE = f"/-/dashboards/{NAME}"
-_FILES = Path(__file__).resolve().parent / "dashboard_files"
+_FILES = Path(__file__).resolve().parent / "files"
 
 App: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
 

@@ -1,0 +1,472 @@
+"""The dashboard: a real Datasette process, asked over HTTP as a browser would."""
+
+import hashlib
+import html.parser
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from etl.cli.app import main
+from etl.database import schema, sql_views
+from etl.database.connection import open_database, prepare_schema
+from etl.demo.rounds import demo_config
+from etl.fake_datadog import FakeDatadog, World
+from etl.fake_datadog.organization import Traffic
+from etl.pipeline.sync import Options, sync
+from etl.serve.dashboard.charts import CHARTS, LAYOUT, NUMBERS
+from etl.serve.dashboard.looks import DEVICE_COLORS, EVENT_COLORS
+from etl.serve.dashboard.server import NAME, PAGE, metadata, page
+from tests.support.paths import ROOT
+
+SCRIPT = "<script>alert(1)</script>"
+IMAGE = "'\"><img src=x onerror=alert(2)>"
+FORMULA = "=cmd|' /C calc'!A0"
+HOSTILE = (SCRIPT, IMAGE, FORMULA)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A file, and the dashboard on it."""
+
+    file: Path
+    url: str
+
+    def get(self, path: str, **query: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", params=query, timeout=60)
+
+    def rows(self, sql: str, **filters: str) -> list[dict]:
+        answer = self.get(f"/{NAME}.json", sql=sql, _shape="objects", **filters)
+        assert answer.status_code == 200, answer.text
+        assert not answer.json()["truncated"]
+        rows: list[dict] = answer.json()["rows"]
+        return rows
+
+    def ask(self, sql: str, **values: str) -> list[dict]:
+        """The same of SQLite itself."""
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql, values)]
+
+
+@contextmanager
+def dashboard(file: Path, *more: str) -> Iterator[Shown]:
+    command = [sys.executable, "-m", "etl", "dashboard", "--port", "0", *more]
+    command += ["--database", str(file)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:\d+", line)
+            assert found, line
+            yield Shown(file, found.group())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+def filled(file: Path) -> None:
+    """Two readings of a world whose texts are hostile, and whose views have traffic."""
+    start_at = datetime.now(UTC) - timedelta(hours=30)
+    world = World(3, views=("/home", "/cart", SCRIPT, IMAGE), start_at=start_at)
+    people = world.records("/home")
+    for text in HOSTILE:
+        for view in ("/old", SCRIPT):
+            old = start_at - timedelta(days=200)
+            world.pin(view, snapshot_name=text, created_by=text, created_at=old.isoformat())
+    for record in people[:2]:  # whose replays are gone
+        world.unpin(record["id"])
+        gone = (start_at - timedelta(days=600)).isoformat()
+        world.pin("/home", snapshot_name=SCRIPT, created_at=gone, modified_at=gone)
+    applications = tuple(
+        replace(item, name=f"{item.name} {text}")
+        for item, text in zip(world.applications, (*HOSTILE, "", ""), strict=True)
+    )
+    ids = [item.application_id for item in applications]
+    visited = ("/home", "/cart", "/old", SCRIPT, IMAGE)
+    traffic = [Traffic(view, ids[n], 10_000 * (n + 1)) for view in visited for n in (0, 1)]
+    traffic += [Traffic(f"/without {text}", ids[0], 5_000) for text in HOSTILE]
+    world.organization = replace(
+        world.organization, applications=applications, traffic=tuple(traffic)
+    )
+    with FakeDatadog(world) as datadog:
+        config = demo_config(file, datadog.url, world, HEATMAP_ETL_VIEWS="discover")
+        with closing(open_database(config.database_url, label="x")) as database:
+            for _ in range(2):
+                run = sync(config, database, Options(), stop=threading.Event())
+                assert run.status == "ok", run
+                ids = [record["id"] for record in world.records("/cart")]
+                world.pin("/cart")
+                world.repoint(ids[0])
+                world.unpin(ids[1])
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    file = tmp_path_factory.mktemp("shown") / "odd #1?%20.db"
+    filled(file)
+    with dashboard(file) as running:
+        yield running
+
+
+def plain(sql: str) -> str:
+    """Without the optional filters."""
+    return re.sub(r"\[\[.*?\]\]", "", sql)
+
+
+def filtered(sql: str) -> str:
+    """With all of them."""
+    return sql.replace("[[", "").replace("]]", "")
+
+
+# --- what it shows ------------------------------------------------------------------------
+
+
+def test_the_page_holds_every_chart_once(shown):
+    answer = shown.get(PAGE)
+    assert answer.status_code == 200
+    for name in CHARTS:
+        assert answer.text.count(f'id="card-{name}"') == 1
+    assert sorted([*NUMBERS, *(name for row in LAYOUT for name in row)]) == sorted(CHARTS)
+
+
+def test_coverage_against_traffic_comes_first():
+    assert LAYOUT[0] == ("gaps", "old")
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_has_rows_and_they_are_those_of_sqlite(shown, name):
+    sql = plain(CHARTS[name].query)
+    rows = shown.rows(sql)
+    assert rows
+    assert rows == shown.ask(sql)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("view", ["/home", SCRIPT, "none"])
+def test_a_chart_answers_under_every_filter(shown, name, view):
+    (application,) = shown.ask(
+        "SELECT application_name FROM view_coverage WHERE view_name = '/home' LIMIT 1"
+    )
+    filters = {"source": "demo", "application": application["application_name"], "view": view}
+    sql = filtered(CHARTS[name].query)
+    used = {key: value for key, value in filters.items() if f":{key}" in sql}
+    assert shown.rows(sql, **used) == shown.ask(sql, **used)
+
+
+def test_the_page_hands_the_filters_to_its_charts(shown):
+    text = shown.get(PAGE, view="/home", application="").text
+    assert text.count('data-query="view=%2Fhome&amp;application="') == len(CHARTS) or text.count(
+        'data-query="application=&amp;view=%2Fhome"'
+    ) == len(CHARTS)
+    assert "AND synced_view = :view" in text
+    assert ":application" not in text
+
+
+def value(shown: Shown, name: str) -> object:
+    (row,) = shown.rows(plain(CHARTS[name].query))
+    return row["value"]
+
+
+def test_the_numbers_are_those_of_the_tables(shown):
+    (listed,) = shown.ask("SELECT COUNT(*) AS n FROM snapshots WHERE removed_at IS NULL")
+    assert value(shown, "listed") == listed["n"] > 50
+    (counts,) = shown.ask("SELECT SUM(new + changed + vanished + returned) AS n FROM sync_runs")
+    (first,) = shown.ask("SELECT COUNT(*) AS n FROM snapshot_versions WHERE began = 'baseline'")
+    changes = counts["n"] - first["n"]
+    assert value(shown, "changes") == changes > 2
+    weeks = shown.rows(plain(CHARTS["weeks"].query))
+    assert sum(row["snapshots"] for row in weeks) == changes
+    assert {row["event"] for row in weeks} <= set(EVENT_COLORS)
+    devices = shown.rows(plain(CHARTS["devices"].query))
+    assert sum(row["snapshots"] for row in devices) == listed["n"]
+    assert {row["device"] for row in devices} <= set(DEVICE_COLORS)
+    assert value(shown, "expired") == 2
+    covered = shown.ask(
+        "SELECT 100.0 * SUM(d.views_30d * EXISTS (SELECT 1 FROM snapshots s"
+        " WHERE s.synced_view = d.view_name AND s.application_id = d.application_id"
+        " AND s.removed_at IS NULL)) / SUM(d.views_30d) AS n FROM discovered_views d"
+    )
+    assert value(shown, "covered") == round(covered[0]["n"])
+    views = shown.ask("SELECT COUNT(*) AS n FROM view_state")[0]["n"]
+    assert value(shown, "trusted") == f"{views} of {views}"
+
+
+def test_a_week_begins_on_monday(shown):
+    for row in shown.rows(plain(CHARTS["weeks"].query)):
+        assert datetime.fromisoformat(row["week"]).weekday() == 0
+
+
+def test_the_axis_of_the_weeks_spans_the_year_that_is_asked_for():
+    asked = max(int(days) for days in re.findall(r"'-(\d+) days'", CHARTS["weeks"].query))
+    scale = CHARTS["weeks"].display["encoding"]["x"]["scale"]
+    # The first week begins on a Monday, up to six days before.
+    assert scale["domainMin"] == {"expr": f"now() - {asked + 7} * 864e5"}
+
+
+def test_a_baseline_is_no_change(shown):
+    events = shown.ask("SELECT DISTINCT event FROM snapshot_changes")
+    assert {"event": "baseline"} in events
+    assert "baseline" not in {row["event"] for row in shown.rows(plain(CHARTS["latest"].query))}
+
+
+def test_traffic_that_is_no_longer_counted_is_no_gap(tmp_path):
+    file = tmp_path / "old.db"
+    filled(file)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE discovered_views SET sampled_at = '2020-01-01 00:00:00.000000'")
+    shown = Shown(file, "")
+    assert shown.ask(plain(CHARTS["gaps"].query)) == []
+    assert shown.ask(plain(CHARTS["covered"].query)) == [{"value": None}]
+
+
+def test_links_lead_to_replays(shown):
+    rows = shown.rows(plain(CHARTS["snapshots"].query))
+    links = [row["replay_url"] for row in rows if row["replay_url"]]
+    assert len(links) > len(rows) / 2
+    for link in links:
+        assert link.startswith("https://app.datadoghq.com/rum/replay/sessions/")
+
+
+# --- descriptions -------------------------------------------------------------------------
+
+
+def test_every_table_view_and_column_is_described():
+    described = metadata()["databases"][NAME]["tables"]
+    tables = {**schema.metadata.tables, **sql_views.metadata.tables}
+    assert set(described) == set(tables)
+    for name, table in tables.items():
+        assert described[name]["description"] == table.comment
+        assert described[name]["columns"] == {c.name: c.comment for c in table.columns}
+        assert all(described[name]["columns"].values())
+
+
+def test_the_pages_of_datasette_show_the_descriptions(shown):
+    text = shown.get(f"/{NAME}/current_snapshots").text
+    assert "What is listed now: one row for each snapshot" in text
+    assert "RUM application the snapshot belongs to" in text
+
+
+# --- hostile text -------------------------------------------------------------------------
+
+
+class Elements(html.parser.HTMLParser):
+    """What a browser would make of a page: its elements, and the addresses it would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.loaded: list[str] = []
+        self.handlers: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+        for name, address in attributes:
+            if name in ("src", "srcset", "data") or (name == "href" and tag == "link"):
+                self.loaded.append(address or "")
+
+    def handle_data(self, data: str) -> None:
+        if self.names and self.names[-1] == "script":
+            self.scripts.append(data)
+
+
+PAGES = (
+    PAGE,
+    *(f"{PAGE}/{name}" for name in CHARTS),
+    "/",
+    f"/{NAME}",
+    f"/{NAME}/current_snapshots",
+    f"/{NAME}/snapshot_changes?_sort_desc=noticed_at",
+    f"/{NAME}/view_coverage?_facet=view_name",
+    f"/{NAME}/applications",
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_hostile_text_is_text_on_every_page(shown, path):
+    answer = shown.get(path)
+    assert answer.status_code == 200
+    found = Elements(answer.text)
+    assert "img" not in found.names
+    assert found.handlers == []
+    assert not any(
+        "alert(1)" in script and script.strip() == "alert(1)" for script in found.scripts
+    )
+    assert SCRIPT not in answer.text
+    assert "<img" not in answer.text
+
+
+def test_the_hostile_text_is_there_to_be_shown(shown):
+    text = html.unescape(shown.get(f"/{NAME}/current_snapshots?_size=max").text)
+    for hostile in HOSTILE:
+        assert hostile in text
+    assert SCRIPT in html.unescape(shown.get(PAGE).text)  # the name of a view, in the filters
+
+
+def test_the_address_of_a_filter_is_text_too(shown):
+    for name in ("view", "application", "source"):
+        text = shown.get(PAGE, **{name: IMAGE}).text
+        assert "<img" not in text
+        text = shown.get(f"{PAGE}/weeks", **{name: SCRIPT}).text
+        assert SCRIPT not in text
+
+
+def test_the_script_writes_no_html():
+    script = (ROOT / "etl/serve/dashboard/files/static/heatmaps.js").read_text(encoding="utf-8")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval", script)
+    assert "textContent" in script
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_is_loaded_from_elsewhere(shown, path):
+    answer = shown.get(path)
+    for found in Elements(answer.text).loaded:
+        address = found.removeprefix(shown.url)
+        assert re.match(r"/(?!/)", address), address
+        assert shown.get(address).status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "http" not in policy
+    assert "*" not in policy
+    assert "dashboards.js" not in answer.text  # the plugin's own, which writes HTML
+
+
+# --- the file -----------------------------------------------------------------------------
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_the_file_is_not_written_to(tmp_path):
+    file = tmp_path / "kept.db"
+    filled(file)
+    before = digest(file)
+    with dashboard(file, "--no-open") as shown:
+        for path in PAGES:
+            assert shown.get(path).status_code == 200
+        for name in CHARTS:
+            shown.rows(plain(CHARTS[name].query))
+        for sql in ("DELETE FROM snapshots", "ATTACH 'other.db' AS other", "PRAGMA user_version=1"):
+            assert shown.get(f"/{NAME}.json", sql=sql).status_code == 400
+    assert digest(file) == before
+
+
+def test_what_is_written_meanwhile_is_shown(tmp_path):
+    file = tmp_path / "live.db"
+    filled(file)
+    with dashboard(file) as shown, closing(sqlite3.connect(file)) as connection:
+        before = value(shown, "listed")
+        with connection:
+            connection.execute(
+                "UPDATE snapshots SET removed_at = valid_from WHERE id ="
+                " (SELECT id FROM snapshots WHERE removed_at IS NULL LIMIT 1)"
+            )
+        assert Path(f"{file}-wal").stat().st_size > 0
+        assert value(shown, "listed") == int(str(before)) - 1
+
+
+def test_a_database_without_a_row(tmp_path):
+    file = tmp_path / "empty.db"
+    with closing(open_database(f"sqlite:///{file}", label="x")) as database:
+        prepare_schema(database)
+    with dashboard(file) as shown:
+        assert shown.get(PAGE).status_code == 200
+        for name, chart in CHARTS.items():
+            rows = shown.rows(plain(chart.query))
+            assert len(rows) == (1 if name in NUMBERS else 0)
+            assert chart.empty or name in NUMBERS
+
+
+# --- what it refuses ----------------------------------------------------------------------
+
+
+def refused(capsys, *arguments: str) -> str:
+    assert main(["dashboard", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return str(err)
+
+
+def test_no_file(capsys, tmp_path):
+    file = tmp_path / "no.db"
+    said = refused(capsys, "--database", str(file))
+    assert f"there is no file {file} yet; run: heatmap-etl sync" in said
+    assert not file.exists()
+
+
+def test_a_file_without_our_schema(capsys, tmp_path):
+    file = tmp_path / "other.db"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE notes (words TEXT)")
+    before = digest(file)
+    assert "has no schema yet; run: heatmap-etl db upgrade" in refused(
+        capsys, "--database", str(file)
+    )
+    assert digest(file) == before
+
+
+def test_a_file_that_is_no_database(capsys, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("my notes, of more than a hundred characters" * 5)
+    assert "not a SQLite database" in refused(capsys, "--database", str(file))
+
+
+def test_another_database(capsys, monkeypatch, tmp_path):
+    for url in ("postgresql://me:s3cret@127.0.0.1:1/x", "postgres://me:s3cret@127.0.0.1:1/x"):
+        monkeypatch.setenv("HEATMAP_ETL_DATABASE_URL", url)
+        monkeypatch.setenv("HEATMAP_ETL_VIEWS", '["/home"]')
+        monkeypatch.chdir(tmp_path)
+        said = refused(capsys)
+        assert "Superset" in said
+        assert "docs/bi.md" in said
+        assert "s3cret" not in said
+
+
+def test_the_file_of_the_configuration(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "heatmap-etl.toml").write_text(
+        'views = ["/home"]\ndatabase_url = "sqlite:///mine.db"\n'
+    )
+    assert "mine.db yet" in refused(capsys)
+
+
+def test_a_port_that_is_taken(capsys, tmp_path):
+    file = tmp_path / "here.db"
+    with closing(open_database(f"sqlite:///{file}", label="x")) as database:
+        prepare_schema(database)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(capsys, "--database", str(file), "--port", str(port))
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in said
+    assert "--port" in said
+
+
+@pytest.mark.parametrize("module", ["datasette", "datasette_dashboards"])
+def test_without_the_extra(capsys, monkeypatch, tmp_path, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    said = refused(capsys, "--database", str(tmp_path / "x.db"))
+    assert "pip install 'heatmap-etl[dashboard]'" in said
+
+
+def test_the_page_is_what_the_plugin_expects():
+    for name, chart in page()["charts"].items():
+        assert chart["library"] in ("number", "table", "vega-lite")
+        assert chart["db"] == NAME
+        assert "\n" not in chart["title"]
+        assert bool(chart["display"].get("encoding")) == (chart["library"] == "vega-lite"), name

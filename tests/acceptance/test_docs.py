@@ -1,0 +1,361 @@
+"""The docs say what is: their commands, queries, tables and links are run or compared."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+import etl
+from etl.cli.app import cli
+from etl.config.load import Config, settings_table
+from etl.database.connection import Database, open_database
+from etl.database.schema import metadata
+from etl.demo import rounds as demo
+from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
+from etl.pipeline.sync import Options, sync
+from scripts import data_dictionary as dictionary
+from tests.support.paths import ROOT
+from tests.support.project import make_config
+
+MARKDOWN = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CRONTAB = (ROOT / "crontab.example").read_text(encoding="utf-8")
+INSTALLED = "/opt/heatmap-etl/bin/heatmap-etl"
+CONFIGURED = "/etc/heatmap-etl/heatmap-etl.toml"
+MOMENT = "2026-03-01 09:00:00"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands(program: str) -> list[str]:
+    """Every command line of the README that starts with `program`, in blocks and in the text."""
+    lines = re.findall(rf"^(?: {{4}})?({program}\b .*)$", README, re.MULTILINE)
+    inline = re.findall(rf"(?<!`)`({program} [^`\n]+)`", README)
+    return [line.split("  #")[0].strip() for line in [*lines, *inline]]
+
+
+def all_commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from all_commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def parse(arguments: Sequence[str]) -> str:
+    """Walk the click tree as a call would, without calling; returns the name of the command."""
+    context, rest = click.Context(cli, info_name="heatmap-etl"), list(arguments)
+    while True:
+        command = context.command
+        _, rest, _ = command.make_parser(context).parse_args(rest)
+        if not isinstance(command, click.Group):
+            assert rest == [], f"superfluous: {rest}"
+            return context.command_path.removeprefix("heatmap-etl ")
+        name, found, rest = command.resolve_command(context, rest)
+        assert found
+        context = click.Context(found, info_name=name, parent=context)
+
+
+# --- commands -----------------------------------------------------------------------------
+
+
+def test_every_command_of_the_readme_exists_with_its_options():
+    found = commands("heatmap-etl")
+    assert len(found) >= 10
+    for command in found:
+        parse(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize("wrong", ["sink", "sync --plain", "db downgrade", "status /home"])
+def test_a_command_that_does_not_exist_would_be_found(wrong: str):
+    with pytest.raises((click.UsageError, AssertionError)):
+        parse(shlex.split(wrong))
+
+
+@pytest.mark.parametrize("path", list(all_commands()), ids=" ".join)
+def test_every_command_is_in_the_readme_and_explains_itself(path: tuple[str, ...]):
+    assert f"heatmap-etl {' '.join(path)}" in README
+    done = CliRunner().invoke(cli, [*path, "--help"])
+    assert done.exit_code == 0
+    assert f"Usage: heatmap-etl {' '.join(path)}" in done.output.replace("cli", "heatmap-etl", 1)
+
+
+def test_every_make_target_of_the_docs_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    pattern = r"(?:`|^ {4})make ([a-z-]+)"
+    named = {m for p in MARKDOWN for m in re.findall(pattern, p.read_text("utf-8"), re.MULTILINE)}
+    assert {"demo", "test", "docs"} <= named <= targets
+
+
+def test_every_file_that_make_runs_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:scripts|dashboards)/[\w/-][\w./-]*", makefile))
+    assert {"scripts/setup", "dashboards/try_dashboards.py"} <= named
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+# --- first run and cron -------------------------------------------------------------------
+
+
+@pytest.fixture
+def datadog() -> Iterator[FakeDatadog]:
+    with FakeDatadog(World(views=("/home", "/checkout/?"), snapshots_per_view=4)) as server:
+        yield server
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """`heatmap-etl` as an installation has it, in a folder of its own."""
+    path = tmp_path / "bin" / "heatmap-etl"
+    path.parent.mkdir()
+    python = shlex.quote(sys.executable)
+    path.write_text(f'#!/bin/sh\nexec {python} -W error -m etl "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+def shell(script: str, folder: Path, program: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(program.parent), os.environ.get("PATH", os.defpath)])
+    return subprocess.run(
+        ["sh", "-e", "-c", script],
+        cwd=folder,
+        env={"PATH": path, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def first_run(folder: Path, program: Path, url: str) -> str:
+    """What a reader does, keys in `.env`; returns what was printed."""
+    prepare, run = [
+        block for block in blocks("sh") if "heatmap-etl sync" in block or "init" in block
+    ]
+    (dotenv,) = blocks("ini")
+    done = shell(prepare, folder, program)
+    assert (done.returncode, done.stderr) == (0, "")
+    file = folder / ".env"
+    lines = [
+        f"{line.removesuffix('...')}{key}"
+        for line, key in zip(dotenv.splitlines(), (API_KEY, APP_KEY), strict=True)
+    ]
+    file.write_text("\n".join([*lines, f"HEATMAP_ETL_DATADOG_API_URL={url}", ""]), "utf-8")
+    assert file.stat().st_mode & 0o777 == 0o600
+    ran = shell(run, folder, program)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return done.stdout + ran.stdout
+
+
+def test_the_first_run_works_as_it_is_written(folder: Path, program: Path, datadog: FakeDatadog):
+    said = first_run(folder, program, datadog.url)
+    assert "All holds." in said
+    assert "8 records listed: 8 new" in said
+    assert "2 views, 0 to look at" in said
+    assert {path.name for path in folder.iterdir()} >= {"heatmap-etl.toml", "heatmap-etl.db"}
+    table = README.partition("More commands:")[2].partition("## ")[0]
+    for command in re.findall(r"`(heatmap-etl (?:sync|db) [^`]+)`", table):
+        done = shell(command, folder, program)
+        assert (done.returncode, done.stderr) == (0, ""), command
+    assert shell("heatmap-etl status --max-age 3h", folder, program).returncode == 0
+
+
+def cron_lines(crontab: str) -> tuple[dict[str, str], list[tuple[list[str], str]]]:
+    """Variables, and schedule with command; as cron reads them."""
+    variables, jobs = {}, []
+    for line in crontab.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if assigned := re.fullmatch(r"\s*(\w+)\s*=\s*(.*)", line):
+            variables[assigned[1]] = assigned[2]
+        else:
+            *schedule, command = line.split(maxsplit=5)
+            jobs.append((schedule, command))
+    return variables, jobs
+
+
+def test_the_crontab_has_nothing_that_cron_would_trip_over():
+    variables, jobs = cron_lines(CRONTAB)
+    assert variables["MAILTO"]
+    assert jobs
+    for schedule, command in jobs:
+        assert len(schedule) == 5
+        assert all(re.fullmatch(r"[\d*/,-]+", field) for field in schedule)
+        assert not re.search(r"(?<!\\)%", command)
+        program, *arguments = shlex.split(command)
+        assert program == INSTALLED
+        assert arguments[arguments.index("--config") + 1] == CONFIGURED
+        assert {"sync", "--quiet"} <= set(arguments)
+        parse(arguments)
+        assert command in README
+    assert not re.search(r"(KEY|TOKEN)=(?!\.\.\.)", CRONTAB)
+    hidden = re.findall(rf"^#.*?({INSTALLED} .*)$", CRONTAB, re.MULTILINE)
+    assert [parse(shlex.split(command)[1:]) for command in hidden] == ["status", "sync"]
+
+
+def test_the_crontabs_command_runs_silently(folder: Path, program: Path, datadog: FakeDatadog):
+    first_run(folder, program, datadog.url)
+    for _, command in cron_lines(CRONTAB)[1]:
+        config = folder / "heatmap-etl.toml"
+        here = command.replace(INSTALLED, str(program)).replace(CONFIGURED, str(config))
+        done = shell(here, Path("/"), program)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_readme_shows_what_the_demo_prints(tmp_path: Path):
+    printed: list[str] = []
+    demo.run_demo(tmp_path, printed.append)
+    excerpt = blocks("text")[0]
+    assert excerpt.strip() in "\n".join(printed)
+
+
+# --- queries ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world() -> World:
+    return World(demo.SEED, views=demo.VIEWS)
+
+
+@pytest.fixture
+def configured(database_url: str, world: World) -> Iterator[tuple[Config, Database]]:
+    """The views of the demo, on each database."""
+    with FakeDatadog(world, api_key="api-key", app_key="app-key") as datadog:
+        config = make_config(database_url, datadog.url, demo.VIEWS)
+        with closing(open_database(config.database_url, label=config.database_label)) as database:
+            yield config, database
+
+
+def ask(database: Database, sql: str) -> list[tuple[Any, ...]]:
+    with database.connect(write=False) as connection:
+        return [tuple(row) for row in connection.execute(text(sql))]
+
+
+def test_every_query_answers(configured: tuple[Config, Database], world: World):
+    config, database = configured
+    demo.play(config, database, world, lambda _: None)
+    sync(replace(config, page_limit=5), database, Options(), stop=threading.Event())
+    ((first,),) = ask(database, "SELECT MIN(finished_at) FROM sync_runs")
+    queries = blocks("sql")
+    assert len(queries) == 5
+    for query in queries:
+        assert ask(database, query.replace(MOMENT, str(first))), query
+
+
+def test_the_query_of_a_moment_counts_what_was_listed_then(
+    configured: tuple[Config, Database], world: World
+):
+    config, database = configured
+    (query,) = [block for block in blocks("sql") if MOMENT in block]
+    listed: list[set[tuple[str, int]]] = []
+    for _ in range(3):
+        run = sync(config, database, Options(), stop=threading.Event())
+        listed.append({(view.view.name, view.counts["listed"]) for view in run.views})
+        world.tick(demo.HOURS)
+    ends = ask(database, "SELECT finished_at FROM sync_runs ORDER BY started_at")
+    counted = [set(ask(database, query.replace(MOMENT, str(end)))) for (end,) in ends]
+    assert counted == listed
+    assert len(set(map(frozenset, listed))) == 3
+
+
+# --- tables -------------------------------------------------------------------------------
+
+
+def test_the_dictionary_is_that_of_the_catalogue():
+    written = (ROOT / "docs" / "data-dictionary.md").read_text(encoding="utf-8")
+    assert written == dictionary.dictionary(), "run: make docs"
+    for table in metadata.tables.values():
+        section = written.partition(f"## {table.name}\n")[2].partition("\n## ")[0]
+        for column in table.columns:
+            assert f"| `{column.name}` |" in section
+            assert column.comment, f"{table.name}.{column.name}"
+            assert column.comment in section
+
+
+def test_every_table_is_in_the_readme():
+    section = README.partition("## Tables")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == set(metadata.tables)
+
+
+def test_the_table_of_settings_is_that_of_the_program():
+    assert dictionary.with_settings(README) == README, "run: make docs"
+    for setting in settings_table():
+        rows = re.findall(rf"^\| `{re.escape(setting.key)}` \| (.*?) \|", README, re.MULTILINE)
+        written = str if isinstance(setting.default, str) else json.dumps
+        default = "" if setting.default is None else written(setting.default).lower()
+        assert [row.strip('`"').lower() for row in rows] == [default]
+        assert setting.environment in README
+
+
+def test_the_module_prints_and_rewrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    dictionary.main([])
+    assert capsys.readouterr().out == dictionary.dictionary()
+    copy = tmp_path / "README.md"
+    shutil.copyfile(ROOT / "README.md", copy)
+    copy.write_text(
+        README.replace("| `lease.seconds` | `60` |", "| `lease.seconds` | `6` |"), "utf-8"
+    )
+    dictionary.main([str(copy)])
+    assert copy.read_text(encoding="utf-8") == README
+
+
+# --- the rest -----------------------------------------------------------------------------
+
+
+def test_the_changelog_names_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert versions[:2] == ["Unreleased", etl.__version__]
+
+
+def anchors(path: Path) -> set[str]:
+    """As repository hosts make them from headings."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings_that_exist(path: Path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        parts = urlsplit(link)
+        if parts.scheme:
+            assert parts.scheme == "https", link
+            continue
+        target = (path.parent / parts.path).resolve() if parts.path else path
+        assert target.is_relative_to(ROOT), link
+        assert target.is_file(), link
+        assert not parts.fragment or parts.fragment in anchors(target), link
+
+
+def test_the_docs_name_no_path_of_a_persons_machine():
+    for path in [*MARKDOWN, ROOT / "crontab.example"]:
+        found = re.findall(
+            r"(?<![\w.])/(?:home/\w+/|root\b|Users\b|work\b|tmp\b)", path.read_text("utf-8")
+        )
+        assert found == [], path.name

@@ -1,0 +1,159 @@
+"""Processes fight for a source, are stopped, continued, killed: nothing is lost or double."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.acceptance.test_cli import wait_until
+from tests.support.api import Api, record
+from tests.support.paths import ROOT
+from tests.support.project import Project
+
+KILLS = 20
+ROUNDS = 6
+
+# What ends the process is a signal from outside; it says when it works, and how it ended.
+RUN = """
+import sys, threading
+from tests.support.project import make_config, open_project
+url, api, lease_s = sys.argv[1:]
+project = open_project(make_config(url, api, [f"/v{n}" for n in range(4)]))
+project.configure(lease_s=float(lease_s), concurrency=2)
+from etl.errors import EtlError
+try:
+    print(project.run().status)
+except EtlError as error:
+    print(error)
+    sys.exit(error.exit_code)
+finally:
+    project.database.close()
+"""
+
+
+@pytest.fixture
+def run(database_url: str, api: Api) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`run()`: one sync in a process of its own."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(lease_s: float = 60) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "error", "-c", RUN, database_url, api.url, str(lease_s)]
+        processes.append(
+            subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    out, errors = process.communicate(timeout=60)
+    assert errors == "", errors
+    return process.returncode, out
+
+
+def at_round(number: int, view: int) -> list[dict[str, Any]]:
+    """Records come, change, go and return from round to round."""
+    return [
+        record(f"{view}-{n}", snapshot_name=f"round {number if (n + number) % 3 == 0 else 0}")
+        for n in range(40)
+        if (n + number) % 5
+    ]
+
+
+def serve(api: Api, number: int, delay_s: float = 0.0) -> None:
+    def answer(view: int) -> Callable[[], Any]:
+        def slowly() -> Any:
+            time.sleep(delay_s)
+            return at_round(number, view)
+
+        return slowly
+
+    api.views = {f"/v{view}": answer(view) for view in range(4)}
+
+
+def test_of_three_at_once_one_works_and_the_others_are_told_who(
+    project: Project, api: Api, run: Callable[..., subprocess.Popen[str]]
+) -> None:
+    serve(api, 0, delay_s=4.0)
+    found = [ended(process) for process in [run(), run(), run()]]
+    assert sorted(code for code, _ in found) == [0, 75, 75], found
+    for _, text in [one for one in found if one[0] == 75]:
+        assert "works on source datadoghq.com, its lease lasts until 20" in text
+    assert [row["status"] for row in project.rows("SELECT status FROM sync_runs")] == ["ok"]
+    assert project.history() == []
+    assert len(project.live()) == 4 * 32
+
+
+def test_who_was_stopped_beyond_its_lease_cannot_write(
+    project: Project, api: Api, run: Callable[..., subprocess.Popen[str]]
+) -> None:
+    serve(api, 0, delay_s=1.5)
+    first = run(lease_s=1)
+    wait_until(lambda: api.requests, 60)
+    first.send_signal(signal.SIGSTOP)
+    # On this machine a stopped process is alive: only its expiry frees the lease.
+    time.sleep(2)
+    serve(api, 1)
+    assert ended(run()) == (0, "ok\n")
+    before = (project.snapshots(), project.history(), project.rows("SELECT * FROM sync_run_views"))
+    first.send_signal(signal.SIGCONT)
+    code, text = ended(first)
+    assert (code, "took the lease" in text) == (75, True), text
+    after = (project.snapshots(), project.history(), project.rows("SELECT * FROM sync_run_views"))
+    assert after == before
+    rows = project.rows("SELECT status FROM sync_runs ORDER BY started_at")
+    assert [row["status"] for row in rows] == ["died", "ok"]
+
+
+def contents(project: Project) -> tuple[Any, ...]:
+    """What two ways to the same state must agree on: everything but when it was read."""
+    of_row = "id, view_key, content_hash, version, began, changed_columns"
+    rows = project.rows(f"SELECT {of_row}, removed_at IS NULL AS live FROM snapshots ORDER BY id")
+    of_version = "snapshot_id, version, content_hash, began, changed_columns, ended"
+    versions = project.rows(f"SELECT {of_version} FROM snapshot_history ORDER BY 1, 2")
+    return rows, versions
+
+
+def test_killed_at_any_moment_nothing_is_lost_or_double(
+    project: Project, api: Api, run: Callable[..., subprocess.Popen[str]], new_database: Any
+) -> None:
+    undisturbed, killed, seed = [], 0, random.randrange(2**32)
+    chance = random.Random(seed)
+    for number in range(ROUNDS):
+        serve(api, number, delay_s=0.05)
+        for _ in range(-(-KILLS // ROUNDS)):
+            api.requests.clear()
+            process = run()
+            wait_until(lambda: api.requests, 60)
+            time.sleep(chance.uniform(0, 0.4))
+            process.kill()
+            killed += process.wait() == -signal.SIGKILL
+        assert ended(run()) == (0, "ok\n"), seed
+        undisturbed.append(contents(project))
+    statuses = [row["status"] for row in project.rows("SELECT status FROM sync_runs")]
+    assert set(statuses) <= {"ok", "died"}
+    assert statuses.count("died") >= killed / 2, (seed, killed)
+    project.execute("DELETE FROM snapshot_history")
+    project.execute("DELETE FROM snapshots")
+    project.execute("DELETE FROM view_state")
+    project.watch(*(f"/v{n}" for n in range(4)))
+    for number in range(ROUNDS):
+        serve(api, number)
+        project.run()
+        assert contents(project) == undisturbed[number], seed

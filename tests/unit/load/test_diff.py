@@ -1,0 +1,518 @@
+"""etl.load.diff: stored rows and one listing -> what is to be written."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.database.schema import snapshots
+from etl.load.diff import (
+    OTHER_SOURCE,
+    Brake,
+    Decision,
+    Known,
+    OtherViews,
+    decide,
+    unique,
+)
+from etl.load.versions import (
+    Owner,
+    Stored,
+    changed_columns,
+    content_of,
+    kept_row,
+    new_rows,
+    next_row,
+    reading_instant,
+)
+from etl.transform.snapshot import CONTENT, Snapshot, record_of, reject_text
+from tests.support.strategies import snapshot
+
+NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
+TICK = timedelta(microseconds=1)
+VIEWS = frozenset({"mine", "other", "third"})
+
+RED, BLUE = snapshot("a", created_by="red"), snapshot("a", created_by="blue")
+
+
+def stored(read: Snapshot = RED, *, by: str = "mine", source: str = "s", removed: bool = False):
+    return Known(read.content_hash, by, source, is_removed=removed)
+
+
+def others(*, unread: tuple[str, ...] = (), read: tuple[str, ...] = (), **more: Any) -> OtherViews:
+    """`mine` has just answered; what the other views did is told."""
+    brake = Brake(is_off=True)
+    return OtherViews(VIEWS, {"mine", *unread}, set(read), brake=brake, **more)
+
+
+def listing(
+    *read: Snapshot,
+    known: dict[str, Known] | None = None,
+    is_proven: bool = True,
+    beside: OtherViews | None = None,
+) -> Decision:
+    return decide(
+        read,
+        known or {},
+        view_key="mine",
+        source="s",
+        is_proven=is_proven,
+        others=beside or others(),
+    )
+
+
+def outcome(decision: Decision) -> dict[str, Any]:
+    """What of a decision is not empty, snapshots by their ids."""
+    fields = {name: getattr(decision, name) for name in Decision.__slots__}
+    for name in ("new", "changed", "returned", "moved"):
+        fields[name] = [read.id for read in fields[name]]
+    return {
+        name: value
+        for name, value in fields.items()
+        if value and name not in ("live", "loss", "former_owners", "taken")
+    }
+
+
+# --- one listed id ------------------------------------------------------------------------
+
+ABSENT_THERE: dict[str, Any] = {"read": ("other",), "absent": {"other": frozenset("a")}}
+WAITS_THERE: dict[str, Any] = {"read": ("other",), "waiting": {"other": frozenset("a")}}
+
+LISTED = [
+    (None, others(), {"new": ["a"]}, "not stored: new"),
+    (stored(), others(), {"unchanged": 1}, "the same content: unchanged"),
+    (stored(BLUE), others(), {"changed": ["a"]}, "other content: changed"),
+    (stored(removed=True), others(), {"returned": ["a"]}, "removed: returned"),
+    (
+        stored(BLUE, removed=True),
+        others(),
+        {"returned": ["a"]},
+        "removed, and other content: returned only",
+    ),
+    (
+        stored(by="other"),
+        others(unread=("other",)),
+        {"foreign": ["a"], "must_wait": True},
+        "its owner is still unread: wait",
+    ),
+    (
+        stored(by="other", removed=True),
+        others(unread=("other",)),
+        {"foreign": ["a"], "must_wait": True},
+        "removed, and its owner still unread: wait",
+    ),
+    (stored(by="other"), others(), {"foreign": ["a"]}, "its owner failed or had no part: foreign"),
+    (
+        stored(by="other", removed=True),
+        others(),
+        {"foreign": ["a"]},
+        "removed, and its owner failed: foreign",
+    ),
+    (
+        stored(by="other"),
+        others(read=("other",)),
+        {"foreign": ["a"]},
+        "its owner lists it: foreign",
+    ),
+    (
+        stored(BLUE, by="other"),
+        others(read=("other",)),
+        {"foreign": ["a"]},
+        "its owner lists it with other content: foreign",
+    ),
+    (
+        stored(by="other"),
+        others(**WAITS_THERE),
+        {"foreign": ["a"]},
+        "its owner lists it and waits: foreign",
+    ),
+    (
+        stored(by="other", removed=True),
+        others(**WAITS_THERE),
+        {"foreign": ["a"]},
+        "removed, but its owner lists it and waits: foreign",
+    ),
+    (
+        stored(by="other", removed=True),
+        others(read=("other",)),
+        {"returned": ["a"]},
+        "removed, and its owner does not list it: returned",
+    ),
+    (
+        stored(by="other"),
+        others(**ABSENT_THERE),
+        {"unchanged": 1, "moved": ["a"]},
+        "its owner no longer lists it: moved, no event",
+    ),
+    (
+        stored(BLUE, by="other"),
+        others(**ABSENT_THERE),
+        {"changed": ["a"]},
+        "its owner no longer lists it, other content: changed",
+    ),
+    (
+        stored(by="third"),
+        others(**ABSENT_THERE),
+        {"foreign": ["a"]},
+        "another than its owner no longer lists it: foreign",
+    ),
+    (
+        stored(by="gone"),
+        others(),
+        {"unchanged": 1, "moved": ["a"]},
+        "its owner is no longer configured: moved",
+    ),
+    (
+        stored(BLUE, by="gone"),
+        others(unread=("other",)),
+        {"changed": ["a"]},
+        "its owner is no longer configured, other content: changed",
+    ),
+    (
+        stored(by="gone", removed=True),
+        others(),
+        {"returned": ["a"]},
+        "removed, its owner no longer configured: returned",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("known", "beside", "expected"), [pytest.param(*row[:3], id=row[3]) for row in LISTED]
+)
+def test_listed_id(known, beside, expected):
+    rows = {} if known is None else {"a": known}
+    for is_proven in (True, False):
+        decision = listing(RED, known=rows, beside=beside, is_proven=is_proven)
+        assert outcome(decision) == expected
+        assert decision.taken == ["a"] * len(decision.former_owners)
+
+
+@pytest.mark.parametrize("by", ["mine", "other", "gone"])
+@pytest.mark.parametrize("removed", [True, False])
+def test_id_of_another_source_is_a_reject(by, removed):
+    known = {"a": stored(by=by, source="elsewhere", removed=removed)}
+    decision = listing(RED, known=known, beside=others(unread=("other",)))
+    assert outcome(decision) == {"rejected": [reject_text(OTHER_SOURCE, record_of(RED))]}
+
+
+def test_what_is_written_is_what_the_view_lists():
+    read = [snapshot(i, created_by="red") for i in "cba"]
+    known = {"a": stored(BLUE), "b": stored(BLUE, removed=True)}
+    decision = listing(*read, known=known)
+    assert (decision.new, decision.changed, decision.returned) == ([read[0]], [read[2]], [read[1]])
+
+
+# --- what is not listed -------------------------------------------------------------------
+
+
+UNLISTED = [
+    (stored(), True, others(), {"absent": ["a"], "removed": ["a"]}, "proven: removed"),
+    (stored(), False, others(), {"blocked": ["a"]}, "not proven: blocked"),
+    (
+        stored(),
+        False,
+        others(unread=("other",)),
+        {"blocked": ["a"]},
+        "not proven: nothing to wait for",
+    ),
+    (
+        stored(),
+        True,
+        others(unread=("other",)),
+        {"absent": ["a"], "removed": ["a"], "must_wait": True},
+        "another view is still unread: wait",
+    ),
+    (
+        stored(),
+        True,
+        others(read=("other",), claims={"other": frozenset("a")}),
+        {"absent": ["a"], "blocked": ["a"]},
+        "another view lists it: it stays",
+    ),
+    (
+        stored(),
+        True,
+        others(claims={"mine": frozenset("a")}),
+        {"absent": ["a"], "removed": ["a"]},
+        "what this view listed earlier in the run is no claim of another",
+    ),
+    (stored(removed=True), True, others(), {}, "removed already: nothing"),
+    (stored(removed=True), False, others(), {}, "removed already and not proven: nothing"),
+    (stored(by="other"), True, others(), {}, "a row of another view: nothing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("known", "is_proven", "beside", "expected"),
+    [pytest.param(*row[:4], id=row[4]) for row in UNLISTED],
+)
+def test_id_that_is_not_listed(known, is_proven, beside, expected):
+    decision = listing(known={"a": known}, is_proven=is_proven, beside=beside)
+    assert outcome(decision) == expected
+
+
+def test_lists_are_in_id_order():
+    known = {i: stored() for i in "fdeb"} | {"g": stored(BLUE), "c": stored(BLUE)}
+    read = [snapshot(i, created_by="red") for i in "hgca"]
+    decision = listing(*read, known=known)
+    assert [s.id for s in decision.new] == ["a", "h"]
+    assert [s.id for s in decision.changed] == ["c", "g"]
+    assert decision.removed == ["b", "d", "e", "f"]
+    assert decision.touched == ["b", "c", "d", "e", "f", "g"]
+
+
+def test_deciding_alters_nothing_it_was_given():
+    beside = others(unread=("other",), **WAITS_THERE)
+    known = {"a": stored(by="other"), "b": stored()}
+    before = beside.copy(), dict(known)
+    listing(RED, known=known, beside=beside)
+    assert (beside, known) == before
+
+
+# --- what one run knows of its views ------------------------------------------------------
+
+
+def test_copy_shares_nothing_that_grows():
+    beside = others(unread=("other",))
+    copied = beside.copy()
+    beside.wait("mine", ["a"], Decision(absent=["b"]))
+    beside.has_failed("other")
+    assert copied == others(unread=("other",))
+
+
+def test_view_that_waits_tells_the_others_what_it_lists_and_what_not():
+    beside = others(unread=("other",))
+    beside.wait("mine", ["a", "c"], Decision(absent=["b", "d"], removed=["b"], foreign=["c"]))
+    assert (beside.unread, beside.read) == ({"other"}, {"mine"})
+    assert beside.waiting == {"mine": frozenset("ac")}
+    assert beside.absent == {"mine": frozenset("bd")}
+    assert beside.is_claimed("a", by_other_than="other")
+    assert beside.is_claimed("c", by_other_than="other")
+    assert not beside.is_claimed("b", by_other_than="other")
+    assert not beside.is_claimed("a", by_other_than="mine")
+
+
+def test_view_that_was_loaded_waits_no_longer_but_its_claims_stay():
+    beside = others()
+    beside.wait("mine", ["a"], Decision())
+    beside.has_read("mine", ["b"])
+    assert (beside.waiting, beside.absent) == ({}, {"mine": frozenset("b")})
+    assert beside.is_claimed("a", by_other_than="other")
+
+
+def test_view_that_failed_was_not_read():
+    beside = others(unread=("other",))
+    beside.has_failed("other")
+    assert (beside.unread, beside.read) == ({"mine"}, set())
+
+
+# --- one id listed twice ------------------------------------------------------------------
+
+OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+ZERO = "0001-01-01T00:00:00Z"
+
+
+def copies(*modified: str | None) -> list[Snapshot]:
+    """Records of one id; each has a name of its own."""
+    return [snapshot("a", snapshot_name=str(n), modified_at=m) for n, m in enumerate(modified)]
+
+
+def greatest(*read: Snapshot) -> Snapshot:
+    return max(read, key=lambda s: s.content_hash)
+
+
+def winner(read: list[Snapshot], known: dict[str, Known] | None = None) -> Snapshot:
+    """The same whatever the order."""
+    winners = [unique(order, known or {}) for order in permutations(read)]
+    assert all(winner == winners[0] for winner in winners)
+    by_id, duplicates = winners[0]
+    assert duplicates == len(read) - 1
+    return by_id["a"]
+
+
+@pytest.mark.parametrize(
+    ("modified", "wins"),
+    [
+        pytest.param((OLD, NEW), 1, id="the later"),
+        pytest.param((OLD, NEW, ZERO), 1, id="the latest of three"),
+        pytest.param((None, OLD), 1, id="any instant before NULL"),
+        pytest.param((None, OLD, None), 1, id="one instant among NULLs"),
+    ],
+)
+def test_later_of_two_records_wins(modified, wins):
+    read = copies(*modified)
+    assert winner(read) == read[wins]
+    assert winner(read, {"a": stored(read[0])}) == read[wins]
+
+
+@pytest.mark.parametrize("modified", [OLD, None], ids=["equal instants", "NULLs"])
+def test_on_a_tie_the_stored_one_wins_else_the_greater_hash(modified):
+    read = copies(modified, modified, modified)
+    assert winner(read) == greatest(*read)
+    assert winner(read, {"a": stored(BLUE)}) == greatest(*read)
+    for one in read:
+        assert winner(read, {"a": stored(one)}) == one
+
+
+def test_equal_records_are_duplicates_all_the_same():
+    by_id, duplicates = unique([RED, RED, snapshot("b"), RED], {})
+    assert (by_id, duplicates) == ({"a": RED, "b": snapshot("b")}, 2)
+
+
+pool = st.builds(
+    lambda i, name, at: snapshot(i, snapshot_name=name, modified_at=at),
+    st.sampled_from("abc"),
+    st.sampled_from("xyz"),
+    st.sampled_from([None, OLD, NEW]),
+)
+known_rows = st.dictionaries(
+    st.sampled_from("abcde"),
+    st.builds(
+        lambda read, by, source, removed: stored(read, by=by, source=source, removed=removed),
+        pool,
+        st.sampled_from(["mine", "other", "gone"]),
+        st.sampled_from(["s", "s", "s", "elsewhere"]),
+        st.booleans(),
+    ),
+)
+surroundings = st.builds(
+    lambda unread, read, absent, waiting, claims: others(
+        unread=unread,
+        read=read,
+        absent={"other": absent},
+        waiting={"other": waiting},
+        claims={"third": claims},
+    ),
+    st.sampled_from([(), ("other",), ("third",)]),
+    st.sampled_from([(), ("other",)]),
+    *[st.frozensets(st.sampled_from("abcde"))] * 3,
+)
+
+
+@given(st.lists(pool, max_size=8), known_rows, surroundings, st.booleans(), st.data())
+def test_order_of_an_answer_decides_nothing(read, known, beside, is_proven, data):
+    decision = listing(*read, known=known, beside=beside, is_proven=is_proven)
+    shuffled = data.draw(st.permutations(read))
+    assert listing(*shuffled, known=known, beside=beside, is_proven=is_proven) == decision
+
+
+@given(st.lists(pool, max_size=8), known_rows, surroundings, st.booleans())
+def test_each_record_of_a_listing_is_counted_once(read, known, beside, is_proven):
+    d = listing(*read, known=known, beside=beside, is_proven=is_proven)
+    written = len(d.new) + len(d.changed) + len(d.returned)
+    left_alone = len(d.foreign) + len(d.rejected)
+    assert written + d.unchanged + left_alone + d.duplicates == len(read)
+    assert len(d.moved) <= d.unchanged
+    ids = [s.id for s in (*d.new, *d.changed, *d.returned)] + d.foreign + d.removed + d.blocked
+    assert len(ids) == len(set(ids))
+
+
+@given(st.lists(pool, max_size=8), known_rows, surroundings, st.booleans())
+def test_only_rows_of_the_view_that_are_live_and_unlisted_go(read, known, beside, is_proven):
+    decision = listing(*read, known=known, beside=beside, is_proven=is_proven)
+    mine = {i for i, row in known.items() if row.view_key == "mine" and not row.is_removed}
+    assert {*decision.removed, *decision.blocked} == mine - {s.id for s in read}
+    assert is_proven or not decision.removed
+
+
+# --- rows ---------------------------------------------------------------------------------
+
+OWNER = Owner("s", "mine", "/home")
+LATER = NOON + timedelta(hours=1)
+ROW = [column.name for column in snapshots.columns]
+
+
+def place(row: tuple[Any, ...]) -> dict[str, Any]:
+    named = dict(zip(ROW, row, strict=True))
+    return {name: value for name, value in named.items() if name not in CONTENT}
+
+
+def stored_row(read: Snapshot = RED, removed_at: datetime | None = None) -> Stored:
+    return Stored(content_of(read), NOON, 3, "changed", "device_type", NOON + TICK, removed_at)
+
+
+def test_new_row_begins_with_its_reading():
+    (row,) = new_rows([RED], OWNER, began="baseline", read_at=LATER)
+    assert place(row) == {
+        "id": "a",
+        "source": "s",
+        "view_key": "mine",
+        "synced_view": "/home",
+        "content_hash": RED.content_hash,
+        "first_seen_at": LATER,
+        "version": 1,
+        "began": "baseline",
+        "changed_columns": None,
+        "valid_from": LATER,
+        "missing_since": None,
+        "removed_at": None,
+    }
+
+
+def test_row_holds_the_content_in_the_order_of_the_columns():
+    (row,) = new_rows([BLUE], OWNER, began="added", read_at=NOON)
+    named = dict(zip(ROW, row, strict=True))
+    assert tuple(named[name] for name in CONTENT) == content_of(BLUE)
+    assert (named["created_by"], named["extra"]) == ("blue", None)
+
+
+@pytest.mark.parametrize("began", ["changed", "returned"])
+def test_next_row_is_the_next_version_of_the_same_id(began):
+    row = place(next_row(BLUE, stored_row(), OWNER, began=began, read_at=LATER))
+    assert (row["first_seen_at"], row["valid_from"], row["removed_at"]) == (NOON, LATER, None)
+    assert (row["version"], row["began"], row["changed_columns"]) == (4, began, "created_by")
+    assert row["content_hash"] == BLUE.content_hash
+
+
+def test_row_that_returns_as_it_was_has_no_changed_columns():
+    row = place(next_row(RED, stored_row(removed_at=NOON), OWNER, began="returned", read_at=LATER))
+    assert (row["version"], row["changed_columns"], row["removed_at"]) == (4, None, None)
+
+
+def test_kept_row_is_the_same_version_under_its_owner():
+    row = place(kept_row(RED, stored_row(), Owner("s", "third", "/third")))
+    assert (row["view_key"], row["synced_view"]) == ("third", "/third")
+    assert (row["version"], row["began"], row["changed_columns"]) == (3, "changed", "device_type")
+    assert (row["first_seen_at"], row["valid_from"]) == (NOON, NOON + TICK)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        pytest.param({}, {}, "", id="nothing"),
+        pytest.param({}, {"start": 0}, "start_ms", id="NULL against zero"),
+        pytest.param({"view_id": ""}, {}, "view_id", id="an empty text against NULL"),
+        pytest.param({}, {"color": 1}, "extra", id="an unknown attribute"),
+        pytest.param(
+            {"view_id": "b", "created_by": "a"},
+            {"view_id": "a", "created_by": "b"},
+            "created_by,view_id",
+            id="two, in the order of the columns",
+        ),
+    ],
+)
+def test_changed_columns(before, after, names):
+    contents = [content_of(snapshot("a", **attributes)) for attributes in (before, after)]
+    assert changed_columns(*contents) == names
+
+
+# --- the instant of a reading -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("touched", "expected"),
+    [
+        pytest.param([], NOON, id="nothing touched: when it arrived"),
+        pytest.param([None, None], NOON, id="NULLs do not count"),
+        pytest.param([NOON - TICK], NOON, id="later than all: when it arrived"),
+        pytest.param([NOON], NOON + TICK, id="the same instant: one microsecond later"),
+        pytest.param([LATER, NOON, None], LATER + TICK, id="the clock stepped back: after all"),
+    ],
+)
+def test_reading_instant(touched, expected):
+    assert reading_instant(NOON, touched) == expected
+    assert reading_instant(NOON, iter(touched)) == expected

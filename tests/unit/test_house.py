@@ -1,0 +1,282 @@
+"""How the code is built: imports point one way, the middle is pure, a run loads what it needs."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from tests.support.api import Api, record
+from tests.support.paths import ROOT
+
+PURE = (
+    *(
+        "etl.transform.lenient_json",
+        "etl.transform.fields",
+        "etl.transform.snapshot",
+        "etl.transform.privacy",
+        "etl.load.diff",
+        "etl.load.versions",
+    ),
+    "etl.extract.completeness",
+    *("etl.datadog.responses", "etl.datadog.rum", "etl.schedule.cron"),
+    *(
+        "etl.diagnose.probe.redaction",
+        "etl.diagnose.probe.data",
+        "etl.diagnose.probe.records",
+        "etl.diagnose.probe.answers",
+    ),
+)
+IMPURE_IMPORTS = {
+    *("asyncio", "glob", "io", "os", "pathlib", "shutil", "signal", "socket", "subprocess", "sys"),
+    *("tempfile", "threading", "time", "uuid", "zoneinfo", "logging", "queue", "random", "secrets"),
+    *("sqlalchemy", "alembic", "httpx", "urllib"),
+}
+IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input", "getenv"}
+
+
+def path_to_module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+PATHS = {path_to_module(path): path for path in sorted((ROOT / "etl").rglob("*.py"))}
+TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in PATHS.items()}
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Each `(module, name)` that is imported anywhere in it, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "an import relative to the module hides where it points"
+            assert node.module is not None
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def imports_of_us(tree: ast.AST, known: Mapping[str, object]) -> set[str]:
+    found = set()
+    for module, name in imported(tree):
+        if module.partition(".")[0] == "etl":
+            found.add(inner if (inner := f"{module}.{name}") in known else module)
+    return found
+
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WALLS = PYPROJECT["tool"]["importlinter"]["contracts"]
+BREACHES = {
+    "Imports point from the command line down": ("etl.config.load", "import etl.pipeline.sync"),
+    "Extract knows no database": ("etl.extract.listing", "import sqlalchemy"),
+    "The transform is alone": ("etl.transform.snapshot", "import etl.config.views"),
+    "Only datadog speaks HTTP": ("etl.load.writer", "import httpx"),
+    "Only the command line knows click": ("etl.monitor.status", "import click"),
+    "The fake Datadog knows nothing of us": ("etl.fake_datadog.world", "import etl.errors"),
+}
+
+GRAPH = {module: imports_of_us(tree, TREES) for module, tree in TREES.items()}
+
+
+def contracts(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What import-linter says of the walls in `pyproject.toml`."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_imports_point_one_way_and_the_walls_stand():
+    done = contracts()
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+    assert len(WALLS) >= 6
+    assert f"{len(WALLS)} kept" in done.stdout
+
+
+def test_every_room_has_its_place_in_the_order():
+    (order,) = [wall for wall in WALLS if wall["type"] == "layers"]
+    placed = [room.strip() for layer in order["layers"] for room in layer.split("|")]
+    rooms = {module.split(".")[1] for module in TREES if "." in module}
+    outside = {"__main__", "fake_datadog"}  # the one calls cli, the other has a wall of its own
+    assert sorted(placed) == sorted(rooms - outside)
+
+
+@pytest.mark.parametrize("wall", [wall["name"] for wall in WALLS])
+def test_a_wall_that_is_broken_would_be_found(wall: str, tmp_path: Path):
+    """Each contract once, on a copy of the code that breaks it."""
+    breach = BREACHES[wall]
+    shutil.copytree(ROOT / "etl", tmp_path / "etl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    module, code = breach
+    file = tmp_path / f"{module.replace('.', '/')}.py"
+    file.write_text(f"{file.read_text(encoding='utf-8')}\n{code}\n", encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(rf"^{re.escape(wall)}.* BROKEN$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_fake_datadog_knows_nothing_of_us():
+    for module, targets in GRAPH.items():
+        if module.startswith("etl.fake_datadog"):
+            assert [t for t in targets if not t.startswith("etl.fake_datadog")] == []
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_middle_is_pure(module: str):
+    assert impurities(TREES[module]) == []
+
+
+def impurities(tree: ast.AST) -> list[str]:
+    found = [f"import {m}" for m, _ in imported(tree) if m.partition(".")[0] in IMPURE_IMPORTS]
+    for name, attribute in imported(tree):
+        if name.split(".")[0] == "etl":
+            inner = f"{name}.{attribute}"
+            module = inner if inner in TREES else name
+            found += [] if module in (*PURE, "etl.errors") else [f"import {module}"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            call = getattr(called, "attr", None) or getattr(called, "id", "")
+            found += [f"{call}()"] if call in IMPURE_CALLS else []
+    return found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os",
+        "from time import monotonic",
+        "def f():\n    from sqlalchemy.sql import text",
+        "from etl.database.schema import snapshots",
+        "from etl.database import connection",
+        "from etl.config.views import View",
+        "import datetime as dt\ndt.datetime.now()",
+        "datetime.utcnow()",
+        "open('x')",
+    ],
+)
+def test_what_is_not_pure_would_be_found(code: str):
+    assert len(impurities(ast.parse(code))) == 1
+
+
+def test_no_module_is_a_drawer_for_everything():
+    names = {module.rpartition(".")[2] for module in TREES}
+    assert names & {"util", "utils", "helper", "helpers", "common", "misc", "base"} == set()
+
+
+def test_no_module_is_called_like_one_of_pythons_own():
+    # Alembic, by hand on the wheel's alembic.ini, puts the folder `etl` itself on the path.
+    top = {module.split(".")[1] for module in TREES if "." in module} - {"__main__"}
+    assert top & sys.stdlib_module_names == set()
+
+
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = NONE) -> set[str]:
+    """Modules that a fresh interpreter has loaded after `code`."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import sys; {code}; print(*sys.modules)"],
+        cwd=folder,
+        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+# All of ours that a run may load, and of Python and other libraries what these do not load anyway.
+OF_A_RUN = """
+__main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
+cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
+config.credentials config.database_url config.files config.folder config.load config.settings
+config.sites config.validators config.views database database.connection database.engine
+database.schema database.types datadog datadog.client datadog.responses datadog.retry datadog.rum
+datadog.transport errors extract extract.buffer extract.completeness extract.discovery
+extract.fetch extract.listing extract.spool extract.verify formatting ledger ledger.retention
+ledger.runs ledger.view_state load load.diff load.existing load.rejects load.upsert load.versions
+load.writer monitor monitor.metrics_file pipeline pipeline.heartbeat pipeline.run
+pipeline.run_log pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
+runtime.run_context runtime.signals schedule schedule.cron source source.identity source.lease
+source.organization source.privacy_setting transform transform.fields transform.lenient_json
+transform.privacy transform.snapshot
+"""
+BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
+DRIVERS = {
+    "sqlite": "sqlalchemy.dialects.sqlite",
+    "postgresql": "psycopg, sqlalchemy.dialects.postgresql.psycopg",
+    "mariadb": "pymysql, sqlalchemy.dialects.mysql.pymysql",
+}
+BESIDES = {"httpcore", "h11", "anyio", "certifi"}  # httpx loads these when it is first used
+OF_PYTHON = {
+    *("concurrent.futures.thread", "encodings.idna", "encodings.utf_8_sig", "gc", "gzip", "hmac"),
+    *("queue", "_queue", "secrets", "stringprep", "tomllib"),
+}
+
+
+def test_a_run_loads_what_is_listed_and_nothing_else(
+    database_url: str, dialect: str, api: Api, tmp_path: Path
+) -> None:
+    """Also what is loaded on the way: the run adds, changes, takes over and removes."""
+    keys = {"DD_API_KEY": "api", "DD_APP_KEY": "app", "HEATMAP_ETL_DATABASE_URL": database_url}
+    settings = f'views = ["/a", "/b"]\n[datadog]\napi_url = "{api.url}"\n'
+    (tmp_path / "heatmap-etl.toml").write_text(settings, encoding="utf-8")
+    sync = "from etl.__main__ import run; sys.argv[1:] = ['sync', '--quiet']; assert run() == 0"
+    api.views = {view: [record(f"{view} {n}") for n in range(9)] for view in ("/a", "/b")}
+    loaded_by(sync, folder=tmp_path, variables=keys)
+    last = api.views["/b"].pop()
+    api.views["/a"] = [record("/a 0", start=7), *api.views["/a"][2:], last, record("new")]
+
+    before = loaded_by(f"import {BEFORE_A_RUN}, {DRIVERS[dialect]}")
+    loaded = loaded_by(sync, folder=tmp_path, variables=keys) - before
+    ours = {module.removeprefix("etl.") for module in loaded if module.startswith("etl.")}
+    assert ours == set(OF_A_RUN.split())
+    known = {"etl", *BESIDES, *OF_PYTHON}
+    assert {m for m in loaded - known if m.partition(".")[0] not in known} == set()
+
+
+def test_a_run_loads_nothing_it_does_not_use():
+    # httpx loads rich and pygments by itself where they are installed.
+    loaded = loaded_by("import etl.pipeline.sync") - loaded_by("import httpx")
+    assert {"etl.pipeline.sync", "etl.load.writer", "sqlalchemy", "msgspec"} <= loaded
+    unused = {"alembic", "mako", "apscheduler", "click", "rich", "pygments", "pytest", "pip"}
+    unused |= {"psycopg", "pymysql", "pythonjsonlogger", "dotenv", "difflib", "html"}
+    assert loaded & unused == set()
+    ours = {"cli", "diagnose", "monitor", "pipeline.plan", "demo", "fake_datadog"}
+    assert loaded & {f"etl.{name}" for name in ours} == set()
+
+
+def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
+    loaded = loaded_by("import etl.cli.run") - loaded_by("import httpx")
+    libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
+    ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
+    assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
+    parts = (
+        "sqlalchemy.dialects.",
+        "sqlalchemy.orm",
+        "sqlalchemy.ext",
+        "etl.pipeline.plan",
+        "etl.diagnose.check",
+        "etl.database.sql_views",
+    )
+    assert sorted(module for module in loaded if module.startswith(parts)) == []
+
+
+def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
+    loaded = loaded_by("import etl.cli.app")
+    assert {"etl.cli.app", "click"} <= loaded
+    assert loaded & {"sqlalchemy", "httpx", "msgspec", "alembic", "etl.pipeline.sync"} == set()

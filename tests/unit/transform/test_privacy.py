@@ -1,0 +1,278 @@
+"""Who created a snapshot is hidden wherever it stands, always alike, and nothing else is."""
+
+import hmac
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.transform.privacy import DROP, HASH, KEEP, Privacy, without_persons
+from etl.transform.snapshot import (
+    CONTENT,
+    PERSONAL,
+    Decoded,
+    Snapshot,
+    decode,
+    record_of,
+    reject_text,
+)
+from tests.support.strategies import any_records, body, record, snapshot, values, words
+
+KEY = "planted-hash-key-4711"
+HASHED, DROPPED, KEPT = Privacy(HASH, KEY), Privacy(DROP), Privacy()
+SETTINGS = (HASHED, DROPPED)
+ADA: dict[str, Any] = {
+    "created_by": "Ada Lovelace",
+    "created_by_handle": "ada@planted.example",
+    "created_by_user_id": 987_654_321_987,
+}
+PLANTED = ("Lovelace", "planted.example", "987654321987", "98765432198")
+
+
+def applied(privacy: Privacy, *records: Any) -> Decoded:
+    return privacy.apply(decode(body(*records)))
+
+
+def protected(privacy: Privacy, **attributes: Any) -> Snapshot:
+    return applied(privacy, record("a", **attributes)).snapshots[0]
+
+
+def texts_of(decoded: Decoded) -> str:
+    return repr(decoded)
+
+
+def extra_of(found: Snapshot) -> Any:
+    return json.loads(found.extra) if found.extra else None
+
+
+# --- columns ------------------------------------------------------------------------------
+
+
+def test_keep_is_the_very_same():
+    decoded = decode(body(record("a", **ADA)))
+    assert KEPT.apply(decoded) is decoded
+    assert (KEPT.mark, KEPT.setting) == ("", None)
+
+
+def test_drop_leaves_null():
+    found = protected(DROPPED, **ADA, snapshot_name="Menu")
+    assert [getattr(found, name) for name in sorted(PERSONAL)] == [None] * 3
+    assert found.snapshot_name == "Menu"
+    assert found.extra is None
+
+
+def test_hash_is_32_hex_digits_and_63_bits():
+    found = protected(HASHED, **ADA)
+    by_hand = hmac.digest(KEY.encode(), b'created_by:"Ada Lovelace"', "sha256")
+    assert found.created_by == by_hand.hex()[:32]
+    by_hand = hmac.digest(KEY.encode(), b"created_by_user_id:987654321987", "sha256")
+    assert found.created_by_user_id == int.from_bytes(by_hand[:8]) >> 1
+
+
+@given(user=st.integers(-(2**63), 2**63 - 1))
+def test_a_hashed_user_id_fits_its_column(user: int):
+    found = protected(HASHED, created_by_user_id=user).created_by_user_id
+    assert found is not None
+    assert 0 <= found < 2**63
+
+
+@given(one=words, other=words)
+def test_equal_people_stay_equal_and_others_differ(one: str, other: str):
+    found = [protected(HASHED, created_by=name).created_by for name in (one, other)]
+    assert (found[0] == found[1]) == (one == other)
+
+
+def test_a_hash_tells_nothing_of_another_column():
+    found = protected(HASHED, created_by="ada@x", created_by_handle="ada@x")
+    assert found.created_by != found.created_by_handle
+
+
+def test_another_key_gives_another_hash_and_another_setting():
+    other = Privacy(HASH, KEY + "!")
+    assert protected(other, **ADA).created_by != protected(HASHED, **ADA).created_by
+    assert other.setting != HASHED.setting
+    assert other.mark != HASHED.mark
+
+
+def test_the_key_stands_nowhere():
+    assert KEY not in repr(HASHED)
+    assert KEY not in str(HASHED.setting)
+    assert KEY not in texts_of(applied(HASHED, record("a", **ADA), {"id": None, **ADA}))
+
+
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_null_stays_null(privacy: Privacy):
+    found = protected(privacy, created_by=None)
+    assert (found.created_by, found.created_by_handle, found.extra) == (None, None, None)
+
+
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_what_is_not_about_persons_stays(privacy: Privacy):
+    attributes = {"snapshot_name": "created_by", "color": "red", "org_id": 7.5, "view_name": "\0"}
+    with_ada = protected(privacy, **attributes, **ADA)
+    without = snapshot("a", **attributes)
+    assert without_persons(tuple(getattr(with_ada, n) for n in CONTENT)) == tuple(
+        getattr(without, n) for n in CONTENT
+    )
+
+
+# --- elsewhere ----------------------------------------------------------------------------
+
+ODD = [
+    pytest.param({"created_by": 987_654_321_987}, id="number-for-name"),
+    pytest.param({"created_by": {"name": "Lovelace"}}, id="object-for-name"),
+    pytest.param({"created_by": ["Lovelace"]}, id="list-for-name"),
+    pytest.param({"created_by_handle": "ada\0@planted.example"}, id="nul"),
+    pytest.param({"created_by_handle": "ada\ud800@planted.example"}, id="surrogate"),
+    pytest.param({"created_by_user_id": 987654321987.5}, id="float"),
+    pytest.param({"created_by_user_id": "987654321987"}, id="digits"),
+    pytest.param({"created_by_user_id": 987654321987 * 10**20}, id="too-large"),
+    pytest.param({"created_by_email": "ada@planted.example"}, id="unknown-relative"),
+    pytest.param({"createdBy": "Lovelace"}, id="camel"),
+    pytest.param({"CREATED_BY": "Lovelace"}, id="upper"),
+    pytest.param({"$created_by": "Lovelace"}, id="dollar"),
+    pytest.param({"user": {"x": [{"created_by": "Lovelace"}]}}, id="nested"),
+    pytest.param({"blob": json.dumps(ADA)}, id="json-in-text"),
+    pytest.param({"blob": json.dumps(json.dumps(ADA))}, id="json-in-json-in-text"),
+    pytest.param({"blob": '{"\\u0063reated_by": "Lovelace"}'}, id="escaped-name-in-text"),
+]
+
+
+def in_every_place(attributes: dict[str, Any]) -> list[Any]:
+    deep: Any = attributes
+    for _ in range(80):
+        deep = {"x": [deep]}
+    return [
+        record("a", **attributes),
+        {**record("b"), **attributes},
+        {"id": "c", "type": "snapshots", "attributes": [attributes]},
+        {"id": "d", "type": attributes, "attributes": json.dumps(attributes)},
+        {"id": "", "attributes": attributes},
+        {"attributes": [attributes], **attributes},
+        [attributes],
+        json.dumps(attributes),
+        record("e", unknown=deep),
+        {"id": None, "deep": deep},
+    ]
+
+
+@pytest.mark.parametrize("attributes", [*ODD, pytest.param(ADA, id="ada")])
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_nobody_is_found_wherever_it_stood(privacy: Privacy, attributes: dict[str, Any]):
+    records = in_every_place(attributes)
+    before, after = decode(body(*records)), applied(privacy, *records)
+    assert any(word in texts_of(before) for word in PLANTED)
+    assert [word for word in PLANTED if word in texts_of(after)] == []
+    assert after.listed == before.listed
+    assert {d: count for d, (count, _) in after.drift.items()} == {
+        d: count for d, (count, _) in before.drift.items()
+    }
+
+
+def test_in_extra_a_hash_is_wrapped_and_a_dropped_value_is_gone():
+    assert set(extra_of(protected(HASHED, created_by=5))["created_by"]) == {"$hash"}
+    assert protected(DROPPED, created_by=5).extra is None
+    top = {**record("a"), "created_by": "Ada"}
+    assert applied(DROPPED, top).snapshots[0].extra is None
+    assert protected(DROPPED, created_by=5, color="red").extra == '{"color":"red"}'
+
+
+def test_what_was_received_never_looks_like_a_hash():
+    found = protected(HASHED, created_by={"$hash": "Lovelace"}, color={"$hash": "x"})
+    assert "Lovelace" not in str(found.extra)
+    assert extra_of(found)["color"] == {"$$hash": "x"}
+
+
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_an_example_that_was_cut_short_is_hidden_as_a_whole(privacy: Privacy):
+    cut = '{"created_by":"Ada Lovel'
+    for name, text in (
+        ("blob", cut),
+        ("created_by", '"Ada Lovel'),
+        ("a name too long…", '"Lovel"'),
+    ):
+        once = privacy.example(name, text)
+        assert "Lovel" not in once
+        assert privacy.example(name, once) == once
+    assert privacy.example("blob", '{"color":"re') == '{"color":"re'
+
+
+# --- properties ---------------------------------------------------------------------------
+
+_people = st.sampled_from(
+    ["Ada Lovelace", "ada@planted.example", 987_654_321_987, 987654321987.5, ["Lovelace"]]
+)
+_names = st.sampled_from(
+    ["created_by", "created_by_handle", "created_by_user_id", "createdBy", "created_by_name"]
+)
+_persons = st.dictionaries(_names, _people | st.builds(lambda x: {"x": x}, _people), min_size=1)
+_planted = st.recursive(
+    _persons | _persons.map(json.dumps),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=2)
+        | st.dictionaries(words | _names, inner, min_size=1, max_size=2)
+        | st.builds(lambda value, other: {"other": other, "x": value}, inner, values)
+    ),
+    max_leaves=4,
+)
+planted_records = st.one_of(
+    _planted,
+    st.builds(lambda i, p: record(i, **p), words | values, _persons),
+    st.builds(lambda i, p: record(i, unknown=p), words | values, _planted),
+    st.builds(lambda i, p: {"id": i, "attributes": p}, words | values, _planted),
+    st.builds(lambda i, p: {**record(i), "beside": p, "type": p}, words | values, _planted),
+)
+
+
+@given(records=st.lists(planted_records, min_size=1, max_size=3))
+def test_no_planted_person_survives(records: list[Any]):
+    for privacy in SETTINGS:
+        found = texts_of(applied(privacy, *records))
+        assert [word for word in PLANTED if word in found] == []
+
+
+odd = st.lists(any_records | planted_records, max_size=3)
+
+
+@given(records=odd)
+def test_hiding_twice_is_hiding_once(records: list[Any]):
+    for privacy in SETTINGS:
+        once = applied(privacy, *records)
+        assert [privacy.rewritten(s) for s in once.snapshots] == [None] * len(once.snapshots)
+        assert [privacy.reject(r) for r in once.rejected] == once.rejected
+        for drift, (_, example) in once.drift.items():
+            assert privacy.example(drift.name, example) == example
+
+
+@given(records=odd)
+def test_what_was_stored_is_rewritten_as_a_run_would_store_it(records: list[Any]):
+    kept = decode(body(*records))
+    for privacy in SETTINGS:
+        run = privacy.apply(kept)
+        assert [privacy.rewritten(s) for s in kept.snapshots] == run.snapshots
+        assert [privacy.reject(r) for r in kept.rejected] == run.rejected
+        # A record that is rejected late is rejected under the setting of the row it is not.
+        for before, after in zip(kept.snapshots, run.snapshots, strict=True):
+            late = privacy.reject(reject_text("", record_of(before)))
+            assert late == reject_text("", record_of(after))
+
+
+@given(records=odd)
+def test_dropping_what_was_hashed_is_dropping(records: list[Any]):
+    dropped, hashed = applied(DROPPED, *records), applied(HASHED, *records)
+    assert [DROPPED.rewritten(s) for s in hashed.snapshots] == dropped.snapshots
+    assert [DROPPED.reject(r) for r in hashed.rejected] == dropped.rejected
+    contents = [
+        [without_persons(tuple(getattr(s, n) for n in CONTENT)) for s in found.snapshots]
+        for found in (decode(body(*records)), hashed, dropped)
+    ]
+    assert contents[0] == contents[1] == contents[2]
+
+
+@pytest.mark.parametrize("wider", [KEPT, HASHED, Privacy(HASH, KEY + "!")])
+def test_what_is_gone_is_never_hashed(wider: Privacy):
+    for narrow in (DROPPED, Privacy(HASH, "another key of length")):
+        assert wider.rewritten(protected(narrow, **ADA)) is None
+    assert (KEEP, HASH, DROP) == ("keep", "hash", "drop")
