@@ -1,14 +1,12 @@
-"""A source is one organization: the first one whose records were seen (rule 8)."""
+"""`Organization` for a caller that keeps its state in `OtherViews`."""
 
 from __future__ import annotations
 
-from collections import Counter
+from sqlalchemy import Connection
 
-from sqlalchemy import Connection, update
-
-from etl.database.schema import sources
-from etl.errors import SourceMismatch
 from etl.load.diff import OtherViews
+from etl.source import identity
+from etl.source.identity import Organization
 from etl.transform.snapshot import Decoded
 
 
@@ -17,26 +15,12 @@ def bind(connection: Connection, source: str, decoded: Decoded, others: OtherVie
     was_bound = others.org_id is not None
     recognise(source, decoded, others)
     if not was_bound and others.org_id is not None:
-        connection.execute(
-            update(sources).where(sources.c.source == source).values(org_id=others.org_id)
-        )
+        identity.bind(connection, source, others.org_id)
 
 
 def recognise(source: str, decoded: Decoded, others: OtherViews) -> None:
-    """Take note of the organization of a listing, or hold the listing against it.
-
-    Raises `SourceMismatch` when the records name organizations, and none of
-    them is the one the source is bound to. A single odd record proves nothing.
-    """
-    named = Counter(s.org_id for s in decoded.snapshots if s.org_id is not None)
-    if not named:
-        return
-    if others.org_id is None:
-        others.org_id = max(named, key=lambda org_id: (named[org_id], -org_id))
-    elif others.org_id not in named:
-        raise SourceMismatch(
-            f"these keys belong to another organization: the API listed records of org_id"
-            f" {min(named)}, the rows of source {source} are of org_id {others.org_id};"
-            " use that organization's keys, or another datadog.source for these"
-        )
-    others.is_organization_seen = True
+    """Keep in `others` what `Organization.recognise` found; raises `SourceMismatch`."""
+    organization = Organization(others.org_id, others.is_organization_seen)
+    organization.recognise(source, decoded)
+    others.org_id = organization.org_id
+    others.is_organization_seen = organization.is_seen
