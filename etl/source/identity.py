@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.schema import snapshots, sources
 from etl.errors import SourceMismatch
 
