@@ -14,7 +14,8 @@ import msgspec
 from etl.cli.fan_out import Outcome, Style, Told, gather, run_code, tell
 from etl.cli.output import report
 from etl.cli.progress import SharedProgress
-from etl.config.load import Config, Sources, View
+from etl.config.model import Config, Sources
+from etl.config.views import View
 from etl.database.connection import opened
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import parse_database
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database import schema
 from etl.database.engine import (
     CANNOT_OPEN,

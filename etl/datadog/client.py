@@ -23,7 +23,9 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from etl.config.load import Config, Keys, View
+from etl.config.credentials import Keys
+from etl.config.model import Config
+from etl.config.views import View
 from etl.datadog.responses import error_text, host_of, remaining, reset_seconds, wait_seconds
 from etl.datadog.retry import Patience
 from etl.datadog.transport import Reply, Wire

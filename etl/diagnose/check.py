@@ -14,7 +14,8 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from etl.cli.output.report import chosen, left_out
-from etl.config.load import Config, View
+from etl.config.model import Config
+from etl.config.views import View
 from etl.database.connection import (
     Database,
     found_schema,

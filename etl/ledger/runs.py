@@ -18,7 +18,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from etl.config.load import Config, View
+from etl.config.model import Config
+from etl.config.views import View
 from etl.database.schema import (
     COUNTS,
     sources,

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from sqlalchemy import Connection, func, select
 
 from etl import __version__
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import opened_ready
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import EtlError

@@ -14,7 +14,8 @@ from msgspec.structs import asdict
 from sqlalchemy import Connection, Row
 
 from etl.cli.output.report import chosen, left_out
-from etl.config.load import Config, View
+from etl.config.model import Config
+from etl.config.views import View
 from etl.database.connection import Database, require_there
 from etl.database.schema import view_state
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN

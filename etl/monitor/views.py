@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl.config.edit import add_views
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
 from etl.config.template import quoted
+from etl.config.views import View
 from etl.database.connection import Database
 from etl.datadog.client import Datadog
 from etl.datadog.rum import Application

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import Database, found_schema, require_schema
 from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch

@@ -16,7 +16,8 @@ from typing import TypeAlias
 import msgspec
 from sqlalchemy import Connection
 
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import Database
 from etl.datadog.client import Datadog
 from etl.errors import (

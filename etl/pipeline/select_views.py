@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import Database, found_schema, open_database
 from etl.database.schema import discovered_views, sources
 from etl.datadog.client import Datadog

@@ -21,7 +21,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import Database, found_schema, prepare_schema
 from etl.errors import (
     ConfigError,

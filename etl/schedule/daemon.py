@@ -22,7 +22,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from etl.config.load import Config, Sources, require_keys
+from etl.config.model import Config, Sources, require_keys
 from etl.database.connection import Database, opened, prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import many

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import Database, found_schema
 from etl.ledger import runs as ledger
 from etl.schedule.cron import Due, Every, Slots, parse_cron

@@ -22,7 +22,8 @@ from sqlalchemy import text
 
 import etl
 from etl.cli.app import cli
-from etl.config.load import Config, settings_table
+from etl.config.model import Config
+from etl.config.settings import settings_table
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
 from etl.demo import rounds as demo

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.config.load import Keys, View
+from etl.config.credentials import Keys
+from etl.config.views import View
 from etl.datadog.client import Datadog
 from etl.errors import ConfigError, DatadogAuthError, DatadogError, EtlError
 from etl.extract.discovery import (

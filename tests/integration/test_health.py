@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from etl.config.load import Config, Sources
+from etl.config.model import Config, Sources
 from etl.errors import EtlError
 from etl.ledger.runs import new_run
 from etl.monitor.health import reasons

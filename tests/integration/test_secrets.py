@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl.cli.output.report import quiet_lines, run_lines
-from etl.config.load import Keys
+from etl.config.credentials import Keys
 from etl.datadog import responses as response
 from etl.ledger.runs import RunResult
 from etl.monitor.status import read_status, status_lines

@@ -15,7 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.cli.fan_out import Outcome, Told, gather, run_code
-from etl.config.load import Config, Keys, Sources, View, load_config, load_configs
+from etl.config.credentials import Keys
+from etl.config.load import load_config, load_configs
+from etl.config.model import Config, Sources
+from etl.config.views import View
 from etl.database.connection import open_database
 from etl.database.schema import metadata
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch

@@ -203,8 +203,9 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 OF_A_RUN = """
 __main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
 cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
-config.credentials config.database_url config.files config.folder config.load config.settings
-config.sites config.validators config.views database database.connection database.engine
+config.credentials config.database_url config.files config.folder config.load config.model
+config.settings config.sites config.validators config.views
+database database.connection database.engine
 database.schema database.types datadog datadog.client datadog.responses datadog.retry datadog.rum
 datadog.transport errors extract extract.buffer extract.completeness extract.discovery
 extract.fetch extract.listing extract.spool extract.verify formatting ledger ledger.retention

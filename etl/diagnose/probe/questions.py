@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 import httpx
 from sqlalchemy import func, select
 
-from etl.config.load import Config, Keys, View, require_keys
+from etl.config.credentials import Keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.schema import snapshots
 from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
 from etl.diagnose.probe.data import LIMITS, THE_REST, Probe, Tried
