@@ -14,13 +14,13 @@ import httpx
 from sqlalchemy import func, select
 
 from etl.config.load import Config, Keys, View, require_keys
+from etl.database.connection import opened_if_current
 from etl.database.schema import snapshots
 from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
 from etl.diagnose.probe.data import LIMITS, THE_REST, Probe, Tried
 from etl.diagnose.probe.records import attributes_of, texts_in
 from etl.diagnose.probe.redaction import Redaction
 from etl.errors import DatadogError, EtlError
-from etl.pipeline.select_views import usable_database
 
 MOST = 20
 _ENOUGH = 20  # records, to see what attributes look like
@@ -79,7 +79,7 @@ def _stored(config: Config) -> dict[str, int]:
     query = select(func.count(), func.count(s.removed_at)).where(s.source == config.source)
     again = select(func.count()).where(s.source == config.source, s.began == "returned")
     try:
-        with usable_database(config) as (database, _):
+        with opened_if_current(config) as (database, _):
             if database is None:
                 return {}
             rows, removed = database.read(lambda c: tuple(c.execute(query).one()))
