@@ -19,8 +19,7 @@ from etl.errors import ConfigError, EtlError
 from etl.formatting import many
 from etl.ledger.runs import CONTRACT, RunResult
 from etl.monitor.metrics_file import metrics_path, write_metrics
-from etl.pipeline.heartbeat import ping
-from etl.pipeline.run_log import log_run
+from etl.pipeline.notify import log_run, ping
 from etl.pipeline.select_views import expected_views
 from etl.pipeline.sync import Options, exit_code, sync
 from etl.runtime.signals import StopSignal

@@ -27,8 +27,7 @@ from etl.database.connection import Database, opened, prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import many
 from etl.ledger.runs import RunResult, iso
-from etl.pipeline.heartbeat import ping
-from etl.pipeline.run_log import log_run
+from etl.pipeline.notify import log_run, ping
 from etl.pipeline.sync import Options, sync
 from etl.runtime.run_context import work_for
 from etl.schedule.cron import Due, Slots

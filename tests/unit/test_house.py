@@ -210,10 +210,10 @@ errors extract extract.buffer extract.completeness extract.discovery extract.fet
 extract.spool extract.verify extract.view_selection formatting ledger ledger.known_views
 ledger.retention ledger.runs ledger.view_state load load.diff load.discovered load.existing
 load.rejects load.upsert load.versions load.writer monitor monitor.metrics_file pipeline
-pipeline.applications pipeline.heartbeat pipeline.run pipeline.run_log pipeline.select_views
-pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals schedule
-schedule.cron source source.identity source.lease source.organization source.privacy_setting
-transform transform.fields transform.lenient_json transform.privacy transform.snapshot
+pipeline.applications pipeline.notify pipeline.run pipeline.select_views pipeline.sync runtime
+runtime.console runtime.logs runtime.run_context runtime.signals schedule schedule.cron source
+source.identity source.lease source.organization source.privacy_setting transform transform.fields
+transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DRIVERS = {
