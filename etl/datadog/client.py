@@ -185,8 +185,11 @@ class Datadog:
         POST. Raises DatadogError when `patience` seconds of waiting do not do, and when stopped.
         """
         what = f"a question to {path}"
-        url = f"{self._config.api_url}{path}?{_encoded(parameters)}".rstrip("?")
-        request = httpx.Request("GET" if body is None else "POST", url, json=body)
+        try:
+            url = f"{self._config.api_url}{path}?{_encoded(parameters)}".rstrip("?")
+            request = httpx.Request("GET" if body is None else "POST", url, json=body)
+        except (UnicodeEncodeError, httpx.InvalidURL):
+            raise DatadogRequestError("the view name makes no valid URL") from None
         self._pass_gate(what, Patience(patience))
         reply = self._exchange(request, what)
         status = reply.status or 0

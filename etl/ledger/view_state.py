@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.database.schema import rejected_records, sync_run_views, view_state
 from etl.extract.completeness import COMPLETE, FAILED, UNPROVEN
-from etl.ledger.runs import RunResult, ViewResult, states
+from etl.ledger.results import RunResult, ViewResult
+from etl.ledger.runs import states
 
 _KEY = "of_view"  # a bound name beside those of the columns
 

@@ -32,7 +32,7 @@ from etl.database.schema import snapshot_history, snapshots
 from etl.extract.completeness import NO_PROOF, Proof
 from etl.extract.listing import Listing
 from etl.ledger import runs as ledger
-from etl.ledger.runs import ViewResult
+from etl.ledger.results import ViewResult
 from etl.ledger.view_state import Before, Entries
 from etl.load import rejects as oddities
 from etl.load.diff import (

@@ -19,7 +19,7 @@ from etl.config.views import View
 from etl.database.connection import Database, require_there
 from etl.database.schema import view_state
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.extract.discovery import DAY_S
+from etl.extract.view_selection import DAY_S
 from etl.formatting import (
     BAD,
     DOUBTFUL,
@@ -28,14 +28,15 @@ from etl.formatting import (
     clipped,
     count,
     duration,
+    iso,
     many,
     moment,
     shortened,
     table,
 )
 from etl.ledger import runs as ledger
-from etl.ledger.runs import CONTRACT, iso
-from etl.pipeline.select_views import Scope, scope_as_known
+from etl.ledger.results import CONTRACT
+from etl.pipeline.select_views import ViewSelection, select_stored
 from etl.schedule.due import LATE, described, read_agenda
 from etl.source.lease import holder
 from etl.source.privacy_setting import AS_STORED, Standing, standing
@@ -144,8 +145,8 @@ def read_status(config: Config, database: Database, *, max_age_s: float | None) 
 def _read(connection: Connection, config: Config, label: str, max_age_s: float | None) -> Status:
     now = datetime.now(UTC)
     states = ledger.states(connection, config.source)
-    scope = scope_as_known(connection, config, now)
-    found = [_view(view, states.pop(view.key(config.source), None)) for view in scope.views]
+    selection = select_stored(connection, config, now)
+    found = [_view(view, states.pop(view.key(config.source), None)) for view in selection.views]
     working = holder(connection, config.source)
     runs = ledger.last_runs(connection, config.source, _RUNS)
     # [schedule] always says something; only the ledger shows whether a daemon heeds it.
@@ -155,7 +156,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         source=config.source,
         database=label,
         at=now,
-        views=tuple(_judged(view, now, _allowed(view, scope, max_age_s)) for view in found),
+        views=tuple(_judged(view, now, _allowed(view, selection, max_age_s)) for view in found),
         runs=tuple(_run(row, is_held=bool(working)) for row in runs),
         holder=working,
         views_no_longer_configured=len(states),
@@ -167,9 +168,11 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
     )
 
 
-def _allowed(view: dict[str, Any], scope: Scope, max_age_s: float | None) -> float | None:
+def _allowed(
+    view: dict[str, Any], selection: ViewSelection, max_age_s: float | None
+) -> float | None:
     """A view that is asked once a day may be a day older."""
-    is_daily = max_age_s is not None and view["view"] in scope.asked_daily
+    is_daily = max_age_s is not None and view["view"] in selection.asked_daily
     return (max_age_s or 0) + DAY_S if is_daily else max_age_s
 
 

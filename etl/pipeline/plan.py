@@ -32,9 +32,9 @@ from etl.load.versions import (
     content_of,
     differences,
 )
-from etl.pipeline.run import doubt_organization, open_judge
-from etl.pipeline.select_views import asked_scope, with_scope
-from etl.pipeline.sync import Options, brake_of, chosen_views, configured_keys
+from etl.pipeline.run import Options, doubt_organization, open_judge
+from etl.pipeline.select_views import select_views, with_views
+from etl.pipeline.sync import brake_of, chosen_views, configured_keys
 from etl.source.identity import require_label
 from etl.source.privacy_setting import require_same, standing
 from etl.transform.snapshot import CONTENT, Snapshot
@@ -82,8 +82,8 @@ def make_plan(
     if not config.discovers:
         chosen_views(config, options.views)
     has_rows = _has_rows(config, database)
-    scope = asked_scope(config, database, stop=stop)
-    config = with_scope(config, scope)
+    scope = select_views(config, database, stop=stop)
+    config = with_views(config, scope)
     views = chosen_views(config, options.views) if options.views else scope.due
     planner = _Planner(config, database, options, has_rows=has_rows)
     memory = planner.memory()

@@ -29,17 +29,18 @@ from etl.errors import (
     StoreError,
 )
 from etl.extract.completeness import FAILED
-from etl.extract.discovery import read_applications, refresh_applications
+from etl.extract.discovery import read_applications
 from etl.extract.fetch import Failed, Reader, Result
 from etl.extract.listing import ApiState, Listing
 from etl.extract.verify import Judge, Seen
 from etl.ledger import runs as ledger
+from etl.ledger.results import RunResult, ViewResult
 from etl.ledger.retention import old_runs, prune
-from etl.ledger.runs import RunResult, ViewResult
 from etl.ledger.view_state import Before, Entries, read_before
 from etl.load import writer as store
 from etl.load.diff import OtherViews
 from etl.load.upsert import Outgoing
+from etl.pipeline.applications import refresh_applications
 from etl.source.lease import Lease
 
 log = logging.getLogger(__name__)

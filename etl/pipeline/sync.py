@@ -33,10 +33,10 @@ from etl.errors import (
 )
 from etl.extract.completeness import FAILED
 from etl.ledger import runs as ledger
-from etl.ledger.runs import RunResult
+from etl.ledger.results import RunResult
 from etl.load.diff import Brake, OtherViews
 from etl.pipeline.run import Progress, Work
-from etl.pipeline.select_views import asked_scope, with_scope
+from etl.pipeline.select_views import select_views, with_views
 from etl.runtime.run_context import work_for
 from etl.runtime.signals import Branch
 from etl.source import privacy_setting as stored_privacy
@@ -126,7 +126,7 @@ def sync(
 
 def _discovered(work: Work, options: Options) -> tuple[View, ...]:
     """The views to ask with `views = "discover"`; from here on they count as configured."""
-    scope = asked_scope(
+    scope = select_views(
         work.config,
         work.database,
         stop=work.stop,
@@ -136,7 +136,7 @@ def _discovered(work: Work, options: Options) -> tuple[View, ...]:
     for note in scope.notes:
         log.warning("%s", note)
     work.run.notes = scope.all_notes
-    work.config = with_scope(work.config, scope)
+    work.config = with_views(work.config, scope)
     work.others.configured = configured_keys(work.config)
     return chosen_views(work.config, options.views) if options.views else scope.due
 

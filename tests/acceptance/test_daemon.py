@@ -312,7 +312,7 @@ def test_a_run_is_one_line_and_a_view_one_when_it_changed_or_failed(
     daemon.says(": partial, 3 views")
     daemon.end()
     records = [json.loads(line) for line in daemon.lines]
-    of_runs = [r for r in records if r["logger"] == "etl.pipeline.run_log"]
+    of_runs = [r for r in records if r["logger"] == "etl.pipeline.notify"]
     assert {r["source"] for r in of_runs} == {"datadoghq.com"}
     assert {r["run_id"] for r in of_runs} == set(cli.sql(NEWEST)[0])
     views = {r["view_name"]: r for r in of_runs if "view_name" in r}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etl.ledger import runs as ledger
-from etl.ledger.runs import PROBE_AFTER
+from etl.ledger.api_state import PROBE_AFTER
 from tests.support.api import Api, record
 from tests.support.invented import Invented, Story
 from tests.support.project import Project, make_config, open_project

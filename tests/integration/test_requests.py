@@ -24,7 +24,7 @@ from etl.extract.buffer import Bodies
 from etl.extract.fetch import BODIES, Failed
 from etl.extract.listing import Listing
 from etl.pipeline.plan import make_plan
-from etl.pipeline.sync import Options
+from etl.pipeline.run import Options
 from etl.transform.snapshot import Decoded
 from tests.support import raw_server as raw
 from tests.support.api import record
@@ -414,7 +414,8 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
 CHILD = """
 import resource, sys, threading
 from etl.database.connection import open_database
-from etl.pipeline.sync import Options, sync
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from tests.support.project import make_config
 url, api, count = sys.argv[1:]
 config = make_config(url, api, [f"/{n}" for n in range(int(count))] + ["/last"])

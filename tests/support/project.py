@@ -13,8 +13,9 @@ from etl.config.database_url import parse_database
 from etl.config.model import Config
 from etl.config.views import View
 from etl.database.connection import Database, open_database
-from etl.ledger.runs import RunResult
-from etl.pipeline.sync import Options, sync
+from etl.ledger.results import RunResult
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 
 
 @dataclass

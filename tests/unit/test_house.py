@@ -25,7 +25,7 @@ PURE = (
         "etl.load.diff",
         "etl.load.versions",
     ),
-    "etl.extract.completeness",
+    *("etl.extract.completeness", "etl.extract.view_selection"),
     *("etl.datadog.responses", "etl.datadog.rum", "etl.schedule.cron"),
     *(
         "etl.diagnose.probe.redaction",
@@ -204,17 +204,17 @@ OF_A_RUN = """
 __main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
 cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
 config.credentials config.database_url config.files config.folder config.load config.model
-config.settings config.sites config.validators config.views
-database database.connection database.engine
-database.schema database.types datadog datadog.client datadog.responses datadog.retry datadog.rum
-datadog.transport errors extract extract.buffer extract.completeness extract.discovery
-extract.fetch extract.listing extract.spool extract.verify formatting ledger ledger.retention
-ledger.runs ledger.view_state load load.diff load.existing load.rejects load.upsert load.versions
-load.writer monitor monitor.metrics_file pipeline pipeline.heartbeat pipeline.run
-pipeline.run_log pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
-runtime.run_context runtime.signals schedule schedule.cron source source.identity source.lease
-source.organization source.privacy_setting transform transform.fields transform.lenient_json
-transform.privacy transform.snapshot
+config.settings config.sites config.validators config.views database database.connection
+database.engine database.schema database.types datadog datadog.client datadog.responses
+datadog.retry datadog.rum datadog.transport errors extract extract.buffer extract.completeness
+extract.discovery extract.fetch extract.listing extract.spool extract.verify
+extract.view_selection formatting ledger ledger.known_views ledger.retention ledger.runs
+ledger.view_state load load.diff load.discovered load.existing load.rejects load.upsert
+load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
+pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log pipeline.select_views
+pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals schedule
+schedule.cron source source.identity source.lease source.organization source.privacy_setting
+transform transform.fields transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DRIVERS = {
