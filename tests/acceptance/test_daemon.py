@@ -18,10 +18,11 @@ import psycopg
 import pytest
 
 from etl.errors import EtlError
-from tests.acceptance.test_cli import Cli, Result, wait_until
 from tests.support.api import Api, record
+from tests.support.command_line import Cli, Result
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config, open_project
+from tests.support.waiting import wait_until
 
 OLD_SLOT = "UPDATE sync_runs SET slot_at = '2025-01-01 00:00:00.000000', started_by = 'schedule'"
 

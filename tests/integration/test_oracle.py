@@ -18,7 +18,7 @@ from etl.database.schema import snapshots
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.transform.snapshot import CONTENT
 from tests.support.project import Project
-from tests.unit.fake_datadog.test_official_client import ODD_VIEWS
+from tests.support.view_names import ODD_VIEWS
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Whole runs against a server that misbehaves on the socket, and what they hold in memory."""
 
 import gc
-import gzip
-import json
 import random
 import sqlite3
 import subprocess
@@ -12,8 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import event
@@ -30,7 +26,7 @@ from tests.support import raw_server as raw
 from tests.support.api import record
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config, open_project
-from tests.support.raw_server import RawServer, Reply, reply
+from tests.support.raw_server import RawServer, Reply, answer, reply, view_of
 
 KINDS = {
     "429, a reset": reply(429, "", {"X-RateLimit-Reset": "0.05"}),
@@ -55,19 +51,6 @@ KINDS = {
     "no HTTP": raw.NO_HTTP,
     "slow": reply(200, '{"data": []}', pause_s=0.4),
 }
-
-
-def view_of(head: bytes) -> str:
-    target = head.split(b" ")[1].decode()
-    return parse_qs(urlsplit(target).query).get("filter[view_name]", [""])[0]
-
-
-def answer(view: str, count: int, **how: Any) -> Reply:
-    body = json.dumps({"data": [record(f"{view} {n}", view_name=view) for n in range(count)]})
-    if count % 2:
-        zipped = gzip.compress(body.encode())
-        return reply(200, zipped, {"Content-Encoding": "gzip"}, **how)
-    return reply(200, body, **how)
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from etl.datadog import responses as response
 from etl.ledger.results import RunResult
 from etl.monitor.status import read_status, status_lines
 from etl.runtime import logs
-from tests.integration.test_requests import answer, view_of
 from tests.support.project import Project, make_config, open_project
-from tests.support.raw_server import DATA, RawServer, Reply, reply
+from tests.support.raw_server import DATA, RawServer, Reply, answer, reply, view_of
 
 API_KEY, APP_KEY = "Planted-API-key-0a1b2c", "Planted-APP-key-3d4e5f"
 BEARER = "Planted-BEARER-token-6a7b"

@@ -28,9 +28,10 @@ from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.source.lease import Lease
 from etl.source.rename import renamed
-from tests.acceptance.test_cli import Cli, wait_until
 from tests.support.api import Api, Reply, record
+from tests.support.command_line import Cli
 from tests.support.project import Project, counts, make_config, open_project
+from tests.support.waiting import wait_until
 
 FORBIDDEN: Reply = (403, {}, b'{"errors": [{"title": "Forbidden"}]}')
 NOBODY = "http://127.0.0.1:9"
