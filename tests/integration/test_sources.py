@@ -367,6 +367,7 @@ ids = st.lists(st.sampled_from("1234567"), unique=True, max_size=6)
 listings = st.lists(st.tuples(st.booleans(), ids, st.sampled_from("xyz")), max_size=6)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )

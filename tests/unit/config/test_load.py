@@ -1096,6 +1096,7 @@ def test_any_bytes_are_a_configuration_or_a_config_error(
         list(said(folder, content, environ))
 
 
+@pytest.mark.slow
 @property_settings
 @given(
     planted=st.dictionaries(
