@@ -1069,6 +1069,7 @@ property_settings = settings(
 )
 
 
+@pytest.mark.slow
 @property_settings
 @given(
     flat=st.dictionaries(
