@@ -483,6 +483,7 @@ def test_backoff_doubles_up_to_its_cap_with_full_jitter(
     assert wait_seconds(None, {}, attempt, NOW, chance) == pytest.approx(seconds)
 
 
+@pytest.mark.slow
 @given(st.text() | st.floats().map(str) | st.datetimes().map("{:%a, %d %b %Y %H:%M:%S GMT}".format))
 def test_no_header_makes_a_wait_negative_or_endless(value: str) -> None:
     headers = {"X-RateLimit-Reset": value, "Retry-After": value}
