@@ -50,7 +50,8 @@ from etl.config.load import load_config  # noqa: E402
 from etl.database.connection import Database, open_database  # noqa: E402
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World  # noqa: E402
 from etl.fake_datadog.api import Request  # noqa: E402
-from etl.pipeline.sync import Options, sync  # noqa: E402
+from etl.pipeline.run import Options  # noqa: E402
+from etl.pipeline.sync import sync  # noqa: E402
 from tests.support.servers import Server, Servers, free_port  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "operations.md"

@@ -120,3 +120,8 @@ def age(instant: datetime | None, now: datetime) -> str:
 def moment(instant: datetime) -> str:
     """An instant in a table."""
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def iso(instant: datetime) -> str:
+    """An instant as every JSON of ours has it."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -190,7 +190,7 @@ def sync(
         for warning in sources.warnings:
             logging.getLogger(__name__).warning("%s", warning)
         from etl.cli.run import How, run
-        from etl.pipeline.sync import Options
+        from etl.pipeline.run import Options
 
         by = "manual" if is_terminal(sys.stdin) else "cron"
         options = Options(views, full, accept_removals, by)

@@ -18,12 +18,13 @@ from etl.config.load import Config, Sources, View
 from etl.database.connection import opened
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
-from etl.ledger.runs import CONTRACT, RunResult
+from etl.ledger.results import CONTRACT, RunResult, exit_code
 from etl.monitor.metrics_file import metrics_path, write_metrics
 from etl.pipeline.heartbeat import ping
+from etl.pipeline.run import Options
 from etl.pipeline.run_log import log_run
 from etl.pipeline.select_views import known_of, scope_of, usable_database
-from etl.pipeline.sync import Options, exit_code, sync
+from etl.pipeline.sync import sync
 from etl.runtime.signals import StopSignal
 
 if TYPE_CHECKING:

@@ -29,8 +29,9 @@ from etl.database.connection import Database, open_database
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, Event, FakeDatadog, World
 from etl.fake_datadog.world import Kind
-from etl.ledger.runs import RunResult
-from etl.pipeline.sync import Options, sync
+from etl.ledger.results import RunResult
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 
 FILE = "heatmap-demo.db"
 SOURCE = "demo"

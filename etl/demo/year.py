@@ -25,8 +25,9 @@ from etl.demo.rounds import FILE, Echo, demo_config, remove_old, without_proxy
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
-from etl.ledger.runs import RunResult
-from etl.pipeline.sync import Options, sync
+from etl.ledger.results import RunResult
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 
 _DAILY = 28
 _READINGS = (*range(0, DAYS - _DAILY, 7), *range(DAYS - _DAILY, DAYS + 1))

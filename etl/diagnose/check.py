@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from etl.cli.output.report import chosen, left_out
+from etl.config.credentials import Keys
 from etl.config.load import Config, View
 from etl.database.connection import (
     Database,
@@ -22,13 +23,14 @@ from etl.database.connection import (
     open_database,
     require_schema,
 )
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.extract.api_state import ApiState
 from etl.extract.completeness import TRUNCATED
-from etl.extract.fetch import Failed
-from etl.extract.listing import ApiState, Listing
+from etl.extract.fetch import Failed, Result
+from etl.extract.listing import Listing
 from etl.formatting import many, shortened, table
-from etl.pipeline.run import open_judge
+from etl.pipeline.run import open_verifier, read_and_load
 from etl.pipeline.select_views import Scope, asked_scope, usable_database, with_scope
 from etl.source.identity import require_label
 from etl.source.privacy_setting import standing
@@ -207,7 +209,7 @@ def _datadog(
         yield _requests(config, [])
         return
     try:
-        results = list(_ask(config, stop, progress))
+        results = _ask(config, config.keys, stop, progress)
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
         return
@@ -226,23 +228,35 @@ def _datadog(
     yield from map(_view, sorted(results, key=lambda r: order[r.view]))
 
 
+class _Answers:
+    """What each view answered, without its records; nothing is written."""
+
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        self.results: list[Result] = []
+        self._progress = progress
+
+    def load(self, results: Sequence[Result]) -> None:
+        for result in results:
+            if isinstance(result, Listing):
+                with result.records:  # the views that follow want their room in memory
+                    pass
+        self.results += results
+        self._progress(len(self.results), sum(map(_listed, self.results)))
+
+    def load_deferred(self, _ask_organization: object) -> None:
+        """Nothing waits for other views."""
+
+
 def _ask(
-    config: Config, stop: threading.Event, progress: Callable[[int, int], None]
-) -> Iterator[Listing | Failed]:
-    views = records = 0
-    if config.keys is None:
-        return
+    config: Config, keys: Keys, stop: threading.Event, progress: Callable[[int, int], None]
+) -> list[Result]:
+    answers, api_state = _Answers(progress), ApiState()
     with (
-        Datadog(config, config.keys, stop=stop) as client,
-        open_judge(client, config, ApiState(), stop) as judge,
+        Client(config, keys, stop=stop) as client,
+        open_verifier(client, config, api_state, stop, lambda: (set(), set())) as verifier,
     ):
-        for group in judge.results(config.views):
-            # Their room is wanted by the views that follow.
-            group[:] = [r.without_records() if isinstance(r, Listing) else r for r in group]
-            yield from group
-            views += len(group)
-            records += sum(_listed(r) for r in group if isinstance(r, Listing))
-            progress(views, records)
+        read_and_load(client, verifier, config.views, answers)
+    return answers.results
 
 
 def _requests(config: Config, listings: Sequence[Listing]) -> Point:
@@ -276,5 +290,5 @@ def _view(result: Listing | Failed) -> Point:
     return Point(about, OK, said, result.view, listed=result.listed)
 
 
-def _listed(listing: Listing) -> int:
-    return listing.listed
+def _listed(result: Result) -> int:
+    return result.listed if isinstance(result, Listing) else 0

@@ -14,27 +14,27 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from etl.database.schema import rejected_records, sync_run_views, view_state
 from etl.extract.completeness import COMPLETE, FAILED, UNPROVEN
-from etl.ledger.runs import RunResult, ViewResult, states
+from etl.ledger.results import RunResult, ViewResult
 
 _KEY = "of_view"  # a bound name beside those of the columns
 
 
-class Before(msgspec.Struct, frozen=True):
+class ViewStates(msgspec.Struct, frozen=True):
     """What the tables said when the run began, by view key: nobody else writes these rows."""
 
     states: Mapping[str, Row[Any]] = msgspec.field(default_factory=dict)
     with_open_rejects: Collection[str] = ()
 
 
-def read_before(connection: Connection, source: str) -> Before:
+def read_states_before(connection: Connection, source: str) -> ViewStates:
     """Read it, under the lease."""
     r = rejected_records.c
     is_open = (r.source == source) & r.resolved_at.is_(None)
     views = connection.execute(select(r.view_key).where(is_open).distinct()).scalars()
-    return Before(states(connection, source), set(views))
+    return ViewStates(read_view_states(connection, source), set(views))
 
 
-class Entries(msgspec.Struct):
+class LedgerRows(msgspec.Struct):
     """What the ledger shall say of the views of one transaction, written at its end.
 
     A few statements for all of them: a statement costs more than a row.
@@ -134,3 +134,30 @@ def _forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> Non
     if view_keys:
         these = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
         connection.execute(these.values(shortcut_digest=None))
+
+
+def read_view_states(connection: Connection, source: str) -> dict[str, Row[Any]]:
+    """`view_state` of every view of the source, by key."""
+    rows = connection.execute(select(view_state).where(view_state.c.source == source))
+    return {row.view_key: row for row in rows}
+
+
+def read_view_state(connection: Connection, view_key: str) -> Row[Any] | None:
+    """`view_state` of one view."""
+    return connection.execute(
+        select(view_state).where(view_state.c.view_key == view_key)
+    ).one_or_none()
+
+
+def note_watched(connection: Connection, source: str, view_keys: Collection[str]) -> None:
+    """Write which views are still among those that are read, where that is not known yet."""
+    v = view_state.c
+    rows = connection.execute(select(v.view_key, v.is_watched).where(v.source == source))
+    news = [
+        {"key": key, "watched": key in view_keys}
+        for key, is_watched in rows
+        if is_watched is not (key in view_keys)
+    ]
+    if news:
+        this = update(view_state).where(v.view_key == bindparam("key"))
+        connection.execute(this.values(is_watched=bindparam("watched")), news)

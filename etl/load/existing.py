@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Select, bindparam, select
 
 from etl.database.connection import driver_cursor
 from etl.database.schema import snapshots
-from etl.load.diff import Known
-from etl.load.versions import Owner, Stored
+from etl.load.changeset import StoredId
+from etl.load.versions import Owner, StoredRow
 from etl.transform.snapshot import CONTENT
 
 BATCH = 500
@@ -38,7 +38,7 @@ _ONE_BY_ONE = (  # noqa: S608
 
 def read_known(
     connection: Connection, owner: Owner, listed: Iterable[str]
-) -> tuple[dict[str, str], dict[str, Known]]:
+) -> tuple[dict[str, str], dict[str, StoredId]]:
     """Live rows of the view, and every stored row of a listed id.
 
     First the content hashes of rows as most are: of the view and its source, with no removal
@@ -48,13 +48,13 @@ def read_known(
     with driver_cursor(connection) as cursor:
         plain, odd = read_mine(cursor, owner)
         known = {
-            identifier: Known(content_hash, owner.view_key, source, False, bool(is_missing))
+            identifier: StoredId(content_hash, owner.view_key, source, False, bool(is_missing))
             for identifier, content_hash, source, is_missing in odd
         }
         unread = {i for i in listed if i not in plain and i not in known}
         for batch in batches(sorted(unread), at_once):
             for row in read_others(cursor, batch):
-                known[row[0]] = Known(row[1], row[2], row[3], bool(row[4]))
+                known[row[0]] = StoredId(row[1], row[2], row[3], bool(row[4]))
     return plain, known
 
 
@@ -138,11 +138,11 @@ def _selecting() -> Select[Any]:
     return select(s.id, *(s[name] for name in CONTENT), *place, s.content_hash).where(THESE)
 
 
-def read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+def read_stored(connection: Connection, ids: Sequence[str]) -> dict[str, StoredRow]:
     """Rows that will be written again."""
     end = 1 + len(CONTENT)
     return {
-        row[0]: Stored(tuple(row[1:end]), *row[end:])
+        row[0]: StoredRow(tuple(row[1:end]), *row[end:])
         for batch in batches(ids)
         for row in connection.execute(_selecting(), {"ids": batch})
     }

@@ -12,8 +12,7 @@ from sqlalchemy import Connection
 from etl.config.load import Config
 from etl.database.connection import opened_ready
 from etl.errors import EtlError
-from etl.formatting import duration
-from etl.ledger.runs import iso
+from etl.formatting import duration, iso
 from etl.schedule.due import LATE, Agenda, read_agenda
 from etl.source.lease import holder
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from etl.config.load import Sources
 from etl.config.validators import plain
 from etl.errors import ConfigError
-from etl.ledger.runs import RunResult
+from etl.ledger.results import RunResult
 
 if TYPE_CHECKING:
     from etl.monitor.metrics import Metrics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from etl.config.load import Config
 from etl.database.connection import opened_ready
 from etl.errors import EtlError
-from etl.ledger.runs import CONTRACT
+from etl.ledger.results import CONTRACT
 from etl.monitor.health import read_health
 from etl.monitor.http_server import Page, Pages, page
 from etl.monitor.metrics_file import NEEDS

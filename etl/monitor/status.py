@@ -27,13 +27,15 @@ from etl.formatting import (
     clipped,
     count,
     duration,
+    iso,
     many,
     moment,
     shortened,
     table,
 )
-from etl.ledger import runs as ledger
-from etl.ledger.runs import CONTRACT, iso
+from etl.ledger.results import CONTRACT
+from etl.ledger.runs import last_runs
+from etl.ledger.view_state import read_view_states
 from etl.pipeline.select_views import Scope, scope_as_known
 from etl.schedule.due import LATE, described, read_agenda
 from etl.source.lease import holder
@@ -142,11 +144,11 @@ def read_status(config: Config, database: Database, *, max_age_s: float | None) 
 
 def _read(connection: Connection, config: Config, label: str, max_age_s: float | None) -> Status:
     now = datetime.now(UTC)
-    states = ledger.states(connection, config.source)
+    states = read_view_states(connection, config.source)
     scope = scope_as_known(connection, config, now)
     found = [_view(view, states.pop(view.key(config.source), None)) for view in scope.views]
     working = holder(connection, config.source)
-    runs = ledger.last_runs(connection, config.source, _RUNS)
+    runs = last_runs(connection, config.source, _RUNS)
     # [schedule] always says something; only the ledger shows whether a daemon heeds it.
     is_scheduled = any(run.started_by == "schedule" for run in runs)
     agenda = read_agenda(connection, config, now, now) if is_scheduled else None

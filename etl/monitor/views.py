@@ -19,9 +19,9 @@ from etl.datadog.rum import Application
 from etl.errors import DatadogError, EtlError
 from etl.extract import discovery
 from etl.extract.discovery import Discovery, Traffic
-from etl.formatting import age, count, many, shortened, table
-from etl.ledger import runs as ledger
-from etl.ledger.runs import CONTRACT, iso
+from etl.formatting import age, count, iso, many, shortened, table
+from etl.ledger.results import CONTRACT
+from etl.ledger.view_state import read_view_states
 from etl.pipeline.select_views import (
     Known,
     Scope,
@@ -115,7 +115,7 @@ def list_views(config: Config) -> Listed:
 def _stored(
     connection: Connection, source: str, now: datetime
 ) -> tuple[Known, dict[str, Row[Any]]]:
-    return read_known(connection, source, now), ledger.states(connection, source)
+    return read_known(connection, source, now), read_view_states(connection, source)
 
 
 def list_lines(listed: Listed) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from etl.cli.output.report import problem
-from etl.formatting import duration, many, shortened
-from etl.ledger.runs import RunResult, ViewResult, iso
+from etl.formatting import duration, iso, many, shortened
+from etl.ledger.results import RunResult, ViewResult
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from etl.datadog.client import Datadog
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery
 from etl.formatting import clean, many, shortened
-from etl.ledger import runs as ledger
+from etl.ledger.view_state import read_view_states
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -141,7 +141,7 @@ def bounds_of(config: Config) -> Bounds:
 def read_known(connection: Connection, source: str, now: datetime) -> Known:
     """From `view_state`, `discovered_views` and `sources`."""
     seen: dict[str, Seen] = {}
-    for row in ledger.states(connection, source).values():
+    for row in read_view_states(connection, source).values():
         if row.last_read_at is not None:
             seen[row.view_name] = _seen(row, seen.get(row.view_name))
     d = discovered_views.c

@@ -25,11 +25,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from etl.config.load import Config, Sources, require_keys
 from etl.database.connection import Database, opened, prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
-from etl.formatting import many
-from etl.ledger.runs import RunResult, iso
+from etl.formatting import iso, many
+from etl.ledger.results import RunResult
 from etl.pipeline.heartbeat import ping
+from etl.pipeline.run import Options
 from etl.pipeline.run_log import log_run
-from etl.pipeline.sync import Options, sync
+from etl.pipeline.sync import sync
 from etl.runtime.run_context import work_for
 from etl.schedule.cron import Due, Slots
 from etl.schedule.due import described, due_now, slots_of

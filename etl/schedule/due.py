@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row
 
 from etl.config.load import Config
 from etl.database.connection import Database, found_schema
-from etl.ledger import runs as ledger
+from etl.ledger.results import JOB
+from etl.ledger.runs import last_slot_run
 from etl.schedule.cron import Due, Every, Slots, parse_cron
 
 LATE = timedelta(minutes=2)
@@ -58,7 +59,7 @@ class Agenda:
 def read_agenda(connection: Connection, config: Config, since: datetime, now: datetime) -> Agenda:
     """What the ledger says; where no slot was ever run, those later than `since` count."""
     slots = slots_of(config)
-    last = ledger.last_slot_run(connection, config.source, ledger.JOB, now)
+    last = last_slot_run(connection, config.source, JOB, now)
     done = last.slot_at if last else since
     due = slots.due(done, now)
     return Agenda(last, due, slots.next_after(done) if due else None, slots.next_after(now))

@@ -27,7 +27,7 @@ from etl.database.connection import Database, is_there, require_schema
 from etl.database.sql_views import metadata
 from etl.database.types import UtcDateTime
 from etl.errors import ConfigError, DatabaseUnreachable, EtlError
-from etl.ledger.runs import iso
+from etl.formatting import iso
 
 FORMATS = ("csv", "jsonl", "parquet")
 _ROWS = 10_000  # at a time; also a row group of Parquet

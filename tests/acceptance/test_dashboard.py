@@ -24,7 +24,8 @@ from etl.database.connection import open_database, prepare_schema
 from etl.demo.rounds import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic
-from etl.pipeline.sync import Options, sync
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from etl.serve.dashboard.charts import CHARTS, LAYOUT, NUMBERS
 from etl.serve.dashboard.looks import DEVICE_COLORS, EVENT_COLORS
 from etl.serve.dashboard.server import NAME, PAGE, metadata, page

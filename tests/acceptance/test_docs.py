@@ -27,7 +27,8 @@ from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
 from etl.demo import rounds as demo
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from etl.pipeline.sync import Options, sync
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from scripts import data_dictionary as dictionary
 from tests.support.paths import ROOT
 from tests.support.project import make_config

@@ -22,8 +22,8 @@ from etl.extract.discovery import (
     save_discovery,
 )
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
+from etl.ledger.results import exit_code
 from etl.pipeline.select_views import Bounds, Scope, Seen, effective_views
-from etl.pipeline.sync import exit_code
 from etl.source.lease import Lease
 from tests.support.api import AGGREGATE, APPLICATIONS, Api, Reply, record
 from tests.support.project import Project, make_config, open_project
@@ -623,7 +623,7 @@ def test_a_view_that_was_configured_with_a_filter_is_read_as_a_whole(
 
 def test_a_plan_discovers_and_stores_nothing(discovering: Project, api: Api) -> None:
     from etl.pipeline.plan import make_plan
-    from etl.pipeline.sync import Options
+    from etl.pipeline.run import Options
 
     plans = make_plan(discovering.config, discovering.database, Options(), stop=discovering.stop)
     assert [plan.view.name for plan in plans] == ["/admin", "/empty", "/home"]

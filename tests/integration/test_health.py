@@ -19,7 +19,7 @@ import time_machine
 
 from etl.config.load import Config, Sources
 from etl.errors import EtlError
-from etl.ledger.runs import new_run
+from etl.ledger.results import new_run
 from etl.monitor.health import reasons
 from etl.monitor.http_server import listening
 from etl.monitor.metrics import Metrics

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from etl.errors import LeaseHeld, PrivacyMismatch
 from etl.monitor.status import read_status, status_lines
 from etl.pipeline.plan import make_plan
-from etl.pipeline.sync import Options
+from etl.pipeline.run import Options
 from etl.source import reapply_privacy as module
 from etl.source.lease import Lease
 from etl.source.reapply_privacy import apply_privacy

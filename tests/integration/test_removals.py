@@ -10,7 +10,7 @@ import pytest
 from etl.cli.output.report import run_lines
 from etl.monitor.status import read_status, status_lines
 from etl.pipeline.plan import make_plan
-from etl.pipeline.sync import Options
+from etl.pipeline.run import Options
 from tests.support.api import Api, record
 from tests.support.invented import Invented, Story
 from tests.support.project import Project, counts, make_config, open_project

@@ -24,7 +24,7 @@ from etl.extract.buffer import Bodies
 from etl.extract.fetch import BODIES, Failed
 from etl.extract.listing import Listing
 from etl.pipeline.plan import make_plan
-from etl.pipeline.sync import Options
+from etl.pipeline.run import Options
 from etl.transform.snapshot import Decoded
 from tests.support import raw_server as raw
 from tests.support.api import record
@@ -320,8 +320,8 @@ def test_check_asks_for_more_views_than_there_is_room_for(
     with RawServer(otherwise=fewer_each_time) as server:
         project = open_on(server, names)
         found: list[Listing | Failed] = []
-        asking = _ask(project.config, project.stop, lambda *_: None)
-        work = threading.Thread(target=lambda: found.extend(asking), daemon=True)
+        ask = partial(_ask, project.config, KEYS, project.stop, lambda *_: None)
+        work = threading.Thread(target=lambda: found.extend(ask()), daemon=True)
         work.start()
         work.join(20)
     assert not work.is_alive()
@@ -398,8 +398,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
         otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 150))
     ) as s:
         project = open_on(s, names, concurrency=8)
-        for _ in _ask(project.config, project.stop, count_them):
-            pass
+        _ask(project.config, KEYS, project.stop, count_them)
         make_plan(
             project.config, project.database, Options(), stop=project.stop, progress=count_them
         )
@@ -414,7 +413,8 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
 CHILD = """
 import resource, sys, threading
 from etl.database.connection import open_database
-from etl.pipeline.sync import Options, sync
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from tests.support.project import make_config
 url, api, count = sys.argv[1:]
 config = make_config(url, api, [f"/{n}" for n in range(int(count))] + ["/last"])

@@ -15,8 +15,9 @@ from sqlalchemy import text
 
 from etl.config.load import Sources
 from etl.errors import SlotTaken
-from etl.ledger.runs import RunResult
-from etl.pipeline.sync import Options, sync
+from etl.ledger.results import RunResult
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from etl.schedule.cron import Every
 from etl.schedule.daemon import TICK_S, Daemon, Job
 from etl.schedule.due import due_now

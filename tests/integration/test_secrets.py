@@ -14,7 +14,7 @@ import pytest
 from etl.cli.output.report import quiet_lines, run_lines
 from etl.config.load import Keys
 from etl.datadog import responses as response
-from etl.ledger.runs import RunResult
+from etl.ledger.results import RunResult
 from etl.monitor.status import read_status, status_lines
 from etl.runtime import logs
 from tests.integration.test_requests import answer, view_of

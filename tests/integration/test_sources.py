@@ -19,8 +19,10 @@ from etl.config.load import Config, Keys, Sources, View, load_config, load_confi
 from etl.database.connection import open_database
 from etl.database.schema import metadata
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch
+from etl.ledger.results import exit_code
 from etl.pipeline.plan import make_plan
-from etl.pipeline.sync import Options, exit_code, sync
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from etl.source.lease import Lease
 from etl.source.rename import renamed
 from tests.acceptance.test_cli import Cli, wait_until

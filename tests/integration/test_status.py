@@ -11,7 +11,8 @@ import pytest
 import time_machine
 
 from etl.monitor.status import Status, read_status, status_lines
-from etl.pipeline.sync import Options, sync
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from etl.source.lease import Lease
 from tests.acceptance.test_cli import Cli, on_terminal
 from tests.support.api import Api, record

@@ -11,9 +11,10 @@ import pytest
 from etl.config.load import View
 from etl.database.connection import is_there
 from etl.errors import ConfigError, DatabaseUnreachable
-from etl.ledger.runs import RunResult
+from etl.ledger.results import RunResult, exit_code
 from etl.pipeline.plan import make_plan
-from etl.pipeline.sync import Options, exit_code, sync
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 from tests.support.api import Api, Reply, record
 from tests.support.project import Project, counts, make_config, open_project
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from etl.datadog import responses as response
 from etl.extract.completeness import COMPLETE, FAILED
-from etl.ledger.runs import RunResult
+from etl.ledger.results import RunResult
 from tests.support.invented import LISTED, UNLISTED, Invented, Story
 from tests.support.project import Project, make_config, open_project
 

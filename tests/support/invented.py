@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from etl.extract.completeness import ROUND_NUMBERS
-from etl.ledger.runs import RunResult, ViewResult
+from etl.ledger.results import RunResult, ViewResult
 from tests.support.api import APPLICATIONS, Api, Reply, record
 from tests.support.project import Project
 

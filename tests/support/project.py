@@ -11,8 +11,9 @@ from sqlalchemy import text
 from etl.config.database_url import parse_database
 from etl.config.load import Config, Keys, View
 from etl.database.connection import Database, open_database
-from etl.ledger.runs import RunResult
-from etl.pipeline.sync import Options, sync
+from etl.ledger.results import RunResult
+from etl.pipeline.run import Options
+from etl.pipeline.sync import sync
 
 
 @dataclass

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED
-from etl.formatting import count, duration, many, shortened, table
-from etl.ledger.runs import CONTRACT, RunResult, ViewResult, iso
+from etl.formatting import count, duration, iso, many, shortened, table
+from etl.ledger.results import CONTRACT, RunResult, ViewResult
 
 if TYPE_CHECKING:
     from etl.pipeline.plan import RowPlan, ViewPlan

@@ -14,7 +14,7 @@ from etl.cli.progress import line
 from etl.config.load import View
 from etl.diagnose.check import OK, PROBLEM, WARNING, Point, check_lines, exit_code
 from etl.formatting import age, clean, duration, shortened, table
-from etl.ledger.runs import RunResult, ViewResult
+from etl.ledger.results import RunResult, ViewResult
 from etl.monitor.status import Status, ViewStatus, status_lines
 from etl.pipeline.plan import RowPlan, ViewPlan
 
