@@ -62,12 +62,13 @@ test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB
 databases: setup
 	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python
 
-check: setup ## ruff, its formatter and mypy (about 10 s)
+check: setup ## ruff, its formatter, mypy and the walls between the rooms (about 10 s)
 	# One that fails keeps the others from nothing: a developer wants the whole list.
 	status=0; \
 	echo '==> ruff check'; $(BIN)/ruff check || status=1; \
 	echo '==> ruff format --check'; $(BIN)/ruff format --check || status=1; \
 	echo '==> mypy (about 10 s the first time)'; $(BIN)/python -m mypy || status=1; \
+	echo '==> lint-imports'; $(BIN)/lint-imports --no-cache || status=1; \
 	exit $$status
 
 db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite file)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etl.config.load import View
+from etl.config.views import View
 from etl.database import schema
 from etl.database.connection import Database
 from tests.support.api import Api, record

@@ -75,7 +75,7 @@ def require_text_only(seen: Seen, shown: str) -> None:
 
 
 def try_datasette(file: Path, pictures: str) -> None:
-    """The shipped page, which is compared with SQL by tests/test_dashboard.py."""
+    """The shipped page, which is compared with SQL by tests/acceptance/test_dashboard.py."""
     with datasette(file) as url:
         say("Datasette: looking at it")
         seen = look("datasette", url, Path(pictures) / "datasette.png" if pictures else None)

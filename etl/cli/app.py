@@ -31,7 +31,7 @@ from etl.runtime.console import PROGRAM, complain, is_terminal, prepare, say, un
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config.load import Config
+    from etl.config.model import Config
     from etl.database.connection import Database
 
 _EXIT_CODES = """\b

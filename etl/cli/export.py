@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.options import PATH, Shared, loaded_sources, shared_options
-from etl.config.load import Sources
+from etl.config.model import Sources
 from etl.database.connection import opened
 from etl.errors import EtlError
 from etl.runtime.console import result_stream, say
@@ -16,7 +16,7 @@ from etl.runtime.console import result_stream, say
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config.load import Config
+    from etl.config.model import Config
 
 _VIEWS = (
     "current_snapshots",

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from etl.config.load import Config, Sources
+from etl.config.model import Config, Sources
 from etl.errors import ConfigError, EtlError
 from etl.runtime.console import complain, say
 

@@ -18,7 +18,7 @@ from etl.runtime.console import help_width
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config.load import Config, Sources
+    from etl.config.model import Config, Sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,7 +137,8 @@ def loaded(shared: Shared, level: str = "WARNING") -> Iterator[Config]:
 def loaded_sources(shared: Shared, level: str = "WARNING") -> Iterator[Sources]:
     """As `loaded`, for a command that takes a folder too."""
     from etl.config.folder import is_folder
-    from etl.config.load import Sources, load_configs
+    from etl.config.load import load_configs
+    from etl.config.model import Sources
 
     with _explained(shared, level):
         configs = tuple(load_configs(shared.config))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +13,15 @@ import msgspec
 from etl.cli.fan_out import Outcome, Style, Told, gather, run_code, tell
 from etl.cli.output import report
 from etl.cli.progress import SharedProgress
-from etl.config.load import Config, Sources, View
+from etl.config.model import Config, Sources
 from etl.database.connection import opened
 from etl.errors import ConfigError, EtlError
 from etl.formatting import many
 from etl.ledger.results import CONTRACT, RunResult, exit_code
 from etl.monitor.metrics_file import metrics_path, write_metrics
-from etl.pipeline.heartbeat import ping
+from etl.pipeline.notify import log_run, ping
 from etl.pipeline.run import Options
-from etl.pipeline.run_log import log_run
-from etl.pipeline.select_views import known_of, scope_of, usable_database
+from etl.pipeline.select_views import expected_views
 from etl.pipeline.sync import sync
 from etl.runtime.signals import StopSignal
 
@@ -77,17 +75,9 @@ def _having(sources: Sources, names: Sequence[str]) -> Sources:
 
 def _has(config: Config, name: str) -> bool:
     try:
-        return any(view.name == name for view in _views(config))
+        return any(view.name == name for view in expected_views(config))
     except EtlError:  # its run will say so, and stops no other
         return True
-
-
-def _views(config: Config) -> Sequence[View]:
-    """As far as they are known before the run."""
-    if not config.discovers:
-        return config.views
-    with usable_database(config) as (database, _):
-        return scope_of(config, known_of(config, database), datetime.now(UTC)).views
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -158,7 +148,7 @@ class _Work(msgspec.Struct, frozen=True):
 
 
 def _planned(sources: Sources, names: Sequence[str]) -> int:
-    views = [view for config in sources.configs for view in _views(config)]
+    views = [view for config in sources.configs for view in expected_views(config)]
     return sum(not names or view.name in names for view in views)
 
 

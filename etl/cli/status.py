@@ -10,7 +10,7 @@ from etl.cli.options import Shared, loaded_sources, shared_options
 from etl.database.connection import opened
 
 if TYPE_CHECKING:
-    from etl.config.load import Config
+    from etl.config.model import Config
 
 
 def _max_age(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

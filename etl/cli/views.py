@@ -10,7 +10,7 @@ from etl.cli.options import Commands, Shared, loaded_sources, shared_options
 
 if TYPE_CHECKING:
     from etl.cli.fan_out import Told
-    from etl.config.load import Config
+    from etl.config.model import Config
     from etl.monitor.views import Comparison
 
 

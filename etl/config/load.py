@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from etl.config.credentials import (
     BEARER,
     HASH_KEY,
     FoundKeys,
-    Keys,
     find_hash_key,
     find_keys,
     secret_of,
@@ -33,13 +31,12 @@ from etl.config.files import (
     warn_of_open_dotenv,
 )
 from etl.config.folder import clashes, files_of, is_folder, named, told_once, variables_for_all
+from etl.config.model import Config
 from etl.config.settings import (
     DATABASE_URL,
     Findings,
-    Setting,
     Settings,
     read_settings,
-    settings_table,
     warn_of_unknown_variables,
 )
 from etl.config.sites import DEFAULT_SITE, Hosts, hosts, sends_keys_in_clear, site_warning
@@ -48,78 +45,9 @@ from etl.config.views import DISCOVER, View, parse_views
 from etl.config.views import EXPECTED as EXPECTED_VIEWS
 from etl.errors import ConfigError
 
-__all__ = [
-    "Config",
-    "Keys",
-    "Setting",
-    "View",
-    "load_config",
-    "load_configs",
-    "require_keys",
-    "settings_table",
-]
-
-
-_AS_THEY_ARE = {
-    "page_limit": "datadog.page_limit",
-    "concurrency": "datadog.concurrency",
-    "timeout_s": "datadog.timeout_s",
-    "max_wait_s": "datadog.max_wait_s",
-    "shortcut": "datadog.shortcut",
-    "cron": "schedule.cron",
-    "every_s": "schedule.every",
-    "timezone": "schedule.timezone",
-    "heartbeat_url": "schedule.heartbeat_url",
-    "hold_above": "removals.hold_above",
-    "hold_min": "removals.hold_min",
-    "discover_include": "discover.include",
-    "discover_exclude": "discover.exclude",
-    "discover_every_s": "discover.every",
-    "discover_max_views": "discover.max_views",
-    "created_by": "privacy.created_by",
-    "keep_runs_s": "keep.runs",
-    "lease_s": "lease.seconds",
+_SETTINGS = {
+    field.name: field.metadata["setting"] for field in fields(Config) if "setting" in field.metadata
 }
-"""Fields of Config that hold the value of a setting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What one run needs to know. Paths are absolute, URLs carry a driver."""
-
-    path: Path | None  # the file it was read from; None: environment only
-    database_url: str = field(repr=False)  # with the password; print `database_label`
-    database_label: str  # the same without password, for people
-    database_schema: str | None
-    views: tuple[View, ...]
-    source: str
-    site: str
-    api_url: str  # without a slash at the end
-    app_url: str
-    keys: Keys | None  # None: not found; `keys_problem` says what to do
-    keys_problem: str
-    page_limit: int = 1000
-    concurrency: int = 4
-    timeout_s: float = 30.0
-    max_wait_s: float = 120.0
-    shortcut: bool = True
-    cron: str = "17 * * * *"
-    every_s: float | None = None  # when set, it stands instead of `cron`
-    timezone: str = "UTC"
-    heartbeat_url: str = field(default="", repr=False)
-    hold_above: float = 0.3
-    hold_min: int = 20
-    discovers: bool = False  # views = "discover"; `views` is empty then
-    discover_include: tuple[str, ...] = ("*",)
-    discover_exclude: tuple[str, ...] = ()
-    discover_every_s: float = 86400.0
-    discover_max_views: int = 1000
-    created_by: str = "keep"  # keep, hash or drop
-    hash_key: str = field(default="", repr=False)  # of hash; never printed
-    keep_runs_s: float = 90 * 86400.0
-    lease_s: float = 60.0
-    warnings: tuple[str, ...] = ()
-    neighbours: tuple[str, ...] = ()  # sources of the other files in the folder, see load_configs
 
 
 def load_config(
@@ -157,15 +85,22 @@ def load_config(
     _check_pairs(settings, database, findings)
     if findings.problems or database is None:
         raise ConfigError(findings.problems)
-    return _config(
-        file=file,
-        settings=settings,
-        database=database,
+    return Config(
+        path=file,
+        database_url=database.url,
+        database_label=database.label,
+        database_schema=settings["database_schema"],
         views=views,
-        addresses=addresses,
-        keys=keys,
+        source=settings["datadog.source"] or settings["datadog.site"],
+        site=settings["datadog.site"],
+        api_url=addresses.api_url,
+        app_url=addresses.app_url,
+        keys=keys.keys,
+        keys_problem=keys.problem,
+        discovers=settings["views"] == DISCOVER,
         hash_key=hash_key,
         warnings=tuple(findings.warnings),
+        **{name: settings[key] for name, key in _SETTINGS.items()},
     )
 
 
@@ -210,13 +145,6 @@ def _as_neighbours(configs: list[Config], folder: Path) -> list[Config]:
         )
         for config, texts in zip(configs, warnings, strict=True)
     ]
-
-
-def require_keys(config: Config) -> Keys:
-    """The keys. Raises ConfigError saying what to do when there are none."""
-    if config.keys is None:
-        raise ConfigError([config.keys_problem])
-    return config.keys
 
 
 def _absolute(cwd: Path | None) -> Path:
@@ -339,52 +267,3 @@ def _check_pairs(settings: Settings, database: Database | None, findings: Findin
         findings.problem("schedule.every", "cannot stand beside schedule.cron; remove one of them")
     if settings["database_schema"] and database and not database.is_postgresql:
         findings.problem("database_schema", "only PostgreSQL has schemas; remove it")
-
-
-def _config(
-    *,
-    file: Path | None,
-    settings: Settings,
-    database: Database,
-    views: tuple[View, ...],
-    addresses: Hosts,
-    keys: FoundKeys,
-    hash_key: str,
-    warnings: tuple[str, ...],
-) -> Config:
-    return Config(
-        path=file,
-        database_url=database.url,
-        database_label=database.label,
-        database_schema=settings["database_schema"],
-        views=views,
-        source=settings["datadog.source"] or settings["datadog.site"],
-        site=settings["datadog.site"],
-        api_url=addresses.api_url,
-        app_url=addresses.app_url,
-        keys=keys.keys,
-        keys_problem=keys.problem,
-        discovers=settings["views"] == DISCOVER,
-        hash_key=hash_key,
-        warnings=warnings,
-        **{field: settings[key] for field, key in _AS_THEY_ARE.items()},
-    )
-
-
-class Sources(NamedTuple):
-    """The configuration: one file, or every file of a folder."""
-
-    configs: tuple[Config, ...]
-    is_folder: bool
-
-    @property
-    def warnings(self) -> list[str]:
-        """Those of all files."""
-        return [warning for config in self.configs for warning in config.warnings]
-
-    def by_database(self) -> Sources:
-        """With one configuration for each database."""
-        first: dict[tuple[str, str | None], Config] = {}
-        for config in self.configs:
-            first.setdefault((config.database_url, config.database_schema), config)
-        return self._replace(configs=tuple(first.values()))

@@ -148,6 +148,12 @@ _BY_KEY = {setting.key: setting for setting in SETTINGS}
 SECTIONS = tuple(dict.fromkeys(s.key.partition(".")[0] for s in SETTINGS if "." in s.key))
 
 
+def default_of(key: str) -> Any:
+    """The default of a setting as a checked value: seconds for "90d"; None for none."""
+    setting = _BY_KEY[key]
+    return None if setting.default is None else setting.check(setting.default)
+
+
 def settings_table() -> list[Setting]:
     """Every setting, in the order of the file."""
     return list(SETTINGS)

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import parse_database
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database import schema
 from etl.database.engine import (
     CANNOT_OPEN,
@@ -32,7 +32,7 @@ from etl.database.engine import (
     what_to_do,
     write_ahead,
 )
-from etl.errors import DatabaseUnreachable, SchemaMismatch, StoreError
+from etl.errors import DatabaseUnreachable, EtlError, SchemaMismatch, StoreError
 
 T = TypeVar("T")
 
@@ -415,3 +415,17 @@ def opened(config: Config) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def opened_if_current(config: Config) -> Iterator[tuple[Database | None, str]]:
+    """As `opened` where the database is there and its schema current; else None, and why."""
+    with ExitStack() as stack:
+        database, reason = None, ""
+        try:
+            database = stack.enter_context(opened(config))
+            state = found_schema(database).state
+            reason = "" if state == "current" else f"the schema of {database.label} is {state}"
+        except EtlError as error:
+            reason = str(error)
+        yield (None if reason else database), reason

@@ -23,7 +23,9 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from etl.config.load import Config, Keys, View
+from etl.config.credentials import Keys
+from etl.config.model import Config
+from etl.config.views import View
 from etl.datadog.responses import error_text, host_of, remaining, reset_seconds, wait_seconds
 from etl.datadog.retry import Patience
 from etl.datadog.transport import Reply, Wire
@@ -183,8 +185,11 @@ class Datadog:
         POST. Raises DatadogError when `patience` seconds of waiting do not do, and when stopped.
         """
         what = f"a question to {path}"
-        url = f"{self._config.api_url}{path}?{_encoded(parameters)}".rstrip("?")
-        request = httpx.Request("GET" if body is None else "POST", url, json=body)
+        try:
+            url = f"{self._config.api_url}{path}?{_encoded(parameters)}".rstrip("?")
+            request = httpx.Request("GET" if body is None else "POST", url, json=body)
+        except (UnicodeEncodeError, httpx.InvalidURL):
+            raise DatadogRequestError("the view name makes no valid URL") from None
         self._pass_gate(what, Patience(patience))
         reply = self._exchange(request, what)
         status = reply.status or 0

@@ -27,7 +27,8 @@ import httpx
 import msgspec
 
 from etl import __version__
-from etl.config.load import Config, Keys
+from etl.config.credentials import Keys
+from etl.config.model import Config
 from etl.errors import ConfigError
 
 CONNECT_S = 10.0

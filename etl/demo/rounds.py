@@ -24,7 +24,8 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from etl.config.load import Config, load_config
+from etl.config.load import load_config
+from etl.config.model import Config
 from etl.database.connection import Database, open_database
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, Event, FakeDatadog, World

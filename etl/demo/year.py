@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from etl.config.load import Config, require_keys
+from etl.config.model import Config, require_keys
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
 from etl.database.types import UtcDateTime

@@ -14,13 +14,14 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from etl.cli.output.report import chosen, left_out
-from etl.config.credentials import Keys
-from etl.config.load import Config, View
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import (
     Database,
     found_schema,
     network_file_system,
     open_database,
+    opened_if_current,
     require_schema,
 )
 from etl.datadog.client import Client
@@ -31,7 +32,7 @@ from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
 from etl.formatting import many, shortened, table
 from etl.pipeline.run import open_verifier, read_and_load
-from etl.pipeline.select_views import Scope, asked_scope, usable_database, with_scope
+from etl.pipeline.select_views import ViewSelection, select_views, with_views
 from etl.source.identity import require_label
 from etl.source.privacy_setting import standing
 
@@ -64,20 +65,20 @@ def check(
     if not config.discovers or config.keys is None:
         return points + list(_datadog(config, stop, progress))
     try:
-        with usable_database(config) as (database, _):
-            scope = asked_scope(config, database, stop=stop)
+        with opened_if_current(config) as (database, _):
+            selection = select_views(config, database, stop=stop)
     except EtlError as error:
         return [*points, Point("views", PROBLEM, str(error))]
-    points += _discovered(scope)
-    return points + list(_datadog(with_scope(config, scope), stop, progress))
+    points += _discovered(selection)
+    return points + list(_datadog(with_views(config, selection), stop, progress))
 
 
-def _discovered(scope: Scope) -> Iterator[Point]:
-    said = f'"discover" means {many(len(scope.views), "view")} now'
-    if scope.asked_daily:
-        said += f", of which {len(scope.asked_daily):,} are asked once a day: no snapshot so far"
+def _discovered(selection: ViewSelection) -> Iterator[Point]:
+    said = f'"discover" means {many(len(selection.views), "view")} now'
+    if daily := len(selection.asked_daily):
+        said += f", of which {daily:,} are asked once a day: no snapshot so far"
     yield Point("views", OK, said)
-    yield from (Point("views", WARNING, note) for note in scope.notes)
+    yield from (Point("views", WARNING, note) for note in selection.notes)
 
 
 def listed_by_view(points: Sequence[Point]) -> list[tuple[View, int]]:
@@ -209,7 +210,7 @@ def _datadog(
         yield _requests(config, [])
         return
     try:
-        results = _ask(config, config.keys, stop, progress)
+        results = _ask(config, stop, progress)
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
         return
@@ -248,11 +249,11 @@ class _Answers:
 
 
 def _ask(
-    config: Config, keys: Keys, stop: threading.Event, progress: Callable[[int, int], None]
+    config: Config, stop: threading.Event, progress: Callable[[int, int], None]
 ) -> list[Result]:
     answers, api_state = _Answers(progress), ApiState()
     with (
-        Client(config, keys, stop=stop) as client,
+        Client(config, require_keys(config), stop=stop) as client,
         open_verifier(client, config, api_state, stop, lambda: (set(), set())) as verifier,
     ):
         read_and_load(client, verifier, config.views, answers)

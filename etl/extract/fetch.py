@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from etl.config.load import Config, View
+from etl.config.model import Config
+from etl.config.views import View
 from etl.datadog.client import Datadog
 from etl.datadog.retry import Patience
 from etl.errors import (

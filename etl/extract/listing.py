@@ -15,7 +15,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
-from etl.config.load import View
+from etl.config.views import View
 from etl.datadog.client import Answer, Datadog
 from etl.datadog.retry import Patience
 from etl.extract.buffer import Bodies

@@ -15,7 +15,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from etl.config.load import View
+from etl.config.views import View
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
 from etl.extract.fetch import GROUP, Failed, Reader, Result, forget, is_of_one

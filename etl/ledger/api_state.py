@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.schema import sources
 from etl.extract.listing import ApiFindings, ApiState, LastReading
 from etl.ledger.view_state import read_view_states

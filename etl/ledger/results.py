@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from etl.config.load import View
+from etl.config.views import View
 from etl.database.schema import COUNTS
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError
 from etl.extract.completeness import FAILED, TRUNCATED

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, select
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import Database
 from etl.database.schema import sync_run_views, sync_runs, view_state
 from etl.errors import EtlError

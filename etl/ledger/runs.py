@@ -10,7 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from etl.database.schema import COUNTS, sync_run_views, sync_runs
+from etl.database.schema import (
+    COUNTS,
+    sync_run_views,
+    sync_runs,
+)
 from etl.errors import SlotTaken
 from etl.extract.completeness import FAILED
 from etl.formatting import iso

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple, Protocol
 
-from etl.config.load import View
+from etl.config.views import View
 from etl.errors import DatabaseUnreachable, EtlError, LeaseLost, SourceMismatch, StoreError
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import opened_ready
 from etl.errors import EtlError
 from etl.formatting import duration, iso

@@ -20,14 +20,14 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from sqlalchemy import Connection, func, select
 
 from etl import __version__
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import opened_ready
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import EtlError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.ledger.results import RunResult
 from etl.ledger.view_state import read_view_states
-from etl.pipeline.select_views import scope_as_known
+from etl.pipeline.select_views import select_stored
 
 _Key: TypeAlias = "tuple[str, tuple[tuple[str, str], ...]]"
 
@@ -149,7 +149,7 @@ class Metrics(Collector):
 
 def _gauges(connection: Connection, config: Config) -> dict[_Key, float]:
     source, states = config.source, read_view_states(connection, config.source)
-    views = scope_as_known(connection, config, datetime.now(UTC)).views
+    views = select_stored(connection, config, datetime.now(UTC)).views
     known = [(view.name, states.get(view.key(source))) for view in views]
     verdicts = Counter(state.verdict for _, state in known if state)
     gauges = {_key("views", source=source, verdict=v): float(verdicts[v]) for v in _VERDICTS}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.config.load import Sources
+from etl.config.model import Sources
 from etl.config.validators import plain
 from etl.errors import ConfigError
 from etl.ledger.results import RunResult

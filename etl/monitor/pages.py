@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import opened_ready
 from etl.errors import EtlError
 from etl.ledger.results import CONTRACT

@@ -14,11 +14,12 @@ from msgspec.structs import asdict
 from sqlalchemy import Connection, Row
 
 from etl.cli.output.report import chosen, left_out
-from etl.config.load import Config, View
+from etl.config.model import Config
+from etl.config.views import View
 from etl.database.connection import Database, require_there
 from etl.database.schema import view_state
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.extract.discovery import DAY_S
+from etl.extract.view_selection import DAY_S
 from etl.formatting import (
     BAD,
     DOUBTFUL,
@@ -36,7 +37,7 @@ from etl.formatting import (
 from etl.ledger.results import CONTRACT
 from etl.ledger.runs import last_runs
 from etl.ledger.view_state import read_view_states
-from etl.pipeline.select_views import Scope, scope_as_known
+from etl.pipeline.select_views import ViewSelection, select_stored
 from etl.schedule.due import LATE, described, read_agenda
 from etl.source.lease import holder
 from etl.source.privacy_setting import AS_STORED, Standing, standing
@@ -145,8 +146,8 @@ def read_status(config: Config, database: Database, *, max_age_s: float | None) 
 def _read(connection: Connection, config: Config, label: str, max_age_s: float | None) -> Status:
     now = datetime.now(UTC)
     states = read_view_states(connection, config.source)
-    scope = scope_as_known(connection, config, now)
-    found = [_view(view, states.pop(view.key(config.source), None)) for view in scope.views]
+    selection = select_stored(connection, config, now)
+    found = [_view(view, states.pop(view.key(config.source), None)) for view in selection.views]
     working = holder(connection, config.source)
     runs = last_runs(connection, config.source, _RUNS)
     # [schedule] always says something; only the ledger shows whether a daemon heeds it.
@@ -156,7 +157,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         source=config.source,
         database=label,
         at=now,
-        views=tuple(_judged(view, now, _allowed(view, scope, max_age_s)) for view in found),
+        views=tuple(_judged(view, now, _allowed(view, selection, max_age_s)) for view in found),
         runs=tuple(_run(row, is_held=bool(working)) for row in runs),
         holder=working,
         views_no_longer_configured=len(states),
@@ -168,9 +169,11 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
     )
 
 
-def _allowed(view: dict[str, Any], scope: Scope, max_age_s: float | None) -> float | None:
+def _allowed(
+    view: dict[str, Any], selection: ViewSelection, max_age_s: float | None
+) -> float | None:
     """A view that is asked once a day may be a day older."""
-    is_daily = max_age_s is not None and view["view"] in scope.asked_daily
+    is_daily = max_age_s is not None and view["view"] in selection.asked_daily
     return (max_age_s or 0) + DAY_S if is_daily else max_age_s
 
 

@@ -11,27 +11,27 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl.config.edit import add_views
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
 from etl.config.template import quoted
-from etl.database.connection import Database
+from etl.config.views import View
+from etl.database.connection import Database, opened_if_current
 from etl.datadog.client import Datadog
 from etl.datadog.rum import Application
 from etl.errors import DatadogError, EtlError
-from etl.extract import discovery
-from etl.extract.discovery import Discovery, Traffic
+from etl.extract.discovery import (
+    Discovery,
+    Traffic,
+    discover,
+    read_applications,
+    traffic_by_name,
+)
+from etl.extract.view_selection import select_names
 from etl.formatting import age, count, iso, many, shortened, table
+from etl.ledger.known_views import KnownViews, read_known_views
 from etl.ledger.results import CONTRACT
 from etl.ledger.view_state import read_view_states
-from etl.pipeline.select_views import (
-    Known,
-    Scope,
-    bounds_of,
-    by_name,
-    effective_views,
-    read_known,
-    scope_of,
-    usable_database,
-)
+from etl.load.discovered import application_names, save_applications, save_discovery
+from etl.pipeline.select_views import ViewSelection, bounds_of, select_known
 from etl.source.lease import Lease
 
 CONFIGURED, MISSING, NEVER_SEEN = "configured", "missing", "never_seen"
@@ -52,8 +52,8 @@ class Listed:
 
     source: str
     at: datetime
-    scope: Scope
-    known: Known
+    scope: ViewSelection
+    known: KnownViews
     states: Mapping[str, Row[Any]]
     configured: frozenset[View]
     left_out: int  # read once, and now outside [discover]
@@ -61,11 +61,11 @@ class Listed:
 
     def rows(self) -> Iterator[tuple[View, str, Row[Any] | None]]:
         """Each view, why it is covered, and its row of `view_state`."""
-        seen = {s.name for s in self.known.seen}
+        read_before = {view.name for view in self.known.read_before}
         for view in self.scope.views:
             origin = "configured"
             if view not in self.configured:
-                origin = "read before" if view.name in seen else "discovered"
+                origin = "read before" if view.name in read_before else "discovered"
             yield view, origin, self.states.get(view.key(self.source))
 
     def as_json(self) -> dict[str, Any]:
@@ -94,16 +94,16 @@ class Listed:
 def list_views(config: Config) -> Listed:
     """The covered views, without asking Datadog."""
     now = datetime.now(UTC)
-    known, states = Known(), dict[str, Row[Any]]()
-    with usable_database(config) as (database, reason):
+    known, states = KnownViews(), dict[str, Row[Any]]()
+    with opened_if_current(config) as (database, reason):
         if database:
             known, states = database.read(lambda c: _stored(c, config.source, now))
     bounds = bounds_of(config)
-    left_out = [s for s in known.seen if config.discovers and not bounds.take(s.name)]
+    left_out = [v for v in known.read_before if config.discovers and not bounds.allow(v.name)]
     return Listed(
         source=config.source,
         at=now,
-        scope=scope_of(config, known, now),
+        scope=select_known(config, known, now),
         known=known,
         states=states,
         left_out=len(left_out),
@@ -114,8 +114,8 @@ def list_views(config: Config) -> Listed:
 
 def _stored(
     connection: Connection, source: str, now: datetime
-) -> tuple[Known, dict[str, Row[Any]]]:
-    return read_known(connection, source, now), read_view_states(connection, source)
+) -> tuple[KnownViews, dict[str, Row[Any]]]:
+    return read_known_views(connection, source, now), read_view_states(connection, source)
 
 
 def list_lines(listed: Listed) -> list[str]:
@@ -206,23 +206,23 @@ def compare_views(config: Config, *, stop: threading.Event) -> Comparison:
     """Ask RUM, store what it said, and compare; raises `EtlError`."""
     keys, warnings, listed = require_keys(config), list[str](), None
     with Datadog(config, keys, stop=stop) as client:
-        found = discovery.discover(client)
+        found = discover(client)
         try:
-            listed = discovery.read_applications(client)
+            listed = read_applications(client)
         except DatadogError as error:
             warnings.append(f"applications have no names: {error}")
     now = datetime.now(UTC)
-    with usable_database(config) as (database, not_stored):
-        known, names, reason = Known(), dict[str, str](), not_stored
+    with opened_if_current(config) as (database, not_stored):
+        known, names, reason = KnownViews(), dict[str, str](), not_stored
         if database:
             reason = _store(config, database, found, listed, now)
             known, names = database.read(lambda c: _remembered(c, config.source, now))
     names |= {a.application_id: a.name for a in listed or () if a.name}
-    configured = scope_of(config, known, now).views
+    configured = select_known(config, known, now).views
     return Comparison(
         source=config.source,
         views=tuple(_compared(configured, found.traffic)),
-        to_add=tuple(_to_add(config, configured, by_name(found.traffic), now)),
+        to_add=tuple(_to_add(config, configured, traffic_by_name(found.traffic), now)),
         application_names=names,
         warnings=(*found.warnings, *warnings),
         not_stored=reason,
@@ -237,9 +237,11 @@ def added(config: Config, found: Comparison) -> Comparison:
     return replace(found, added_to=str(config.path))
 
 
-def _remembered(connection: Connection, source: str, now: datetime) -> tuple[Known, dict[str, str]]:
-    names = discovery.application_names(connection, source)
-    return read_known(connection, source, now), names
+def _remembered(
+    connection: Connection, source: str, now: datetime
+) -> tuple[KnownViews, dict[str, str]]:
+    names = application_names(connection, source)
+    return read_known_views(connection, source, now), names
 
 
 def _store(
@@ -254,9 +256,9 @@ def _store(
 
     def store(connection: Connection) -> None:
         lease.take(connection, config)
-        discovery.save_discovery(connection, config.source, found, now)
+        save_discovery(connection, config.source, found, now)
         if listed is not None:
-            discovery.save_applications(connection, config.source, listed, now)
+            save_applications(connection, config.source, listed, now)
         lease.release(connection)
 
     try:
@@ -283,9 +285,9 @@ def _to_add(
     config: Config, configured: Sequence[View], traffic: Mapping[str, int], now: datetime
 ) -> list[str]:
     """Busiest first."""
-    scope = effective_views(configured, (), traffic, bounds_of(config), now)
-    new = [view.name for view in scope.views[len(configured) :]]
-    return sorted(new, key=lambda name: (-traffic[name], name))
+    names = [view.name for view in configured]
+    added = select_names(names, (), traffic, bounds_of(config), now)
+    return sorted(added.names, key=lambda name: (-traffic[name], name))
 
 
 def discover_lines(found: Comparison) -> list[str]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import Database, found_schema, require_schema
 from etl.datadog.client import Client
 from etl.errors import EtlError
@@ -29,7 +30,7 @@ from etl.load.lookup import Lookup, NoTables, Planned, PlannedTables, Tables, re
 from etl.load.versions import StoredRow, content_of, differences
 from etl.load.writer import owner_of
 from etl.pipeline.run import Options, initial_state, open_verifier, read_and_load
-from etl.pipeline.select_views import asked_scope, with_scope
+from etl.pipeline.select_views import select_views, with_views
 from etl.pipeline.sync import chosen_views
 from etl.source.identity import require_label
 from etl.source.privacy_setting import require_same, standing
@@ -78,8 +79,8 @@ def make_plan(
     if not config.discovers:
         chosen_views(config, options.views)
     has_tables = _has_tables(config, database)
-    scope = asked_scope(config, database, stop=stop)
-    config = with_scope(config, scope)
+    scope = select_views(config, database, stop=stop)
+    config = with_views(config, scope)
     views = chosen_views(config, options.views) if options.views else scope.due
     api_state = ApiState()
     if has_tables:

@@ -16,12 +16,13 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import Database
 from etl.datadog.client import Client
 from etl.errors import DatadogError, EtlError, LeaseLost
 from etl.extract.api_state import ApiState
-from etl.extract.discovery import read_applications, refresh_applications
+from etl.extract.discovery import read_applications
 from etl.extract.fetch import Fetcher, Result
 from etl.extract.verify import Verifier
 from etl.ledger.api_state import read_api_state, write_findings
@@ -35,6 +36,7 @@ from etl.load.lookup import read_parts
 from etl.load.ownership import Ownership
 from etl.load.removals import RemovalGuard, Removals
 from etl.load.writer import TableWriter
+from etl.pipeline.applications import refresh_applications
 from etl.runtime.run_context import work_for
 from etl.source.identity import Organization, require_label
 from etl.source.lease import Lease

@@ -21,12 +21,13 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from etl.config.load import Config, View, require_keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
 from etl.database.connection import Database, found_schema, prepare_schema
 from etl.errors import ConfigError
 from etl.ledger.results import RunResult
 from etl.pipeline.run import OnRun, Options, Run, open_run
-from etl.pipeline.select_views import asked_scope, with_scope
+from etl.pipeline.select_views import select_views, with_views
 from etl.runtime.signals import Branch
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def sync(
 
 def _discover(run: Run, options: Options) -> tuple[View, ...]:
     """The views to ask with `views = "discover"`; from here on they count as configured."""
-    scope = asked_scope(
+    scope = select_views(
         run.config,
         run.database,
         stop=run.stop,
@@ -78,7 +79,7 @@ def _discover(run: Run, options: Options) -> tuple[View, ...]:
     for note in scope.notes:
         log.warning("%s", note)
     run.result.notes = scope.all_notes
-    run.config = with_scope(run.config, scope)
+    run.config = with_views(run.config, scope)
     views = chosen_views(run.config, options.views) if options.views else scope.due
     run.result.planned = len(views)
     return views

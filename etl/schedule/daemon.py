@@ -22,14 +22,13 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from etl.config.load import Config, Sources, require_keys
+from etl.config.model import Config, Sources, require_keys
 from etl.database.connection import Database, opened, prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
-from etl.pipeline.heartbeat import ping
+from etl.pipeline.notify import log_run, ping
 from etl.pipeline.run import Options
-from etl.pipeline.run_log import log_run
 from etl.pipeline.sync import sync
 from etl.runtime.run_context import work_for
 from etl.schedule.cron import Due, Slots

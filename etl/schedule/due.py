@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import Database, found_schema
 from etl.ledger.results import JOB
 from etl.ledger.runs import last_slot_run

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.schema import snapshots, sources
 from etl.errors import SourceMismatch
 from etl.transform.snapshot import Decoded

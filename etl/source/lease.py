@@ -23,7 +23,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Update, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import Database
 from etl.database.schema import sources
 from etl.errors import EtlError, LeaseHeld, LeaseLost

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection, select, update
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.schema import (
     rejected_records,
     schema_drift,

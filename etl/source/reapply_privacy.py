@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database.connection import Database, driver_cursor, is_there, require_schema
 from etl.database.schema import rejected_records, schema_drift, snapshot_history, snapshots
 from etl.errors import DatabaseUnreachable, LeaseLost

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Row, Table, case, select, update
 
-from etl.config.load import View
 from etl.config.validators import BadValue
 from etl.config.validators import text as label
+from etl.config.views import View
 from etl.database.connection import Database, is_there, require_schema
 from etl.database.schema import discovered_views, metadata, snapshots, sources, view_state
 from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch

@@ -5,7 +5,6 @@ Every run turns warnings into errors, and is searched for planted secrets and tr
 
 import json
 import os
-import pty
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,96 +20,18 @@ import pytest
 
 from etl.database.schema import HEAD
 from etl.fake_datadog import FakeDatadog, World
+from tests.support.command_line import PASSWORD, SECRETS, Cli, Result, finish, on_terminal
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
-SECRETS = {
-    "DD_API_KEY": "planted-api-key-8f21",
-    "DD_APP_KEY": "planted-app-key-93c7",
-}
 FAKE_KEYS: dict[str, str | None] = {"DD_API_KEY": "fake-api-key", "DD_APP_KEY": "fake-app-key"}
-PASSWORD = "planted-password-51aa"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens
 VIEWS = ("/home", "/checkout/?")
-TABLES = ("snapshots", "snapshot_history")
 JSON_RUN = "contract run_id source status started_at finished_at views"
 JSON_VIEW = (
     "view_name application_id device_type verdict reason listed new changed unchanged returned"
     " foreign duplicates rejected vanished held requests seconds error"
 )
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    def is_one_line(self) -> bool:
-        return self.err.startswith("heatmap-etl: ") and self.err.count("\n") == 1
-
-
-@dataclass
-class Cli:
-    """`cli("sync")` runs it in `folder` and waits for the end."""
-
-    folder: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-W", "error", "-m", "etl", *arguments]
-
-    def environment(self, changes: dict[str, str | None]) -> dict[str, str]:
-        base = {**os.environ, "PYTHONPATH": str(ROOT), **SECRETS, **self.environ, **changes}
-        return {name: value for name, value in base.items() if value is not None}
-
-    def start(self, *arguments: str, **changes: str | None) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(changes),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *arguments: str, **changes: str | None) -> Result:
-        return finish(self.start(*arguments, **changes))
-
-    def configure(self, text: str) -> None:
-        (self.folder / "heatmap-etl.toml").write_text(text, encoding="utf-8")
-
-    @property
-    def database(self) -> Path:
-        return self.folder / "heatmap-etl.db"
-
-    def sql(self, query: str) -> list[Any]:
-        with closing(sqlite3.connect(self.database)) as connection, connection:
-            return connection.execute(query).fetchall()
-
-    def stored(self) -> list[Any]:
-        if not self.database.exists():
-            return []
-        names = {name for (name,) in self.sql("SELECT name FROM sqlite_master")}
-        return [self.sql(f"SELECT * FROM {t} ORDER BY 1, 3") for t in TABLES if t in names]
-
-    def files(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir()}
-
-
-def finish(process: subprocess.Popen[str], timeout: float = 40) -> Result:
-    with process:
-        out, err = process.communicate(timeout=timeout)
-    for secret in (*SECRETS.values(), PASSWORD):
-        assert secret not in out + err
-    assert "Traceback" not in err, err
-    assert "Exception ignored" not in err, err
-    return Result(process.returncode, out, err)
 
 
 @pytest.fixture
@@ -449,29 +370,6 @@ def test_on_a_terminal_a_line_shows_how_far_it_is(cli: Cli) -> None:
     assert on_terminal(cli, "sync", "--quiet") == ""
 
 
-def on_terminal(cli: Cli, *arguments: str, **changes: str) -> str:
-    ours, theirs = pty.openpty()
-    environ = cli.environment({"TERM": "xterm", "NO_COLOR": None, **changes})
-    process = subprocess.Popen(
-        cli.command(*arguments),
-        cwd=cli.folder,
-        env=environ,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    seen = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            seen += chunk
-    except OSError:  # Linux: everybody else closed it
-        pass
-    os.close(ours)
-    assert process.wait(20) == 0
-    return seen.decode()
-
-
 def test_json_logs_are_json(cli: Cli) -> None:
     for done in (
         cli("sync", "-v", "--log-format", "json"),
@@ -644,13 +542,6 @@ def test_a_second_run_is_told_to_come_later(cli: Cli, slow_datadog: FakeDatadog)
     assert "under way" not in dead.out
     assert "died" in dead.out
     assert cli("sync", "--quiet").code == 0
-
-
-def wait_until(is_so: Callable[[], object], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 # --- signals ------------------------------------------------------------------------------

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.config.edit import add_views, with_views
-from etl.config.load import View
 from etl.config.template import config_template, quoted
-from etl.config.views import parse_views
+from etl.config.views import View, parse_views
 from etl.errors import ConfigError
-from tests.acceptance.test_cli import Cli
 from tests.support.api import Api, record
+from tests.support.command_line import Cli
 
 SHOP, IOS = "aaaaaaaa-1111-2222-3333-bbbbbbbbbbbb", "cccccccc-1111-2222-3333-dddddddddddd"
 CONFIG = """\

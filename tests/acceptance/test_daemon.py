@@ -18,10 +18,11 @@ import psycopg
 import pytest
 
 from etl.errors import EtlError
-from tests.acceptance.test_cli import Cli, Result, wait_until
 from tests.support.api import Api, record
+from tests.support.command_line import Cli, Result
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config, open_project
+from tests.support.waiting import wait_until
 
 OLD_SLOT = "UPDATE sync_runs SET slot_at = '2025-01-01 00:00:00.000000', started_by = 'schedule'"
 
@@ -312,7 +313,7 @@ def test_a_run_is_one_line_and_a_view_one_when_it_changed_or_failed(
     daemon.says(": partial, 3 views")
     daemon.end()
     records = [json.loads(line) for line in daemon.lines]
-    of_runs = [r for r in records if r["logger"] == "etl.pipeline.run_log"]
+    of_runs = [r for r in records if r["logger"] == "etl.pipeline.notify"]
     assert {r["source"] for r in of_runs} == {"datadoghq.com"}
     assert {r["run_id"] for r in of_runs} == set(cli.sql(NEWEST)[0])
     views = {r["view_name"]: r for r in of_runs if "view_name" in r}

@@ -20,10 +20,11 @@ import yaml
 from packaging.requirements import Requirement
 
 import etl
-from etl.config.load import load_config, require_keys
+from etl.config.load import load_config
+from etl.config.model import require_keys
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.monitor import metrics
-from tests.acceptance.test_docs import INSTALLED, cron_lines, parse
+from tests.support.installation import INSTALLED, cron_lines, parse
 from tests.support.paths import ROOT
 from tests.support.servers import READERS, free_port
 

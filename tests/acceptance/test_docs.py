@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,8 @@ from sqlalchemy import text
 
 import etl
 from etl.cli.app import cli
-from etl.config.load import Config, settings_table
+from etl.config.model import Config
+from etl.config.settings import settings_table
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
 from etl.demo import rounds as demo
@@ -30,14 +31,13 @@ from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from scripts import data_dictionary as dictionary
+from tests.support.installation import CONFIGURED, INSTALLED, cron_lines, parse
 from tests.support.paths import ROOT
 from tests.support.project import make_config
 
 MARKDOWN = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CRONTAB = (ROOT / "crontab.example").read_text(encoding="utf-8")
-INSTALLED = "/opt/heatmap-etl/bin/heatmap-etl"
-CONFIGURED = "/etc/heatmap-etl/heatmap-etl.toml"
 MOMENT = "2026-03-01 09:00:00"
 
 
@@ -58,20 +58,6 @@ def all_commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterat
             yield from all_commands(command, (*path, name))
         else:
             yield (*path, name)
-
-
-def parse(arguments: Sequence[str]) -> str:
-    """Walk the click tree as a call would, without calling; returns the name of the command."""
-    context, rest = click.Context(cli, info_name="heatmap-etl"), list(arguments)
-    while True:
-        command = context.command
-        _, rest, _ = command.make_parser(context).parse_args(rest)
-        if not isinstance(command, click.Group):
-            assert rest == [], f"superfluous: {rest}"
-            return context.command_path.removeprefix("heatmap-etl ")
-        name, found, rest = command.resolve_command(context, rest)
-        assert found
-        context = click.Context(found, info_name=name, parent=context)
 
 
 # --- commands -----------------------------------------------------------------------------
@@ -185,20 +171,6 @@ def test_the_first_run_works_as_it_is_written(folder: Path, program: Path, datad
         done = shell(command, folder, program)
         assert (done.returncode, done.stderr) == (0, ""), command
     assert shell("heatmap-etl status --max-age 3h", folder, program).returncode == 0
-
-
-def cron_lines(crontab: str) -> tuple[dict[str, str], list[tuple[list[str], str]]]:
-    """Variables, and schedule with command; as cron reads them."""
-    variables, jobs = {}, []
-    for line in crontab.splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if assigned := re.fullmatch(r"\s*(\w+)\s*=\s*(.*)", line):
-            variables[assigned[1]] = assigned[2]
-        else:
-            *schedule, command = line.split(maxsplit=5)
-            jobs.append((schedule, command))
-    return variables, jobs
 
 
 def test_the_crontab_has_nothing_that_cron_would_trip_over():

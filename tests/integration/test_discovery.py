@@ -1,29 +1,21 @@
 """Views and applications as RUM knows them: asked over HTTP, stored, and covered by runs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from etl.config.load import Keys, View
+from etl.config.credentials import Keys
+from etl.config.views import View
 from etl.datadog.client import Datadog
 from etl.errors import ConfigError, DatadogAuthError, DatadogError, EtlError
-from etl.extract.discovery import (
-    Discovery,
-    Traffic,
-    discover,
-    is_due,
-    read_applications,
-    save_discovery,
-)
+from etl.extract.discovery import Discovery, Traffic, discover, read_applications
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.ledger.results import exit_code
-from etl.pipeline.select_views import Bounds, Scope, Seen, effective_views
+from etl.load.discovered import save_discovery
 from etl.source.lease import Lease
 from tests.support.api import AGGREGATE, APPLICATIONS, Api, Reply, record
 from tests.support.project import Project, make_config, open_project
@@ -379,154 +371,6 @@ def sqlite_project(new_database: Callable[..., str], api: Api) -> Iterator[Proje
     project = open_project(make_config(new_database("sqlite"), api.url))
     yield project
     project.database.close()
-
-
-@pytest.mark.parametrize(
-    ("before", "due"),
-    [
-        (None, True),
-        (NOON - DAY, True),
-        (NOON - DAY + timedelta(seconds=30), True),  # cron is not to the second
-        (NOON - timedelta(hours=23), False),
-        (NOON, False),
-        (NOON + HOUR, True),  # the clock was set back
-    ],
-)
-def test_due_once_a_day(before: datetime | None, due: bool) -> None:
-    assert is_due(before, 86400, NOON) is due
-
-
-# --- which views a run covers -------------------------------------------------------------
-
-
-def scope(
-    configured: Sequence[View] = (),
-    seen: Sequence[Seen] = (),
-    discovered: dict[str, int] | None = None,
-    **bounds: Any,
-) -> Scope:
-    return effective_views(configured, seen, discovered or {}, Bounds(**bounds), NOON)
-
-
-def names(views: Sequence[View]) -> list[str]:
-    return [view.name for view in views]
-
-
-TRAFFIC = {"/a": 1, "/b": 9, "/c": 5}
-
-
-@pytest.mark.parametrize(
-    ("given", "covered", "note"),
-    [
-        pytest.param({}, [], "", id="nothing"),
-        pytest.param({"discovered": TRAFFIC}, ["/a", "/b", "/c"], "", id="discovered"),
-        pytest.param({"seen": [Seen("/old")]}, ["/old"], "", id="seen, no traffic any more"),
-        pytest.param(
-            {"discovered": TRAFFIC, "max_views": 2}, ["/b", "/c"], "1 discovered view not", id="max"
-        ),
-        pytest.param(
-            {"discovered": TRAFFIC, "max_views": 2, "seen": [Seen("/x"), Seen("/y"), Seen("/z")]},
-            ["/x", "/y", "/z"],
-            "3 discovered views not added, beyond discover.max_views = 2; the busiest is /b",
-            id="those read once stay",
-        ),
-        pytest.param({"discovered": TRAFFIC, "include": ("/[ab]",)}, ["/a", "/b"], "", id="in"),
-        pytest.param({"discovered": TRAFFIC, "exclude": ("/B", "/c*")}, ["/a", "/b"], "", id="out"),
-        pytest.param({"discovered": TRAFFIC, "include": ()}, [], "", id="none included"),
-        pytest.param(
-            {"seen": [Seen("/a"), Seen("/x")], "exclude": ("/x",)}, ["/a"], "", id="seen, left out"
-        ),
-        pytest.param(
-            {"configured": [View("/b", device_type="m"), View("/z")], "discovered": TRAFFIC},
-            ["/b", "/z", "/a", "/c"],
-            "",
-            id="a configured one stands for its name",
-        ),
-        pytest.param(
-            {"configured": [View("/out")], "exclude": ("*",), "discovered": TRAFFIC},
-            ["/out"],
-            "",
-            id="the bounds are for what is not configured",
-        ),
-    ],
-)
-def test_effective_views(given: dict[str, Any], covered: list[str], note: str) -> None:
-    found = scope(**given)
-    assert names(found.views) == covered
-    assert found.due == found.views
-    assert (note in "".join(found.notes)) if note else not found.notes
-
-
-@pytest.mark.parametrize(
-    ("seen", "is_asked"),
-    [
-        pytest.param(Seen("/a"), True, id="had snapshots"),
-        pytest.param(Seen("/a", had_snapshots=False), True, id="never asked as a whole"),
-        pytest.param(
-            Seen("/a", had_snapshots=False, last_run_at=NOON - HOUR), False, id="empty an hour ago"
-        ),
-        pytest.param(
-            Seen("/a", had_snapshots=False, last_run_at=NOON - DAY), True, id="empty a day ago"
-        ),
-        pytest.param(
-            Seen("/a", had_snapshots=False, is_failing=True, last_run_at=NOON - HOUR),
-            True,
-            id="failed an hour ago",
-        ),
-    ],
-)
-def test_a_view_that_never_had_a_snapshot_is_asked_once_a_day(seen: Seen, is_asked: bool) -> None:
-    found = scope(seen=[seen], discovered={"/a": 3})
-    assert names(found.views) == ["/a"]
-    assert bool(found.due) is is_asked
-    assert bool(found.all_notes) is not is_asked
-
-
-NAMES = st.sampled_from([f"/{c}" for c in "abcdeABC*?["])
-SEEN = st.builds(
-    Seen,
-    NAMES,
-    st.booleans(),
-    st.booleans(),
-    st.none() | st.sampled_from([NOON, NOON - HOUR, NOON - DAY]),
-)
-
-
-@given(
-    configured=st.lists(st.builds(View, NAMES), unique_by=lambda v: v.name, max_size=3),
-    seen=st.lists(SEEN, unique_by=lambda s: s.name),
-    discovered=st.dictionaries(NAMES, st.integers(0, 9)),
-    bounds=st.builds(
-        Bounds,
-        st.lists(st.sampled_from(["*", "/a", "/[a-c]", "/?"]), max_size=2).map(tuple),
-        st.lists(st.sampled_from(["/a", "/[!a]", "/[[]"]), max_size=2).map(tuple),
-        st.integers(1, 12),
-    ),
-    order=st.randoms(),
-)
-def test_properties_of_effective_views(
-    configured: list[View],
-    seen: list[Seen],
-    discovered: dict[str, int],
-    bounds: Bounds,
-    order: Any,
-) -> None:
-    found = effective_views(configured, seen, discovered, bounds, NOON)
-    shown = names(found.views)
-    assert list(found.views[: len(configured)]) == configured
-    assert len(shown) == len(set(shown))
-    kept = {s.name for s in seen if bounds.take(s.name)} | set(names(configured))
-    assert kept <= set(shown) <= kept | {n for n in discovered if bounds.take(n)}
-    assert len(shown) <= max(bounds.max_views, len(kept))
-    added, left = set(shown) - kept, {n for n in discovered if bounds.take(n)} - set(shown)
-    assert bool(left) is bool(found.notes)
-    least = min((discovered[name] for name in added), default=10)
-    assert all(discovered[name] <= least for name in left)
-    assert set(found.views) - set(found.due) <= found.asked_daily <= set(found.views)
-    shuffled = list(discovered.items())
-    order.shuffle(shuffled)
-    order.shuffle(seen)
-    assert effective_views(configured, seen, dict(shuffled), bounds, NOON) == found
 
 
 # --- runs ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.config.load import View
+from etl.config.views import View
 from tests.support.api import Api, record
 from tests.support.project import Project, counts
 

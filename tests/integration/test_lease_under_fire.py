@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.test_cli import wait_until
 from tests.support.api import Api, record
 from tests.support.paths import ROOT
 from tests.support.project import Project
+from tests.support.waiting import wait_until
 
 KILLS = 20
 ROUNDS = 6

@@ -13,12 +13,12 @@ from datadog_api_client import ApiClient, Configuration
 from datadog_api_client.v2.api.rum_replay_heatmaps_api import RumReplayHeatmapsApi
 from sqlalchemy import select
 
-from etl.config.load import Keys
+from etl.config.credentials import Keys
 from etl.database.schema import snapshots
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.transform.snapshot import CONTENT
 from tests.support.project import Project
-from tests.unit.fake_datadog.test_official_client import ODD_VIEWS
+from tests.support.view_names import ODD_VIEWS
 
 
 @pytest.fixture

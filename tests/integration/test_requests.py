@@ -1,8 +1,6 @@
 """Whole runs against a server that misbehaves on the socket, and what they hold in memory."""
 
 import gc
-import gzip
-import json
 import random
 import sqlite3
 import subprocess
@@ -12,8 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import event
@@ -30,7 +26,7 @@ from tests.support import raw_server as raw
 from tests.support.api import record
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config, open_project
-from tests.support.raw_server import RawServer, Reply, reply
+from tests.support.raw_server import RawServer, Reply, answer, reply, view_of
 
 KINDS = {
     "429, a reset": reply(429, "", {"X-RateLimit-Reset": "0.05"}),
@@ -55,19 +51,6 @@ KINDS = {
     "no HTTP": raw.NO_HTTP,
     "slow": reply(200, '{"data": []}', pause_s=0.4),
 }
-
-
-def view_of(head: bytes) -> str:
-    target = head.split(b" ")[1].decode()
-    return parse_qs(urlsplit(target).query).get("filter[view_name]", [""])[0]
-
-
-def answer(view: str, count: int, **how: Any) -> Reply:
-    body = json.dumps({"data": [record(f"{view} {n}", view_name=view) for n in range(count)]})
-    if count % 2:
-        zipped = gzip.compress(body.encode())
-        return reply(200, zipped, {"Content-Encoding": "gzip"}, **how)
-    return reply(200, body, **how)
 
 
 @pytest.fixture
@@ -320,8 +303,11 @@ def test_check_asks_for_more_views_than_there_is_room_for(
     with RawServer(otherwise=fewer_each_time) as server:
         project = open_on(server, names)
         found: list[Listing | Failed] = []
-        ask = partial(_ask, project.config, KEYS, project.stop, lambda *_: None)
-        work = threading.Thread(target=lambda: found.extend(ask()), daemon=True)
+
+        def ask() -> None:
+            found.extend(_ask(project.config, project.stop, lambda *_: None))
+
+        work = threading.Thread(target=ask, daemon=True)
         work.start()
         work.join(20)
     assert not work.is_alive()
@@ -398,7 +384,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
         otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 150))
     ) as s:
         project = open_on(s, names, concurrency=8)
-        _ask(project.config, KEYS, project.stop, count_them)
+        _ask(project.config, project.stop, count_them)
         make_plan(
             project.config, project.database, Options(), stop=project.stop, progress=count_them
         )

@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from etl.cli.output.report import quiet_lines, run_lines
-from etl.config.load import Keys
+from etl.config.credentials import Keys
 from etl.datadog import responses as response
 from etl.ledger.results import RunResult
 from etl.monitor.status import read_status, status_lines
 from etl.runtime import logs
-from tests.integration.test_requests import answer, view_of
 from tests.support.project import Project, make_config, open_project
-from tests.support.raw_server import DATA, RawServer, Reply, reply
+from tests.support.raw_server import DATA, RawServer, Reply, answer, reply, view_of
 
 API_KEY, APP_KEY = "Planted-API-key-0a1b2c", "Planted-APP-key-3d4e5f"
 BEARER = "Planted-BEARER-token-6a7b"

@@ -15,7 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.cli.fan_out import Outcome, Told, gather, run_code
-from etl.config.load import Config, Keys, Sources, View, load_config, load_configs
+from etl.config.credentials import Keys
+from etl.config.load import load_config, load_configs
+from etl.config.model import Config, Sources
+from etl.config.views import View
 from etl.database.connection import open_database
 from etl.database.schema import metadata
 from etl.errors import ConfigError, LeaseHeld, SourceMismatch
@@ -25,9 +28,10 @@ from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.source.lease import Lease
 from etl.source.rename import renamed
-from tests.acceptance.test_cli import Cli, wait_until
 from tests.support.api import Api, Reply, record
+from tests.support.command_line import Cli
 from tests.support.project import Project, counts, make_config, open_project
+from tests.support.waiting import wait_until
 
 FORBIDDEN: Reply = (403, {}, b'{"errors": [{"title": "Forbidden"}]}')
 NOBODY = "http://127.0.0.1:9"

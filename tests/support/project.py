@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import text
 
+from etl.config.credentials import Keys
 from etl.config.database_url import parse_database
-from etl.config.load import Config, Keys, View
+from etl.config.model import Config
+from etl.config.views import View
 from etl.database.connection import Database, open_database
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options

@@ -15,7 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from tests.support.api import record
 
 DATA = b'{"data": []}'
 
@@ -45,6 +48,20 @@ def reply(
         del lines["Content-Length"]
     head = f"HTTP/1.1 {status} Said\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items())
     return Reply((head.encode() + b"\r\n", content), **how)  # type: ignore[arg-type]
+
+
+def view_of(head: bytes) -> str:
+    target = head.split(b" ")[1].decode()
+    return parse_qs(urlsplit(target).query).get("filter[view_name]", [""])[0]
+
+
+def answer(view: str, count: int, **how: Any) -> Reply:
+    """A listing of a view; an odd number of records comes zipped."""
+    body = json.dumps({"data": [record(f"{view} {n}", view_name=view) for n in range(count)]})
+    if count % 2:
+        zipped = gzip.compress(body.encode())
+        return reply(200, zipped, {"Content-Encoding": "gzip"}, **how)
+    return reply(200, body, **how)
 
 
 def zipped(body: bytes = DATA, **how: object) -> Reply:

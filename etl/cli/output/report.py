@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl.errors import DatadogAuthError
-from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED
+from etl.extract.completeness import COMPLETE, FAILED
 from etl.formatting import count, duration, iso, many, shortened, table
 from etl.ledger.results import CONTRACT, RunResult, ViewResult
+from etl.pipeline.notify import problem
 
 if TYPE_CHECKING:
     from etl.pipeline.plan import RowPlan, ViewPlan
@@ -26,10 +27,6 @@ _ROWS_SHOWN = 20
 _LONGEST_VALUE = 40
 _EVENTS = ("new", "changed", "vanished", "returned")
 _SELDOM = ("held", "rejected", "foreign_records", "duplicates")
-_TRUNCATED_ADVICE = (
-    "there may be more than Datadog sends, so nothing was removed; narrow the view down by "
-    "device_type or application_id, raise datadog.page_limit, or set accept_truncated = true"
-)
 
 
 def chosen(
@@ -115,14 +112,6 @@ def _problems(bad: Sequence[ViewResult]) -> list[str]:
 def _names(results: Sequence[ViewResult]) -> str:
     first = shortened(results[0].view.label)
     return first if len(results) == 1 else f"{first} and {many(len(results) - 1, 'more view')}"
-
-
-def problem(result: ViewResult) -> str:
-    """Why a view is bad, without its name."""
-    if result.verdict == TRUNCATED:
-        return f"truncated, {result.reason}: {_TRUNCATED_ADVICE}"
-    text = result.error or result.reason
-    return f"{result.verdict}: {text.removeprefix(f'view {result.view.label}: ')}"
 
 
 def _advice(run: RunResult) -> list[str]:

@@ -1,7 +1,7 @@
 """What a probe brought -> one finding for each open question about the live API. Pure.
 
 A finding holds nothing that was received but counts, types, member names and redacted error
-texts. What could not be told says why.
+texts. What could not be answered says why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etl.diagnose.probe import records as shapes
-from etl.diagnose.probe.data import Finding, Probe, Tried
+from etl.diagnose.probe.data import Answer, Finding, Probe
 from etl.diagnose.probe.redaction import count, media_type
 
 NAME_VARIANTS = {
@@ -47,7 +47,9 @@ def findings(probe: Probe) -> list[Finding]:
     ]
 
 
-def _untold(key: str, question: str, why: str, facts: Mapping[str, Any] | None = None) -> Finding:
+def _unanswered(
+    key: str, question: str, why: str, facts: Mapping[str, Any] | None = None
+) -> Finding:
     return Finding(key, question, f"cannot be told: {why}", is_answered=False, facts=facts or {})
 
 
@@ -60,50 +62,50 @@ def _largest(probe: Probe) -> str:
 
 def _default_limit(probe: Probe) -> Finding:
     about = ("default_limit", "How many records without page[limit]?")
-    asked = probe.tried.get("default", Tried())
+    asked = probe.answers.get("default", Answer())
     if asked.records is None:
-        return _untold(*about, probe.why_not("default"))
+        return _unanswered(*about, probe.why_not("default"))
     facts = {"records": asked.count, "known": probe.known}
     if asked.count >= probe.known:
-        return _untold(*about, f"{_largest(probe)}, and all came", facts)
+        return _unanswered(*about, f"{_largest(probe)}, and all came", facts)
     return Finding(*about, f"{asked.count}, of at least {probe.known:,}", facts=facts)
 
 
 def _maximum_limit(probe: Probe) -> Finding:
     about = ("maximum_limit", "What is the largest page[limit]?")
-    tries = probe.limits
-    if not tries:
-        return _untold(*about, probe.why_not("limits"))
-    facts = {"asked": [{"limit": n, **probe.as_json(t)} for n, t in tries.items()]}
-    accepted, whole = probe.whole
-    refused = [n for n, t in tries.items() if t.is_refused and n > accepted]
+    answers = probe.limits
+    if not answers:
+        return _unanswered(*about, probe.why_not("limits"))
+    facts = {"asked": [{"limit": n, **probe.as_json(a)} for n, a in answers.items()]}
+    accepted, largest = probe.largest
+    refused = [n for n, a in answers.items() if a.is_refused and n > accepted]
     if accepted and refused:
         least = min(refused)
-        said = f"{accepted:,} is accepted, {least:,} is refused: {probe.told(tries[least])}"
+        said = f"{accepted:,} is accepted, {least:,} is refused: {probe.summary(answers[least])}"
         return Finding(*about, said, facts=facts)
     if not accepted:
-        return _untold(*about, probe.told(next(iter(tries.values()))), facts)
-    if fewer := [n for n, t in tries.items() if n > accepted and t.records is not None]:
-        said = f"{accepted:,} brings {whole.count:,}, {fewer[-1]:,} only"
-        return Finding(*about, f"{said} {tries[fewer[-1]].count:,}", facts=facts)
-    if whole.count < min(probe.known, accepted):
-        said = f"{whole.count:,}: more are asked for without an error, but no more come"
+        return _unanswered(*about, probe.summary(next(iter(answers.values()))), facts)
+    if fewer := [n for n, a in answers.items() if n > accepted and a.records is not None]:
+        said = f"{accepted:,} brings {largest.count:,}, {fewer[-1]:,} only"
+        return Finding(*about, f"{said} {answers[fewer[-1]].count:,}", facts=facts)
+    if largest.count < min(probe.known, accepted):
+        said = f"{largest.count:,}: more are asked for without an error, but no more come"
         return Finding(*about, f"{said} of at least {probe.known:,}", facts=facts)
     why = f"{accepted:,} is accepted, but {_largest(probe)}"
-    if 10 <= whole.count < accepted and whole.count % 10 == 0:
+    if 10 <= largest.count < accepted and largest.count % 10 == 0:
         why += " (a round number: it may be the maximum, or all that there is)"
-    return _untold(*about, why, facts)
+    return _unanswered(*about, why, facts)
 
 
 def _honoured_limit(probe: Probe) -> Finding:
     about = ("limit_honoured", "Is a page[limit] below the number of records kept to?")
-    _, whole = probe.whole
-    lower = {n: t for n, t in probe.limits.items() if n < whole.count and t.records is not None}
+    _, largest = probe.largest
+    lower = {n: a for n, a in probe.limits.items() if n < largest.count and a.records is not None}
     if not lower:
-        return _untold(*about, _largest(probe))
-    facts = {"asked": [{"limit": n, "records": t.count} for n, t in lower.items()]}
-    said = ", ".join(f"asked for {n}: {t.count} came" for n, t in lower.items())
-    is_kept = all(t.count == n for n, t in lower.items())
+        return _unanswered(*about, _largest(probe))
+    facts = {"asked": [{"limit": n, "records": a.count} for n, a in lower.items()]}
+    said = ", ".join(f"asked for {n}: {a.count} came" for n, a in lower.items())
+    is_kept = all(a.count == n for n, a in lower.items())
     return Finding(*about, f"{'yes' if is_kept else 'no'}; {said}", facts=facts)
 
 
@@ -112,20 +114,20 @@ def _honoured_limit(probe: Probe) -> Finding:
 
 def _order(probe: Probe) -> Finding:
     about = ("order", "How are the records sorted?")
-    records = probe.whole[1].records or []
+    records = probe.largest[1].records or []
     found = shapes.orders(records)
     if not found:
-        return _untold(*about, _largest(probe))
+        return _unanswered(*about, _largest(probe))
     said = ", ".join(f"{name} {order}" for name, order in found.items())
     return Finding(*about, f"{said} (of {len(records):,} records)", facts=found)
 
 
 def _stable(probe: Probe) -> Finding:
     about = ("stable", "Do two identical requests bring the same records in the same order?")
-    again = probe.tried.get("again", Tried())
+    again = probe.answers.get("again", Answer())
     if again.records is None:
-        return _untold(*about, probe.why_not("again"))
-    first, second = shapes.ids_of(probe.whole[1].records or []), shapes.ids_of(again.records)
+        return _unanswered(*about, probe.why_not("again"))
+    first, second = shapes.ids_of(probe.largest[1].records or []), shapes.ids_of(again.records)
     facts = {"is_same_set": sorted(first) == sorted(second), "is_same_order": first == second}
     if first == second:
         return Finding(*about, "yes", facts=facts)
@@ -138,39 +140,43 @@ def _stable(probe: Probe) -> Finding:
 
 def _view_name(probe: Probe) -> Finding:
     about = ("match_view_name", "How does filter[view_name] match?")
-    tries = {name: probe.tried[name] for name in NAME_VARIANTS if name in probe.tried}
-    told = {name: tried for name, tried in tries.items() if tried.records is not None}
-    facts = {name: probe.as_json(tried) for name, tried in tries.items()}
-    untold = {n: probe.unasked[n] for n in NAME_VARIANTS if n in probe.unasked}
-    if not told:
-        why = next(iter([*(probe.told(t) for t in tries.values()), *untold.values()]), "not asked")
-        return _untold(*about, why, facts)
-    said = [f"{NAME_VARIANTS[n]}: {_matched(probe, t)}" for n, t in told.items()]
-    said += [f"{NAME_VARIANTS[n]}: {probe.told(t)}" for n, t in tries.items() if n not in told]
-    said += [f"{NAME_VARIANTS[name]}: not asked, {why}" for name, why in untold.items()]
-    is_exact = all(tried.count == 0 for tried in told.values())
+    answers = {name: probe.answers[name] for name in NAME_VARIANTS if name in probe.answers}
+    answered = {name: answer for name, answer in answers.items() if answer.records is not None}
+    facts = {name: probe.as_json(answer) for name, answer in answers.items()}
+    not_asked = {n: probe.not_asked[n] for n in NAME_VARIANTS if n in probe.not_asked}
+    if not answered:
+        why = next(
+            iter([*(probe.summary(a) for a in answers.values()), *not_asked.values()]), "not asked"
+        )
+        return _unanswered(*about, why, facts)
+    said = [f"{NAME_VARIANTS[n]}: {_matched(probe, a)}" for n, a in answered.items()]
+    said += [
+        f"{NAME_VARIANTS[n]}: {probe.summary(a)}" for n, a in answers.items() if n not in answered
+    ]
+    said += [f"{NAME_VARIANTS[name]}: not asked, {why}" for name, why in not_asked.items()]
+    is_exact = all(answer.count == 0 for answer in answered.values())
     rule = "exactly" if is_exact else "not exactly"
     return Finding(*about, f"{rule}; the name {'; '.join(said)}", facts=facts)
 
 
-def _matched(probe: Probe, tried: Tried) -> str:
-    if not tried.count:
+def _matched(probe: Probe, answer: Answer) -> str:
+    if not answer.count:
         return "nothing"
-    same = sorted(shapes.ids_of(tried.records or []))
-    is_same = same == sorted(shapes.ids_of(probe.whole[1].records or []))
-    return "the same records" if is_same else f"{tried.count:,} records, not the same"
+    same = sorted(shapes.ids_of(answer.records or []))
+    is_same = same == sorted(shapes.ids_of(probe.largest[1].records or []))
+    return "the same records" if is_same else f"{answer.count:,} records, not the same"
 
 
 def _device_type(probe: Probe) -> Finding:
     about = ("match_device_type", "How does filter[device_type] match?")
-    as_sent, other = (probe.tried.get(key, Tried()) for key in ("device", "device case"))
+    as_sent, other = (probe.answers.get(key, Answer()) for key in ("device", "device case"))
     if as_sent.records is None or other.records is None:
         key = "device" if as_sent.records is None else "device case"
-        return _untold(*about, probe.why_not(key))
+        return _unanswered(*about, probe.why_not(key))
     facts = {"as_in_the_records": as_sent.count, "in_the_other_case": other.count}
     said = f"as the records spell it: {as_sent.count:,}, in the other case: {other.count:,}"
     if not as_sent.count:
-        return _untold(*about, f"{said} records", facts)
+        return _unanswered(*about, f"{said} records", facts)
     rule = "case matters" if other.count != as_sent.count else "case does not matter"
     return Finding(*about, f"{rule}; {said} records", facts=facts)
 
@@ -184,12 +190,12 @@ def _errors(probe: Probe) -> Iterator[Finding]:
         "limit text": ("limit_text", "What does page[limit]=ten bring?"),
     }
     for key, about in questions.items():
-        tried = probe.tried.get(key, Tried())
-        if tried.may_pass:
-            facts = {} if tried.status is None else probe.as_json(tried)
-            yield _untold(*about, probe.why_not(key), facts)
+        answer = probe.answers.get(key, Answer())
+        if answer.is_temporary:
+            facts = {} if answer.status is None else probe.as_json(answer)
+            yield _unanswered(*about, probe.why_not(key), facts)
         else:
-            yield Finding(*about, probe.told(tried), facts=probe.as_json(tried))
+            yield Finding(*about, probe.summary(answer), facts=probe.as_json(answer))
 
 
 # --- permission, rate limit ---------------------------------------------------------------
@@ -198,21 +204,21 @@ def _errors(probe: Probe) -> Iterator[Finding]:
 def _refusal(probe: Probe) -> Finding:
     about = ("refusal", "Which permission is needed, and what is the body of a 403?")
     refused = [
-        (name, probe.tried[key])
+        (name, probe.answers[key])
         for key, name in _ENDPOINTS.items()
-        if key in probe.tried and probe.tried[key].status in (401, 403)
+        if key in probe.answers and probe.answers[key].status in (401, 403)
     ]
     if not refused:
-        return _untold(*about, "these keys were refused nowhere")
-    said = "; ".join(f"{name}: {probe.told(t)} ({_error_shape(t)})" for name, t in refused)
-    facts = {n: probe.as_json(t) | {"shape": _error_shape(t)} for n, t in refused}
+        return _unanswered(*about, "these keys were refused nowhere")
+    said = "; ".join(f"{name}: {probe.summary(a)} ({_error_shape(a)})" for name, a in refused)
+    facts = {n: probe.as_json(a) | {"shape": _error_shape(a)} for n, a in refused}
     return Finding(*about, said, facts=facts)
 
 
-def _error_shape(tried: Tried) -> str:
-    kind = media_type(tried.headers.get("Content-Type", ""))
-    found = tried.parsed
-    if not tried.body:
+def _error_shape(answer: Answer) -> str:
+    kind = media_type(answer.headers.get("Content-Type", ""))
+    found = answer.parsed
+    if not answer.body:
         return f"an empty body, {kind}"
     errors = found.get("errors") if isinstance(found, dict) else None
     if isinstance(errors, list):
@@ -224,13 +230,13 @@ def _error_shape(tried: Tried) -> str:
 def _rate_limits(probe: Probe) -> Iterator[Finding]:
     for key, endpoint in _ENDPOINTS.items():
         about = (f"rate_limit_{endpoint}", f"What is the rate limit of the {endpoint} endpoint?")
-        headers = probe.tried.get(key, Tried()).headers
+        headers = probe.answers.get(key, Answer()).headers
         name = headers.get("X-RateLimit-Name", "")
         numbers = {h.lower(): count(headers.get(f"X-RateLimit-{h}", "").strip()) for h in _RATE}
         facts = {"name": probe.redaction.name(name) if name else None, **numbers}
         if not any(facts.values()):
-            asked = probe.tried.get(key, Tried()).status is not None
-            yield _untold(*about, "no such header" if asked else probe.why_not(key))
+            asked = probe.answers.get(key, Answer()).status is not None
+            yield _unanswered(*about, "no such header" if asked else probe.why_not(key))
             continue
         said = ", ".join(f"{n} {facts[n]}" for n in numbers if facts[n] is not None)
         yield Finding(*about, f"{facts['name'] or 'without a name'}: {said}", facts=facts)
@@ -249,7 +255,7 @@ def _of_records(probe: Probe) -> Iterator[Finding]:
         "id_shape": "Have the ids the shape of a UUID?",
     }
     if not records:
-        yield from (_untold(key, about[key], "no record was read") for key in about)
+        yield from (_unanswered(key, about[key], "no record was read") for key in about)
         return
     dates, kinds = shapes.date_forms(records), shapes.kinds(records)
     unknown = shapes.unknown_names(records, probe.redaction)
@@ -282,52 +288,52 @@ def _spelled(found: Mapping[str, Mapping[str, int]]) -> str:
 
 def _applications(probe: Probe) -> Finding:
     about = ("applications", "Is the list of RUM applications permitted?")
-    tried = probe.tried.get("applications", Tried())
-    if tried.may_pass:
-        return _untold(*about, probe.why_not("applications"))
-    if tried.records is None:
-        return Finding(*about, probe.told(tried), facts=probe.as_json(tried))
-    facts = {"status": 200, "applications": tried.count}
-    return Finding(*about, f"yes, it names {tried.count:,}", facts=facts)
+    answer = probe.answers.get("applications", Answer())
+    if answer.is_temporary:
+        return _unanswered(*about, probe.why_not("applications"))
+    if answer.records is None:
+        return Finding(*about, probe.summary(answer), facts=probe.as_json(answer))
+    facts = {"status": 200, "applications": answer.count}
+    return Finding(*about, f"yes, it names {answer.count:,}", facts=facts)
 
 
 def _aggregate(probe: Probe) -> Finding:
     about = ("aggregate", "Is RUM's aggregate permitted?")
-    tried = probe.tried.get("aggregate", Tried())
-    if tried.may_pass:
-        return _untold(*about, probe.why_not("aggregate"))
-    is_fine = tried.status == 200 and isinstance(tried.parsed, dict)
-    said = "yes" if is_fine else probe.told(tried)
-    return Finding(*about, said, facts=probe.as_json(tried))
+    answer = probe.answers.get("aggregate", Answer())
+    if answer.is_temporary:
+        return _unanswered(*about, probe.why_not("aggregate"))
+    is_fine = answer.status == 200 and isinstance(answer.parsed, dict)
+    said = "yes" if is_fine else probe.summary(answer)
+    return Finding(*about, said, facts=probe.as_json(answer))
 
 
 def _credentials(probe: Probe) -> Finding:
     about = ("credentials", "Which kind of credential does the list endpoint accept?")
-    asked = probe.tried.get("default", Tried())
+    asked = probe.answers.get("default", Answer())
     facts = {"kind": probe.credentials, "status": asked.status}
     if asked.status == 200:
         return Finding(*about, f"{probe.credentials}: accepted", facts=facts)
     if asked.status in (401, 403):
         return Finding(*about, f"{probe.credentials}: refused, {asked.status}", facts=facts)
-    return _untold(*about, f"{probe.credentials}: {probe.why_not('default')}", facts)
+    return _unanswered(*about, f"{probe.credentials}: {probe.why_not('default')}", facts)
 
 
 def _transport(probe: Probe) -> Finding:
     about = ("transport", "Which content types, and is gzip used?")
-    answered = [t for t in probe.tried.values() if t.status is not None]
+    answered = [a for a in probe.answers.values() if a.status is not None]
     if not answered:
-        return _untold(*about, "no answer came")
-    types = sorted({media_type(t.headers.get("Content-Type", "")) for t in answered})
-    zipped = sum("gzip" in t.headers.get("Content-Encoding", "").lower() for t in answered)
+        return _unanswered(*about, "no answer came")
+    types = sorted({media_type(a.headers.get("Content-Type", "")) for a in answered})
+    zipped = sum("gzip" in a.headers.get("Content-Encoding", "").lower() for a in answered)
     facts = {"content_types": types, "gzipped": zipped, "answers": len(answered)}
     return Finding(*about, f"{', '.join(types)}; gzip in {zipped} of {len(answered)}", facts=facts)
 
 
 def _members(probe: Probe) -> Finding:
     about = ("members", "Has the list answer members beside data?")
-    asked = probe.tried.get("default", Tried())
+    asked = probe.answers.get("default", Answer())
     if asked.records is None or not isinstance(asked.parsed, dict):
-        return _untold(*about, probe.why_not("default"))
+        return _unanswered(*about, probe.why_not("default"))
     names = sorted({probe.redaction.name(name) for name in asked.parsed if name != "data"})
     return Finding(*about, ", ".join(names) or "none", facts={"names": names})
 
@@ -336,8 +342,8 @@ def _unpinned(probe: Probe) -> Finding:
     about = ("unpinned", "Do unpinned snapshots vanish from the list, or stay?")
     why = "that takes a write"
     if not probe.stored:
-        return _untold(*about, f"{why}, and there are no tables yet that could tell")
+        return _unanswered(*about, f"{why}, and there are no tables yet that could tell")
     stored = probe.stored
     seen = f"{stored['removed']:,} of {stored['rows']:,} are gone from it, {stored['returned']:,}"
     why += f"; of the snapshots stored here {seen} came back"
-    return _untold(*about, why, stored)
+    return _unanswered(*about, why, stored)

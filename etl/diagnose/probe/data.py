@@ -16,8 +16,8 @@ LIMITS = (10_000, 5000, 1001, 1000, 100, 10, 1)
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One question and what came back; `fault` says why nothing did."""
+class Answer:
+    """What came back of one question; `fault` says why nothing did."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -42,19 +42,19 @@ class Tried:
         return len(self.records or ())
 
     @property
-    def may_pass(self) -> bool:
-        """No answer, or one that another time may be different."""
+    def is_temporary(self) -> bool:
+        """No answer, or one that may be different another time."""
         return self.status is None or self.status == 429 or self.status >= 500
 
     @property
     def is_refused(self) -> bool:
         """An answer that asking again will not change."""
-        return not self.may_pass and (self.status or 0) >= 400
+        return not self.is_temporary and (self.status or 0) >= 400
 
 
 @dataclass(slots=True)
 class Probe:
-    """What was asked, by key; `unasked` says why something was not.
+    """The answers by the key of their question; `not_asked` says why something was not asked.
 
     `listed`: records of the probed view as `check` counted them, over all parts.
     """
@@ -62,60 +62,60 @@ class Probe:
     listed: int
     credentials: str
     redaction: Redaction
-    tried: dict[str, Tried] = field(default_factory=dict)
-    unasked: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    not_asked: dict[str, str] = field(default_factory=dict)
     stored: Mapping[str, int] = field(default_factory=dict)
     requests: int = 0
 
     @property
-    def limits(self) -> dict[int, Tried]:
+    def limits(self) -> dict[int, Answer]:
         """The tries with a proper page[limit], largest first."""
-        return {n: self.tried[f"limit {n}"] for n in LIMITS if f"limit {n}" in self.tried}
+        return {n: self.answers[f"limit {n}"] for n in LIMITS if f"limit {n}" in self.answers}
 
     @property
-    def whole(self) -> tuple[int, Tried]:
+    def largest(self) -> tuple[int, Answer]:
         """The limit under which the most records came, and the answer."""
-        found = [(t.count, n, t) for n, t in self.limits.items() if t.records is not None]
-        best = max(found, key=lambda item: item[:2], default=(0, 0, Tried()))
+        found = [(a.count, n, a) for n, a in self.limits.items() if a.records is not None]
+        best = max(found, key=lambda item: item[:2], default=(0, 0, Answer()))
         return best[1], best[2]
 
     @property
     def known(self) -> int:
         """How many records the view has at least."""
-        counts = [t.count for t in (*self.limits.values(), self.tried.get("default", Tried()))]
+        counts = [a.count for a in (*self.limits.values(), self.answers.get("default", Answer()))]
         return max([self.listed, *counts])
 
     @property
     def records(self) -> list[Value]:
         """All that were read, of the views that were asked."""
-        others = [t.records or [] for key, t in self.tried.items() if key.startswith("view ")]
-        default = self.tried.get("default", Tried()).records or []
-        return [r for part in (self.whole[1].records or default, *others) for r in part]
+        others = [a.records or [] for key, a in self.answers.items() if key.startswith("view ")]
+        default = self.answers.get("default", Answer()).records or []
+        return [r for part in (self.largest[1].records or default, *others) for r in part]
 
     def why_not(self, key: str) -> str:
         """Why there is no use in the answer to `key`."""
-        if key not in self.tried:
-            return self.unasked.get(key) or self.unasked.get(THE_REST, "it was not asked")
-        return self.told(self.tried[key])
+        if key not in self.answers:
+            return self.not_asked.get(key) or self.not_asked.get(THE_REST, "it was not asked")
+        return self.summary(self.answers[key])
 
-    def told(self, tried: Tried) -> str:
+    def summary(self, answer: Answer) -> str:
         """`400: text`, `200, 10 records`."""
-        if tried.records is not None:
-            return f"200, {tried.count} record{'' if tried.count == 1 else 's'}"
-        if tried.status is None:
-            return tried.fault or "no answer"
-        if tried.status == 200:
-            return f"200, {tried.fault or 'but no list of records'}"
-        text = self.redaction.sentence(error_text(tried.body))
-        return f"{tried.status}: {text}" if text else f"{tried.status}, no error text"
+        if answer.records is not None:
+            return f"200, {answer.count} record{'' if answer.count == 1 else 's'}"
+        if answer.status is None:
+            return answer.fault or "no answer"
+        if answer.status == 200:
+            return f"200, {answer.fault or 'but no list of records'}"
+        text = self.redaction.sentence(error_text(answer.body))
+        return f"{answer.status}: {text}" if text else f"{answer.status}, no error text"
 
-    def as_json(self, tried: Tried) -> dict[str, Any]:
+    def as_json(self, answer: Answer) -> dict[str, Any]:
         """The same as facts."""
-        facts: dict[str, Any] = {"status": tried.status}
-        if tried.records is not None:
-            facts["records"] = tried.count
-        elif tried.status != 200:
-            facts["error"] = self.redaction.sentence(error_text(tried.body)) or tried.fault
+        facts: dict[str, Any] = {"status": answer.status}
+        if answer.records is not None:
+            facts["records"] = answer.count
+        elif answer.status != 200:
+            facts["error"] = self.redaction.sentence(error_text(answer.body)) or answer.fault
         return facts
 
 

@@ -1,7 +1,7 @@
 """A few read-only questions to the live API that the documentation leaves open.
 
 At most `MOST` questions, one after the other, about the configured view with the most
-records. What the answers tell is judged by `probe_answers`.
+records. What the answers tell is judged by `answers`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-import httpx
 from sqlalchemy import func, select
 
-from etl.config.load import Config, Keys, View, require_keys
+from etl.config.credentials import Keys
+from etl.config.model import Config, require_keys
+from etl.config.views import View
+from etl.database.connection import opened_if_current
 from etl.database.schema import snapshots
 from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
-from etl.diagnose.probe.data import LIMITS, THE_REST, Probe, Tried
+from etl.diagnose.probe.data import LIMITS, THE_REST, Answer, Probe
 from etl.diagnose.probe.records import attributes_of, texts_in
 from etl.diagnose.probe.redaction import Redaction
 from etl.errors import DatadogError, EtlError
-from etl.pipeline.select_views import usable_database
 
 MOST = 20
 _ENOUGH = 20  # records, to see what attributes look like
@@ -43,13 +44,13 @@ def probe(config: Config, listed: Sequence[tuple[View, int]], stop: threading.Ev
     for view, count in sorted(listed, key=lambda item: -item[1]):
         names.setdefault(view.name, max(0, count))
     found = Probe(next(iter(names.values()), 0), credentials(keys), _redaction(config, keys, names))
-    found.stored = _stored(config)
+    found.stored = _stored_rows(config)
 
     def count_request() -> None:
         found.requests += 1
 
     with Datadog(config, keys, stop=stop, on_request=count_request) as client:
-        _Inquiry(client, found, list(names), config.max_wait_s, stop).run()
+        _Questions(client, found, list(names), config.max_wait_s, stop).run()
     return found
 
 
@@ -73,13 +74,13 @@ def _redaction(config: Config, keys: Keys, names: Mapping[str, int]) -> Redactio
     return found
 
 
-def _stored(config: Config) -> dict[str, int]:
+def _stored_rows(config: Config) -> dict[str, int]:
     """How many rows the tables have; nothing where there are none."""
     s = snapshots.c
     query = select(func.count(), func.count(s.removed_at)).where(s.source == config.source)
     again = select(func.count()).where(s.source == config.source, s.began == "returned")
     try:
-        with usable_database(config) as (database, _):
+        with opened_if_current(config) as (database, _):
             if database is None:
                 return {}
             rows, removed = database.read(lambda c: tuple(c.execute(query).one()))
@@ -89,7 +90,7 @@ def _stored(config: Config) -> dict[str, int]:
     return {"rows": rows, "removed": removed, "returned": returned}
 
 
-class _Inquiry:
+class _Questions:
     """The questions, in the order of their use: later ones may not be reached."""
 
     def __init__(
@@ -97,15 +98,15 @@ class _Inquiry:
         client: Datadog,
         found: Probe,
         names: Sequence[str],
-        patience: float,
+        max_wait_s: float,
         stop: threading.Event,
     ) -> None:
         self._client = client
         self._found = found
         self._names = names
         self._stop = stop
-        self._end = time.monotonic() + patience
-        self._seconds = patience
+        self._end = time.monotonic() + max_wait_s
+        self._max_wait_s = max_wait_s
         self._name = names[0] if names else ""
 
     def run(self) -> None:
@@ -126,26 +127,26 @@ class _Inquiry:
         limits = list(LIMITS)
         while limits:
             limit, known = limits.pop(0), self._found.known
-            tried = self._list(f"limit {limit}", {"page[limit]": str(limit)})
-            if tried is None or not (tried.is_refused or tried.records is not None):
+            answer = self._list(f"limit {limit}", {"page[limit]": str(limit)})
+            if answer is None or not (answer.is_refused or answer.records is not None):
                 break
-            if tried.records is not None:
-                if tried.count >= min(known, limit):
+            if answer.records is not None:
+                if answer.count >= min(known, limit):
                     break
                 # A larger limit need not bring more: some servers then fall back to a smaller one.
                 limits = [n for n in limits if n in (1000, 100, 10)]
-        limit, whole = self._found.whole
-        if lower := next((n for n in LIMITS if n < whole.count and n not in (limit, 1001)), 0):
+        limit, largest = self._found.largest
+        if lower := next((n for n in LIMITS if n < largest.count and n not in (limit, 1001)), 0):
             self._list(f"limit {lower}", {"page[limit]": str(lower)})
-        if whole.records is None:
+        if largest.records is None:
             self._skip("again", "no limit brought a list")
         else:
             self._list("again", {"page[limit]": str(limit)})
 
     def _filters(self) -> None:
-        limit, whole = self._found.whole
+        limit, largest = self._found.largest
         keys = [*self._variants(), "device", "device case"]
-        if not whole.count:
+        if not largest.count:
             for key in keys:
                 self._skip(key, "the view has no record")
             return
@@ -169,7 +170,7 @@ class _Inquiry:
         }
 
     def _device(self, limit: int) -> None:
-        types = (attributes_of(r).get("device_type") for r in self._found.whole[1].records or [])
+        types = (attributes_of(r).get("device_type") for r in self._found.largest[1].records or [])
         found = [t for t in types if type(t) is str and t != t.swapcase()]
         if not found:
             self._skip("device", "no record names a device type")
@@ -191,41 +192,39 @@ class _Inquiry:
             asked = {"filter[view_name]": name, "page[limit]": "100"}
             self._ask(f"view {number}", SNAPSHOTS, asked)
 
-    def _list(self, key: str, parameters: Mapping[str, str]) -> Tried | None:
+    def _list(self, key: str, parameters: Mapping[str, str]) -> Answer | None:
         return self._ask(key, SNAPSHOTS, {"filter[view_name]": self._name, **parameters})
 
     def _ask(
         self, key: str, path: str, parameters: Mapping[str, str], body: object = None
-    ) -> Tried | None:
-        """None: not asked, and why stands in `unasked`."""
+    ) -> Answer | None:
+        """None: not asked, and why stands in `not_asked`."""
         left = self._end - time.monotonic()
-        if key in self._found.tried:
-            return self._found.tried[key]
+        if key in self._found.answers:
+            return self._found.answers[key]
         if reason := self._reason_to_end(left):
             self._skip(key, reason)
             return None
         try:
             reply = self._client.try_once(path, parameters, body, patience=left)
         except DatadogError as error:
-            tried = Tried(fault=str(error))
-        except (UnicodeEncodeError, httpx.InvalidURL):
-            tried = Tried(fault="the view name makes no valid URL")
+            answer = Answer(fault=str(error))
         else:
             # What follows the kind of a fault may name a host.
             fault = reply.broken.partition(":")[0]
-            tried = Tried(reply.status, reply.headers, reply.body, fault)
-        self._found.tried[key] = tried
-        for text in texts_in(tried.parsed) if tried.status == 200 else ():
+            answer = Answer(reply.status, reply.headers, reply.body, fault)
+        self._found.answers[key] = answer
+        for text in texts_in(answer.parsed) if answer.status == 200 else ():
             if len(text) >= _SHORTEST:
                 self._found.redaction.learn(text, "value")
-        return tried
+        return answer
 
     def _reason_to_end(self, left: float) -> str:
         if self._stop.is_set():
             return "stopped"
-        if len(self._found.tried) >= MOST:
+        if len(self._found.answers) >= MOST:
             return f"a report asks {MOST} questions at most"
-        return "" if left > 0 else f"datadog.max_wait_s = {self._seconds:g} was used up before"
+        return "" if left > 0 else f"datadog.max_wait_s = {self._max_wait_s:g} was used up before"
 
     def _skip(self, key: str, reason: str) -> None:
-        self._found.unasked[key] = reason
+        self._found.not_asked[key] = reason

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from etl import __version__
-from etl.config.load import Config, Sources, View
+from etl.config.model import Config, Sources
 from etl.config.sites import SITES, hosts
 from etl.config.validators import plain
+from etl.config.views import View
 from etl.diagnose.probe.answers import findings
 from etl.diagnose.probe.data import Probe
 from etl.diagnose.probe.questions import probe

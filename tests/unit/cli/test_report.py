@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from etl.cli.output import report
 from etl.cli.progress import line
-from etl.config.load import View
+from etl.config.views import View
 from etl.diagnose.check import OK, PROBLEM, WARNING, Point, check_lines, exit_code
 from etl.formatting import age, clean, duration, shortened, table
 from etl.ledger.results import RunResult, ViewResult

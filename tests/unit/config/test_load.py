@@ -21,8 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from etl.config.load import Config, Keys, View, load_config, require_keys, settings_table
+from etl.config.credentials import Keys
+from etl.config.load import load_config
+from etl.config.model import Config, require_keys
+from etl.config.settings import settings_table
 from etl.config.template import config_template
+from etl.config.views import View
 from etl.errors import ConfigError
 from tests.support.paths import ROOT
 

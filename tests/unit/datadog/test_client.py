@@ -21,7 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.config.load import Config, Keys, View
+from etl.config.credentials import Keys
+from etl.config.model import Config
+from etl.config.views import View
 from etl.datadog.client import Answer, Datadog, query_string
 from etl.datadog.responses import error_text, wait_seconds
 from etl.errors import (

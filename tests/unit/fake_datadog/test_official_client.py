@@ -41,25 +41,11 @@ from datadog_api_client.v2.model.snapshot_update_request_data_type import (
 )
 
 from etl.fake_datadog import API_KEY, APP_KEY, BEARER_TOKEN, FakeDatadog, World
+from tests.support.view_names import ODD_VIEWS
 
 SNAPSHOTS = "/api/v2/replay/heatmap/snapshots"
 KEYS = {"DD-API-KEY": API_KEY, "DD-APPLICATION-KEY": APP_KEY}
 TYPE = SnapshotUpdateRequestDataType.SNAPSHOTS
-ODD_VIEWS = (
-    *World().view_names,
-    "/100%25",
-    "/%",
-    "a&b=c",
-    "/semi;colon",
-    "/plus+plus",
-    " leading and trailing ",
-    "/новая/страница",
-    "/👟",
-    "/e\u0301 combined",
-    "/line\nbreak\ttab",
-    "/quote\"'<>\\",
-    "filter[view_name]",
-)
 
 
 def configuration(url: str, **keys: Any) -> Configuration:

@@ -13,7 +13,7 @@ import pytest
 import time_machine
 from sqlalchemy import text
 
-from etl.config.load import Sources
+from etl.config.model import Sources
 from etl.errors import SlotTaken
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from etl.config.load import View
+from etl.config.views import View
 from etl.database import sql_views
 from etl.database.connection import downgrade, upgrade
 from etl.source.reapply_privacy import apply_privacy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.config.load import View
+from etl.config.views import View
 from etl.database.connection import is_there
 from etl.errors import ConfigError, DatabaseUnreachable
 from etl.ledger.results import RunResult, exit_code

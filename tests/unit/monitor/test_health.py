@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from etl.config.load import Config, Sources
+from etl.config.model import Config, Sources
 from etl.errors import EtlError
 from etl.ledger.results import new_run
 from etl.monitor.health import reasons
@@ -25,7 +25,7 @@ from etl.monitor.http_server import listening
 from etl.monitor.metrics import Metrics
 from etl.monitor.metrics_file import write_metrics
 from etl.monitor.pages import SILENT_S, pages_of
-from etl.pipeline.heartbeat import ping
+from etl.pipeline.notify import ping
 from etl.schedule.cron import Due
 from etl.schedule.daemon import Daemon
 from etl.schedule.due import Agenda
@@ -349,6 +349,17 @@ def test_a_heartbeat_that_fails_is_a_warning_without_its_url(
     assert word in line.getMessage()
     assert "acme" in line.getMessage()
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_heartbeat_goes_through_the_proxy_as_it_was_written(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.setenv(name, receiver.url)
+    ping("http://nöbody.invalid:81/s3crét%20;a?q=é&r=%2F#x", "acme")
+    asked = "http://xn--nbody-jua.invalid:81/s3cr%C3%A9t%20;a?q=%C3%A9&r=%2F"
+    assert [path for path, _ in receiver.heard] == [asked]
+    assert not caplog.records
 
 
 def test_a_heartbeat_to_nobody_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,8 +14,8 @@ from etl.monitor.status import Status, read_status, status_lines
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.source.lease import Lease
-from tests.acceptance.test_cli import Cli, on_terminal
 from tests.support.api import Api, record
+from tests.support.command_line import Cli, on_terminal
 from tests.support.project import Project
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -16,7 +16,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from etl.config.load import Config, Keys, Sources, View
+from etl.config.credentials import Keys
+from etl.config.model import Config, Sources
+from etl.config.views import View
 from etl.diagnose.probe.answers import findings
 from etl.diagnose.probe.questions import MOST, credentials, probe
 from etl.diagnose.probe.records import date_form

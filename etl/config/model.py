@@ -1,0 +1,82 @@
+"""What a run is configured with: frozen data. What reads it is in `load`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from etl.config.credentials import Keys
+from etl.config.settings import default_of
+from etl.config.views import View
+from etl.errors import ConfigError
+
+
+def setting(key: str, **options: Any) -> Any:
+    """A field that holds the value of a setting, by default the one of the catalogue."""
+    return field(default=default_of(key), metadata={"setting": key}, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What one run needs to know. Paths are absolute, URLs carry a driver."""
+
+    path: Path | None  # the file it was read from; None: environment only
+    database_url: str = field(repr=False)  # with the password; print `database_label`
+    database_label: str  # the same without password, for people
+    database_schema: str | None
+    views: tuple[View, ...]
+    source: str
+    site: str
+    api_url: str  # without a slash at the end
+    app_url: str
+    keys: Keys | None  # None: not found; `keys_problem` says what to do
+    keys_problem: str
+    page_limit: int = setting("datadog.page_limit")
+    concurrency: int = setting("datadog.concurrency")
+    timeout_s: float = setting("datadog.timeout_s")
+    max_wait_s: float = setting("datadog.max_wait_s")
+    shortcut: bool = setting("datadog.shortcut")
+    cron: str = setting("schedule.cron")
+    every_s: float | None = setting("schedule.every")  # when set, it stands instead of `cron`
+    timezone: str = setting("schedule.timezone")
+    heartbeat_url: str = setting("schedule.heartbeat_url", repr=False)
+    hold_above: float = setting("removals.hold_above")
+    hold_min: int = setting("removals.hold_min")
+    discovers: bool = False  # views = "discover"; `views` is empty then
+    discover_include: tuple[str, ...] = setting("discover.include")
+    discover_exclude: tuple[str, ...] = setting("discover.exclude")
+    discover_every_s: float = setting("discover.every")
+    discover_max_views: int = setting("discover.max_views")
+    created_by: str = setting("privacy.created_by")  # keep, hash or drop
+    hash_key: str = field(default="", repr=False)  # of hash; never printed
+    keep_runs_s: float = setting("keep.runs")
+    lease_s: float = setting("lease.seconds")
+    warnings: tuple[str, ...] = ()
+    neighbours: tuple[str, ...] = ()  # sources of the other files in the folder, see load_configs
+
+
+def require_keys(config: Config) -> Keys:
+    """The keys. Raises ConfigError saying what to do when there are none."""
+    if config.keys is None:
+        raise ConfigError([config.keys_problem])
+    return config.keys
+
+
+class Sources(NamedTuple):
+    """The configuration: one file, or every file of a folder."""
+
+    configs: tuple[Config, ...]
+    is_folder: bool
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of all files."""
+        return [warning for config in self.configs for warning in config.warnings]
+
+    def by_database(self) -> Sources:
+        """With one configuration for each database."""
+        first: dict[tuple[str, str | None], Config] = {}
+        for config in self.configs:
+            first.setdefault((config.database_url, config.database_schema), config)
+        return self._replace(configs=tuple(first.values()))

@@ -1,0 +1,102 @@
+"""What RUM said -> `applications` and `discovered_views`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table, delete, insert, select, update
+
+from etl.database.schema import applications, discovered_views, sources
+from etl.datadog.rum import Application
+from etl.extract.discovery import Discovery
+
+_BATCH = 500
+
+
+def applications_asked_at(connection: Connection, source: str) -> datetime | None:
+    """When RUM was last asked for the applications of the source."""
+    query = select(sources.c.applications_read_at).where(sources.c.source == source)
+    asked_at: datetime | None = connection.execute(query).scalar()
+    return asked_at
+
+
+def note_applications_asked(connection: Connection, source: str, now: datetime) -> None:
+    """Keep when they were asked for, so that a refusal too costs one request a day."""
+    this = update(sources).where(sources.c.source == source)
+    connection.execute(this.values(applications_read_at=now))
+
+
+def application_names(connection: Connection, source: str) -> dict[str, str]:
+    """Name by id, of those that have one."""
+    query = select(applications.c.application_id, applications.c.name).where(
+        applications.c.source == source
+    )
+    return {row.application_id: row.name for row in connection.execute(query) if row.name}
+
+
+def save_applications(
+    connection: Connection, source: str, found: Sequence[Application], now: datetime
+) -> None:
+    """Write the applications listed now; the others stay as they were last listed."""
+    rows = {
+        item.application_id: {
+            "source": source,
+            "application_id": item.application_id,
+            "name": item.name,
+            "type": item.type,
+            "is_active": item.is_active,
+            "last_seen_at": now,
+        }
+        for item in found
+    }
+    _replace(connection, applications, applications.c.application_id, rows, now)
+    note_applications_asked(connection, source, now)
+
+
+def save_discovery(connection: Connection, source: str, found: Discovery, now: datetime) -> None:
+    """Write the traffic counted now; views without any keep what was last counted.
+
+    A count that was cut short is due again in the next run.
+    """
+    rows = {
+        item.key(source): {
+            "discovered_key": item.key(source),
+            "source": source,
+            "view_name": item.view_name,
+            "application_id": item.application_id,
+            "views_30d": item.views_30d,
+            "sampled_at": now,
+        }
+        for item in found.traffic
+    }
+    _replace(connection, discovered_views, discovered_views.c.discovered_key, rows, now)
+    if not found.is_cut_short:
+        this = update(sources).where(sources.c.source == source)
+        connection.execute(this.values(discovered_at=now))
+
+
+def _replace(
+    connection: Connection,
+    table: Table,
+    key: Column[Any],
+    rows: Mapping[str, dict[str, Any]],
+    now: datetime,
+) -> None:
+    """Replace `rows` of one source, by key; they keep their `first_seen_at`.
+
+    Deleted and inserted in batches: one UPDATE for each row is what MariaDB is slow at.
+    """
+    if not rows:
+        return
+    source = next(iter(rows.values()))["source"]
+    keys = sorted(rows)
+    for start in range(0, len(keys), _BATCH):
+        batch = keys[start : start + _BATCH]
+        these = (table.c.source == source) & key.in_(batch)
+        first = connection.execute(select(key, table.c.first_seen_at).where(these))
+        known = {row[0]: row[1] for row in first}
+        connection.execute(delete(table).where(these))
+        new = [rows[k] | {"first_seen_at": known.get(k, now)} for k in batch]
+        connection.execute(insert(table), new)

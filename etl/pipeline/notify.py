@@ -1,0 +1,151 @@
+"""Tells others of a finished run: the log, and whoever waits for a heartbeat.
+
+The heartbeat is a dead man's switch: its receiver raises an alarm when the good runs end. Its
+URL is a secret, since whoever has it can keep the alarm silent: nothing shows more than its host.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import string
+import threading
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import (
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+    getproxies,
+)
+
+from etl import __version__
+from etl.extract.completeness import TRUNCATED
+from etl.formatting import duration, iso, many, shortened
+from etl.ledger.results import RunResult, ViewResult
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 5.0
+_EVENTS = ("new", "changed", "vanished", "returned", "held")
+_TRUNCATED_ADVICE = (
+    "there may be more than Datadog sends, so nothing was removed; narrow the view down by "
+    "device_type or application_id, raise datadog.page_limit, or set accept_truncated = true"
+)
+
+
+# --- log ----------------------------------------------------------------------------------
+
+
+def log_run(run: RunResult) -> None:
+    """One line for the run, one for each view that changed or failed.
+
+    Run, source and view stand in fields of their own, too, where logs are JSON.
+    """
+    fields = {"run_id": run.run_id, "source": run.source}
+    for view in run.views:
+        if view.is_bad or any(view.counts[name] for name in _EVENTS):
+            level = logging.WARNING if view.is_bad else logging.INFO
+            of_view = {"view_name": view.view.name, "verdict": view.verdict}
+            counts = {name: view.counts[name] for name in ("listed", *_EVENTS)}
+            text = f"{run.source}: {shortened(view.view.label)}: {_view_text(view)}"
+            log.log(level, "%s", text, extra={**fields, **of_view, **counts})
+    slot = {"slot_at": iso(run.slot_at), "missed_slots": run.missed_slots} if run.slot_at else {}
+    totals = {name: run.total(name) for name in ("listed", *_EVENTS, "requests")}
+    of_run = {"status": run.status, "started_by": run.started_by, **totals}
+    log.info("%s: %s", run.source, _run_text(run), extra={**fields, **of_run, **slot})
+
+
+def _view_text(view: ViewResult) -> str:
+    counts = [f"{view.counts[name]:,} {name}" for name in _EVENTS if view.counts[name]]
+    return "; ".join(filter(None, [problem(view) if view.is_bad else "", ", ".join(counts)]))
+
+
+def _run_text(run: RunResult) -> str:
+    end = run.finished_at or run.started_at
+    took = duration((end - run.started_at).total_seconds())
+    bad = sum(view.is_bad for view in run.views)
+    counts = ", ".join(f"{run.total(name):,} {name}" for name in ("listed", "new", "changed"))
+    failed = f" ({bad:,} bad)" if bad else ""
+    text = f"run {run.run_id}: {run.status}, {many(run.planned, 'view')}{failed}, {counts}, {took}"
+    return f"{text}: {run.error}" if run.error else text
+
+
+def problem(result: ViewResult) -> str:
+    """Why a view is bad, without its name."""
+    if result.verdict == TRUNCATED:
+        return f"truncated, {result.reason}: {_TRUNCATED_ADVICE}"
+    text = result.error or result.reason
+    return f"{result.verdict}: {text.removeprefix(f'view {result.view.label}: ')}"
+
+
+# --- heartbeat ----------------------------------------------------------------------------
+
+
+def ping(url: str, source: str) -> None:
+    """GET the URL. Whatever goes wrong is a warning: the run itself was good."""
+    answers: list[str] = []
+    # In a thread: resolving a name knows no time-out, and bytes may drip.
+    sender = threading.Thread(
+        target=lambda: answers.append(_get(url)), name="heartbeat", daemon=True
+    )
+    sender.start()
+    sender.join(TIMEOUT_S + 1)
+    reason = answers[0] if answers else "no answer in time"
+    if reason:
+        host = urlsplit(url).hostname
+        log.warning("%s: the heartbeat to %s failed: %s", source, host, reason)
+
+
+def _get(url: str) -> str:
+    """What went wrong; empty: nothing. Python's own words may quote the URL."""
+    try:
+        agent = {"User-Agent": f"heatmap-etl/{__version__}"}
+        request = Request(_ascii(url), headers=agent)  # noqa: S310 - the configuration is http(s)
+        with _opener().open(request, timeout=TIMEOUT_S):
+            return ""
+    except HTTPError as answer:
+        with answer:
+            return f"it answered {answer.code}"
+    except URLError as error:
+        return "ConnectTimeout" if isinstance(error.reason, TimeoutError) else "ConnectError"
+    except TimeoutError:
+        return "ReadTimeout"
+    except (OSError, HTTPException, ValueError, ImportError) as error:
+        return type(error).__name__
+
+
+def _ascii(url: str) -> str:
+    """The URL as it travels: letters of other alphabets encoded, all else as it was written."""
+    parts = urlsplit(url)
+    return parts._replace(
+        netloc=parts.netloc.encode("idna").decode("ascii"),
+        path=quote(parts.path, safe=string.punctuation),
+        query=quote(parts.query, safe=string.punctuation),
+        fragment="",  # urllib would send it to a proxy
+    ).geturl()
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """None makes a redirect an answer like any other that is not 2xx."""
+
+
+def _opener() -> OpenerDirector:
+    """Proxies and certificates as requests to Datadog have them."""
+    proxies = getproxies()
+    if default := proxies.get("all"):  # which Python itself looks up, and ignores
+        proxies = {"http": default, "https": default, **proxies}
+    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        certificates = ssl.create_default_context()
+    else:
+        import certifi  # comes with httpx; the system's own may be missing
+
+        certificates = ssl.create_default_context(cafile=certifi.where())
+    return build_opener(ProxyHandler(proxies), HTTPSHandler(context=certificates), _NoRedirect)
