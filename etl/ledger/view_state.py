@@ -1,8 +1,4 @@
-"""Load: what became of several views -> their ledger rows and states, in a few statements.
-
-A statement costs more than a row: what a transaction has to say of its views is
-collected, and written at its end.
-"""
+"""`view_state` and `sync_run_views`: what became of each view, in this run and so far."""
 
 from __future__ import annotations
 
@@ -20,14 +16,18 @@ _KEY = "of_view"  # a bound name beside those of the columns
 
 
 class ViewStates(msgspec.Struct, frozen=True):
-    """What the tables said when the run began, by view key: nobody else writes these rows."""
+    """What the tables said when the run began: nobody else writes these rows meanwhile.
+
+    `states`: rows of `view_state` by view key. `with_open_rejects`: keys of views whose last
+    reading had rejects.
+    """
 
     states: Mapping[str, Row[Any]] = msgspec.field(default_factory=dict)
     with_open_rejects: Collection[str] = ()
 
 
 def read_states_before(connection: Connection, source: str) -> ViewStates:
-    """Read it, under the lease."""
+    """Read them, under the lease of the source."""
     r = rejected_records.c
     is_open = (r.source == source) & r.resolved_at.is_(None)
     views = connection.execute(select(r.view_key).where(is_open).distinct()).scalars()
@@ -35,9 +35,9 @@ def read_states_before(connection: Connection, source: str) -> ViewStates:
 
 
 class LedgerRows(msgspec.Struct):
-    """What the ledger shall say of the views of one transaction, written at its end.
+    """What the ledger will say of the views of one transaction.
 
-    A few statements for all of them: a statement costs more than a row.
+    Collected, and written at its end in a few statements: a statement costs more than a row.
     """
 
     run: RunResult
@@ -54,9 +54,10 @@ class LedgerRows(msgspec.Struct):
         reading: Mapping[str, Any],
         losing: Collection[str] = (),
     ) -> None:
-        """After a view was tried; `reading` holds what only a reading changes of `view_state`.
+        """A view was tried; `before` is its row of `view_state`, None for a new view.
 
-        `losing`: views that lost rows to this one.
+        `reading` holds the columns of `view_state` that only a reading changes; `losing`: keys of
+        views that lost rows to this one.
         """
         row = _state_row(self.run, result, before, reading)
         self._states.setdefault((before is None, tuple(row)), []).append(row)

@@ -120,10 +120,11 @@ class TableWriter:
                 results.append(_write_same(one.listing, owner, before, ledger, state))
                 continue
             _recognise_organization(connection, owner.source, one.decoded, state)
-            if pending.touches(owner.view_key, one.ids):
+            ids = one.ids
+            if pending.touches(owner.view_key, ids):
                 pending.write(connection)  # else this view would not find these rows
             changes = decide_listing(one.listing, one.decoded, owner, Tables(connection), state)
-            state.record(owner.view_key, changes, one.ids)
+            state.record(owner.view_key, changes, ids)
             if changes.is_deferred:
                 results.append(None)
                 continue
