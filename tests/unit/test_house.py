@@ -21,6 +21,7 @@ PURE = (
         "etl.transform.lenient_json",
         "etl.transform.fields",
         "etl.transform.snapshot",
+        "etl.transform.decode",
         "etl.transform.privacy",
         "etl.load.diff",
         "etl.load.versions",
@@ -213,7 +214,7 @@ load.writer monitor monitor.metrics_file pipeline pipeline.heartbeat pipeline.ru
 pipeline.run_log pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
 runtime.run_context runtime.signals schedule schedule.cron source source.identity source.lease
 source.organization source.privacy_setting transform transform.fields transform.lenient_json
-transform.privacy transform.snapshot
+transform.privacy transform.snapshot transform.decode
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DRIVERS = {
