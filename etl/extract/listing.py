@@ -21,8 +21,9 @@ from etl.datadog.retry import Patience
 from etl.extract.buffer import Bodies
 from etl.extract.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
 from etl.extract.spool import Spool, Ticket
+from etl.transform.decode import decode
 from etl.transform.privacy import Privacy
-from etl.transform.snapshot import NORMALIZER_VERSION, Decoded, decode
+from etl.transform.snapshot import NORMALIZER_VERSION, Decoded
 
 
 class LastReading(msgspec.Struct, frozen=True):

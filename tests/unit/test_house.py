@@ -21,6 +21,7 @@ PURE = (
         "etl.transform.lenient_json",
         "etl.transform.fields",
         "etl.transform.snapshot",
+        "etl.transform.decode",
         "etl.transform.privacy",
         "etl.load.diff",
         "etl.load.versions",
@@ -239,7 +240,8 @@ load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applica
 pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log pipeline.select_views
 pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals schedule
 schedule.cron source source.identity source.lease source.organization source.privacy_setting
-transform transform.fields transform.lenient_json transform.privacy transform.snapshot
+transform transform.decode transform.fields transform.lenient_json transform.privacy
+transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DRIVERS = {
