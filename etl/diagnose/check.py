@@ -22,13 +22,14 @@ from etl.database.connection import (
     open_database,
     require_schema,
 )
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.extract.api_state import ApiState
 from etl.extract.completeness import TRUNCATED
-from etl.extract.fetch import Failed
-from etl.extract.listing import ApiState, Listing
+from etl.extract.fetch import Failed, Fetcher
+from etl.extract.listing import Listing
 from etl.formatting import many, shortened, table
-from etl.pipeline.run import open_judge
+from etl.pipeline.run import open_verifier
 from etl.pipeline.select_views import Scope, asked_scope, usable_database, with_scope
 from etl.source.identity import require_label
 from etl.source.privacy_setting import standing
@@ -233,15 +234,16 @@ def _ask(
     if config.keys is None:
         return
     with (
-        Datadog(config, config.keys, stop=stop) as client,
-        open_judge(client, config, ApiState(), stop) as judge,
+        Client(config, config.keys, stop=stop) as client,
+        Fetcher(client, config, ApiState(), stop) as fetcher,
     ):
-        for group in judge.results(config.views):
-            # Their room is wanted by the views that follow.
-            group[:] = [r.without_records() if isinstance(r, Listing) else r for r in group]
-            yield from group
-            views += len(group)
-            records += sum(_listed(r) for r in group if isinstance(r, Listing))
+        for batch in open_verifier(client, fetcher, ApiState()).results(config.views):
+            listings = [result for result in batch if isinstance(result, Listing)]
+            for listing in listings:
+                listing.records.close()  # only their number is asked for
+            yield from batch
+            views += len(batch)
+            records += sum(map(_listed, listings))
             progress(views, records)
 
 

@@ -19,9 +19,10 @@ from sqlalchemy import Column, Connection, Table, delete, insert, select, update
 
 from etl.database.connection import Database
 from etl.database.schema import applications, discovered_views, sources
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.datadog.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
 from etl.errors import DatadogAuthError, DatadogError, StoreError
+from etl.extract.ask import ask
 
 SPAN = timedelta(days=30)  # RUM keeps events this long
 MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all facets
@@ -61,12 +62,16 @@ class Discovery(msgspec.Struct, frozen=True):
 # --- ask ----------------------------------------------------------------------------------
 
 
-def read_applications(client: Datadog) -> list[Application]:
+def read_applications(client: Client) -> list[Application]:
     """Every application of the organization, each id once; raises `DatadogError`."""
-    return client.list_applications(read=applications_of).content
+
+    def attempt() -> list[Application]:
+        return client.list_applications().decoded(applications_of)
+
+    return ask(attempt, client.retry_budget())[0]
 
 
-def discover(client: Datadog) -> Discovery:
+def discover(client: Client) -> Discovery:
     """Traffic of 30 days by view name and application; raises `DatadogError`."""
     inquiry = _Inquiry(client)
     try:
@@ -98,7 +103,7 @@ def _without_permission(error: DatadogAuthError) -> DatadogAuthError:
 class _Inquiry(msgspec.Struct):
     """All questions of one discovery, and what they brought together."""
 
-    client: Datadog
+    client: Client
     counts: dict[tuple[str, str | None], int] = msgspec.field(default_factory=dict)
     warnings: list[str] = msgspec.field(default_factory=list)
     is_cut_short: bool = False
@@ -144,11 +149,11 @@ class _Inquiry(msgspec.Struct):
         """Every page of one question; returns how many buckets came."""
         body, cursors, count = _question(query, limits), {""}, 0
         for _ in range(MAX_PAGES):
-            answer = self.client.aggregate_rum(body, read=page_of)
-            self.requests += answer.requests
-            self._take(answer.content, application)
-            count += len(answer.content.buckets) + answer.content.skipped
-            cursor = answer.content.after
+            page, requests = self._page(body)
+            self.requests += requests
+            self._take(page, application)
+            count += len(page.buckets) + page.skipped
+            cursor = page.after
             if not cursor:
                 return count
             if cursor in cursors:
@@ -158,6 +163,14 @@ class _Inquiry(msgspec.Struct):
             body["page"] = body["page"] | {"cursor": cursor}
         self.warn(f"RUM sends more than {MAX_PAGES} pages: the list of views may be cut")
         return count
+
+    def _page(self, query: Mapping[str, Any]) -> tuple[Page, int]:
+        """One page, and how many requests were sent for it."""
+
+        def attempt() -> Page:
+            return self.client.aggregate_rum(query).decoded(page_of)
+
+        return ask(attempt, self.client.retry_budget())
 
     def _take(self, page: Page, application: str | None) -> None:
         for (name, seen_in), count in page.buckets:
@@ -201,7 +214,7 @@ def is_due(before: datetime | None, every_s: float, now: datetime) -> bool:
 
 
 def refresh_applications(
-    client: Datadog,
+    client: Client,
     database: Database,
     source: str,
     guard: Callable[[Connection], None],

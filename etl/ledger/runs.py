@@ -27,8 +27,9 @@ from etl.database.schema import (
     view_state,
 )
 from etl.errors import EtlError, SlotTaken
+from etl.extract.api_state import ApiFindings, ApiState, LastReading
 from etl.extract.completeness import FAILED, TRUNCATED
-from etl.extract.listing import ApiFindings, ApiState, LastReading, Listing
+from etl.extract.listing import Listing
 
 CONTRACT = 1
 PROBE_AFTER = timedelta(days=7)

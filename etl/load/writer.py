@@ -29,8 +29,8 @@ from sqlalchemy import (
 from sqlalchemy import Row as SelectedRow
 
 from etl.database.schema import snapshot_history, snapshots
-from etl.extract.completeness import NO_PROOF, Proof
 from etl.extract.listing import Listing
+from etl.extract.partition import NO_PROOF, Proof
 from etl.ledger import runs as ledger
 from etl.ledger.runs import ViewResult
 from etl.ledger.view_state import Before, Entries
@@ -81,6 +81,7 @@ class _Reading:
 def load(
     connection: Connection,
     listing: Listing,
+    decoded: Decoded | None,
     outgoing: Outgoing,
     entries: Entries,
     others: OtherViews,
@@ -93,24 +94,24 @@ def load(
     """
     source, view_key = entries.run.source, listing.view.key(entries.run.source)
     state = before.states.get(view_key)
-    if listing.decoded is None:
+    if decoded is None:
         result = _load_same(listing, state)
         entries.add(result, state, _read_at(result))
         others.has_read(view_key, has_rows=result.counts["unchanged"] > 0)
         others.is_organization_seen |= result.counts["unchanged"] > 0
         return result
-    organization.bind(connection, source, listing.decoded, others)
+    organization.bind(connection, source, decoded, others)
     owner = Owner(source, view_key, listing.view.name)
-    if outgoing.touches(view_key, [s.id for s in listing.decoded.snapshots]):
+    if outgoing.touches(view_key, [s.id for s in decoded.snapshots]):
         outgoing.write(connection)
-    decision = _decide(connection, listing, listing.decoded, owner, others)
+    decision = _decide(connection, listing, decoded, owner, others)
     if decision.must_wait:
-        others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
+        others.wait(view_key, (s.id for s in decoded.snapshots), decision)
         return None
     others.has_decided(view_key, decision)
     stored = read_stored(connection, decision.touched)
     reading = _Reading(
-        listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
+        listing, decoded, owner, state, decision, stored, _instant(listing, state, stored)
     )
     has_open_rejects = view_key in before.with_open_rejects
     result = _apply(connection, outgoing, reading, has_open_rejects=has_open_rejects)
@@ -119,11 +120,14 @@ def load(
 
 
 def plan(
-    connection: Connection | None, listing: Listing, source: str, others: OtherViews
+    connection: Connection | None,
+    listing: Listing,
+    decoded: Decoded,
+    source: str,
+    others: OtherViews,
 ) -> tuple[Decision, dict[str, Stored]] | None:
     """What `load` would do, without writing; None as there. No connection: no rows yet."""
     view_key = listing.view.key(source)
-    decoded = listing.decoded or Decoded()
     organization.recognise(source, decoded, others)
     owner = Owner(source, view_key, listing.view.name)
     decision = _decide(connection, listing, decoded, owner, others)

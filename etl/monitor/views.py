@@ -14,7 +14,7 @@ from etl.config.edit import add_views
 from etl.config.load import Config, View, require_keys
 from etl.config.template import quoted
 from etl.database.connection import Database
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.datadog.rum import Application
 from etl.errors import DatadogError, EtlError
 from etl.extract import discovery
@@ -205,7 +205,7 @@ class Comparison:
 def compare_views(config: Config, *, stop: threading.Event) -> Comparison:
     """Ask RUM, store what it said, and compare; raises `EtlError`."""
     keys, warnings, listed = require_keys(config), list[str](), None
-    with Datadog(config, keys, stop=stop) as client:
+    with Client(config, keys, stop=stop) as client:
         found = discovery.discover(client)
         try:
             listed = discovery.read_applications(client)

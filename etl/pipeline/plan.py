@@ -15,11 +15,12 @@ from sqlalchemy import Connection
 
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, require_schema
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch
+from etl.extract.api_state import ApiState
 from etl.extract.completeness import FAILED
-from etl.extract.fetch import Failed
-from etl.extract.listing import ApiState, Listing
+from etl.extract.fetch import Failed, Fetcher
+from etl.extract.listing import Listing
 from etl.ledger import runs as ledger
 from etl.load import writer as store
 from etl.load.diff import (
@@ -31,12 +32,12 @@ from etl.load.versions import (
     content_of,
     differences,
 )
-from etl.pipeline.run import doubt_organization, open_judge
+from etl.pipeline.run import doubt_organization, open_verifier
 from etl.pipeline.select_views import asked_scope, with_scope
 from etl.pipeline.sync import Options, brake_of, chosen_views, configured_keys
 from etl.source.identity import require_label
 from etl.source.privacy_setting import require_same, standing
-from etl.transform.snapshot import CONTENT, Snapshot
+from etl.transform.snapshot import CONTENT, Decoded, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +92,21 @@ def make_plan(
     planner.others.unread = {view.key(config.source) for view in views}
     waiting: list[Listing] = []
     with (
-        Datadog(config, keys, stop=stop) as client,
-        open_judge(client, config, memory, stop, planner.seen) as judge,
+        Client(config, keys, stop=stop) as client,
+        Fetcher(client, config, memory, stop) as fetcher,
     ):
-        for group in judge.results(views):
-            while group:
-                item = group.pop(0)  # it gives its room back: nothing here may keep its records
+        for batch in open_verifier(client, fetcher, memory, planner.seen).results(views):
+            for item in batch:
                 if isinstance(item, Failed):
                     planner.fail(item)
                 elif not planner.take(item):
-                    waiting.append(judge.put_away(item))
-            del item
+                    waiting.append(item)
             if progress:
                 progress(planner.plans)
         if waiting:
             doubt_organization(client, planner.others)
         for listing in waiting:
-            planner.take(judge.taken_out(listing))
+            planner.take(listing)
     planner.raise_if_refused()
     order = {view: number for number, view in enumerate(views)}
     return sorted(planner.plans, key=lambda plan: order[plan.view])
@@ -164,22 +163,24 @@ class _Planner:
 
     def take(self, item: Listing) -> bool:
         """Plan one view; False: it must wait for the views still unread."""
-        try:
-            found = self._compare(item)
-        except SourceMismatch as error:
-            self.others.is_other_organization = True
-            self.others.has_failed(item.view.key(self._source))
-            self.plans.append(ViewPlan(item.view, FAILED, str(error)))
-            item.without_records()
+        with item.records as records:
+            decoded = records or Decoded()
+            try:
+                found = self._compare(item, decoded)
+            except SourceMismatch as error:
+                self.others.is_other_organization = True
+                self.others.has_failed(item.view.key(self._source))
+                self.plans.append(ViewPlan(item.view, FAILED, str(error)))
+                return True
+            if found is None:
+                item.records.spill()
+                return False
+            decision, stored = found
+            self._settle(decoded, decision)
+            self.plans.append(_view_plan(item, decoded, decision, stored))
             return True
-        if found is None:
-            return False
-        decision, stored = found
-        self._settle(item, decision)
-        self.plans.append(_view_plan(item, decision, stored))
-        return True
 
-    def _settle(self, listing: Listing, decision: Decision) -> None:
+    def _settle(self, decoded: Decoded, decision: Decision) -> None:
         """What the tables would know by now, had the views before been written.
 
         An id that two views list is new (or returned) in one of them and foreign to
@@ -190,23 +191,25 @@ class _Planner:
             mine[:] = [s for s in mine if s.id not in self._listed]
             decision.foreign += [s.id for s in twice]
         decision.removed = [i for i in decision.removed if i not in self._listed]
-        listing.without_records()
-        self._listed |= {s.id for s in listing.decoded.snapshots} if listing.decoded else set()
+        self._listed |= {s.id for s in decoded.snapshots}
 
-    def _compare(self, listing: Listing) -> tuple[Decision, dict[str, Stored]] | None:
+    def _compare(
+        self, listing: Listing, decoded: Decoded
+    ) -> tuple[Decision, dict[str, Stored]] | None:
         def compare(connection: Connection | None) -> tuple[Decision, dict[str, Stored]] | None:
-            return store.plan(connection, listing, self._source, self.others)
+            return store.plan(connection, listing, decoded, self._source, self.others)
 
         return self._database.read(compare) if self._has_rows else compare(None)
 
 
-def _view_plan(listing: Listing, decision: Decision, stored: Mapping[str, Stored]) -> ViewPlan:
-    decoded = listing.decoded
+def _view_plan(
+    listing: Listing, decoded: Decoded, decision: Decision, stored: Mapping[str, Stored]
+) -> ViewPlan:
     changed = [_row_plan(s, stored[s.id]) for s in decision.changed]
     plan = ViewPlan(listing.view, listing.verdict, listing.reason)
-    plan.listed = decoded.listed if decoded else 0
+    plan.listed = decoded.listed
     plan.foreign, plan.duplicates = len(decision.foreign), decision.duplicates
-    plan.rejected = len(decision.rejected) + (len(decoded.rejected) if decoded else 0)
+    plan.rejected = len(decision.rejected) + len(decoded.rejected)
     plan.new = [RowPlan(s.id, s.snapshot_name) for s in decision.new]
     plan.changed = [row for row in changed if row.after]
     plan.unchanged = decision.unchanged + len(changed) - len(plan.changed)

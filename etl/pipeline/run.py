@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ from sqlalchemy import Connection
 
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.errors import (
     DatabaseUnreachable,
     DatadogError,
@@ -27,11 +28,12 @@ from etl.errors import (
     SourceMismatch,
     StoreError,
 )
+from etl.extract.api_state import ApiState
 from etl.extract.completeness import FAILED
 from etl.extract.discovery import read_applications, refresh_applications
-from etl.extract.fetch import Failed, Reader, Result
-from etl.extract.listing import ApiState, Listing
-from etl.extract.verify import Judge, Seen
+from etl.extract.fetch import Failed, Fetcher, Result
+from etl.extract.listing import Listing
+from etl.extract.verify import Seen, Verifier
 from etl.ledger import runs as ledger
 from etl.ledger.retention import old_runs, prune
 from etl.ledger.runs import RunResult, ViewResult
@@ -40,6 +42,7 @@ from etl.load import writer as store
 from etl.load.diff import OtherViews
 from etl.load.upsert import Outgoing
 from etl.source.lease import Lease
+from etl.transform.snapshot import Decoded
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ class Work(msgspec.Struct):
     stop: threading.Event
     progress: Progress | None = None
     on_end: Progress | None = None
-    judge: Judge | None = None
+    verifier: Verifier | None = None
     is_closed: bool = False
     must_prune: bool = False
     before: Before = msgspec.field(default_factory=Before)
@@ -71,17 +74,16 @@ class Work(msgspec.Struct):
         self.others.org_id = memory.org_id
         self.others.needs_acceptance = set(memory.needs_acceptance)
         waiting: list[Listing] = []
-        with Datadog(self.config, keys, stop=self.stop, codes=self.run.codes) as client:
-            self.judge = open_judge(client, self.config, memory, self.stop, self._seen)
-            with self.judge:
-                for group in self.judge.results(views):
-                    waiting += self._take(group)
-                    del group  # its records are stored, and nobody else has them
+        with Client(self.config, keys, stop=self.stop, codes=self.run.codes) as client:
+            with Fetcher(client, self.config, memory, self.stop) as fetcher:
+                self.verifier = open_verifier(client, fetcher, memory, self._seen)
+                for batch in self.verifier.results(views):
+                    waiting += self._take(batch)
                 if waiting:
                     doubt_organization(client, self.others)
                 for listing in waiting:
                     if not self.stop.is_set():
-                        self._load([self.judge.taken_out(listing)])
+                        self._load_read([listing])
             is_answered = any(result.verdict != FAILED for result in self.run.views)
             if is_answered and not self.stop.is_set():
                 now = datetime.now(UTC)
@@ -111,8 +113,8 @@ class Work(msgspec.Struct):
         if ledger.status_of(connection, self.run) != "running":
             return
         self.lease.guard(connection)
-        if self.judge:
-            ledger.learn(connection, self.run.source, self.judge.findings())
+        if self.verifier:
+            ledger.learn(connection, self.run.source, self.verifier.findings())
             ledger.note_watched(connection, self.run.source, self.others.configured)
         ledger.finish_run(connection, self.run)
         old = old_runs(connection, self.config, datetime.now(UTC))
@@ -131,14 +133,22 @@ class Work(msgspec.Struct):
         return self.database.read(lambda c: store.seen(c, self.config.source))
 
     def _take(self, group: Sequence[Result]) -> list[Listing]:
-        """Load a group and put away the listings that must wait."""
+        """Load a batch; returns the listings that must wait, their records on disk."""
         for failed in [item for item in group if isinstance(item, Failed)]:
             requests = failed.error.requests
             self._record_failure(failed.view, failed.error, failed.seconds, requests)
-        waiting = self._load([item for item in group if isinstance(item, Listing)])
-        return [self.judge.put_away(listing) for listing in waiting] if self.judge else []
+        return self._load_read([item for item in group if isinstance(item, Listing)])
 
-    def _load(self, listings: Sequence[Listing]) -> list[Listing]:
+    def _load_read(self, listings: Sequence[Listing]) -> list[Listing]:
+        """`_load` with the records, which are gone from memory afterwards."""
+        with ExitStack() as records:
+            read = [(listing, records.enter_context(listing.records)) for listing in listings]
+            waiting = self._load(read)
+            for listing in waiting:
+                listing.records.spill()
+        return waiting
+
+    def _load(self, listings: Sequence[tuple[Listing, Decoded | None]]) -> list[Listing]:
         """Several views share one commit; when that fails, each gets its own."""
         if not listings:
             return []
@@ -149,13 +159,12 @@ class Work(msgspec.Struct):
         except StoreError as error:
             if len(listings) == 1:
                 self.others.is_other_organization |= isinstance(error, SourceMismatch)
-                failed = listings[0]
+                failed, _ = listings[0]
                 self._record_failure(failed.view, error, failed.seconds, failed.requests)
-                failed.without_records()
                 return []
         return [waiting for listing in listings for waiting in self._load([listing])]
 
-    def _load_together(self, listings: Sequence[Listing]) -> list[Listing]:
+    def _load_together(self, listings: Sequence[tuple[Listing, Decoded | None]]) -> list[Listing]:
         results: list[ViewResult | None] = []
         others = self.others
 
@@ -167,8 +176,8 @@ class Work(msgspec.Struct):
             others = self.others.copy()
             outgoing, entries = Outgoing(self.database.family), Entries(self.run)
             results[:] = [
-                store.load(connection, listing, outgoing, entries, others, self.before)
-                for listing in listings
+                store.load(connection, listing, decoded, outgoing, entries, others, self.before)
+                for listing, decoded in listings
             ]
             outgoing.write(connection)
             entries.write(connection)
@@ -176,11 +185,8 @@ class Work(msgspec.Struct):
         self.database.transaction(load)
         self.others = others
         self._report([result for result in results if result])
-        pairs = list(zip(listings, results, strict=True))
-        for listing, result in pairs:
-            if result:
-                listing.without_records()
-        return [listing for listing, result in pairs if result is None]
+        pairs = zip(listings, results, strict=True)
+        return [listing for (listing, _), result in pairs if result is None]
 
     def _is_committed(self, connection: Connection, results: Sequence[ViewResult | None]) -> bool:
         """After a lost connection: the ledger tells whether the commit happened."""
@@ -210,7 +216,7 @@ class Work(msgspec.Struct):
             self.progress(self.run)
 
 
-def doubt_organization(client: Datadog, others: OtherViews) -> None:
+def doubt_organization(client: Client, others: OtherViews) -> None:
     """Before rows go although no record named the organization: ask whose keys these are.
 
     RUM's list of applications names the organization of each; where it is not
@@ -227,13 +233,12 @@ def doubt_organization(client: Datadog, others: OtherViews) -> None:
     others.is_other_organization = bool(named) and others.org_id not in named
 
 
-def open_judge(
-    client: Datadog,
-    config: Config,
+def open_verifier(
+    client: Client,
+    fetcher: Fetcher,
     memory: ApiState,
-    stop: threading.Event,
     seen: Seen = lambda: (set(), set()),
-) -> Judge:
+) -> Verifier:
     """Who reads the configured views and says what their answers prove."""
 
     def applications() -> list[str] | None:
@@ -243,4 +248,4 @@ def open_judge(
             log.debug("the list of applications is not to be had: %s", error)
             return None
 
-    return Judge(Reader(client, config, memory, stop), memory, applications, seen)
+    return Verifier(fetcher, memory, applications, seen)

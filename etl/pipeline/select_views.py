@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, select
 from etl.config.load import Config, View, require_keys
 from etl.database.connection import Database, found_schema, open_database
 from etl.database.schema import discovered_views, sources
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import DAY_S, SPAN, Discovery, Traffic, discover, is_due, save_discovery
 from etl.formatting import clean, many, shortened
@@ -244,7 +244,7 @@ def asked_scope(
 
 
 def _discover(config: Config, stop: threading.Event, codes: Counter[str] | None) -> Discovery:
-    with Datadog(config, require_keys(config), stop=stop, codes=codes) as client:
+    with Client(config, require_keys(config), stop=stop, codes=codes) as client:
         return discover(client)
 
 

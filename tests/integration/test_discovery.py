@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.config.load import Keys, View
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.errors import ConfigError, DatadogAuthError, DatadogError, EtlError
 from etl.extract.discovery import (
     Discovery,
@@ -33,10 +33,10 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 WEB, IOS = "aaaaaaaa-1111-2222-3333-bbbbbbbbbbbb", "cccccccc-1111-2222-3333-dddddddddddd"
 
 
-def client(url: str, **changes: Any) -> Datadog:
+def client(url: str, **changes: Any) -> Client:
     config = replace(make_config("sqlite:///x.db", url), **changes)
     assert config.keys
-    return Datadog(config, config.keys)
+    return Client(config, config.keys)
 
 
 def bucket(view: object, count: object, application: object = WEB) -> dict[str, Any]:

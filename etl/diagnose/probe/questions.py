@@ -10,12 +10,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-import httpx
 from sqlalchemy import func, select
 
 from etl.config.load import Config, Keys, View, require_keys
 from etl.database.schema import snapshots
-from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
+from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Client
 from etl.diagnose.probe.data import LIMITS, THE_REST, Probe, Tried
 from etl.diagnose.probe.records import attributes_of, texts_in
 from etl.diagnose.probe.redaction import Redaction
@@ -48,7 +47,7 @@ def probe(config: Config, listed: Sequence[tuple[View, int]], stop: threading.Ev
     def count_request() -> None:
         found.requests += 1
 
-    with Datadog(config, keys, stop=stop, on_request=count_request) as client:
+    with Client(config, keys, stop=stop, on_request=count_request) as client:
         _Inquiry(client, found, list(names), config.max_wait_s, stop).run()
     return found
 
@@ -94,7 +93,7 @@ class _Inquiry:
 
     def __init__(
         self,
-        client: Datadog,
+        client: Client,
         found: Probe,
         names: Sequence[str],
         patience: float,
@@ -205,11 +204,9 @@ class _Inquiry:
             self._skip(key, reason)
             return None
         try:
-            reply = self._client.try_once(path, parameters, body, patience=left)
+            reply = self._client.try_once(path, parameters, body, max_wait_s=left)
         except DatadogError as error:
             tried = Tried(fault=str(error))
-        except (UnicodeEncodeError, httpx.InvalidURL):
-            tried = Tried(fault="the view name makes no valid URL")
         else:
             # What follows the kind of a fault may name a host.
             fault = reply.broken.partition(":")[0]
