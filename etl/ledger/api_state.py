@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 
 from etl.config.model import Config
 from etl.database.schema import sources
-from etl.extract.listing import ApiFindings, ApiState, LastReading
+from etl.extract.api_state import ApiFindings, ApiState, LastReading
 from etl.ledger.view_state import read_view_states
 
 PROBE_AFTER = timedelta(days=7)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from etl.extract.completeness import Proof
 from etl.extract.listing import Listing
+from etl.extract.partition import Proof
 from etl.load.changeset import ChangeSet, StoredId, StoredIds
 from etl.load.diff import diff
 from etl.load.lookup import Lookup

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Column, Connection, select
 
 from etl.database.schema import snapshots
-from etl.extract.completeness import Proof
+from etl.extract.partition import Proof
 from etl.ledger.view_state import read_view_state
 from etl.load.changeset import ChangeSet, StoredId, StoredIds
 from etl.load.existing import read_known, read_stored

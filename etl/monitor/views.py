@@ -15,7 +15,7 @@ from etl.config.model import Config, require_keys
 from etl.config.template import quoted
 from etl.config.views import View
 from etl.database.connection import Database, opened_if_current
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.datadog.rum import Application
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import (
@@ -205,7 +205,7 @@ class Comparison:
 def compare_views(config: Config, *, stop: threading.Event) -> Comparison:
     """Ask RUM, store what it said, and compare; raises `EtlError`."""
     keys, warnings, listed = require_keys(config), list[str](), None
-    with Datadog(config, keys, stop=stop) as client:
+    with Client(config, keys, stop=stop) as client:
         found = discover(client)
         try:
             listed = read_applications(client)

@@ -13,7 +13,7 @@ import pytest
 
 from etl.cli.output.report import quiet_lines, run_lines
 from etl.config.credentials import Keys
-from etl.datadog import responses as response
+from etl.datadog import retry
 from etl.ledger.results import RunResult
 from etl.monitor.status import read_status, status_lines
 from etl.runtime import logs
@@ -123,7 +123,7 @@ def test_no_key_is_written_down_whatever_the_server_echoes(
     monkeypatch: pytest.MonkeyPatch,
     keys: Keys,
 ) -> None:
-    monkeypatch.setattr(response, "BASE_S", 0.02)
+    monkeypatch.setattr(retry, "BASE_S", 0.02)
     kept: list[Kept] = []
 
     def keep(**_: object) -> Kept:

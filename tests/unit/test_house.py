@@ -26,8 +26,8 @@ PURE = (
         "etl.load.diff",
         "etl.load.versions",
     ),
-    *("etl.extract.completeness", "etl.extract.view_selection"),
-    *("etl.datadog.responses", "etl.datadog.rum", "etl.schedule.cron"),
+    *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
+    *("etl.datadog.responses", "etl.datadog.page_limit", "etl.datadog.rum", "etl.schedule.cron"),
     *(
         "etl.diagnose.probe.redaction",
         "etl.diagnose.probe.data",
@@ -231,17 +231,17 @@ __main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options c
 cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
 config.credentials config.database_url config.files config.folder config.load config.model
 config.settings config.sites config.validators config.views database database.connection
-database.engine database.schema database.types datadog datadog.client datadog.responses
-datadog.retry datadog.rum datadog.transport errors extract extract.buffer extract.completeness
-extract.discovery extract.fetch extract.listing extract.spool extract.verify
-extract.view_selection formatting ledger ledger.known_views ledger.retention ledger.runs
-ledger.view_state load load.diff load.discovered load.existing load.rejects load.upsert
-load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
-pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log pipeline.select_views
-pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals schedule
-schedule.cron source source.identity source.lease source.organization source.privacy_setting
-transform transform.decode transform.fields transform.lenient_json transform.privacy
-transform.snapshot
+database.engine database.schema database.types datadog datadog.client datadog.page_limit
+datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
+extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
+extract.partition extract.spool extract.verify extract.view_selection formatting ledger
+ledger.known_views ledger.retention ledger.runs ledger.view_state load load.diff load.discovered
+load.existing load.rejects load.upsert load.versions load.writer monitor monitor.metrics_file
+pipeline pipeline.applications pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log
+pipeline.select_views pipeline.sync runtime runtime.console runtime.logs runtime.run_context
+runtime.signals schedule schedule.cron source source.identity source.lease source.organization
+source.privacy_setting transform transform.decode transform.fields transform.lenient_json
+transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DRIVERS = {
