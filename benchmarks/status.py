@@ -17,7 +17,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from etl.config.load import Config, View
-from etl.database.connection import Database, open_database, upgrade
+from etl.database.connection import Database, open_database
+from etl.database.migrations import upgrade
 from etl.database.schema import COUNTS
 from etl.monitor.status import read_status, status_lines
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import Column, Connection, Table, delete, insert, select, update
 
+from etl.database.batches import batches
 from etl.database.connection import Database
 from etl.database.schema import applications, discovered_views, sources
 from etl.datadog.client import Datadog
@@ -28,7 +29,6 @@ MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all face
 MAX_PAGES = 100
 _QUERY = "@type:view @session.type:user"
 _LIMITS = {VIEW: 1000, APPLICATION: 10}
-_BATCH = 500
 DAY_S = 86400.0
 _SLACK = 0.98  # a cron job of yesterday at 3:00:02 is not early at 3:00:01
 
@@ -292,18 +292,13 @@ def _put(
     if not rows:
         return
     source = next(iter(rows.values()))["source"]
-    for batch in _batches(sorted(rows)):
+    for batch in batches(sorted(rows)):
         these = (table.c.source == source) & key.in_(batch)
         first = connection.execute(select(key, table.c.first_seen_at).where(these))
         known = {row[0]: row[1] for row in first}
         connection.execute(delete(table).where(these))
         new = [rows[k] | {"first_seen_at": known.get(k, now)} for k in batch]
         connection.execute(insert(table), new)
-
-
-def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), _BATCH):
-        yield keys[start : start + _BATCH]
 
 
 def application_names(connection: Connection, source: str) -> dict[str, str]:

@@ -8,24 +8,22 @@ to know: counts move with each call.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, insert, select, update
 
+from etl.database.batches import batches
+from etl.database.dialects import dialect_of
 from etl.database.schema import rejected_records, schema_drift
-from etl.load.upsert import refuse_too_long
-from etl.load.versions import (
-    Owner,
-)
+from etl.load.versions import Owner
 from etl.transform.snapshot import Drift, Rejected
 
 MAX_UNKNOWN_NAMES = 10_000
 """Names of one source in `schema_drift`: a server that invents names must not fill a disk."""
 OTHER_NAMES = "…"
 
-_BATCH = 500
 _MAX_NAME = 255
 _MAX_EXAMPLE = 500
 
@@ -41,7 +39,6 @@ def open_rejects(connection: Connection, owner: Owner) -> set[str]:
 
 def save_rejects(
     connection: Connection,
-    family: str,
     owner: Owner,
     rejected: Sequence[Rejected],
     read_at: datetime,
@@ -53,14 +50,14 @@ def save_rejects(
     known = {row.raw_hash: bool(row.is_open) for row in connection.execute(query)}
     times = Counter(reject.raw_hash for reject in rejected)
     gone = sorted(key for key, is_open in known.items() if is_open and key not in times)
-    for batch in _batches(gone):
+    for batch in batches(gone):
         this = update(rejected_records).where(mine, r.raw_hash.in_(batch))
         connection.execute(this.values(resolved_at=read_at))
     again = {key: count for key, count in times.items() if key in known}
     values = {"last_seen_at": read_at, "resolved_at": None}
     _add(connection, rejected_records, mine, r.raw_hash, again, values)
     new = {reject.raw_hash: reject for reject in rejected if reject.raw_hash not in known}
-    refuse_too_long(connection, family, ((reject.raw,) for reject in new.values()))
+    dialect_of(connection).require_room(connection, [(reject.raw,) for reject in new.values()])
     place = {"source": owner.source, "view_key": owner.view_key, "first_seen_at": read_at}
     rows = [
         {"raw_hash": key, "reason": reject.reason, "raw": reject.raw, "count": times[key]}
@@ -108,7 +105,7 @@ def _add(
     for name in sorted(more):
         keys[more[name]].append(name)
     for number, names in sorted(keys.items()):
-        for batch in _batches(names):
+        for batch in batches(names):
             counted = {**values, "count": table.c["count"] + number}
             connection.execute(update(table).where(mine, key.in_(batch)).values(counted))
 
@@ -134,8 +131,3 @@ def _storable_name(name: str) -> str:
     """An attribute's name may be anything; a key column holds clean text of limited length."""
     clean = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     return clean if len(clean) <= _MAX_NAME else clean[: _MAX_NAME - 1] + "…"
-
-
-def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), _BATCH):
-        yield keys[start : start + _BATCH]

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import Row as SelectedRow
 
+from etl.database.batches import batches
 from etl.database.schema import snapshot_history, snapshots
 from etl.extract.completeness import NO_PROOF, Proof
 from etl.extract.listing import Listing
@@ -41,7 +42,7 @@ from etl.load.diff import (
     OtherViews,
     decide,
 )
-from etl.load.existing import THESE, batches, read_known, read_stored
+from etl.load.existing import THESE, read_known, read_stored
 from etl.load.upsert import Outgoing
 from etl.load.versions import (
     Owner,
@@ -247,7 +248,7 @@ def _apply(
     rejected = [*reading.decoded.rejected, *decision.rejected]
     if reading.is_new_answer:
         if rejected or has_open_rejects:
-            oddities.save_rejects(connection, outgoing.family, reading.owner, rejected, read_at)
+            oddities.save_rejects(connection, reading.owner, rejected, read_at)
         oddities.save_drift(connection, reading.owner.source, reading.decoded.drift, read_at)
     return _result(reading, changed=len(changed), rejected=len(rejected))
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from etl.config.load import Config
-from etl.database.connection import opened_ready
+from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.formatting import duration
 from etl.ledger.runs import iso

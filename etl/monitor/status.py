@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Row
 
 from etl.cli.output.report import chosen, left_out
 from etl.config.load import Config, View
-from etl.database.connection import Database, require_there
+from etl.database.connection import Database
+from etl.database.migrations import require_there
 from etl.database.schema import view_state
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.discovery import DAY_S

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from etl.config.load import Config, View, require_keys
-from etl.database.connection import Database, found_schema, require_schema
+from etl.database.connection import Database
+from etl.database.migrations import found_schema, require_schema
 from etl.datadog.client import Datadog
 from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch
 from etl.extract.completeness import FAILED

@@ -165,7 +165,7 @@ class Work(msgspec.Struct):
             if results and self._is_committed(connection, results):
                 return
             others = self.others.copy()
-            outgoing, entries = Outgoing(self.database.family), Entries(self.run)
+            outgoing, entries = Outgoing(), Entries(self.run)
             results[:] = [
                 store.load(connection, listing, outgoing, entries, others, self.before)
                 for listing in listings

@@ -20,7 +20,8 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from etl.config.load import Config, View, require_keys
-from etl.database.connection import Database, found_schema, open_database
+from etl.database.connection import Database, open_database
+from etl.database.migrations import found_schema
 from etl.database.schema import discovered_views, sources
 from etl.datadog.client import Datadog
 from etl.errors import DatadogError, EtlError

@@ -22,7 +22,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from etl.config.load import Config, View, require_keys
-from etl.database.connection import Database, found_schema, prepare_schema
+from etl.database.connection import Database
+from etl.database.migrations import found_schema, prepare_schema
 from etl.errors import (
     ConfigError,
     DatadogAuthError,

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl.config.load import Config
-from etl.database.connection import Database, found_schema
+from etl.database.connection import Database
+from etl.database.migrations import found_schema
 from etl.ledger import runs as ledger
 from etl.schedule.cron import Due, Every, Slots, parse_cron
 

@@ -204,7 +204,8 @@ OF_A_RUN = """
 __main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
 cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
 config.credentials config.database_url config.files config.folder config.load config.settings
-config.sites config.validators config.views database database.connection database.engine
+config.sites config.validators config.views database database.batches database.connection
+database.cursor database.dialects database.dialects.lookup database.migrations
 database.schema database.types datadog datadog.client datadog.responses datadog.retry datadog.rum
 datadog.transport errors extract extract.buffer extract.completeness extract.discovery
 extract.fetch extract.listing extract.spool extract.verify formatting ledger ledger.retention
@@ -216,6 +217,11 @@ source.organization source.privacy_setting transform transform.fields transform.
 transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
+DIALECTS = {
+    "sqlite": {"database.dialects.sqlite"},
+    "postgresql": {"database.dialects.servers", "database.dialects.postgresql"},
+    "mariadb": {"database.dialects.servers", "database.dialects.mysql"},
+}
 DRIVERS = {
     "sqlite": "sqlalchemy.dialects.sqlite",
     "postgresql": "psycopg, sqlalchemy.dialects.postgresql.psycopg",
@@ -244,7 +250,7 @@ def test_a_run_loads_what_is_listed_and_nothing_else(
     before = loaded_by(f"import {BEFORE_A_RUN}, {DRIVERS[dialect]}")
     loaded = loaded_by(sync, folder=tmp_path, variables=keys) - before
     ours = {module.removeprefix("etl.") for module in loaded if module.startswith("etl.")}
-    assert ours == set(OF_A_RUN.split())
+    assert ours == {*OF_A_RUN.split(), *DIALECTS[dialect]}
     known = {"etl", *BESIDES, *OF_PYTHON}
     assert {m for m in loaded - known if m.partition(".")[0] not in known} == set()
 
@@ -272,6 +278,7 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
         "etl.pipeline.plan",
         "etl.diagnose.check",
         "etl.database.sql_views",
+        "etl.database.dialects.",
     )
     assert sorted(module for module in loaded if module.startswith(parts)) == []
 

@@ -1,0 +1,27 @@
+"""The driver's own cursor, for statements that are executed very often or that SQLAlchemy lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+
+@contextmanager
+def driver_cursor(connection: Connection) -> Iterator[Any]:
+    """A cursor inside SQLAlchemy's transaction; the driver's errors are raised as `DBAPIError`."""
+    cursor: Any = connection.connection.cursor()
+    driver = connection.dialect.loaded_dbapi
+    try:
+        yield cursor
+        cursor.close()
+    except driver.Error as error:
+        is_lost = connection.dialect.is_disconnect(error, connection.connection, cursor)
+        if is_lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            None, None, error, driver.Error, connection_invalidated=is_lost
+        ) from error

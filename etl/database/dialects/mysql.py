@@ -1,0 +1,121 @@
+"""MariaDB and MySQL: the driver joins rows into statements, which have a greatest length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, func, literal_column
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from etl.database.cursor import driver_cursor
+from etl.database.dialects import Row, lookup
+from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
+from etl.errors import StoreError
+
+_REPEATABLE = {1213, 1205, 1020}
+_NO_SUCH_TABLE = 1146
+_FITS_ALWAYS = 200_000  # characters; the least packet in use holds a megabyte
+_STATEMENT = 65_536  # bytes around the values
+
+
+class Mysql(Server):
+    """Both servers; what they differ in is left to SQLAlchemy, by the exact URL."""
+
+    family = "mysql"
+    clean_up = "OPTIMIZE TABLE"
+    now = func.utc_timestamp(6)
+    read_only = literal_column("@@global.read_only")
+
+    def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
+        # The driver would send text as Latin-1, and what was set as UTF-8 would not be accepted.
+        password = make_url(url).password
+        return create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": 10,
+                "charset": "utf8mb4",
+                **({"password": str(password).encode()} if password else {}),
+                "init_command": (
+                    "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION',"
+                    f" SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}"
+                    # A comment to all but MariaDB: MySQL 8 has no such variable.
+                    f" /*M!100300 , SESSION idle_transaction_timeout = {IDLE_TIMEOUT_S} */"
+                ),
+            },
+        )
+
+    def exact_url(self, url: str, connect: Callable[[], AbstractContextManager[Connection]]) -> str:
+        """mariadb:// where a mysql:// URL leads to one: its tables have options of their own."""
+        if not url.startswith("mysql"):
+            return url
+        with connect() as connection:
+            is_mariadb = getattr(connection.dialect, "is_mariadb", False)
+        return url.replace("mysql", "mariadb", 1) if is_mariadb else url
+
+    def is_repeatable(self, error: DBAPIError) -> bool:
+        return _number(error) in _REPEATABLE
+
+    def is_missing_table(self, error: DBAPIError) -> bool:
+        return _number(error) == _NO_SUCH_TABLE
+
+    def lock_upgrade(self, connection: Connection) -> bool:
+        # MySQL refuses a name of more than 64 characters, which a database alone may have.
+        name = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
+        return connection.exec_driver_sql(f"SELECT GET_LOCK({name}, 600)").scalar() == 1
+
+    def read_live(
+        self, cursor: Any, view_key: str, source: str
+    ) -> tuple[dict[str, str], Sequence[Row]]:
+        query = f"SELECT {lookup.ODD} {lookup.OF_VIEW.format(mark='%s')}"
+        rows = lookup.fetched(cursor, query, (view_key,))
+        plain = {row[0]: row[1] for row in rows if row[2] == source and not row[3]}
+        return plain, [row for row in rows if row[0] not in plain]
+
+    def read_ids(self, cursor: Any, ids: Sequence[str]) -> Sequence[Row]:
+        of_ids = lookup.OF_IDS.format(ids=", ".join(["%s"] * len(ids)))
+        return lookup.fetched(cursor, f"SELECT {lookup.BY_ID} {of_ids}", ids)
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """The driver joins the rows into statements of at most a megabyte."""
+        self.require_room(connection, rows)
+        names = table.columns.keys()
+        assign = ", ".join(f"{name} = VALUES({name})" for name in names[1:])
+        with driver_cursor(connection) as cursor:
+            cursor.executemany(
+                f"INSERT INTO {table.name} ({', '.join(names)})"  # noqa: S608
+                f" VALUES ({', '.join(['%s'] * len(names))})"
+                f" ON DUPLICATE KEY UPDATE {assign}",
+                rows,
+            )
+
+    def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:
+        """Both servers answer a statement longer than `max_allowed_packet` by hanging up.
+
+        A lost connection would end the run; like this, one view fails and says why.
+        """
+        long = [
+            row for row in rows if sum(len(v) for v in row if isinstance(v, str)) > _FITS_ALWAYS
+        ]
+        if not long:
+            return
+        limit = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+        driver: Any = connection.connection.dbapi_connection
+        size = max(
+            sum(len(driver.escape(value).encode()) for value in row if isinstance(value, str))
+            for row in long
+        )
+        if size + _STATEMENT > limit:
+            raise StoreError(
+                f"a record of {size:,} bytes is too long for the database: raise"
+                f" max_allowed_packet of the server, which is {limit:,}"
+            )
+
+
+def _number(error: DBAPIError) -> object:
+    cause = error.orig
+    return cause.args[0] if cause is not None and cause.args else None

@@ -1,0 +1,45 @@
+"""What PostgreSQL, MariaDB and MySQL have in common as servers."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from etl.database.dialects import Dialect
+
+LOCK_TIMEOUT_S = 10
+IDLE_TIMEOUT_S = 30
+# In the words of PostgreSQL, then of MariaDB and MySQL. In other languages the last one stands.
+_HINTS = (
+    (r"database .* does not exist|Unknown database", "create the database, or name another one"),
+    (
+        r"authentication failed|role .* not exist|no password supplied|Access denied .*password",
+        "check user and password in database_url",
+    ),
+    ("Access denied for user", "let this user use the database, or name another one"),
+    (
+        "[Rr]efused|timed out|timeout expired|No route|resolve|Name or service",
+        "check host and port in database_url, and that the server runs",
+    ),
+    ("", "check database_url and that the server runs"),
+)
+
+
+class Server(Dialect):
+    """A database behind a network."""
+
+    now: ClassVar[ColumnElement[datetime]]
+    read_only: ClassVar[ColumnElement[bool]]
+
+    def hint(self, said: str) -> str:
+        return next(hint for pattern, hint in _HINTS if re.search(pattern, said))
+
+    def clock(self, connection: Connection) -> datetime:
+        value = connection.execute(select(self.now)).scalar_one()
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+    def is_read_only(self, connection: Connection) -> bool:
+        return bool(connection.execute(select(self.read_only)).scalar())

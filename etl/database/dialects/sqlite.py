@@ -1,0 +1,215 @@
+"""SQLite: a file, one writer at a time, and a write-ahead log that readers do not wait for."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event
+from sqlalchemy import Dialect as SqlDialect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from etl.database.cursor import driver_cursor
+from etl.database.dialects import Dialect, Row, lookup
+from etl.database.types import UtcDateTime
+
+_BUSY_TIMEOUT_S = 30
+_CACHE_KIB = 8_000
+_WAL_PAGES = 8_000
+# One at rest: each has its cache, which is worth nothing once another connection has written.
+_POOL = {"pool_size": 1}
+_HINTS = (
+    ("not a SQLite database", "name another file"),
+    ("", "check that the folder exists and can be written"),
+)
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "9p", "glusterfs", "ceph")
+
+
+class Sqlite(Dialect):
+    """A file and, while somebody writes, two beside it."""
+
+    family = "sqlite"
+    needs_upgrade_lock = False
+    ids_at_once = 10_000  # in one parameter
+
+    def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
+        file = Path(make_url(url).database or "")
+        # `immutable` looks for no changes: what is kept of the file must not grow old.
+        pool: dict[str, Any] = {"poolclass": NullPool} if is_sealed(file) else _POOL
+        engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, **pool)
+
+        @event.listens_for(engine, "do_connect")
+        def connect_sealed(
+            dialect: SqlDialect, _record: object, _arguments: object, parameters: dict[str, Any]
+        ) -> Any:
+            if not is_sealed(file):
+                return None
+            return dialect.connect(
+                f"file:{quote(str(file))}?immutable=1", **{**parameters, "uri": True}
+            )
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: object) -> None:
+            # The driver's own transactions start too late and never for DDL; ours start in `begin`.
+            connection.isolation_level = None
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
+            cursor.execute("PRAGMA synchronous = NORMAL")
+            # The keys of four views of a thousand lie all over the index: with less, each of its
+            # pages is written several times in one commit, and again by a checkpoint after every
+            # commit.
+            cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            cursor.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            cursor.close()
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            kind = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+            connection.exec_driver_sql(f"BEGIN {kind}")
+
+        return engine
+
+    def file(self, url: str | URL) -> Path | None:
+        return Path(make_url(url).database or ":memory:")
+
+    def prepare_to_read(self, connection: Connection) -> Connection:
+        """Its transaction takes no lock before it needs one."""
+        return connection.execution_options(sqlite_begin="DEFERRED")
+
+    def prepare_to_write(self, connection: Connection) -> None:
+        """Switch to write-ahead logging: who only reads leaves the file as it is."""
+        if not connection.info.get("writes_ahead"):
+            with driver_cursor(connection) as cursor:
+                _write_ahead(cursor)
+            connection.info["writes_ahead"] = True
+
+    def brief(self, error: BaseException) -> str:
+        return super().brief(error).replace("file is not a database", "it is not a SQLite database")
+
+    def hint(self, said: str) -> str:
+        return next(hint for pattern, hint in _HINTS if re.search(pattern, said))
+
+    def hint_on_failure(self, said: str) -> str:
+        is_read_only = "readonly database" in said
+        return "let the user who runs heatmap-etl write the file and its folder" * is_read_only
+
+    def is_repeatable(self, error: DBAPIError) -> bool:
+        return "database is locked" in str(error.orig)
+
+    def is_missing_table(self, error: DBAPIError) -> bool:
+        return "no such table" in str(error.orig)
+
+    def clock(self, connection: Connection) -> datetime:  # noqa: ARG002
+        """The host's: SQLite has none of its own."""
+        return datetime.now(UTC)
+
+    def as_stored(self, name: str) -> str:
+        """Sources is our sources."""
+        return name.lower()
+
+    def compact(self, connection: Connection) -> bool:
+        """Free pages go, and the log beside the file, which a reader may still hold."""
+        with driver_cursor(connection) as cursor:
+            cursor.execute("VACUUM")
+            is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return not is_busy
+
+    def read_live(
+        self, cursor: Any, view_key: str, source: str
+    ) -> tuple[dict[str, str], Sequence[Row]]:
+        return lookup.live_as_json(
+            cursor, view_key, source, mark="?", to_object="json_group_object"
+        )
+
+    def read_ids(self, cursor: Any, ids: Sequence[str]) -> Sequence[Row]:
+        of_ids = lookup.OF_IDS.format(ids="SELECT value FROM json_each(?)")
+        query = f"SELECT json_group_array(json_array({lookup.BY_ID})) {of_ids}"
+        ((text,),) = lookup.fetched(cursor, query, (lookup.as_json(ids),))
+        rows: Sequence[Row] = msgspec.json.decode(text)
+        return rows
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        names = [column.name for column in table.columns]
+        assign = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+        with driver_cursor(connection) as cursor:
+            cursor.executemany(
+                f"INSERT INTO {table.name} ({', '.join(names)})"  # noqa: S608
+                f" VALUES ({', '.join('?' * len(names))})"
+                f" ON CONFLICT ({names[0]}) DO UPDATE SET {assign}",
+                _with_instants_as_text(table, rows),
+            )
+
+
+def is_sealed(file: Path) -> bool:
+    """Whether we may only read the file, and it stands in write-ahead mode with nobody at it.
+
+    SQLite would make two files beside it even to read: where it may not, it refuses; where it
+    may, they would be ours, and shut out who writes.
+    """
+    if os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
+        return False
+    try:
+        with file.open("rb") as opened:
+            versions = opened.read(20)[18:]
+        return versions == b"\2\2" and not Path(f"{file}-wal").exists()
+    except OSError:
+        return False
+
+
+def network_file_system(path: Path) -> str | None:
+    """The network file system `path` lies on, by /proc/mounts; SQLite's locks break there."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return None
+    folders = {str(folder) for folder in (path, *path.parents)}
+    on_the_way = [(len(m[1]), m[2]) for m in mounts if m[1] in folders]
+    kind = max(on_the_way, default=(0, ""))[1]
+    return kind if kind.startswith(_NETWORK_FILE_SYSTEMS) else None
+
+
+def _write_ahead(cursor: Any) -> None:
+    """SQLite waits for nobody when it switches, whatever busy_timeout says."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _with_instants_as_text(table: Table, rows: Sequence[Row]) -> list[list[Any]]:
+    """As SQLAlchemy writes instants on SQLite; the driver's own adapter is deprecated."""
+    instants = [n for n, c in enumerate(table.columns) if isinstance(c.type, UtcDateTime)]
+    texts = [list(row) for row in rows]
+    last: datetime | None = None
+    text = ""
+    for values in texts:
+        for index in instants:
+            instant: datetime | None = values[index]
+            if instant is None:
+                continue
+            if instant is not last:  # the reading's own stands in every row, twice
+                last, text = instant, _instant_text(instant)
+            values[index] = text
+    return texts
+
+
+def _instant_text(instant: datetime) -> str:
+    # isoformat takes ten times as long; msgspec leaves a fraction of zero out.
+    text: str = msgspec.to_builtins(instant)
+    fraction = text[19:-1] or ".000000"
+    return f"{text[:10]} {text[11:19]}{fraction}"

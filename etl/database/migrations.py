@@ -1,0 +1,240 @@
+"""The schema of a database: its state, and the migrations that create and change it.
+
+Alembic is imported only to migrate.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from etl.config.database_url import parse_database
+from etl.config.load import Config
+from etl.database import schema
+from etl.database.connection import Database, is_there, open_database, opened
+from etl.database.dialects import dialect_of
+from etl.errors import DatabaseUnreachable, SchemaMismatch, StoreError
+
+_ONE_MIGRATION = threading.Lock()  # Alembic keeps what it works on in globals
+
+
+class SchemaState(msgspec.Struct, frozen=True):
+    """`state` is absent, unfinished, foreign, outdated, current or newer.
+
+    `revision` is what stands there; `table` the one that is not ours.
+    """
+
+    state: str
+    revision: str | None
+    table: str = ""
+
+
+def found_schema(database: Database) -> SchemaState:
+    """As `schema_state`, but makes no SQLite file: where there is none, there is no schema."""
+    return schema_state(database) if is_there(database) else SchemaState("absent", None)
+
+
+def schema_state(database: Database) -> SchemaState:
+    """What the database says of our schema, by a plain SELECT."""
+    return database.read(_schema_state)
+
+
+def _schema_state(connection: Connection) -> SchemaState:
+    revision = _revision(connection)
+    if revision == schema.HEAD:
+        return SchemaState("current", revision)
+    if revision is not None:
+        is_older = revision.isdigit() and revision < schema.HEAD
+        return SchemaState("outdated" if is_older else "newer", revision)
+    if table := _foreign_table(connection, is_stamped=False):
+        return SchemaState("foreign", None, table)
+    present = set(inspect(connection).get_table_names()) & set(schema.metadata.tables)
+    return SchemaState("unfinished" if present else "absent", None)
+
+
+def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
+    """A table or view of somebody else that has the name of one of our tables; "" for none.
+
+    Ours holds its key. Without a revision it also holds every column that must have a value,
+    and none that the catalogue does not know: however far its creation came, whatever nullable
+    columns later revisions add.
+    """
+    from etl.database.sql_views import taken_by_others  # for who creates or upgrades a schema
+
+    look = inspect(connection)
+    as_stored = dialect_of(connection).as_stored
+    views = {as_stored(name): name for name in look.get_view_names()}
+    present = {as_stored(name): name for name in look.get_table_names()} | views
+    for name, table in schema.metadata.tables.items():
+        if name not in present:
+            continue
+        found = {column["name"].lower() for column in look.get_columns(present[name])}
+        must = {c.name for c in table.columns if not (c.nullable or c.server_default)}
+        needed = set(table.primary_key.columns.keys()) if is_stamped else must
+        surplus = set() if is_stamped else found - set(table.columns.keys())
+        if name in views or needed - found or surplus:
+            return present[name]
+    return taken_by_others(look)
+
+
+def _not_ours(database: Database, table: str) -> str:
+    other = "another database"
+    other += " or database_schema" * database.dialect.has_schemas
+    return f"the database {database.label} has a table `{table}` that is not ours; use {other}"
+
+
+def _revision(connection: Connection) -> str | None:
+    try:
+        with connection.begin():
+            select = text(f"SELECT version_num FROM {schema.VERSION_TABLE}")  # noqa: S608
+            return connection.execute(select).scalar()
+    except DBAPIError as error:
+        if not dialect_of(connection).is_missing_table(error):
+            raise
+        return None
+
+
+def require_schema(database: Database) -> None:
+    """Raises `SchemaMismatch` unless the schema is the one this program works with."""
+    _require_current(database, schema_state(database))
+
+
+def _require_current(database: Database, found: SchemaState) -> None:
+    if found.state == "current":
+        return
+    upgrade_first = "run: heatmap-etl db upgrade"
+    raise SchemaMismatch(
+        {
+            "absent": f"the database {database.label} has no schema yet; {upgrade_first}",
+            "unfinished": f"an upgrade of {database.label} was cut short; {upgrade_first}",
+            "foreign": _not_ours(database, found.table),
+            "outdated": f"the schema of {database.label} is at revision {found.revision}, "
+            f"this program needs {schema.HEAD}; {upgrade_first}",
+            "newer": f"the schema of {database.label} is at revision {found.revision}, newer than "
+            f"this program knows ({schema.HEAD}); install a newer heatmap-etl",
+        }[found.state]
+    )
+
+
+def require_there(database: Database) -> None:
+    """As `require_schema`, but makes no SQLite file; raises `DatabaseUnreachable` then."""
+    if not is_there(database):
+        advice = "the first `heatmap-etl sync` makes it"
+        raise DatabaseUnreachable(f"the database {database.label} does not exist yet; {advice}")
+    require_schema(database)
+
+
+def prepare_schema(database: Database) -> None:
+    """Create the schema where there is none, or finish that; else as `require_schema`.
+
+    On MariaDB unfinished is also what another process is creating at this moment:
+    the upgrade waits for it, and then finds nothing to do.
+    """
+    found = schema_state(database)
+    if found.state in ("absent", "unfinished"):
+        _migrate(database, "upgrade", "head")
+        found = schema_state(database)
+    _require_current(database, found)
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema to `revision`; one upgrade at a time, others wait for it."""
+    if schema_state(database).state in ("newer", "foreign"):
+        require_schema(database)
+    _migrate(database, "upgrade", revision)
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Take the schema back to `revision` (`base`: none of our tables)."""
+    _migrate(database, "downgrade", revision)
+
+
+def _migrate(database: Database, direction: str, revision: str) -> None:
+    from alembic import command
+    from alembic.util.exc import CommandError
+
+    config = alembic_config()
+    try:
+        with _ONE_MIGRATION, open_migration(database) as connection:
+            config.attributes["connection"] = connection
+            getattr(command, direction)(config, revision)
+    except CommandError as error:
+        raise SchemaMismatch(f"cannot migrate {database.label}: {error}") from None
+    except DBAPIError as error:
+        said = database.dialect.brief(error)
+        raise StoreError(f"cannot migrate {database.label}: {said}") from error
+
+
+@contextmanager
+def open_migration(database: Database) -> Iterator[Connection]:
+    """A connection to migrate on, in the one transaction that does so; others wait.
+
+    Raises `SchemaMismatch` where somebody else's tables stand.
+    """
+    with upgrade_lock(database), database.connect() as connection, connection.begin():
+        database.dialect.create_schema(connection, database.schema_name)
+        _require_ours(database, connection)
+        yield connection
+
+
+def _require_ours(database: Database, connection: Connection) -> None:
+    is_stamped = False
+    if inspect(connection).has_table(schema.VERSION_TABLE):
+        select = text(f"SELECT version_num FROM {schema.VERSION_TABLE}")  # noqa: S608
+        is_stamped = connection.execute(select).scalar() is not None
+    if table := _foreign_table(connection, is_stamped=is_stamped):
+        raise SchemaMismatch(_not_ours(database, table))
+
+
+def alembic_config() -> Any:
+    """Alembic's configuration, from the checkout or from inside the wheel."""
+    from alembic.config import Config
+
+    here = Path(__file__).resolve().parents[1]
+    root = here if (here / "alembic.ini").exists() else here.parent
+    config = Config(root / "alembic.ini")
+    config.set_main_option("script_location", str(root / "migrations").replace("%", "%%"))
+    # For Alembic by hand; from inside the wheel it would make our modules top-level ones.
+    config.remove_main_option("prepend_sys_path")
+    return config
+
+
+@contextmanager
+def upgrade_lock(database: Database) -> Iterator[None]:
+    """Held by the one process that migrates; raises `StoreError` when another holds it for long."""
+    if not database.dialect.needs_upgrade_lock:
+        yield
+        return
+    with database.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        if not database.dialect.lock_upgrade(connection):
+            raise StoreError(f"another upgrade of {database.label} is still running; try again")
+        try:
+            yield
+        finally:
+            connection.invalidate()
+
+
+@contextmanager
+def opened_ready(config: Config) -> Iterator[Database]:
+    """As `opened`; raises `StoreError` unless our schema is there and current. Makes no file."""
+    with opened(config) as database:
+        require_there(database)
+        yield database
+
+
+def upgrade_url(url: str) -> None:
+    """Create or upgrade the schema behind a URL as people write it."""
+    parsed = parse_database(url, Path.cwd())
+    database = open_database(parsed.url, label=parsed.label)
+    try:
+        upgrade(database)
+    finally:
+        database.close()
