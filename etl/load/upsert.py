@@ -12,38 +12,40 @@ from etl.database.schema import snapshots
 from etl.load.versions import Row
 
 
-class Outgoing:
-    """Rows of several views on their way into the table, written together at the end.
+class PendingRows:
+    """Rows of several views that wait to be written together, at the end.
 
     A statement costs more than a row, and whoever waits for its end cannot work meanwhile.
     """
 
     def __init__(self) -> None:
         self._new: list[Row] = []
-        self._again: list[Row] = []
+        self._replacing: list[Row] = []
         self._ids: set[str] = set()
-        self._losing: set[str] = set()
+        self._former_owners: set[str] = set()
 
-    def add(self, new: Sequence[Row], again: Sequence[Row], losing: Collection[str] = ()) -> None:
-        """New rows, and rows to replace; `losing` are the views that some of these are taken from.
+    def add(
+        self, new: Sequence[Row], replacing: Sequence[Row], former_owners: Collection[str] = ()
+    ) -> None:
+        """New rows, and rows that replace stored ones; none of their ids waits already.
 
-        None of their ids is on its way already.
+        `former_owners` are the keys of views that some of the rows are taken from.
         """
         self._new += new
-        self._again += again
-        self._ids.update(row[0] for row in (*new, *again))
-        self._losing.update(losing)
+        self._replacing += replacing
+        self._ids.update(row[0] for row in (*new, *replacing))
+        self._former_owners.update(former_owners)
 
     def touches(self, view_key: str, ids: Collection[str]) -> bool:
         """Whether a view that lists these ids would find its rows, or theirs, otherwise."""
-        return view_key in self._losing or not self._ids.isdisjoint(ids)
+        return view_key in self._former_owners or not self._ids.isdisjoint(ids)
 
     def write(self, connection: Connection) -> None:
-        """Write them; nothing is on its way then."""
+        """Write them all; none waits then."""
         insert_new(connection, self._new)
-        upsert(connection, self._again)
-        self._new, self._again = [], []
-        self._ids, self._losing = set(), set()
+        upsert(connection, self._replacing)
+        self._new, self._replacing = [], []
+        self._ids, self._former_owners = set(), set()
 
 
 def insert_new(connection: Connection, rows: Sequence[Row]) -> None:

@@ -35,7 +35,6 @@ from etl.extract.listing import Listing
 from etl.ledger import runs as ledger
 from etl.ledger.runs import ViewResult
 from etl.ledger.view_state import Before, Entries
-from etl.load import rejects as oddities
 from etl.load.diff import (
     Decision,
     Known,
@@ -43,7 +42,9 @@ from etl.load.diff import (
     decide,
 )
 from etl.load.existing import THESE, read_known, read_stored
-from etl.load.upsert import Outgoing
+from etl.load.rejects import open_rejects, save_rejects
+from etl.load.schema_drift import save_drift
+from etl.load.upsert import PendingRows
 from etl.load.versions import (
     Owner,
     Row,
@@ -82,14 +83,14 @@ class _Reading:
 def load(
     connection: Connection,
     listing: Listing,
-    outgoing: Outgoing,
+    pending: PendingRows,
     entries: Entries,
     others: OtherViews,
     before: Before,
 ) -> ViewResult | None:
     """Apply one listing and return what it did; None: it must wait for the views still unread.
 
-    Its rows are put into `outgoing`, and what the ledger shall say of it into `entries`; the
+    Its rows are put into `pending`, and what the ledger shall say of it into `entries`; the
     caller writes both.
     """
     source, view_key = entries.run.source, listing.view.key(entries.run.source)
@@ -102,8 +103,8 @@ def load(
         return result
     organization.bind(connection, source, listing.decoded, others)
     owner = Owner(source, view_key, listing.view.name)
-    if outgoing.touches(view_key, [s.id for s in listing.decoded.snapshots]):
-        outgoing.write(connection)
+    if pending.touches(view_key, [s.id for s in listing.decoded.snapshots]):
+        pending.write(connection)
     decision = _decide(connection, listing, listing.decoded, owner, others)
     if decision.must_wait:
         others.wait(view_key, (s.id for s in listing.decoded.snapshots), decision)
@@ -114,7 +115,7 @@ def load(
         listing, listing.decoded, owner, state, decision, stored, _instant(listing, state, stored)
     )
     has_open_rejects = view_key in before.with_open_rejects
-    result = _apply(connection, outgoing, reading, has_open_rejects=has_open_rejects)
+    result = _apply(connection, pending, reading, has_open_rejects=has_open_rejects)
     entries.add(result, state, _reading_state(reading, result), decision.former_owners)
     return result
 
@@ -214,7 +215,7 @@ def _stood_before(connection: Connection, decoded: Decoded, owner: Owner) -> boo
     more of the same too.
     """
     state = ledger.state_of(connection, owner.view_key)
-    stood = oddities.open_rejects(connection, owner)
+    stood = open_rejects(connection, owner)
     hashes = {reject.raw_hash for reject in decoded.rejected}
     twins = len(decoded.rejected) - len(hashes)
     return state is not None and hashes <= stood and twins <= state.rejected - len(stood)
@@ -232,7 +233,7 @@ def _provable(connection: Connection, view_key: str, proof: Proof) -> set[str]:
 
 
 def _apply(
-    connection: Connection, outgoing: Outgoing, reading: _Reading, *, has_open_rejects: bool
+    connection: Connection, pending: PendingRows, reading: _Reading, *, has_open_rejects: bool
 ) -> ViewResult:
     decision, read_at = reading.decision, reading.read_at
     changed = [s for s in decision.changed if _differs(s, reading.stored[s.id])]
@@ -242,14 +243,14 @@ def _apply(
     _close_versions(connection, [s.id for s in decision.returned], ended="removed", read_at=read_at)
     began = "added" if reading.state and reading.state.first_read_at else "baseline"
     new = new_rows(decision.new, reading.owner, began=began, read_at=read_at)
-    outgoing.add(new, _rows_again(reading, changed, rewritten), decision.former_owners)
+    pending.add(new, _rows_again(reading, changed, rewritten), decision.former_owners)
     _remove(connection, decision.removed, read_at)
     _hold(connection, decision, read_at)
     rejected = [*reading.decoded.rejected, *decision.rejected]
     if reading.is_new_answer:
         if rejected or has_open_rejects:
-            oddities.save_rejects(connection, reading.owner, rejected, read_at)
-        oddities.save_drift(connection, reading.owner.source, reading.decoded.drift, read_at)
+            save_rejects(connection, reading.owner, rejected, read_at)
+        save_drift(connection, reading.owner.source, reading.decoded.drift, read_at)
     return _result(reading, changed=len(changed), rejected=len(rejected))
 
 

@@ -38,7 +38,7 @@ from etl.ledger.runs import RunResult, ViewResult
 from etl.ledger.view_state import Before, Entries, read_before
 from etl.load import writer as store
 from etl.load.diff import OtherViews
-from etl.load.upsert import Outgoing
+from etl.load.upsert import PendingRows
 from etl.source.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -165,12 +165,12 @@ class Work(msgspec.Struct):
             if results and self._is_committed(connection, results):
                 return
             others = self.others.copy()
-            outgoing, entries = Outgoing(), Entries(self.run)
+            pending, entries = PendingRows(), Entries(self.run)
             results[:] = [
-                store.load(connection, listing, outgoing, entries, others, self.before)
+                store.load(connection, listing, pending, entries, others, self.before)
                 for listing in listings
             ]
-            outgoing.write(connection)
+            pending.write(connection)
             entries.write(connection)
 
         self.database.transaction(load)

@@ -202,19 +202,19 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
 __main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
-cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
-config.credentials config.database_url config.files config.folder config.load config.settings
-config.sites config.validators config.views database database.batches database.connection
-database.cursor database.dialects database.dialects.lookup database.migrations
-database.schema database.types datadog datadog.client datadog.responses datadog.retry datadog.rum
-datadog.transport errors extract extract.buffer extract.completeness extract.discovery
-extract.fetch extract.listing extract.spool extract.verify formatting ledger ledger.retention
-ledger.runs ledger.view_state load load.diff load.existing load.rejects load.upsert load.versions
-load.writer monitor monitor.metrics_file pipeline pipeline.heartbeat pipeline.run
-pipeline.run_log pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
-runtime.run_context runtime.signals schedule schedule.cron source source.identity source.lease
-source.organization source.privacy_setting transform transform.fields transform.lenient_json
-transform.privacy transform.snapshot
+cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config config.credentials
+config.database_url config.files config.folder config.load config.settings config.sites
+config.validators config.views database database.batches database.connection database.cursor
+database.dialects database.dialects.lookup database.migrations database.schema database.types
+datadog datadog.client datadog.responses datadog.retry datadog.rum datadog.transport errors
+extract extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
+extract.spool extract.verify formatting ledger ledger.retention ledger.runs ledger.view_state load
+load.counters load.diff load.existing load.rejects load.schema_drift load.upsert load.versions
+load.writer monitor monitor.metrics_file pipeline pipeline.heartbeat pipeline.run pipeline.run_log
+pipeline.select_views pipeline.sync runtime runtime.console runtime.logs runtime.run_context
+runtime.signals schedule schedule.cron source source.identity source.lease source.organization
+source.privacy_setting transform transform.fields transform.lenient_json transform.privacy
+transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {
