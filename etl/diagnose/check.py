@@ -11,19 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, text
-
 from etl.cli.output.report import chosen, left_out
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import (
-    Database,
-    found_schema,
-    network_file_system,
-    open_database,
-    opened_if_current,
-    require_schema,
-)
+from etl.database.connection import Database, open_database
+from etl.database.dialects.sqlite import network_file_system
+from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
 from etl.extract.api_state import ApiState
@@ -143,15 +136,14 @@ def _database(config: Config) -> Iterator[Point]:
 
 
 def _database_points(database: Database) -> Iterator[Point]:
-    file = database.engine.url.database
-    if database.family == "sqlite" and file:
-        points = list(_file_points(database.label, Path(file)))
+    if database.file:
+        points = list(_file_points(database.label, database.file))
         yield from points
         if any(point.verdict == PROBLEM for point in points):
             return
     state = found_schema(database)  # raises before anything good is said of a server
-    if database.family != "sqlite":
-        is_read_only = database.read(_is_read_only)
+    if not database.file:
+        is_read_only = database.read(database.dialect.is_read_only)
         advice = ": it is read-only; use its primary server, or another user" * is_read_only
         yield Point("database", PROBLEM if is_read_only else OK, database.label + advice)
     if state.state == "absent":
@@ -179,6 +171,7 @@ def _label(config: Config, database: Database) -> Iterator[Point]:
 
 
 def _file_points(label: str, file: Path) -> Iterator[Point]:
+
     folder = file.parent
     if not folder.is_dir():
         yield Point("database", PROBLEM, f"{label}: the folder {folder} does not exist; make it")
@@ -190,13 +183,6 @@ def _file_points(label: str, file: Path) -> Iterator[Point]:
     if kind := network_file_system(folder):
         advice = "SQLite's locks fail there; use a local disk, or a database server"
         yield Point("database", WARNING, f"{folder} is a network file system ({kind}): {advice}")
-
-
-def _is_read_only(connection: Connection) -> bool:
-    name = connection.dialect.name
-    asked = "current_setting('transaction_read_only') = 'on'"
-    asked = asked if name == "postgresql" else "@@global.read_only"
-    return bool(connection.execute(text(f"SELECT {asked}")).scalar())
 
 
 # --- Datadog ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, Update, bindparam, insert, literal, select, update
 from sqlalchemy import Row as SelectedRow
 
+from etl.database.batches import batches
 from etl.database.connection import Database
 from etl.database.schema import snapshot_history, snapshots
 from etl.extract.listing import Listing
@@ -23,11 +24,12 @@ from etl.ledger.runs import is_recorded
 from etl.ledger.view_state import LedgerRows, ViewStates
 from etl.load.changeset import Absence, ChangeSet
 from etl.load.decide import RunState, decide_listing
-from etl.load.existing import THESE, batches, read_stored
+from etl.load.existing import THESE, read_stored
 from etl.load.loader import Failure, OpenListing
 from etl.load.lookup import Tables
-from etl.load.rejects import save_drift, save_rejects
-from etl.load.upsert import Outgoing
+from etl.load.rejects import save_rejects
+from etl.load.schema_drift import save_drift
+from etl.load.upsert import PendingRows
 from etl.load.versions import (
     Owner,
     Row,
@@ -111,7 +113,7 @@ class TableWriter:
         self, connection: Connection, listings: Sequence[OpenListing], state: RunState
     ) -> list[ViewResult | None]:
         """Every listing; None for one that must wait."""
-        pending, ledger = Outgoing(self._database.family), LedgerRows(self._run)
+        pending, ledger = PendingRows(), LedgerRows(self._run)
         results: list[ViewResult | None] = []
         for one in listings:
             owner = owner_of(one.listing, self._run.source)
@@ -211,7 +213,7 @@ def _recognise_organization(
 
 
 def _write_changes(
-    connection: Connection, reading: _Reading, pending: Outgoing, *, has_open_rejects: bool
+    connection: Connection, reading: _Reading, pending: PendingRows, *, has_open_rejects: bool
 ) -> ViewResult:
     """Rows go into `pending`, all else is written; returns the result for the ledger."""
     changes, owner, read_at = reading.changes, reading.owner, reading.read_at
@@ -229,7 +231,7 @@ def _write_changes(
     rejected = [*reading.decoded.rejected, *changes.rejected]
     if reading.is_new_answer:
         if rejected or has_open_rejects:
-            save_rejects(connection, pending.family, owner, rejected, read_at)
+            save_rejects(connection, owner, rejected, read_at)
         save_drift(connection, owner.source, reading.decoded.drift, read_at)
     return _result(reading, read_at, changed=len(changed), rejected=len(rejected))
 

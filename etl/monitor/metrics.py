@@ -21,7 +21,7 @@ from sqlalchemy import Connection, func, select
 
 from etl import __version__
 from etl.config.model import Config
-from etl.database.connection import opened_ready
+from etl.database.migrations import opened_ready
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import EtlError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN

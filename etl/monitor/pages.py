@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from etl.config.model import Config
-from etl.database.connection import opened_ready
+from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.ledger.results import CONTRACT
 from etl.monitor.health import read_health

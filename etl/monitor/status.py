@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Row
 from etl.cli.output.report import chosen, left_out
 from etl.config.model import Config
 from etl.config.views import View
-from etl.database.connection import Database, require_there
+from etl.database.connection import Database
+from etl.database.migrations import require_there
 from etl.database.schema import view_state
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.view_selection import DAY_S

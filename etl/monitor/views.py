@@ -14,7 +14,8 @@ from etl.config.edit import add_views
 from etl.config.model import Config, require_keys
 from etl.config.template import quoted
 from etl.config.views import View
-from etl.database.connection import Database, opened_if_current
+from etl.database.connection import Database
+from etl.database.migrations import opened_if_current
 from etl.datadog.client import Client
 from etl.datadog.rum import Application
 from etl.errors import DatadogError, EtlError

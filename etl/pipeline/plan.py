@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import Database, found_schema, require_schema
+from etl.database.connection import Database
+from etl.database.migrations import found_schema, require_schema
 from etl.datadog.client import Client
 from etl.errors import EtlError
 from etl.extract.api_state import ApiState

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import Database, found_schema, opened_if_current
+from etl.database.connection import Database
+from etl.database.migrations import found_schema, opened_if_current
 from etl.datadog.client import Client
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import Discovery, discover

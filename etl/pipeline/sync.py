@@ -23,7 +23,8 @@ from collections.abc import Sequence
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import Database, found_schema, prepare_schema
+from etl.database.connection import Database
+from etl.database.migrations import found_schema, prepare_schema
 from etl.errors import ConfigError
 from etl.ledger.results import RunResult
 from etl.pipeline.run import OnRun, Options, Run, open_run

@@ -23,7 +23,8 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from etl.config.model import Config, Sources, require_keys
-from etl.database.connection import Database, opened, prepare_schema
+from etl.database.connection import Database, opened
+from etl.database.migrations import prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult

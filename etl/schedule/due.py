@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl.config.model import Config
-from etl.database.connection import Database, found_schema
+from etl.database.connection import Database
+from etl.database.migrations import found_schema
 from etl.ledger.results import JOB
 from etl.ledger.runs import last_slot_run
 from etl.schedule.cron import Due, Every, Slots, parse_cron

@@ -23,7 +23,8 @@ import msgspec
 from sqlalchemy import Boolean, Column, Connection, Double, Integer, Select, Table, select
 
 from etl.config.validators import BadValue, duration, plain
-from etl.database.connection import Database, is_there, require_schema
+from etl.database.connection import Database, is_there
+from etl.database.migrations import require_schema
 from etl.database.sql_views import metadata
 from etl.database.types import UtcDateTime
 from etl.errors import ConfigError, DatabaseUnreachable, EtlError

@@ -29,7 +29,8 @@ from sqlalchemy import (
 )
 
 from etl.config.model import Config
-from etl.database.connection import Database, driver_cursor, is_there, require_schema
+from etl.database.connection import Database, is_there
+from etl.database.migrations import require_schema
 from etl.database.schema import rejected_records, schema_drift, snapshot_history, snapshots
 from etl.errors import DatabaseUnreachable, LeaseLost
 from etl.formatting import many
@@ -105,7 +106,7 @@ class _Work:
             self._rewrite("reject", rejected_records, rejects, columns, self._rejects)
             names = ("name", "kind")
             self._rewrite("example", schema_drift, names, ("example",), self._examples)
-            if self.database.family == "sqlite" and not self.stop.is_set():
+            if not self.database.dialect.clean_up and not self.stop.is_set():
                 self._compact()
         if not self.stop.is_set():
             self.database.transaction(self._finish)
@@ -183,14 +184,7 @@ class _Work:
         # Nothing else can write meanwhile, a renewal neither.
         self.lease.seconds = max(self.lease.seconds, _VACUUM_LEASE_S)
         self.database.transaction(self.lease.renew)
-        self.is_file_clean = self.database.read(_vacuum)
-
-
-def _vacuum(connection: Connection) -> bool:
-    with driver_cursor(connection) as cursor:
-        cursor.execute("VACUUM")
-        is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        return not is_busy
+        self.is_file_clean = self.database.read(self.database.dialect.compact)
 
 
 def _after(order: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> ColumnElement[bool]:
@@ -252,16 +246,13 @@ def _remains(database: Database, work: _Work) -> list[str]:
     if not work.counts.total():
         return []
     copies = "Backups and replicas made before hold the former values."
-    if database.family == "sqlite":
+    clean_up = database.dialect.clean_up
+    if not clean_up:
         busy = (
             "Another process reads the file: until all have closed it, the -wal file beside it may"
             " hold the former values."
         )
         return [copies] if work.is_file_clean else [busy, copies]
-    clean = {
-        "postgresql": "VACUUM FULL snapshots, snapshot_history, rejected_records, schema_drift",
-        "mysql": "OPTIMIZE TABLE snapshots, snapshot_history, rejected_records, schema_drift",
-    }[database.family]
-    return [
-        f"Dead rows hold the former values until the server cleans up; at once: {clean}. {copies}"
-    ]
+    clean_up += " snapshots, snapshot_history, rejected_records, schema_drift"
+    dead = f"Dead rows hold the former values until the server cleans up; at once: {clean_up}."
+    return [f"{dead} {copies}"]

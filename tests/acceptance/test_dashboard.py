@@ -20,7 +20,8 @@ import pytest
 
 from etl.cli.app import main
 from etl.database import schema, sql_views
-from etl.database.connection import open_database, prepare_schema
+from etl.database.connection import open_database
+from etl.database.migrations import prepare_schema
 from etl.demo.rounds import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic

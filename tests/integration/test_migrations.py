@@ -21,12 +21,11 @@ from sqlalchemy.exc import ProgrammingError
 from etl.cli.output.schema import schema_line, upgraded
 from etl.config.database_url import parse_database
 from etl.database import schema
-from etl.database.connection import (
-    Database,
+from etl.database.connection import Database, open_database
+from etl.database.migrations import (
     SchemaState,
     alembic_config,
     downgrade,
-    open_database,
     prepare_schema,
     require_schema,
     schema_state,
@@ -45,14 +44,15 @@ CURRENT = SchemaState("current", schema.HEAD)
 MIGRATE = """
 import sys
 import alembic.command
-from etl.database import connection as database
+from etl.database import migrations
+from etl.database.connection import open_database
 from etl.config.database_url import parse_database
 from pathlib import Path
 parsed = parse_database(sys.argv[2], Path.cwd())
 print("ready", flush=True)
 sys.stdin.readline()
-opened = database.open_database(parsed.url, label=parsed.label)
-getattr(database, sys.argv[1])(opened)
+opened = open_database(parsed.url, label=parsed.label)
+getattr(migrations, sys.argv[1])(opened)
 opened.close()
 """
 
@@ -60,7 +60,7 @@ opened.close()
 MIGRATE_AND_DIE = """
 import os, signal, sys
 from sqlalchemy import Engine, event
-from etl.database.connection import upgrade_url
+from etl.database.migrations import upgrade_url
 url, moment, words, number = sys.argv[1:]
 seen = 0
 @event.listens_for(Engine, f"{moment}_cursor_execute")

@@ -230,20 +230,26 @@ OF_A_RUN = """
 __main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
 cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
 config.credentials config.database_url config.files config.folder config.load config.model
-config.settings config.sites config.validators config.views database database.connection
-database.engine database.schema database.types datadog datadog.client datadog.page_limit
+config.settings config.sites config.validators config.views database database.batches
+database.connection database.cursor database.dialects database.dialects.lookup database.engine
+database.migrations database.schema database.types datadog datadog.client datadog.page_limit
 datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
 extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
 extract.partition extract.spool extract.verify extract.view_selection formatting ledger
-ledger.known_views ledger.retention ledger.runs ledger.view_state load load.diff load.discovered
-load.existing load.rejects load.upsert load.versions load.writer monitor monitor.metrics_file
-pipeline pipeline.applications pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log
-pipeline.select_views pipeline.sync runtime runtime.console runtime.logs runtime.run_context
-runtime.signals schedule schedule.cron source source.identity source.lease source.organization
-source.privacy_setting transform transform.decode transform.fields transform.lenient_json
-transform.privacy transform.snapshot
+ledger.known_views ledger.retention ledger.runs ledger.view_state load load.counters load.diff
+load.discovered load.existing load.rejects load.schema_drift load.upsert load.versions
+load.writer monitor monitor.metrics_file pipeline pipeline.applications pipeline.heartbeat
+pipeline.notify pipeline.run pipeline.run_log pipeline.select_views pipeline.sync runtime
+runtime.console runtime.logs runtime.run_context runtime.signals schedule schedule.cron source
+source.identity source.lease source.organization source.privacy_setting transform
+transform.decode transform.fields transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
+DIALECTS = {
+    "sqlite": {"database.dialects.sqlite"},
+    "postgresql": {"database.dialects.servers", "database.dialects.postgresql"},
+    "mariadb": {"database.dialects.servers", "database.dialects.mysql"},
+}
 DRIVERS = {
     "sqlite": "sqlalchemy.dialects.sqlite",
     "postgresql": "psycopg, sqlalchemy.dialects.postgresql.psycopg",
@@ -272,7 +278,7 @@ def test_a_run_loads_what_is_listed_and_nothing_else(
     before = loaded_by(f"import {BEFORE_A_RUN}, {DRIVERS[dialect]}")
     loaded = loaded_by(sync, folder=tmp_path, variables=keys) - before
     ours = {module.removeprefix("etl.") for module in loaded if module.startswith("etl.")}
-    assert ours == set(OF_A_RUN.split())
+    assert ours == {*OF_A_RUN.split(), *DIALECTS[dialect]}
     known = {"etl", *BESIDES, *OF_PYTHON}
     assert {m for m in loaded - known if m.partition(".")[0] not in known} == set()
 
@@ -300,6 +306,7 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
         "etl.pipeline.plan",
         "etl.diagnose.check",
         "etl.database.sql_views",
+        "etl.database.dialects.",
     )
     assert sorted(module for module in loaded if module.startswith(parts)) == []
 

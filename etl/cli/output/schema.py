@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from etl.database import schema
-from etl.database.connection import Database, found_schema, is_there, require_schema, upgrade
+from etl.database.connection import Database, is_there
+from etl.database.migrations import found_schema, require_schema, upgrade
 from etl.errors import DatabaseUnreachable, SchemaMismatch
 
 
@@ -42,7 +41,6 @@ def schema_line(database: Database) -> tuple[str, int]:
 
 def _require_folder(database: Database) -> None:
     """A SQLite file that is not there can be made only in a folder that is."""
-    file = database.engine.url.database
-    if database.family == "sqlite" and file and not Path(file).parent.is_dir():
-        advice = f"the folder {Path(file).parent} does not exist; make it"
+    if database.file and not database.file.parent.is_dir():
+        advice = f"the folder {database.file.parent} does not exist; make it"
         raise DatabaseUnreachable(f"cannot open the database {database.label}: {advice}")

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from etl.config.credentials import Keys
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import opened_if_current
+from etl.database.migrations import opened_if_current
 from etl.database.schema import snapshots
 from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Client
 from etl.diagnose.probe.data import LIMITS, THE_REST, Answer, Probe

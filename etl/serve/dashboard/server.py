@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from etl.database import schema, sql_views
-from etl.database.connection import Database, is_there, require_schema
-from etl.database.engine import is_sealed
+from etl.database.connection import Database, is_there
+from etl.database.dialects.sqlite import is_sealed
+from etl.database.migrations import require_schema
 from etl.errors import EtlError
 from etl.serve.dashboard.charts import CHARTS, FILTERS, LAYOUT, NUMBERS
 
@@ -38,12 +39,12 @@ _POLICY = (
 
 def require_file(database: Database) -> Path:
     """The SQLite file to show. Raises `EtlError` when it is none, or holds no schema of ours."""
-    if database.family != "sqlite":
+    file = database.file
+    if not file:
         raise EtlError(
             f"the dashboard opens SQLite files only, and {database.label} is none; "
             "use Superset (docs/superset.md) or any BI tool (docs/bi.md)"
         )
-    file = Path(str(database.engine.url.database))
     if not is_there(database):
         raise EtlError(f"there is no file {file} yet; run: heatmap-etl sync (or demo --large)")
     require_schema(database)

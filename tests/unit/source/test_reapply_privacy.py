@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from etl.database.dialects.sqlite import Sqlite
 from etl.errors import LeaseHeld, PrivacyMismatch
 from etl.monitor.status import read_status, status_lines
 from etl.pipeline.plan import make_plan
@@ -466,7 +467,7 @@ def test_nothing_remains_in_the_file(name: str, new_database: Callable[..., str]
 def test_a_reader_that_keeps_the_log_is_told_of(
     new_database: Callable[..., str], api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_vacuum", lambda _connection: False)
+    monkeypatch.setattr(Sqlite, "compact", lambda _self, _connection: False)
     project = open_project(make_config(new_database("sqlite"), api.url))
     fill(project, api)
     assert any("Another process reads the file" in line for line in apply(project, "drop"))
