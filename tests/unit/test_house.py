@@ -207,7 +207,7 @@ config.database_url config.files config.folder config.load config.settings confi
 config.validators config.views database database.connection database.engine database.schema
 database.types datadog datadog.client datadog.responses datadog.retry datadog.rum datadog.transport
 errors extract extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
-extract.spool extract.verify extract.view_selection formatting ledger ledger.known_views
+extract.spool extract.verify extract.view_selection files formatting ledger ledger.known_views
 ledger.retention ledger.runs ledger.view_state load load.diff load.discovered load.existing
 load.rejects load.upsert load.versions load.writer monitor monitor.metrics_file pipeline
 pipeline.applications pipeline.notify pipeline.run pipeline.select_views pipeline.sync runtime
