@@ -35,7 +35,7 @@ from etl.pipeline.run import doubt_organization, open_judge
 from etl.pipeline.select_views import select_views, with_views
 from etl.pipeline.sync import Options, brake_of, chosen_views, configured_keys
 from etl.source.identity import require_label
-from etl.source.privacy_setting import require_same, standing
+from etl.source.privacy_setting import read_privacy
 from etl.transform.snapshot import CONTENT, Snapshot
 
 
@@ -119,7 +119,7 @@ def _has_rows(config: Config, database: Database) -> bool:
         return False
     require_schema(database)
     database.read(lambda connection: require_label(connection, config))
-    require_same(database.read(lambda connection: standing(connection, config)))
+    database.read(lambda connection: read_privacy(connection, config)).require_same()
     return True
 
 

@@ -38,9 +38,9 @@ from etl.pipeline.run import Progress, Work
 from etl.pipeline.select_views import select_views, with_views
 from etl.runtime.run_context import work_for
 from etl.runtime.signals import Branch
-from etl.source import privacy_setting as stored_privacy
 from etl.source.identity import require_label
 from etl.source.lease import Lease
+from etl.source.privacy_setting import PrivacyState, adopt_privacy
 
 log = logging.getLogger(__name__)
 
@@ -87,18 +87,18 @@ def sync(
     run.job, run.started_by, run.planned = options.job, options.started_by, len(views)
     run.slot_at, run.missed_slots = options.slot_at, options.missed_slots
 
-    def start(connection: Connection) -> stored_privacy.Standing:
+    def start(connection: Connection) -> PrivacyState:
         require_label(connection, config)
         lease.take(connection, config)
         ledger.start_run(connection, run)
-        return stored_privacy.settle(connection, config)
+        return adopt_privacy(connection, config)
 
     privacy = database.transaction(start)
     others = OtherViews(configured_keys(config), set(), brake=brake_of(config, options))
     work = Work(config, database, run, lease, others, stop, progress, on_end)
     lease.keep(database, on_loss=stop.set)
     try:
-        stored_privacy.require_same(privacy)
+        privacy.require_same()
         if config.discovers:
             views = _discovered(work, options)
             run.planned = len(views)
