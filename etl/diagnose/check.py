@@ -27,7 +27,7 @@ from etl.formatting import many, shortened, table
 from etl.pipeline.run import open_verifier, read_and_load
 from etl.pipeline.select_views import ViewSelection, select_views, with_views
 from etl.source.identity import require_label
-from etl.source.privacy_setting import standing
+from etl.source.privacy_setting import read_privacy
 
 OK, WARNING, PROBLEM = "ok", "warning", "PROBLEM"
 _RUNS_A_DAY = 24
@@ -156,7 +156,7 @@ def _database_points(database: Database) -> Iterator[Point]:
 def _privacy(config: Config, database: Database) -> Iterator[Point]:
     if found_schema(database).state != "current":
         return
-    found = database.read(lambda connection: standing(connection, config))
+    found = database.read(lambda connection: read_privacy(connection, config))
     text = found.problem or f"created_by: {found.configured}"
     yield Point("privacy", PROBLEM if found.problem else OK, text)
 

@@ -41,7 +41,7 @@ from etl.ledger.view_state import read_view_states
 from etl.pipeline.select_views import ViewSelection, select_stored
 from etl.schedule.due import LATE, described, read_agenda
 from etl.source.lease import holder
-from etl.source.privacy_setting import AS_STORED, Standing, standing
+from etl.source.privacy_setting import KEPT, PrivacyState, read_privacy
 
 NEVER = "never read"
 _TONES = {
@@ -110,7 +110,7 @@ class Status:
     runs: tuple[Mapping[str, Any], ...]
     holder: str
     views_no_longer_configured: int
-    privacy: Standing = AS_STORED
+    privacy: PrivacyState = KEPT
     is_unread: bool = False  # with --max-age: no view is known yet that could be stale
     schedule: str = ""  # [schedule] in words, where a daemon runs the source
     next_run_at: datetime | None = None
@@ -162,7 +162,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         runs=tuple(_run(row, is_held=bool(working)) for row in runs),
         holder=working,
         views_no_longer_configured=len(states),
-        privacy=standing(connection, config),
+        privacy=read_privacy(connection, config),
         is_unread=max_age_s is not None and not found,
         schedule=described(config) if agenda else "",
         next_run_at=agenda.next_run_at if agenda else None,

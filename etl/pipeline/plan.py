@@ -34,7 +34,7 @@ from etl.pipeline.run import Options, initial_state, open_verifier, read_and_loa
 from etl.pipeline.select_views import select_views, with_views
 from etl.pipeline.sync import chosen_views
 from etl.source.identity import require_label
-from etl.source.privacy_setting import require_same, standing
+from etl.source.privacy_setting import read_privacy
 from etl.transform.snapshot import CONTENT, Decoded, Snapshot
 
 
@@ -113,7 +113,7 @@ def _has_tables(config: Config, database: Database) -> bool:
         return False
     require_schema(database)
     database.read(lambda connection: require_label(connection, config))
-    require_same(database.read(lambda connection: standing(connection, config)))
+    database.read(lambda connection: read_privacy(connection, config)).require_same()
     return True
 
 

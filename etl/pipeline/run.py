@@ -40,7 +40,7 @@ from etl.pipeline.applications import refresh_applications
 from etl.runtime.run_context import work_for
 from etl.source.identity import Organization, require_label
 from etl.source.lease import Lease
-from etl.source.privacy_setting import Standing, require_same, settle
+from etl.source.privacy_setting import PrivacyState, adopt_privacy
 
 log = logging.getLogger(__name__)
 
@@ -189,17 +189,17 @@ def open_run(
     result.job, result.started_by, result.planned = options.job, options.started_by, planned
     result.slot_at, result.missed_slots = options.slot_at, options.missed_slots
 
-    def start(connection: Connection) -> Standing:
+    def start(connection: Connection) -> PrivacyState:
         require_label(connection, config)
         lease.take(connection, config)
         start_run(connection, result)
-        return settle(connection, config)
+        return adopt_privacy(connection, config)
 
     privacy = database.transaction(start)
     lease.keep(database, on_loss=stop.set)
     is_closed = False
     try:
-        require_same(privacy)
+        privacy.require_same()
         yield run
         result.settle(is_stopped=stop.is_set() and not lease.is_lost)
     except LeaseLost:

@@ -35,7 +35,13 @@ from etl.database.schema import rejected_records, schema_drift, snapshot_history
 from etl.errors import DatabaseUnreachable, LeaseLost
 from etl.formatting import many
 from etl.source.lease import Lease
-from etl.source.privacy_setting import APPLYING, Standing, privacy_of, settle, take_setting
+from etl.source.privacy_setting import (
+    APPLYING,
+    PrivacyState,
+    adopt_privacy,
+    privacy_of,
+    write_setting,
+)
 from etl.transform.privacy import KEEP, Privacy
 from etl.transform.snapshot import CONTENT, PERSONAL, Rejected, Snapshot, mark_of
 
@@ -69,13 +75,13 @@ def apply_privacy(config: Config, database: Database, stop: threading.Event) -> 
     return _told(config, database, before, work)
 
 
-def _start(connection: Connection, config: Config, lease: Lease) -> Standing:
+def _start(connection: Connection, config: Config, lease: Lease) -> PrivacyState:
     """Take the lease; from here to the end no run starts."""
     lease.take(connection, config)
-    found = settle(connection, config)
+    found = adopt_privacy(connection, config)
     if found.problem:
         setting = privacy_of(config).setting or KEEP
-        take_setting(connection, config.source, APPLYING + setting)
+        write_setting(connection, config.source, APPLYING + setting)
     return found
 
 
@@ -113,7 +119,7 @@ class _Work:
 
     def _finish(self, connection: Connection) -> None:
         self.lease.guard(connection)
-        take_setting(connection, self.lease.source, self.privacy.setting)
+        write_setting(connection, self.lease.source, self.privacy.setting)
 
     def _rewrite(
         self,
@@ -224,7 +230,7 @@ def _together(row: Row[Any], twin: Row[Any]) -> dict[str, Any]:
 # --- for people ---------------------------------------------------------------------------
 
 
-def _told(config: Config, database: Database, before: Standing, work: _Work) -> list[str]:
+def _told(config: Config, database: Database, before: PrivacyState, work: _Work) -> list[str]:
     of = f"{database.label}: created_by of source {config.source}"
     if not before.problem:
         return [f'{of} stands at "{config.created_by}"; nothing to rewrite']

@@ -235,7 +235,7 @@ database.connection database.cursor database.dialects database.dialects.lookup d
 database.migrations database.schema database.types datadog datadog.client datadog.page_limit
 datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
 extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
-extract.partition extract.spool extract.verify extract.view_selection formatting ledger
+extract.partition extract.spool extract.verify extract.view_selection files formatting ledger
 ledger.known_views ledger.retention ledger.runs ledger.view_state load load.counters load.diff
 load.discovered load.existing load.rejects load.schema_drift load.upsert load.versions
 load.writer monitor monitor.metrics_file pipeline pipeline.applications pipeline.heartbeat
