@@ -16,10 +16,11 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from etl.cli.output.status import status_lines
 from etl.config.load import Config, View
 from etl.database.connection import Database, open_database, upgrade
 from etl.database.schema import COUNTS
-from etl.monitor.status import read_status, status_lines
+from etl.monitor.status import read_status
 
 ROUNDS = 7
 COUNT_COLUMNS = ", ".join(COUNTS)

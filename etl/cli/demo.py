@@ -1,4 +1,4 @@
-"""`demo`: arguments -> one call -> lines. Imports click alone."""
+"""`demo`: the program at work, without a Datadog account."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from etl.cli.output.report import chosen, left_out
 from etl.config.load import Config, View
 from etl.database.connection import (
     Database,
@@ -27,7 +26,7 @@ from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatc
 from etl.extract.completeness import TRUNCATED
 from etl.extract.fetch import Failed
 from etl.extract.listing import ApiState, Listing
-from etl.formatting import many, shortened, table
+from etl.formatting import many, shortened
 from etl.pipeline.run import open_judge
 from etl.pipeline.select_views import Scope, asked_scope, usable_database, with_scope
 from etl.source.identity import require_label
@@ -91,21 +90,6 @@ def exit_code(points: Sequence[Point]) -> int:
     if views and all(point.is_failed for point in views):
         return 2
     return 1 if any(point.verdict == PROBLEM for point in views) else 0
-
-
-def check_lines(points: Sequence[Point]) -> list[str]:
-    """The table, and what to do next."""
-    facts = [point for point in points if not point.view]
-    views = [point for point in points if point.view]
-    shown = chosen(views, lambda p: p.verdict == PROBLEM, lambda p: p.verdict != OK)
-    rows = [(p.verdict, p.about, p.text) for p in [*facts, *shown]]
-    lines = table(("", "", ""), rows)[1:] + left_out(len(views), len(shown), " that hold")
-    problems = sum(point.verdict == PROBLEM for point in points)
-    warnings = sum(point.verdict == WARNING for point in points)
-    also = f" ({many(warnings, 'warning')})" if warnings else ""
-    if problems:
-        return [*lines, "", f"{many(problems, 'problem')} to mend{also}. Nothing was written."]
-    return [*lines, "", f"All holds{also}. Nothing was written. Next: heatmap-etl sync"]
 
 
 def _configuration(config: Config) -> Point:

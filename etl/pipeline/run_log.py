@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 
-from etl.cli.output.report import problem
+from etl.extract.completeness import TRUNCATED
 from etl.formatting import duration, many, shortened
 from etl.ledger.runs import RunResult, ViewResult, iso
 
 log = logging.getLogger(__name__)
 
 _EVENTS = ("new", "changed", "vanished", "returned", "held")
+_TRUNCATED_ADVICE = (
+    "there may be more than Datadog sends, so nothing was removed; narrow the view down by "
+    "device_type or application_id, raise datadog.page_limit, or set accept_truncated = true"
+)
 
 
 def log_run(run: RunResult) -> None:
@@ -27,6 +31,14 @@ def log_run(run: RunResult) -> None:
     totals = {name: run.total(name) for name in ("listed", *_EVENTS, "requests")}
     of_run = {"status": run.status, "started_by": run.started_by, **totals}
     log.info("%s: %s", run.source, _run_text(run), extra={**fields, **of_run, **slot})
+
+
+def problem(result: ViewResult) -> str:
+    """Why a view is bad, without its name."""
+    if result.verdict == TRUNCATED:
+        return f"truncated, {result.reason}: {_TRUNCATED_ADVICE}"
+    text = result.error or result.reason
+    return f"{result.verdict}: {text.removeprefix(f'view {result.view.label}: ')}"
 
 
 def _view_text(view: ViewResult) -> str:
