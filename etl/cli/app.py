@@ -27,7 +27,7 @@ from etl.cli.status import status
 from etl.cli.sync import sync
 from etl.cli.views import views
 from etl.errors import ConfigError, EtlError, Stopped
-from etl.runtime.console import PROGRAM, complain, give_stdout_up, prepare
+from etl.runtime.console import PROGRAM, give_stdout_up, prepare_streams, print_errors
 
 _ECHO = click.echo.__code__
 
@@ -62,20 +62,20 @@ for command in (export, dashboard, privacy, fake_datadog):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; every expected error is a line on stderr."""
-    prepare()
+    prepare_streams()
     try:
         code = cli.main(args, prog_name=PROGRAM, standalone_mode=False)
     except click.Abort:
         return 130
     except click.ClickException as error:
-        complain([_usage_problem(error)])
+        print_errors([_usage_problem(error)])
         return error.exit_code
     except EtlError as error:
-        complain(_problems(error))
+        print_errors(_problems(error))
         return error.exit_code
     except Exception as error:
         if isinstance(error, OSError) and _is_raised_by_click(error):  # by help and version
-            complain([reason] if (reason := give_stdout_up(error)) else [])
+            print_errors([reason] if (reason := give_stdout_up(error)) else [])
             return 1
         import logging
 
@@ -101,7 +101,7 @@ def _usage_problem(error: click.ClickException) -> str:
 
 
 def _is_raised_by_click(error: Exception) -> bool:
-    """Whether click could not print: help and version; all else goes through `say`."""
+    """Whether click could not print: help and version; all else goes through the console."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next

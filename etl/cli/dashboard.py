@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.options import GlobalOptions, PathType, global_options, load_sources, the_only_database
-from etl.runtime.console import is_terminal, say
+from etl.runtime.console import is_terminal, print_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def dashboard(given: GlobalOptions, file: Path | None, host: str, port: int, no_
     url = f"http://{shown}:{bound.getsockname()[1]}{PAGE}"
 
     def ready() -> None:
-        say([f"{path} on {url} (Ctrl-C ends it)"])
+        print_results([f"{path} on {url} (Ctrl-C ends it)"])
         if not no_open and is_terminal(sys.stdout) and _has_screen():
             import webbrowser  # with subprocess and what it needs
 

@@ -14,7 +14,7 @@ from etl.cli.options import (
     load_sources,
     the_only_database,
 )
-from etl.runtime.console import say
+from etl.runtime.console import print_results
 
 if TYPE_CHECKING:
     from etl.cli.fan_out import CommandResult
@@ -63,7 +63,7 @@ def rename_source(given: GlobalOptions, old: str, new: str) -> int:
     from etl.source.rename import renamed
 
     with opened(the_only_database(sources)) as database:
-        say([renamed(database, old, new)])
+        print_results([renamed(database, old, new)])
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.options import PATH, GlobalOptions, global_options, load_sources, the_only_database
-from etl.runtime.console import result_stream, say
+from etl.runtime.console import print_results, result_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def export(
             folder, kept = _folder_and_files(sources, config)
             path = exporting.output_path(output, folder, kept)
             count = exporting.write_file(database, asked, path, signals.raise_if_set)
-        say([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
+        print_results([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
         return 0
 
 

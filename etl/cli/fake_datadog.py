@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from etl.errors import EtlError
-from etl.runtime.console import say
+from etl.runtime.console import print_results
 
 
 @click.command("fake-datadog")
@@ -32,7 +32,7 @@ def fake_datadog(host: str, port: int, tick: float | None, seed: int, latency: f
             port=port,
             tick_every_s=tick,
             latency_s=latency,
-            on_ready=lambda url: say(greeting(url, world.view_names)),
+            on_ready=lambda url: print_results(greeting(url, world.view_names)),
         )
     except OSError as error:
         raise EtlError(f"cannot listen on {host}:{port}: {error.strerror}") from None

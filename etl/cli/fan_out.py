@@ -16,7 +16,7 @@ import msgspec
 
 from etl.config.load import Config, Sources
 from etl.errors import ConfigError, EtlError
-from etl.runtime.console import complain, say
+from etl.runtime.console import print_errors, print_results
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +83,10 @@ def print_outcomes(
     """
     results = [_json(outcome, style) for outcome in outcomes]
     if style.as_json:
-        say([json.dumps(results if style.is_folder else results[0])])
+        print_results([json.dumps(results if style.is_folder else results[0])])
     elif lines := [*_sections(outcomes, style), *closing]:
-        say(lines)
-    complain(line for outcome in outcomes for line in _problems(outcome, style))
+        print_results(lines)
+    print_errors(line for outcome in outcomes for line in _problems(outcome, style))
     codes = [outcome.code for outcome in outcomes]
     return style.common_code(codes) if style.is_folder else codes[0]
 

@@ -8,7 +8,7 @@ import click
 
 from etl.cli.options import GlobalOptions, global_options
 from etl.errors import EtlError
-from etl.runtime.console import say
+from etl.runtime.console import print_results
 
 
 @click.command(
@@ -33,5 +33,5 @@ def init(given: GlobalOptions, views: tuple[str, ...], database_url: str, force:
     if Path(named).is_dir():
         raise EtlError(f"{named}: is a folder; name the file to write in it, such as acme.toml")
     write_template(Path(named).absolute(), database_url=database_url, views=views, is_forced=force)
-    say(next_steps(Path(named), has_views=bool(views)))
+    print_results(next_steps(Path(named), has_views=bool(views)))
     return 0

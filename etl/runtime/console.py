@@ -1,7 +1,7 @@
-"""The three streams: what may be written to them, and what happens when nobody reads.
+"""stdout and stderr: what may be written to them, and what happens when nobody reads.
 
 Results go to stdout, everything else to stderr. Names come from Datadog and
-from files: nothing reaches a terminal that it would obey.
+from files: nothing reaches a terminal that it would take for a command.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from etl.formatting import Styled, clean
 PROGRAM = "heatmap-etl"
 
 
-def prepare() -> None:
+def prepare_streams() -> None:
     """What a stream's encoding cannot show is escaped instead of raised."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(lines: Iterable[str]) -> None:
+def print_results(lines: Iterable[str]) -> None:
     """Results, on stdout. A reader that went away (`| head`) changes nothing.
 
     Raises `OutputError` when they cannot be written.
@@ -74,7 +74,7 @@ def give_stdout_up(error: OSError) -> str:
     return "" if is_unread else f"cannot write the result: {error.strerror}"
 
 
-def complain(lines: Iterable[str]) -> None:
+def print_errors(lines: Iterable[str]) -> None:
     """Errors, on stderr; an indented line belongs to the one before it."""
     for line in lines:
         prefix = "" if line.startswith("  ") else f"{PROGRAM}: "
