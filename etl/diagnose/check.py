@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl.cli.output.report import chosen, left_out
 from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database, open_database
@@ -23,7 +22,7 @@ from etl.extract.api_state import ApiState
 from etl.extract.completeness import TRUNCATED
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
-from etl.formatting import many, shortened, table
+from etl.formatting import many, shortened
 from etl.pipeline.run import open_verifier, read_and_load
 from etl.pipeline.select_views import ViewSelection, select_views, with_views
 from etl.source.identity import require_label
@@ -87,21 +86,6 @@ def exit_code(points: Sequence[Point]) -> int:
     if views and all(point.is_failed for point in views):
         return 2
     return 1 if any(point.verdict == PROBLEM for point in views) else 0
-
-
-def check_lines(points: Sequence[Point]) -> list[str]:
-    """The table, and what to do next."""
-    facts = [point for point in points if not point.view]
-    views = [point for point in points if point.view]
-    shown = chosen(views, lambda p: p.verdict == PROBLEM, lambda p: p.verdict != OK)
-    rows = [(p.verdict, p.about, p.text) for p in [*facts, *shown]]
-    lines = table(("", "", ""), rows)[1:] + left_out(len(views), len(shown), " that hold")
-    problems = sum(point.verdict == PROBLEM for point in points)
-    warnings = sum(point.verdict == WARNING for point in points)
-    also = f" ({many(warnings, 'warning')})" if warnings else ""
-    if problems:
-        return [*lines, "", f"{many(problems, 'problem')} to mend{also}. Nothing was written."]
-    return [*lines, "", f"All holds{also}. Nothing was written. Next: heatmap-etl sync"]
 
 
 def _configuration(config: Config) -> Point:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from etl.cli.output.report import quiet_lines, run_lines
+from etl.cli.output.run import quiet_lines, run_lines
+from etl.cli.output.status import status_lines
 from etl.config.credentials import Keys
 from etl.datadog import retry
 from etl.ledger.results import RunResult
-from etl.monitor.status import read_status, status_lines
+from etl.monitor.status import read_status
 from etl.runtime import logs
 from tests.support.project import Project, make_config, open_project
 from tests.support.raw_server import DATA, RawServer, Reply, answer, reply, view_of

@@ -227,9 +227,10 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
-__main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
-cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
-config.credentials config.database_url config.files config.folder config.load config.model
+__main__ cli cli.app cli.check cli.dashboard cli.db cli.demo cli.export cli.fake_datadog
+cli.fan_out cli.init cli.options cli.output cli.output.report cli.output.run cli.output.selection
+cli.privacy cli.progress cli.run cli.schedule cli.status cli.sync cli.sync_sources cli.views
+config config.credentials config.database_url config.files config.folder config.load config.model
 config.settings config.sites config.validators config.views database database.batches
 database.connection database.cursor database.dialects database.dialects.lookup database.engine
 database.migrations database.schema database.types datadog datadog.client datadog.page_limit
@@ -295,7 +296,7 @@ def test_a_run_loads_nothing_it_does_not_use():
 
 
 def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
-    loaded = loaded_by("import etl.cli.run") - loaded_by("import httpx")
+    loaded = loaded_by("import etl.cli.sync_sources") - loaded_by("import httpx")
     libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
     ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
     assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
