@@ -234,7 +234,7 @@ class Client:
     def _exchange(
         self, request: httpx.Request, what: str, before_body: Callable[[], None] | None = None
     ) -> Reply:
-        """Send one request. What the network does stands in the reply, it is never raised."""
+        """Send one request. What the network does is in the reply, never raised."""
 
         def on_head(status: int, headers: Mapping[str, str]) -> None:
             self._close_gate(headers)

@@ -154,7 +154,7 @@ class Fetcher:
     def _fetch_view(self, view: View) -> Result:
         budget = self._client.retry_budget()
         if error := self._streak.last_error:
-            if self._streak.is_hopeless(error):
+            if self._streak.will_fail_too(error):
                 return Failed(view, _not_asked(view, error), 0.0)
             budget.shorten(DOUBTED_VIEW_WAIT_S)
         key = view.key(self._config.source)
@@ -217,7 +217,7 @@ class _Streak:
         last = self._errors[-1:]
         return last[0] if last and len(self._errors) >= self._length else None
 
-    def is_hopeless(self, error: DatadogError) -> bool:
+    def will_fail_too(self, error: DatadogError) -> bool:
         """Whether the next view will fail as those before did, of which `error` is the last."""
         is_for_all = isinstance(error, DatadogAuthError | DatadogHostUnknown)
         is_over = len(self._errors) >= STREAKS_TO_GIVE_UP * self._length

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 import msgspec
 
 from etl.errors import DatadogResponseError
-from etl.transform import lenient_json as jsontext
+from etl.transform import lenient_json
 from etl.transform.fields import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, instant, is_storable
 from etl.transform.lenient_json import Constant, Number, Value
 from etl.transform.snapshot import (
@@ -179,19 +179,19 @@ def _typed_instant(
         return None
     read = instant(text)
     if read.kind:
-        extra[name] = jsontext.canonical(text)
+        extra[name] = lenient_json.canonical(text)
         decoded.note(name, read.kind, extra[name])
     return read.value
 
 
 def _snapshot(identifier: str, content: tuple[Scalar, ...], extra: dict[str, str]) -> Snapshot:
-    return sealed(identifier, content, jsontext.join(extra) if extra else None)
+    return sealed(identifier, content, lenient_json.join(extra) if extra else None)
 
 
 def _decode_lenient(body: bytes) -> Decoded:
     try:
-        answer = jsontext.parse(body)
-    except jsontext.NotJson as error:
+        answer = lenient_json.parse(body)
+    except lenient_json.NotJson as error:
         raise DatadogResponseError(f"the answer is not JSON: {error}") from None
     records = answer.get("data") if isinstance(answer, dict) else None
     if isinstance(answer, dict) and answer.get("errors"):
@@ -222,13 +222,13 @@ def normalize(record: Value, note: Callable[[str, str, str], None]) -> Snapshot 
     known = attributes if isinstance(attributes, dict) else {}
     content, extra = _read_attributes(known, note)
     for name in sorted(known.keys() - READERS.keys()):
-        text = jsontext.canonical(known[name])
-        note(jsontext.escape(name), "unknown attribute", text)
+        text = lenient_json.canonical(known[name])
+        note(lenient_json.escape(name), "unknown attribute", text)
         if known[name] is not None:  # null is the same content as missing
-            extra[jsontext.escape(name)] = text
-    beside = _beside_attributes(record, note)
-    if beside:
-        extra["$top"] = jsontext.join(beside)
+            extra[lenient_json.escape(name)] = text
+    others = _other_members(record, note)
+    if others:
+        extra["$top"] = lenient_json.join(others)
     return _snapshot(str(record["id"]), content, extra)
 
 
@@ -256,30 +256,30 @@ def _read_attributes(
         read = reader(known.get(name))
         content.append(read.value)
         if read.kind:
-            text = jsontext.canonical(known[name])
+            text = lenient_json.canonical(known[name])
             note(name, read.kind, text)
             if not read.is_exact:
                 extra[name] = text
     return tuple(content), extra
 
 
-def _beside_attributes(
+def _other_members(
     record: dict[str, Value], note: Callable[[str, str, str], None]
 ) -> dict[str, str]:
-    """What stands beside id and attributes and is not as specified, as canonical texts."""
-    beside = {
-        jsontext.escape(name): jsontext.canonical(value)
+    """Unknown members, and type and attributes if they are wrong, as canonical texts."""
+    others = {
+        lenient_json.escape(name): lenient_json.canonical(value)
         for name, value in record.items()
         if name not in ("id", "type", "attributes")
     }
-    kinds = dict.fromkeys(beside, "unknown member")
+    kinds = dict.fromkeys(others, "unknown member")
     if record.get("type") != "snapshots":
-        beside["type"], kinds["type"] = jsontext.canonical(record.get("type")), "wrong type"
+        others["type"], kinds["type"] = lenient_json.canonical(record.get("type")), "wrong type"
     if not isinstance(record.get("attributes"), dict):
-        beside["attributes"] = jsontext.canonical(record.get("attributes"))
+        others["attributes"] = lenient_json.canonical(record.get("attributes"))
         kinds["attributes"] = "wrong type"
     for name, kind in kinds.items():
-        note(f"$top.{name}", kind, beside[name])
-        if kind == "unknown member" and beside[name] == "null":
-            del beside[name]  # the same content as missing
-    return beside
+        note(f"$top.{name}", kind, others[name])
+        if kind == "unknown member" and others[name] == "null":
+            del others[name]  # the same content as missing
+    return others

@@ -1,9 +1,9 @@
-"""The record of a snapshot, typed, and what stands for one that cannot be a row. Pure.
+"""A snapshot as it becomes a row, a record that cannot become one, and drift. Pure.
 
 A frozen `Snapshot` has one field for each attribute of Datadog's `SnapshotDataAttributes`
 (client 2.59: none required, none nullable, so any may be missing or null).
 
-What a typed field cannot hold exactly stands in `extra`: row and `extra`
+What a typed field cannot hold exactly is in `extra`: row and `extra`
 together give back the record, up to null against missing and the spelling of
 a value that the field holds exactly (`"12"` and 12, an offset and UTC).
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from etl.transform import lenient_json as jsontext
+from etl.transform import lenient_json
 from etl.transform.fields import READERS, Scalar
 from etl.transform.lenient_json import Value
 
@@ -102,13 +102,13 @@ class Decoded:
 def sealed(
     identifier: str, content: Sequence[Scalar], extra: str | None, mark: str = ""
 ) -> Snapshot:
-    """A snapshot with its content hash; `mark` says under which privacy setting it stands."""
+    """A snapshot with its content hash; `mark` names the privacy setting that was applied."""
     digest = hashlib.sha256(_encoder.encode((content, extra))).hexdigest()[:32]
     return new_snapshot(identifier, *content, extra, f"{HASH_VERSION}{mark}:{digest}")
 
 
 def mark_of(content_hash: str) -> str:
-    """The mark of the privacy setting that a content stands under; "" for keep."""
+    """The mark of the privacy setting that was applied to a content; "" for keep."""
     return content_hash.partition(":")[0].lstrip("0123456789")
 
 
@@ -116,14 +116,16 @@ def record_of(snapshot: Snapshot) -> str:
     """The record a snapshot was read from, as canonical JSON: row plus `extra` give it back."""
     names = ("id", *READERS, "extra", "content_hash")
     values = dict(zip(names, msgspec.structs.astuple(snapshot), strict=True))
-    extra = jsontext.split(snapshot.extra) if snapshot.extra else {}
-    beside = jsontext.split(extra.pop("$top", "{}"))
+    extra = lenient_json.split(snapshot.extra) if snapshot.extra else {}
+    others = lenient_json.split(extra.pop("$top", "{}"))
     attributes = {name: _spelled(values[name]) for name in READERS if values[name] is not None}
     if mark_of(snapshot.content_hash).startswith(HASHED):
         hashed = PERSONAL & attributes.keys()
-        attributes |= {name: jsontext.hashed(attributes[name]) for name in hashed}
+        attributes |= {name: lenient_json.hashed(attributes[name]) for name in hashed}
     record = {"id": _spelled(snapshot.id), "type": '"snapshots"'}
-    return jsontext.join({**record, "attributes": jsontext.join({**attributes, **extra}), **beside})
+    return lenient_json.join(
+        {**record, "attributes": lenient_json.join({**attributes, **extra}), **others}
+    )
 
 
 def _spelled(value: Scalar) -> str:
@@ -134,7 +136,7 @@ def _spelled(value: Scalar) -> str:
 
 def reject(reason: str, record: Value) -> Rejected:
     """`record` with the reason why it cannot be a row."""
-    return reject_text(reason, jsontext.canonical(record))
+    return reject_text(reason, lenient_json.canonical(record))
 
 
 def reject_text(reason: str, raw: str) -> Rejected:
