@@ -14,7 +14,6 @@ from pathlib import Path
 from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database, open_database
-from etl.database.dialects.sqlite import network_file_system
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
@@ -155,6 +154,7 @@ def _label(config: Config, database: Database) -> Iterator[Point]:
 
 
 def _file_points(label: str, file: Path) -> Iterator[Point]:
+    from etl.database.dialects.sqlite import network_file_system  # no other database is a file
 
     folder = file.parent
     if not folder.is_dir():
