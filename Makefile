@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard superset superset-lock pictures test databases check db-check docs lock wheel \
+.PHONY: help setup demo dashboard superset superset-lock pictures test test-quick databases check db-check docs lock wheel \
 	bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
@@ -58,6 +58,12 @@ pictures: setup build/heatmap-demo.db ## the pictures of both dashboards in docs
 test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB
 	echo '==> pytest (a few minutes; servers start when first needed)'
 	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# What is started as a whole (acceptance), a server's dialect and what is marked slow is left out.
+test-quick: setup ## the tests of all rooms on SQLite, without slow ones (about a minute)
+	echo '==> pytest, quick'
+	DATABASES=sqlite $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow' \
+		tests/unit tests/integration $(ARGS)
 
 databases: setup
 	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,8 +225,29 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture
+def other_api() -> Iterator[Api]:
+    """That of another organization."""
+    with Api() as api:
+        yield api
+
+
+@pytest.fixture
 def project(database_url: str, api: Api) -> Iterator[Project]:
     """One configured view, `/home`, on each database; the schema is there."""
     project = open_project(make_config(database_url, api.url))
     yield project
     project.database.close()
+
+
+@pytest.fixture
+def pair(database_url: str, api: Api, other_api: Api) -> Iterator[tuple[Project, Project]]:
+    """Two sources with an equal view in one database."""
+    with ExitStack() as stack:
+        made = []
+        for name, server in (("a", api), ("b", other_api)):
+            config = make_config(database_url, server.url)
+            other = "b" if name == "a" else "a"
+            project = open_project(replace(config, source=name, neighbours=(other,)))
+            stack.callback(project.database.close)
+            made.append(project)
+        yield made[0], made[1]

@@ -191,6 +191,7 @@ def open_sqlite(new_database: Callable[..., str], api: Api) -> Project:
     return open_project(make_config(new_database("sqlite"), api.url))
 
 
+@pytest.mark.slow
 def test_a_bad_record_stops_neither_its_view_nor_another(
     new_database: Callable[..., str], api: Api
 ) -> None:
@@ -361,6 +362,7 @@ RECORDS = (PLAIN | st.lists(MEMBERS, max_size=5).map(members) | VALUES | DEEP).m
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.lists(RECORDS, min_size=1, max_size=3))
 def test_whatever_is_listed_is_a_row_or_a_reject_and_is_kept(raws: list[bytes]):
@@ -398,6 +400,7 @@ def emptied(new_database: Callable[..., str], api: Api) -> Iterator[Callable[[],
     project.database.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(RECORDS, min_size=1, max_size=6))
 def test_whatever_is_listed_is_stored_and_the_next_run_sees_no_change(

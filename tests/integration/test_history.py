@@ -40,6 +40,7 @@ def ids_of(view: str, listing: dict[str, str | None]) -> list[dict[str, object]]
     return [record(f"{view}:{key}", event_id=value) for key, value in listing.items()]
 
 
+@pytest.mark.slow
 @ON_A_DATABASE
 @given(listings=LISTINGS)
 def test_the_tables_equal_the_last_listing_and_keep_every_change(
@@ -84,6 +85,7 @@ def test_the_tables_equal_the_last_listing_and_keep_every_change(
         assert all(end <= start for end, start in zip(ends, starts, strict=True))
 
 
+@pytest.mark.slow
 @ON_A_DATABASE
 @given(listings=LISTINGS)
 def test_syncing_twice_equals_once(

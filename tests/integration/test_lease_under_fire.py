@@ -16,6 +16,8 @@ from tests.support.paths import ROOT
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 ROUNDS = 6
 

@@ -252,6 +252,7 @@ def test_a_second_upgrade_changes_nothing(migrated: Database):
         assert connection.execute(text("SELECT source FROM sources")).scalars().all() == ["s"]
 
 
+@pytest.mark.slow
 def test_several_processes_may_create_the_schema_at_once(
     dialect: str, empty_database_url: str, opened: Callable[..., Database]
 ):

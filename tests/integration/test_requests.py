@@ -378,6 +378,7 @@ def decoded_answers() -> list[object]:
     return [thing for thing in gc.get_objects() if isinstance(thing, Decoded)]
 
 
+@pytest.mark.slow
 def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
     open_on: Callable[..., Project],
 ) -> None:
@@ -440,6 +441,7 @@ def peak(url: str, last: int, views: int) -> tuple[str, int, int]:
     return status, int(new), int(megabytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [300, 301], ids=["until they are split", "until one has more"])
 def test_memory_does_not_grow_with_the_number_of_waiting_views(
     new_database: Callable[..., str], last: int

@@ -10,6 +10,8 @@ from etl.load import schema_drift
 from tests.support.api import Api, record
 from tests.support.project import Project, counts
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1_000_000
 
 

@@ -18,6 +18,8 @@ from etl.ledger.results import RunResult
 from tests.support.invented import LISTED, UNLISTED, Invented, Story
 from tests.support.project import Project, make_config, open_project
 
+pytestmark = pytest.mark.slow
+
 VIEWS = ["/a", "/b", "/c", "/d"]
 ODD_CAP = 17
 """Neither round nor a limit: only a learned cap, or three views, can betray it."""

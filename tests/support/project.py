@@ -17,6 +17,14 @@ from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 
+TABLES_OF_SOURCE = (
+    "snapshots",
+    "snapshot_history",
+    "view_state",
+    "rejected_records",
+    "schema_drift",
+)
+
 
 @dataclass
 class Project:
@@ -57,6 +65,16 @@ class Project:
     def watch(self, *views: str | View) -> None:
         named = tuple(view if isinstance(view, View) else View(view) for view in views)
         self.configure(views=named)
+
+
+def of_source(project: Project, source: str) -> dict[str, list[dict[str, Any]]]:
+    """Everything that is stored of one source."""
+    return {
+        table: sorted(
+            project.rows(f"SELECT * FROM {table} WHERE source = :source", source=source), key=str
+        )
+        for table in TABLES_OF_SOURCE
+    }
 
 
 def make_config(url: str, api_url: str, views: Sequence[str | View] = ("/home",)) -> Config:

@@ -1069,6 +1069,7 @@ property_settings = settings(
 )
 
 
+@pytest.mark.slow
 @property_settings
 @given(
     flat=st.dictionaries(
@@ -1096,6 +1097,7 @@ def test_any_bytes_are_a_configuration_or_a_config_error(
         list(said(folder, content, environ))
 
 
+@pytest.mark.slow
 @property_settings
 @given(
     planted=st.dictionaries(

@@ -310,6 +310,7 @@ def test_a_sqlite_file_writes_ahead(tmp_path: Path, opened: Callable[[str], Data
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "failed"), [("LATIN1", ["/odd", "/odder"]), ("SQL_ASCII", [])]
 )

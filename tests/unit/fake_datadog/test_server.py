@@ -190,6 +190,7 @@ def test_a_tick_moves_the_clock_by_its_hours() -> None:
     assert world.now == datetime(2026, 5, 2, tzinfo=UTC)
 
 
+@pytest.mark.slow
 def test_a_year_of_ticks_keeps_every_view_below_a_page() -> None:
     world = World()
     for _ in range(365):

@@ -118,6 +118,7 @@ def watched(clock: time_machine.Traveller, project: Project, api: Api) -> Iterat
         yield Watched(project.config, stack)
 
 
+@pytest.mark.slow
 def test_while_the_api_is_down_health_stays_and_status_turns(
     watched: Watched, api: Api, clock: time_machine.Traveller
 ) -> None:

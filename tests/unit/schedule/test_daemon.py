@@ -152,6 +152,7 @@ def test_a_slot_that_another_process_took_is_seen_under_the_lease(
     assert project.one("SELECT lease_token FROM sources") == {"lease_token": None}
 
 
+@pytest.mark.slow
 def test_two_daemons_never_run_a_slot_twice(
     job: Job, project: Project, clock: time_machine.Traveller
 ) -> None:

@@ -430,6 +430,7 @@ def peak_kb(folder: Path, *arguments: str) -> int:
     return int(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(configured: Path, database: Database):
     few = grow(database, 12)  # more than two batches
     before = peak_kb(configured, "snapshot_versions", "--output", "x.parquet")

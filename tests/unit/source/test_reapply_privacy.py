@@ -422,6 +422,7 @@ module.apply_privacy(config, open_project(config).database, threading.Event())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hash", "drop"])
 def test_killed_at_any_moment_and_run_again_it_ends_the_same(
     name: str,
