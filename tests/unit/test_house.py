@@ -26,7 +26,7 @@ PURE = (
         "etl.load.versions",
     ),
     "etl.extract.completeness",
-    *("etl.datadog.responses", "etl.datadog.rum", "etl.schedule.cron"),
+    *("etl.datadog.responses", "etl.datadog.rum", "etl.config.cron_line", "etl.schedule.cron"),
     *(
         "etl.diagnose.probe.redaction",
         "etl.diagnose.probe.data",
@@ -203,8 +203,8 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 OF_A_RUN = """
 __main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
 cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
-config.credentials config.database_url config.files config.folder config.load config.model
-config.settings config.sites config.validators config.views
+config.credentials config.cron_line config.database_url config.files config.folder config.load
+config.model config.settings config.sites config.validators config.views
 database database.connection database.engine
 database.schema database.types datadog datadog.client datadog.responses datadog.retry datadog.rum
 datadog.transport errors extract extract.buffer extract.completeness extract.discovery
@@ -212,7 +212,7 @@ extract.fetch extract.listing extract.spool extract.verify formatting ledger led
 ledger.runs ledger.view_state load load.diff load.existing load.rejects load.upsert load.versions
 load.writer monitor monitor.metrics_file pipeline pipeline.heartbeat pipeline.run
 pipeline.run_log pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
-runtime.run_context runtime.signals schedule schedule.cron source source.identity source.lease
+runtime.run_context runtime.signals source source.identity source.lease
 source.organization source.privacy_setting transform transform.fields transform.lenient_json
 transform.privacy transform.snapshot
 """
