@@ -207,7 +207,7 @@ config.credentials config.cron_line config.database_url config.files config.fold
 config.model config.settings config.sites config.validators config.views
 database database.connection database.engine
 database.schema database.types datadog datadog.client datadog.responses datadog.retry datadog.rum
-datadog.transport errors extract extract.buffer extract.completeness extract.discovery
+datadog.transport errors files extract extract.buffer extract.completeness extract.discovery
 extract.fetch extract.listing extract.spool extract.verify formatting ledger ledger.retention
 ledger.runs ledger.view_state load load.diff load.existing load.rejects load.upsert load.versions
 load.writer monitor monitor.metrics_file pipeline pipeline.heartbeat pipeline.run
