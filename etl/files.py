@@ -2,53 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file, which takes the place of `path` in one step when the block ends well.
+@contextlib.contextmanager
+def whole_file(
+    path: Path,
+    *,
+    mode: int | None = None,
+    owner: tuple[int, int] | None = None,
+    replaces: bool = True,
+    is_synced: bool = True,
+) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` in one step, when all went well.
 
-    It keeps the mode of the file that was there. Raises OSError.
+    Whoever reads meanwhile finds the old file or the new one; a link at `path` is itself replaced.
+    `mode`: its permissions, None for what the umask leaves. `owner`: user and group, where that is
+    permitted. `replaces`: False leaves what is there, and raises FileExistsError. `is_synced`: on
+    the disk before it takes the place. Raises OSError.
     """
-    with _beside(path, 0o666) as (new, file):
-        yield file
-        _flush(file)
-        if path.exists():
-            new.chmod(path.stat().st_mode & 0o7777)
-        new.replace(path)
-
-
-@contextmanager
-def creating(path: Path) -> Iterator[BinaryIO]:
-    """A new file for its owner's eyes, which is there as a whole when the block ends well.
-
-    Raises OSError: FileExistsError where there is something already, and then it stays.
-    """
-    with _beside(path, 0o600) as (new, file):
-        yield file
-        _flush(file)
-        os.link(new, path)  # unlike a rename, it replaces nothing
-
-
-@contextmanager
-def _beside(path: Path, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
-    """A file in the same folder, gone at the end. `mode` is less what the umask takes away."""
-    # Whoever reads *.prom, say, must not find what is not whole yet: the name ends otherwise.
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    # Nobody can guess it, and it never has the ending by which a folder is searched for such files.
+    temporary = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}")
+    created_with = 0o666 if mode is None else 0o600
     try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, created_with)
         with os.fdopen(descriptor, "wb") as file:
-            yield new, file
+            yield file
+            file.flush()
+            if is_synced:
+                os.fsync(file.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
+        if owner is not None:
+            with contextlib.suppress(OSError):
+                os.chown(temporary, *owner)
+        if replaces:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)  # unlike a rename, it replaces nothing
     finally:
-        new.unlink(missing_ok=True)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+        temporary.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from etl.config.model import Sources
 from etl.config.validators import plain
 from etl.errors import ConfigError
-from etl.files import replacing
+from etl.files import whole_file
 from etl.ledger.results import RunResult
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> No
     for config in sources.configs:
         metrics.refresh(config)
     try:
-        with replacing(path) as file:
+        # Not synced: what a crash loses, the next run writes.
+        with whole_file(path, is_synced=False) as file:
             file.write(metrics.text())
     except OSError as error:
         log.warning("%s: the metrics could not be written: %s", plain(path), error.strerror)

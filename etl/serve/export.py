@@ -26,7 +26,7 @@ from etl.database.migrations import require_schema
 from etl.database.sql_views import metadata
 from etl.database.types import UtcDateTime
 from etl.errors import ConfigError, DatabaseUnreachable, EtlError
-from etl.files import replacing
+from etl.files import whole_file
 from etl.formatting import iso
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -116,7 +116,8 @@ def output_path(output: Path, folder: Path, kept: Sequence[Path]) -> Path:
 def write_file(database: Database, export: Export, path: Path, check: Callable[[], None]) -> int:
     """Replace the file as a whole, or leave what is there; returns the number of rows."""
     try:
-        with replacing(path) as file:
+        mode = path.stat().st_mode & 0o7777 if path.exists() else None
+        with whole_file(path, mode=mode) as file:
             return write(database, export, file, check)
     except OSError as error:
         raise EtlError(f"{plain(path)}: cannot be written: {error.strerror or error}") from None

@@ -27,7 +27,8 @@ PURE = (
         "etl.load.versions",
     ),
     *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
-    *("etl.datadog.responses", "etl.datadog.page_limit", "etl.datadog.rum", "etl.schedule.cron"),
+    *("etl.datadog.responses", "etl.datadog.page_limit", "etl.datadog.rum"),
+    *("etl.config.cron_line", "etl.schedule.cron"),
     *(
         "etl.diagnose.probe.redaction",
         "etl.diagnose.probe.data",
@@ -230,20 +231,21 @@ OF_A_RUN = """
 __main__ cli cli.app cli.check cli.dashboard cli.db cli.demo cli.export cli.fake_datadog
 cli.fan_out cli.init cli.options cli.output cli.output.report cli.output.run cli.output.selection
 cli.privacy cli.progress cli.run cli.schedule cli.status cli.sync cli.sync_sources cli.views
-config config.credentials config.database_url config.files config.folder config.load config.model
-config.settings config.sites config.validators config.views database database.batches
-database.connection database.cursor database.dialects database.dialects.lookup database.engine
-database.migrations database.schema database.types datadog datadog.client datadog.page_limit
-datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
-extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
-extract.partition extract.spool extract.verify extract.view_selection files formatting ledger
-ledger.known_views ledger.retention ledger.runs ledger.view_state load load.counters load.diff
-load.discovered load.existing load.rejects load.schema_drift load.upsert load.versions
-load.writer monitor monitor.metrics_file pipeline pipeline.applications pipeline.heartbeat
-pipeline.notify pipeline.run pipeline.run_log pipeline.select_views pipeline.sync runtime
-runtime.console runtime.logs runtime.run_context runtime.signals schedule schedule.cron source
-source.identity source.lease source.organization source.privacy_setting transform
-transform.decode transform.fields transform.lenient_json transform.privacy transform.snapshot
+config config.credentials config.cron_line config.database_url config.files config.folder
+config.load config.model config.settings config.sites config.validators config.views database
+database.batches database.connection database.cursor database.dialects database.dialects.lookup
+database.engine database.migrations database.schema database.types datadog datadog.client
+datadog.page_limit datadog.responses datadog.retry datadog.rum datadog.transport errors extract
+extract.api_state extract.ask extract.buffer extract.completeness extract.discovery extract.fetch
+extract.listing extract.partition extract.spool extract.verify extract.view_selection files
+formatting ledger ledger.known_views ledger.retention ledger.runs ledger.view_state load
+load.counters load.diff load.discovered load.existing load.rejects load.schema_drift load.upsert
+load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
+pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log pipeline.select_views
+pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals schedule
+schedule.cron source source.identity source.lease source.organization source.privacy_setting
+transform transform.decode transform.fields transform.lenient_json transform.privacy
+transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

@@ -22,7 +22,7 @@ from etl.diagnose.probe.answers import findings
 from etl.diagnose.probe.data import Probe
 from etl.diagnose.probe.questions import probe
 from etl.errors import ConfigError, EtlError
-from etl.files import creating
+from etl.files import whole_file
 from etl.formatting import many
 
 _INTRODUCTION = """\
@@ -102,8 +102,8 @@ def _escaped(text: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        with creating(path) as file:
-            file.write(text.encode("utf-8"))
+        with whole_file(path, mode=0o600, replaces=False) as file:
+            file.write(text.encode())
     except FileExistsError:
         reason = "is there already and stays as it is"
         raise EtlError(f"--report: {plain(path)}: {reason}; name another file") from None
