@@ -209,8 +209,7 @@ class _Answers:
     def load(self, results: Sequence[Result]) -> None:
         for result in results:
             if isinstance(result, Listing):
-                with result.records:  # the views that follow want their room in memory
-                    pass
+                result.records.close()  # the views that follow want their room in memory
         self.results += results
         self._progress(len(self.results), sum(map(_listed, self.results)))
 

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,10 @@ MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all face
 MAX_PAGES = 100
 _QUERY = "@type:view @session.type:user"
 _LIMITS = {VIEW: 1000, APPLICATION: 10}
+
+
+Applications: TypeAlias = "Sequence[Application]"
+"""RUM applications, each id once."""
 
 
 class Traffic(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +10,7 @@ from sqlalchemy import Column, Connection, Table, delete, insert, select, update
 
 from etl.database.batches import batches
 from etl.database.schema import applications, discovered_views, sources
-from etl.datadog.rum import Application
-from etl.extract.discovery import Discovery
+from etl.extract.discovery import Applications, Discovery
 
 
 def applications_asked_at(connection: Connection, source: str) -> datetime | None:
@@ -36,7 +35,7 @@ def application_names(connection: Connection, source: str) -> dict[str, str]:
 
 
 def save_applications(
-    connection: Connection, source: str, found: Sequence[Application], now: datetime
+    connection: Connection, source: str, found: Applications, now: datetime
 ) -> None:
     """Write the applications listed now; the others stay as they were last listed."""
     rows = {

@@ -17,24 +17,15 @@ from tests.support.api import Api, record
 from tests.support.paths import ROOT
 
 PURE = (
-    *(
-        "etl.transform.lenient_json",
-        "etl.transform.fields",
-        "etl.transform.snapshot",
-        "etl.transform.decode",
-        "etl.transform.privacy",
-        "etl.load.diff",
-        "etl.load.versions",
-    ),
+    *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
+    *("etl.transform.decode", "etl.transform.privacy"),
     *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
+    *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
+    "etl.load.versions",
     *("etl.datadog.responses", "etl.datadog.page_limit", "etl.datadog.rum"),
     *("etl.config.cron_line", "etl.schedule.cron"),
-    *(
-        "etl.diagnose.probe.redaction",
-        "etl.diagnose.probe.data",
-        "etl.diagnose.probe.records",
-        "etl.diagnose.probe.answers",
-    ),
+    *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),
+    "etl.diagnose.probe.answers",
 )
 IMPURE_IMPORTS = {
     *("asyncio", "glob", "io", "os", "pathlib", "shutil", "signal", "socket", "subprocess", "sys"),
@@ -229,21 +220,21 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
 __main__ cli cli.app cli.check cli.dashboard cli.db cli.demo cli.export cli.fake_datadog
-cli.fan_out cli.init cli.options cli.output cli.output.report cli.output.run cli.output.selection
-cli.privacy cli.progress cli.run cli.schedule cli.status cli.sync cli.sync_sources cli.views
-config config.credentials config.cron_line config.database_url config.files config.folder
-config.load config.model config.settings config.sites config.validators config.views database
+cli.fan_out cli.init cli.options cli.output cli.output.run cli.output.selection cli.privacy
+cli.progress cli.schedule cli.status cli.sync cli.sync_sources cli.views config
+config.credentials config.cron_line config.database_url config.files config.folder config.load
+config.model config.settings config.sites config.validators config.views database
 database.batches database.connection database.cursor database.dialects database.dialects.lookup
-database.engine database.migrations database.schema database.types datadog datadog.client
-datadog.page_limit datadog.responses datadog.retry datadog.rum datadog.transport errors extract
-extract.api_state extract.ask extract.buffer extract.completeness extract.discovery extract.fetch
-extract.listing extract.partition extract.spool extract.verify extract.view_selection files
-formatting ledger ledger.known_views ledger.retention ledger.runs ledger.view_state load
-load.counters load.diff load.discovered load.existing load.rejects load.schema_drift load.upsert
-load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
-pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log pipeline.select_views
-pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals schedule
-schedule.cron source source.identity source.lease source.organization source.privacy_setting
+database.migrations database.schema database.types datadog datadog.client datadog.page_limit
+datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
+extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
+extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
+ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
+load.changeset load.counters load.decide load.diff load.discovered load.existing load.loader
+load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions
+load.writer monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify
+pipeline.run pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
+runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
 transform transform.decode transform.fields transform.lenient_json transform.privacy
 transform.snapshot
 """
