@@ -56,11 +56,11 @@ def schedule(given: GlobalOptions, listen: tuple[str, int] | None) -> int:
         from etl.monitor.http_server import listening
         from etl.monitor.metrics_file import metrics_class
         from etl.monitor.pages import pages_of
-        from etl.schedule.daemon import Daemon, prepared
+        from etl.schedule.daemon import Daemon, prepare
 
         if not given.verbose:  # a line for each wait is for who looks for something
             logging.getLogger("etl.datadog.client").setLevel(logging.WARNING)
-        prepared(sources)
+        prepare(sources)
         kind = metrics_class() if listen else None
         metrics = kind([config.source for config in sources.configs]) if kind else None
         daemon = Daemon(sources, signals.stop, metrics.add if metrics else None)

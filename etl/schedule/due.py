@@ -1,4 +1,4 @@
-"""What is due, by the ledger: a source's configured slots against those that were run."""
+"""What is due: the slots of a source that the ledger does not say were run."""
 
 from __future__ import annotations
 
