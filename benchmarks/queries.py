@@ -26,7 +26,8 @@ from sqlalchemy import Connection, text
 from benchmarks import beside
 from benchmarks.year import WORDS, Size, fill
 from etl.config.database_url import parse_database
-from etl.database.connection import Database, open_database, upgrade
+from etl.database.connection import Database, open_database
+from etl.database.migrations import upgrade
 from tests.support.servers import SERVERS
 
 REPORT = Path(__file__).parent / "QUERIES.md"

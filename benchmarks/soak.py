@@ -81,7 +81,7 @@ SLOT = timedelta(seconds=1)
 DAEMON = """
 import sys
 from etl.cli.app import main
-from etl.config.load import settings, values
+from etl.config import settings, validators as values
 object.__setattr__(settings._BY_KEY["schedule.every"], "check", values.duration("1s", "52w"))
 sys.exit(main(sys.argv[1:]))
 """

@@ -16,11 +16,13 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from etl.cli.output.status import status_lines
 from etl.config.model import Config
 from etl.config.views import View
-from etl.database.connection import Database, open_database, upgrade
+from etl.database.connection import Database, open_database
+from etl.database.migrations import upgrade
 from etl.database.schema import COUNTS
-from etl.monitor.status import read_status, status_lines
+from etl.monitor.status import read_status
 
 ROUNDS = 7
 COUNT_COLUMNS = ", ".join(COUNTS)

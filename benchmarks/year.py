@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from etl.database.connection import Database, upgrade
+from etl.database.connection import Database
+from etl.database.migrations import upgrade
 
 
 @dataclass(frozen=True)

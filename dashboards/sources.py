@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, insert, select
 
-from etl.database.connection import open_database, upgrade
+from etl.database.connection import open_database
+from etl.database.migrations import upgrade
 from etl.database.schema import metadata
 
 HOSTILE = (

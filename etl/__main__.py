@@ -12,17 +12,17 @@ import sys
 def run() -> int:
     """Load the program, then run a command; returns its exit code."""
     # Ignored (nohup), it stays so. What is not loaded yet has nothing to clean up.
-    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_heard:
+    is_caught = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_caught:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    if sys.argv[1:] == ["--version"] and _is_version_told():
+    if sys.argv[1:] == ["--version"] and _print_version():
         return 0
     # Modules and records are no garbage: looked at every 700 objects, they take a tenth of a run.
     gc.set_threshold(20_000, 20, 20)
     from etl.cli.app import main
 
     try:
-        if is_heard:
+        if is_caught:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return main()
     except KeyboardInterrupt:
@@ -32,12 +32,12 @@ def run() -> int:
         gc.freeze()
 
 
-def _is_version_told() -> bool:
-    """Without click, which takes most of the time. What cannot be written is click's to tell."""
+def _print_version() -> bool:
+    """Without click, which takes most of the time; False where it cannot be written."""
     from etl import __version__
 
     try:
-        print(f"heatmap-etl {__version__}", flush=True)  # noqa: T201 - `say` needs click
+        print(f"heatmap-etl {__version__}", flush=True)  # noqa: T201 - the console would load more
     except OSError:
         return False
     return True

@@ -16,6 +16,7 @@
     │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried until given up
     │   │   └── DatadogHostUnknown    the host's name does not resolve
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
+    ├── OutputError               a result could not be written to stdout (exit 1)
     └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
 
 Messages never hold a key, a token or a database password.
@@ -111,6 +112,12 @@ class DatadogHostUnknown(DatadogUnavailable):
 
 class DatadogResponseError(DatadogError):
     """A 200 whose body is not `{"data": [...]}`."""
+
+
+class OutputError(EtlError):
+    """A result could not be written to stdout, such as on a full disk."""
+
+    exit_code = 1
 
 
 class Stopped(EtlError):

@@ -6,7 +6,7 @@ Pure, and knows nothing of runs or views.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 LONGEST_NAME = 60
@@ -32,14 +32,10 @@ def clipped(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-class Painted(str):
-    """A line with `spans` that a terminal may show in colour: begin, end, tone."""
+class Styled(str):
+    """A line that may hold the codes of colours; what is foreign in it is clean already."""
 
-    __slots__ = ("spans",)
-    spans: tuple[tuple[int, int, str], ...]
-
-
-GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
+    __slots__ = ()
 
 
 def table(
@@ -47,38 +43,29 @@ def table(
     rows: Sequence[Sequence[str]],
     *,
     right: str = "",
-    tones: Mapping[str, str] | None = None,
+    style: Callable[[str], str] = str,
 ) -> list[str]:
     """Aligned lines, the header first. `right`: names of the columns that hold numbers.
 
-    `tones`: what becomes of a cell that is this very text, except in the header and first column.
+    `style` gives a clean cell its colour, except in the header and first column.
     """
     cells = [list(header), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     is_right = [name in right.split() for name in header]
     shapes = list(zip(widths, is_right, strict=True))
     head, *body = cells
-    return [_line(head, shapes, {}), *(_line(row, shapes, tones or {}) for row in body)]
+    return [_line(head, shapes, str), *(_line(row, shapes, style) for row in body)]
 
 
 def _line(
-    row: Sequence[str], shapes: Sequence[tuple[int, bool]], tones: Mapping[str, str]
-) -> Painted:
-    spans, text = [], ""
-    for number, (cell, shape) in enumerate(zip(row, shapes, strict=True)):
-        padded = _padded(cell, *shape)
-        if number and cell in tones:
-            begin = len(text) + padded.index(cell)
-            spans.append((begin, begin + len(cell), tones[cell]))
-        text += padded + "  "
-    line = Painted(text.rstrip())
-    line.spans = tuple(spans)
-    return line
-
-
-def _padded(cell: str, width: int, is_right: bool) -> str:
-    gap = " " * (width - _width(cell))
-    return gap + cell if is_right else cell + gap
+    row: Sequence[str], shapes: Sequence[tuple[int, bool]], style: Callable[[str], str]
+) -> Styled:
+    texts = []
+    for number, (cell, (width, is_right)) in enumerate(zip(row, shapes, strict=True)):
+        gap = " " * (width - _width(cell))
+        text = style(cell) if number else cell
+        texts.append(gap + text if is_right else text + gap)
+    return Styled("  ".join(texts).rstrip())
 
 
 def _width(text: str) -> int:
@@ -120,3 +107,8 @@ def age(instant: datetime | None, now: datetime) -> str:
 def moment(instant: datetime) -> str:
     """An instant in a table."""
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def iso(instant: datetime) -> str:
+    """An instant as every JSON of ours has it."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -18,13 +18,8 @@ from etl.config.database_url import parse_database
 from etl.config.load import load_config
 from etl.config.validators import BadValue
 from etl.database import schema
-from etl.database.connection import (
-    Database,
-    create_namespace,
-    open_database,
-    require_ours,
-    upgrade_lock,
-)
+from etl.database.connection import Database, open_database
+from etl.database.migrations import open_migration
 from etl.errors import EtlError
 
 _OPTIONS: dict[str, Any] = {
@@ -109,12 +104,8 @@ def _run_by_hand() -> None:
     try:
         with (
             closing(_configured_database()) as database,
-            upgrade_lock(database),
-            database.connect() as connection,
-            connection.begin(),
+            open_migration(database) as connection,
         ):
-            create_namespace(connection, database.schema_name)
-            require_ours(database, connection)
             _run(connection)
     except EtlError as error:
         # Alembic prints its own errors as one line, any other with a traceback.

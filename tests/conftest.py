@@ -212,7 +212,7 @@ def database_url(dialect: str, new_database: Callable[..., str]) -> str:
 
 def _migrate(url: str) -> None:
     # Late: most tests need no database, and none of those should wait for Alembic.
-    from etl.database.connection import upgrade_url
+    from etl.database.migrations import upgrade_url
 
     upgrade_url(url)
 

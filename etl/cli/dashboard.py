@@ -1,4 +1,4 @@
-"""`dashboard`: arguments -> one call -> a page in a browser. Imports click alone."""
+"""`dashboard`: a page in a browser."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import PathType, Shared, loaded_sources, shared_options
-from etl.database.connection import opened
-from etl.errors import EtlError
-from etl.runtime.console import is_terminal, say
+from etl.cli.options import GlobalOptions, PathType, global_options, load_sources, the_only_database
+from etl.runtime.console import is_terminal, print_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +32,9 @@ Examples:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--no-open", is_flag=True, help="Open no browser. Without a terminal none is opened.")
-@shared_options
+@global_options
 @click.pass_obj
-def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: bool) -> int:
+def dashboard(given: GlobalOptions, file: Path | None, host: str, port: int, no_open: bool) -> int:
     """The dashboard, served by Datasette until Ctrl-C.
 
     It opens the SQLite file and never writes to it. Needs the extra [dashboard].
@@ -44,13 +42,13 @@ def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: 
     from etl.serve.dashboard.server import PAGE, listening, require_datasette, serve
 
     require_datasette()
-    path = _configured(shared) if file is None else _named(shared, file)
+    path = _configured(given) if file is None else _named(given, file)
     bound = listening(host, port)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{bound.getsockname()[1]}{PAGE}"
 
     def ready() -> None:
-        say([f"{path} on {url} (Ctrl-C ends it)"])
+        print_results([f"{path} on {url} (Ctrl-C ends it)"])
         if not no_open and is_terminal(sys.stdout) and _has_screen():
             import webbrowser  # with subprocess and what it needs
 
@@ -61,25 +59,23 @@ def dashboard(shared: Shared, file: Path | None, host: str, port: int, no_open: 
     return 0
 
 
-def _configured(shared: Shared) -> Path:
+def _configured(given: GlobalOptions) -> Path:
+    from etl.database.connection import opened
     from etl.serve.dashboard.server import require_file
 
-    with loaded_sources(shared) as sources:
-        configs = sources.by_database().configs
-        if len(configs) > 1:
-            raise EtlError("the files of the folder name several databases; name one: --database")
-        with opened(configs[0]) as database:
-            return require_file(database)
+    config = the_only_database(load_sources(given), advice="name one: --database")
+    with opened(config) as database:
+        return require_file(database)
 
 
-def _named(shared: Shared, file: Path) -> Path:
+def _named(given: GlobalOptions, file: Path) -> Path:
     from sqlalchemy import URL
 
     from etl.database.connection import open_database
     from etl.runtime import logs
     from etl.serve.dashboard.server import require_file
 
-    logs.set_up(shared.log_format, "WARNING")
+    logs.set_up(given.log_format, "WARNING")
     url = URL.create("sqlite", database=str(file.absolute()))
     with closing(open_database(url.render_as_string(), label=str(file))) as database:
         return require_file(database)

@@ -1,4 +1,4 @@
-"""`demo`: arguments -> one call -> lines. Imports click alone."""
+"""`demo`: the program at work, without a Datadog account."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from etl.cli.options import CONSOLE, PathType
 from etl.errors import EtlError
-from etl.runtime.console import say
+from etl.runtime.console import print_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,5 +39,5 @@ def demo(folder: Path, is_large: bool) -> int:
 
         logs.set_up(CONSOLE, "ERROR")  # some of its runs go ill on purpose
     run = run_year if is_large else run_demo
-    run(folder, lambda text: say(text.split("\n")))
+    run(folder, lambda text: print_results(text.split("\n")))
     return 0

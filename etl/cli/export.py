@@ -1,4 +1,4 @@
-"""`export VIEW`: arguments -> one call -> a file or stdout. Imports click alone."""
+"""`export VIEW`: the rows of a SQL view, into a file or on stdout."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import PATH, Shared, loaded_sources, shared_options
-from etl.config.model import Sources
-from etl.database.connection import opened
-from etl.errors import EtlError
-from etl.runtime.console import result_stream, say
+from etl.cli.options import PATH, GlobalOptions, global_options, load_sources, the_only_database
+from etl.runtime.console import print_results, result_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config.model import Config
+    from etl.config.model import Config, Sources
 
 _VIEWS = (
     "current_snapshots",
@@ -59,10 +56,10 @@ Examples:
     "snapshot_changes noticed_at, of sync_health last_run_at.",
 )
 @click.option("--spreadsheet", is_flag=True, help="CSV in which no text is taken for a formula.")
-@shared_options
+@global_options
 @click.pass_obj
 def export(
-    shared: Shared,
+    given: GlobalOptions,
     *,
     view: str,
     form: str | None,
@@ -74,10 +71,12 @@ def export(
     """Write the rows of a SQL view as CSV, JSON Lines or Parquet."""
     from etl.runtime.signals import stop_on_signals
 
-    with stop_on_signals() as signals, loaded_sources(shared) as sources:
+    with stop_on_signals() as signals:
+        sources = load_sources(given)
+        from etl.database.connection import opened
         from etl.serve import export as exporting
 
-        config = _one_database(sources)
+        config = the_only_database(sources)
         moment = exporting.since(since, datetime.now(UTC)) if since is not None else None
         asked = exporting.Export(
             view, exporting.format_of(form, output), view_name, moment, spreadsheet
@@ -91,15 +90,8 @@ def export(
             folder, kept = _folder_and_files(sources, config)
             path = exporting.output_path(output, folder, kept)
             count = exporting.write_file(database, asked, path, signals.raise_if_set)
-        say([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
+        print_results([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
         return 0
-
-
-def _one_database(sources: Sources) -> Config:
-    configs = sources.by_database().configs
-    if len(configs) > 1:
-        raise EtlError("the files of the folder name several databases; name one file")
-    return configs[0]
 
 
 def _folder_and_files(sources: Sources, config: Config) -> tuple[Path, list[Path]]:

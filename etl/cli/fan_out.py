@@ -1,7 +1,7 @@
-"""Several sources at the same time, a thread for each: what befalls one never stops another.
+"""One command over several sources at the same time: a failure of one stops no other.
 
-A command says what it found for one configuration (`Told`); `gather` lets it do
-so for the file or for every file of the folder, `tell` prints one summary.
+A command says what it found for one configuration (`CommandResult`); `run_for_each` lets it do so
+for the file or for every file of the folder, `print_outcomes` prints one summary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from etl.config.model import Config, Sources
 from etl.errors import ConfigError, EtlError
-from etl.runtime.console import complain, say
+from etl.runtime.console import print_errors, print_results
 
 log = logging.getLogger(__name__)
 
@@ -24,66 +24,74 @@ log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 16
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What a command found for one source; `complaints` go to stderr."""
+class CommandResult(msgspec.Struct, frozen=True):
+    """What a command found for one source: lines or an object for stdout, problems for stderr."""
 
     code: int = 0
     lines: Sequence[str] = ()
     as_json: Any = None
-    complaints: Sequence[str] = ()
+    problems: Sequence[str] = ()
 
 
 class Outcome(msgspec.Struct):
-    """What became of one source: `told`, or the error or bug that kept it from that."""
+    """What became of one source: a result, or the error or bug that prevented one."""
 
     config: Config
-    told: Told | None = None
+    result: CommandResult | None = None
     error: EtlError | None = None
     bug: BaseException | None = None
 
     @property
     def code(self) -> int:
-        if self.told:
-            return self.told.code
+        if self.result:
+            return self.result.code
         return self.error.exit_code if self.error else 1
 
 
-class Style(msgspec.Struct, frozen=True):
-    """How results are told. No headings where the lines name what they are about."""
+class OutputStyle(msgspec.Struct, frozen=True):
+    """How outcomes are printed. No headings where the lines name what they are about.
+
+    Of a folder, `common_code` makes one exit code of those of all sources; `json_without_result`
+    is the object of a source that has none, to which its error is added.
+    """
 
     is_folder: bool
     as_json: bool = False
     has_headings: bool = True
-    worst: Callable[[Sequence[int]], int] = max
-    not_told: Callable[[Config], dict[str, Any]] = lambda config: {"source": config.source}
+    common_code: Callable[[Sequence[int]], int] = max
+    json_without_result: Callable[[Config], dict[str, Any]] = lambda config: {
+        "source": config.source
+    }
 
 
-def gather(sources: Sources, work: Callable[[Config], Told]) -> list[Outcome]:
+def run_for_each(sources: Sources, work: Callable[[Config], CommandResult]) -> list[Outcome]:
     """Do the work for every source. For one file its `EtlError` or its bug is raised."""
     if not sources.is_folder:
         (config,) = sources.configs
-        return [Outcome(config, told=work(config))]
+        return [Outcome(config, work(config))]
     with ThreadPoolExecutor(_MOST_AT_ONCE, "source") as pool:
         return list(pool.map(lambda config: _try(config, work), sources.configs))
 
 
-def tell(outcomes: Sequence[Outcome], style: Style, closing: Sequence[str] = ()) -> int:
-    """Print what was found; the exit code.
+def print_outcomes(
+    outcomes: Sequence[Outcome], style: OutputStyle, closing: Sequence[str] = ()
+) -> int:
+    """Print what was found; returns the exit code.
 
     Of a folder each source stands under its name, with the closing lines below all; JSON is a
     list, and a line on stderr begins with the source.
     """
     results = [_json(outcome, style) for outcome in outcomes]
     if style.as_json:
-        say([json.dumps(results if style.is_folder else results[0])])
+        print_results([json.dumps(results if style.is_folder else results[0])])
     elif lines := [*_sections(outcomes, style), *closing]:
-        say(lines)
-    complain(line for outcome in outcomes for line in _complaints(outcome, style))
+        print_results(lines)
+    print_errors(line for outcome in outcomes for line in _problems(outcome, style))
     codes = [outcome.code for outcome in outcomes]
-    return style.worst(codes) if style.is_folder else codes[0]
+    return style.common_code(codes) if style.is_folder else codes[0]
 
 
-def run_code(codes: Sequence[int]) -> int:
+def code_of_runs(codes: Sequence[int]) -> int:
     """The exit code of a run over several sources.
 
     As of one run over all their views: 0 every one is well; 75 the others are; 2 none wrote a
@@ -95,25 +103,26 @@ def run_code(codes: Sequence[int]) -> int:
     return 2 if found <= {2, 75} else 1
 
 
-def _try(config: Config, work: Callable[[Config], Told]) -> Outcome:
+def _try(config: Config, work: Callable[[Config], CommandResult]) -> Outcome:
     try:
-        return Outcome(config, told=work(config))
+        return Outcome(config, work(config))
     except EtlError as error:
         return Outcome(config, error=error)
-    except BaseException as bug:  # noqa: BLE001 - told by `_complaints`, when the others are done
+    except BaseException as bug:  # noqa: BLE001 - logged by `_problems`, when the others are done
         return Outcome(config, bug=bug)
 
 
-def _json(outcome: Outcome, style: Style) -> Any:
-    if outcome.told:
-        return outcome.told.as_json
-    return {**style.not_told(outcome.config), "error": str(outcome.error or "a bug, see stderr")}
+def _json(outcome: Outcome, style: OutputStyle) -> Any:
+    if outcome.result:
+        return outcome.result.as_json
+    error = str(outcome.error or "a bug, see stderr")
+    return {**style.json_without_result(outcome.config), "error": error}
 
 
-def _sections(outcomes: Sequence[Outcome], style: Style) -> Iterator[str]:
+def _sections(outcomes: Sequence[Outcome], style: OutputStyle) -> Iterator[str]:
     is_first = True
     for outcome in outcomes:
-        lines = outcome.told.lines if outcome.told else ()
+        lines = outcome.result.lines if outcome.result else ()
         if lines and style.is_folder and style.has_headings:
             yield from [] if is_first else [""]
             yield f"== {outcome.config.source} =="
@@ -121,11 +130,11 @@ def _sections(outcomes: Sequence[Outcome], style: Style) -> Iterator[str]:
         yield from lines
 
 
-def _complaints(outcome: Outcome, style: Style) -> Iterator[str]:
+def _problems(outcome: Outcome, style: OutputStyle) -> Iterator[str]:
     if outcome.bug:
         name = outcome.config.source
         log.critical("%s: a bug; please report it with what follows", name, exc_info=outcome.bug)
-    lines: Sequence[str] = outcome.told.complaints if outcome.told else ()
+    lines: Sequence[str] = outcome.result.problems if outcome.result else ()
     if isinstance(outcome.error, ConfigError):
         lines = outcome.error.problems
     elif outcome.error:

@@ -5,15 +5,15 @@ click alone is imported when this is; the rest when a command runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from etl.errors import ConfigError
-from etl.runtime.console import help_width
+from etl.errors import ConfigError, EtlError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ class PathType(click.Path):
 PATH = PathType()  # one for all: each looks for its translation on disk
 
 
-class Shared:
+class GlobalOptions:
     """What every command takes, before or after its name."""
 
     config: Path | None = None
@@ -49,14 +49,14 @@ class Shared:
     is_format_chosen: bool = False
 
 
-class Commands(click.Group):
-    """Lists its commands in the order of use, the seldom ones in a section of their own."""
+class CommandGroup(click.Group):
+    """Lists its commands in the order of use, the rare ones in a section of their own."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(self.commands)
 
     def make_context(self, *given: Any, **settings: Any) -> click.Context:
-        settings.setdefault("terminal_width", help_width(HELP_WIDTH))
+        settings.setdefault("terminal_width", _help_width(HELP_WIDTH))
         return super().make_context(*given, **settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -74,15 +74,25 @@ class Commands(click.Group):
                     formatter.write_dl(rows, col_max=14)
 
 
+def _help_width(most: int) -> int:
+    """As click finds it, without shutil, which loads every kind of compression."""
+    width = 0
+    with contextlib.suppress(ValueError):
+        width = max(0, int(os.environ.get("COLUMNS", "0")))
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # stdout closed, or no terminal
+        width = width or os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]
+    return max(min(width or 80, most) - 2, 50)
+
+
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value:
-        setattr(ctx.ensure_object(Shared), parameter.name or "", value)
-        ctx.ensure_object(Shared).is_format_chosen |= parameter.name == "log_format"
+        setattr(ctx.ensure_object(GlobalOptions), parameter.name or "", value)
+        ctx.ensure_object(GlobalOptions).is_format_chosen |= parameter.name == "log_format"
 
 
-def shared_options(command: F) -> F:
+def global_options(command: F) -> F:
     """`--config`, `--log-format` and `--verbose`; what stands last wins."""
-    how: dict[str, Any] = {"callback": _remember, "expose_value": False}
+    common: dict[str, Any] = {"callback": _remember, "expose_value": False}
     options = [
         click.option(
             "--config",
@@ -90,81 +100,71 @@ def shared_options(command: F) -> F:
             metavar="PATH",
             help="A file, or a folder of them: each is one source. Default: HEATMAP_ETL_CONFIG, "
             "else heatmap-etl.toml.",
-            **how,
+            **common,
         ),
         click.option(
             "--log-format",
             type=_FORMAT,
             help="On stderr. Default: HEATMAP_ETL_LOG_FORMAT, else console.",
-            **how,
+            **common,
         ),
-        click.option("-v", "--verbose", is_flag=True, help="Log each request and wait.", **how),
+        click.option("-v", "--verbose", is_flag=True, help="Log each request and wait.", **common),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _heed_dotenv(shared: Shared) -> None:
+def _apply_dotenv(given: GlobalOptions) -> None:
     """Proxies, certificates and log format of `.env`, before anything looks for them."""
     from pathlib import Path
 
     from etl.config.files import LOG_FORMAT, dotenv_files, for_the_process, read_dotenv
     from etl.config.settings import Findings
 
-    file = _named_file(shared)
+    file = _named_file(given)
     folder = (file if file.is_dir() else file.parent) if file else Path()
     for path in reversed(dotenv_files(file, folder)):  # the file's own comes first, and wins
         os.environ.update(for_the_process(read_dotenv(path, Findings()), os.environ, folder))
     name = os.environ.get(LOG_FORMAT)
-    if name and not shared.is_format_chosen:
+    if name and not given.is_format_chosen:
         if name not in (CONSOLE, JSON):
             raise click.UsageError(f"{LOG_FORMAT}: expected {CONSOLE} or {JSON}")
-        shared.log_format = name
+        given.log_format = name
 
 
-@contextmanager
-def loaded(shared: Shared, level: str = "WARNING") -> Iterator[Config]:
-    """The configuration of one source, with logging set up."""
-    from etl.config.load import load_config
-
-    with _explained(shared, level):
-        config = load_config(shared.config)
-    yield config
-
-
-@contextmanager
-def loaded_sources(shared: Shared, level: str = "WARNING") -> Iterator[Sources]:
-    """As `loaded`, for a command that takes a folder too."""
+def load_sources(given: GlobalOptions, level: str = "WARNING") -> Sources:
+    """The configuration of every source, with logging set up; raises `ConfigError`."""
     from etl.config.folder import is_folder
     from etl.config.load import load_configs
     from etl.config.model import Sources
-
-    with _explained(shared, level):
-        configs = tuple(load_configs(shared.config))
-    file = _named_file(shared)
-    yield Sources(configs, is_folder=file is not None and is_folder(file))
-
-
-@contextmanager
-def _explained(shared: Shared, level: str) -> Iterator[None]:
     from etl.runtime import logs
 
-    _heed_dotenv(shared)
-    logs.set_up(shared.log_format, "DEBUG" if shared.verbose else level)
+    _apply_dotenv(given)
+    logs.set_up(given.log_format, "DEBUG" if given.verbose else level)
+    file = _named_file(given)
     try:
-        yield
+        configs = tuple(load_configs(given.config))
     except ConfigError as error:
-        raise ConfigError(_of_file(_named_file(shared), error.problems)) from None
+        raise ConfigError(_of_file(file, error.problems)) from None
+    return Sources(configs, is_folder=file is not None and is_folder(file))
 
 
-def _named_file(shared: Shared) -> Path | None:
+def the_only_database(sources: Sources, advice: str = "name one file") -> Config:
+    """The configuration of the one database that all sources name; raises `EtlError` for more."""
+    configs = sources.by_database().configs
+    if len(configs) > 1:
+        raise EtlError(f"the files of the folder name several databases; {advice}")
+    return configs[0]
+
+
+def _named_file(given: GlobalOptions) -> Path | None:
     from pathlib import Path
 
     from etl.config.files import find_file
 
     try:
-        return find_file(shared.config, os.environ, Path.cwd())
+        return find_file(given.config, os.environ, Path.cwd())
     except OSError:  # the current folder is gone, which is the problem to tell
         return None
 

@@ -1,4 +1,4 @@
-"""`schedule`: arguments -> the daemon, in the foreground. Imports click alone."""
+"""`schedule`: the daemon, in the foreground."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import click
 
-from etl.cli.options import Shared, loaded_sources, shared_options
+from etl.cli.options import GlobalOptions, global_options, load_sources
 
 
 def _address(
@@ -36,9 +36,9 @@ Example:
     callback=_address,
     help="Answer /healthz, /readyz, /status and /metrics there.",
 )
-@shared_options
+@global_options
 @click.pass_obj
-def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
+def schedule(given: GlobalOptions, listen: tuple[str, int] | None) -> int:
     """Run sync again and again, as [schedule] says; stays in the foreground.
 
     What is due stands in the database: after downtime one run makes up for all missed slots, and
@@ -49,17 +49,18 @@ def schedule(shared: Shared, listen: tuple[str, int] | None) -> int:
     from etl.runtime.signals import stop_on_signals
 
     log = logging.getLogger(__name__)
-    with stop_on_signals() as signals, loaded_sources(shared, "INFO") as sources:
+    with stop_on_signals() as signals:
+        sources = load_sources(given, "INFO")
         for warning in sources.warnings:
             log.warning("%s", warning)
         from etl.monitor.http_server import listening
         from etl.monitor.metrics_file import metrics_class
         from etl.monitor.pages import pages_of
-        from etl.schedule.daemon import Daemon, prepared
+        from etl.schedule.daemon import Daemon, prepare
 
-        if not shared.verbose:  # a line for each wait is for who looks for something
+        if not given.verbose:  # a line for each wait is for who looks for something
             logging.getLogger("etl.datadog.client").setLevel(logging.WARNING)
-        prepared(sources)
+        prepare(sources)
         kind = metrics_class() if listen else None
         metrics = kind([config.source for config in sources.configs]) if kind else None
         daemon = Daemon(sources, signals.stop, metrics.add if metrics else None)

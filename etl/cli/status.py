@@ -1,4 +1,4 @@
-"""`status`: arguments -> one call -> lines. Imports click alone."""
+"""`status`: how fresh what is stored is."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import Shared, loaded_sources, shared_options
-from etl.database.connection import opened
+from etl.cli.options import GlobalOptions, global_options, load_sources
 
 if TYPE_CHECKING:
+    from etl.cli.fan_out import CommandResult
     from etl.config.model import Config
 
 
@@ -35,17 +35,22 @@ Example:
 )
 @click.option("--max-age", metavar="AGE", callback=_max_age, help="Such as 30m, 2h or 1d.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-@shared_options
+@global_options
 @click.pass_obj
-def status(shared: Shared, max_age: float | None, as_json: bool) -> int:
+def status(given: GlobalOptions, max_age: float | None, as_json: bool) -> int:
     """How fresh each view is, what is wrong, the last runs. Needs no keys."""
-    with loaded_sources(shared) as sources:
-        from etl.cli.fan_out import Style, Told, gather, tell
-        from etl.monitor.status import read_status, status_lines
+    sources = load_sources(given)
+    from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
+    from etl.cli.output.status import status_lines
+    from etl.database.connection import opened
+    from etl.monitor.status import read_status
+    from etl.runtime.console import shows_colours
 
-        def work(config: Config) -> Told:
-            with opened(config) as database:
-                found = read_status(config, database, max_age_s=max_age)
-            return Told(int(found.is_stale), status_lines(found), found.as_json())
+    def read_one(config: Config) -> CommandResult:
+        with opened(config) as database:
+            found = read_status(config, database, max_age_s=max_age)
+        lines = status_lines(found, has_colours=shows_colours())
+        return CommandResult(int(found.is_stale), lines, found.as_json())
 
-        return tell(gather(sources, work), Style(sources.is_folder, as_json))
+    outcomes = run_for_each(sources, read_one)
+    return print_outcomes(outcomes, OutputStyle(sources.is_folder, as_json))

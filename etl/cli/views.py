@@ -1,4 +1,4 @@
-"""`views list` and `views discover`: arguments -> one call -> lines. Imports click alone."""
+"""`views list` and `views discover`: which views are covered, and which RUM sees."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import Commands, Shared, loaded_sources, shared_options
+from etl.cli.options import CommandGroup, GlobalOptions, global_options, load_sources
 
 if TYPE_CHECKING:
-    from etl.cli.fan_out import Told
+    from etl.cli.fan_out import CommandResult
     from etl.config.model import Config
-    from etl.monitor.views import Comparison
 
 
-@click.group(cls=Commands)
-@shared_options
+@click.group(cls=CommandGroup)
+@global_options
 def views() -> None:
     """Which views there are: views list, views discover."""
 
 
 @views.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-@shared_options
+@global_options
 @click.pass_obj
-def list_(shared: Shared, as_json: bool) -> int:
+def list_(given: GlobalOptions, as_json: bool) -> int:
     """The views that a run covers, and how they stand. Asks nobody."""
-    with loaded_sources(shared) as sources:
-        from etl.cli.fan_out import Style, Told, gather, tell
-        from etl.monitor.views import list_lines, list_views
+    sources = load_sources(given)
+    from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
+    from etl.cli.output.views import list_lines
+    from etl.monitor.views import list_views
 
-        def work(config: Config) -> Told:
-            listed = list_views(config)
-            return Told(0, list_lines(listed), listed.as_json())
+    def list_one(config: Config) -> CommandResult:
+        listed = list_views(config)
+        return CommandResult(0, list_lines(listed), listed.as_json())
 
-        return tell(gather(sources, work), Style(sources.is_folder, as_json))
+    outcomes = run_for_each(sources, list_one)
+    return print_outcomes(outcomes, OutputStyle(sources.is_folder, as_json))
 
 
 @views.command(
@@ -46,9 +47,9 @@ Examples:
 @click.option("--write", is_flag=True, help="Add those that are missing to the file.")
 @click.option("--toml", "as_toml", is_flag=True, help="Only the lines to paste into the file.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-@shared_options
+@global_options
 @click.pass_obj
-def discover(shared: Shared, *, write: bool, as_toml: bool, as_json: bool) -> int:
+def discover(given: GlobalOptions, *, write: bool, as_toml: bool, as_json: bool) -> int:
     """Which views RUM saw in 30 days, beside those configured.
 
     The keys need the permission rum_apps_read. [discover] says which names --write and --toml
@@ -58,24 +59,22 @@ def discover(shared: Shared, *, write: bool, as_toml: bool, as_json: bool) -> in
         raise click.UsageError("--toml stands alone: it prints nothing but lines to paste.")
     from etl.runtime.signals import stop_on_signals
 
-    with stop_on_signals() as signals, loaded_sources(shared) as sources:
-        from etl.cli.fan_out import Style, gather, tell
+    with stop_on_signals() as signals:
+        sources = load_sources(given)
+        from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
+        from etl.cli.output.views import discover_lines, toml_lines
         from etl.monitor.views import added, compare_views
 
-        def work(config: Config) -> Told:
+        def discover_one(config: Config) -> CommandResult:
             found = compare_views(config, stop=signals.stop)
             signals.raise_if_set()
-            return _told(added(config, found) if write else found, as_toml=as_toml)
+            if write:
+                found = added(config, found)
+            if as_toml:
+                return CommandResult(0, toml_lines(found), problems=found.warnings)
+            return CommandResult(0, discover_lines(found), found.as_json())
 
-        outcomes = gather(sources, work)
+        outcomes = run_for_each(sources, discover_one)
         signals.raise_if_set()
-        return tell(outcomes, Style(sources.is_folder, as_json, has_headings=not as_toml))
-
-
-def _told(found: Comparison, *, as_toml: bool) -> Told:
-    from etl.cli.fan_out import Told
-    from etl.monitor.views import discover_lines, toml_lines
-
-    if as_toml:
-        return Told(0, toml_lines(found), complaints=found.warnings)
-    return Told(0, discover_lines(found), found.as_json())
+        style = OutputStyle(sources.is_folder, as_json, has_headings=not as_toml)
+        return print_outcomes(outcomes, style)

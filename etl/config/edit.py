@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +12,7 @@ from etl.config.template import quoted
 from etl.config.validators import plain
 from etl.config.views import DISCOVER, View, parse_views
 from etl.errors import ConfigError
+from etl.files import whole_file
 
 _MARK = "\ufeff"  # which some editors put first
 _INDENT = " " * 4
@@ -43,7 +41,14 @@ def add_views(path: Path | None, configured: Sequence[View], names: Sequence[str
         is_right = False
     if not is_right:
         raise ConfigError([f"{plain(path)}: is written in a way that cannot be edited; {_PASTE}"])
-    _replace(path.resolve(), new.encode())
+    path = path.resolve()  # a link stays a link
+    try:
+        old = path.stat()
+        owner = old.st_uid, old.st_gid
+        with whole_file(path, mode=old.st_mode & 0o7777, owner=owner) as file:
+            file.write(new.encode())
+    except OSError as error:
+        raise ConfigError([f"{plain(path)}: cannot be written: {error.strerror}"]) from None
 
 
 def _parsed(listed: list[object]) -> tuple[View, ...]:
@@ -68,24 +73,3 @@ def with_views(text: str, names: Sequence[str]) -> str:
     new = tomlkit.dumps(document)
     is_marked = text.startswith(_MARK)
     return _MARK * is_marked + (new.replace("\n", "\r\n") if is_windows else new)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """All of it or nothing: whoever reads meanwhile finds the old file or the new one."""
-    try:
-        mode, owner = path.stat().st_mode, path.stat()
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(mode & 0o7777)
-            with contextlib.suppress(OSError):
-                os.chown(temporary, owner.st_uid, owner.st_gid)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError([f"{plain(path)}: cannot be written: {error.strerror}"]) from None

@@ -1,6 +1,6 @@
 """Every setting on one page: key, default, check, what it is for.
 
-The file, the environment, README's table and the template all follow this table.
+The loader, the defaults of Config, the file that `init` writes and README's table follow it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from etl.config import validators as v
-from etl.config.sites import DEFAULT_SITE, site
+from etl.config.sites import DEFAULT_SITE, hosts, site
 from etl.config.validators import BadValue, Check, found, is_secret_name, nearest, plain
 
 PREFIX = "HEATMAP_ETL_"
@@ -31,13 +31,19 @@ _FLAGS |= {"false": False, "no": False, "off": False, "0": False}
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One setting. `default` is as written in TOML; None: required, derived or nothing."""
+    """One setting. `default` is as written in TOML; None: required, derived or nothing.
+
+    The file that `init` writes shows `example` where there is no default, and says `hint` after the
+    description.
+    """
 
     key: str
     default: object
     description: str
     check: Check
     ambient: str = ""  # a variable that is read when nothing else sets it
+    example: str | None = None  # what is derived when it is not set
+    hint: str = ""  # whole sentences
 
     @property
     def environment(self) -> str:
@@ -61,17 +67,35 @@ SETTINGS = (
         v.anything,
     ),
     Setting(
-        "datadog.source", None, "label of this organization in the tables; default: site", v.text
+        "datadog.source",
+        None,
+        "label of this organization in the tables; default: site",
+        v.text,
+        example=DEFAULT_SITE,
     ),
-    Setting("datadog.site", DEFAULT_SITE, "Datadog site of the keys", site, ambient="DD_SITE"),
+    Setting(
+        "datadog.site",
+        DEFAULT_SITE,
+        "Datadog site of the keys",
+        site,
+        ambient="DD_SITE",
+        hint="Others are datadoghq.eu, us3.datadoghq.com, ...",
+    ),
     Setting(
         "datadog.api_url",
         None,
         "where requests go, for proxies and tests; default: https://api. and the site",
         v.web_url,
         ambient="DD_API_URL",
+        example=hosts(DEFAULT_SITE, None, None).api_url,
     ),
-    Setting("datadog.app_url", None, "where links to replays go; default: by site", v.web_url),
+    Setting(
+        "datadog.app_url",
+        None,
+        "where links to replays go; default: by site",
+        v.web_url,
+        example=hosts(DEFAULT_SITE, None, None).app_url,
+    ),
     Setting(
         "datadog.api_key_env", "DD_API_KEY", "variable that holds the API key", v.variable_name
     ),
@@ -81,7 +105,12 @@ SETTINGS = (
         "variable that holds the application key",
         v.variable_name,
     ),
-    Setting("datadog.page_limit", 1000, "records asked for; not guaranteed", v.whole(1, 1_000_000)),
+    Setting(
+        "datadog.page_limit",
+        1000,
+        "records asked for in one request; the server may send fewer",
+        v.whole(1, 1_000_000),
+    ),
     Setting("datadog.concurrency", 4, "requests at the same time", v.whole(1, 64)),
     Setting("datadog.timeout_s", 30, "seconds one request may take", v.number(0.1, 3600)),
     Setting(
@@ -93,11 +122,17 @@ SETTINGS = (
     Setting(
         "datadog.shortcut", True, "skip a view whose answer is byte for byte what it was", v.flag
     ),
-    Setting("schedule.cron", "17 * * * *", "when `schedule` runs: a cron line", v.cron),
+    Setting(
+        "schedule.cron",
+        "17 * * * *",
+        "when `schedule` runs: a cron line",
+        v.cron,
+        hint="0 and 7 are Sunday. Cron, systemd and others need nothing of this section.",
+    ),
     Setting(
         "schedule.every",
         None,
-        'instead of cron: an interval such as "15m"',
+        'an interval such as "15m", instead of cron',
         v.duration("1m", "52w"),
     ),
     Setting("schedule.timezone", "UTC", "time zone of cron", v.timezone),
@@ -106,17 +141,20 @@ SETTINGS = (
         "",
         "pinged after each good run",
         v.optional_secret_url,
+        hint="Of `sync` too, for whoever alarms when that ends. A secret: it is better set as "
+        "HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.",
     ),
     Setting(
         "removals.hold_above",
         0.3,
-        "a reading that would remove more than this share of a view's rows",
+        "a reading that would remove more than this share of a view's rows, and more than "
+        "`hold_min` of them, is held until the next one confirms it",
         v.number(0, 1),
     ),
     Setting(
         "removals.hold_min",
         20,
-        "and more than this many of them is held",
+        "the number of rows that goes with `hold_above`",
         v.whole(0, 1_000_000_000),
     ),
     Setting(
@@ -124,6 +162,7 @@ SETTINGS = (
         ["*"],
         "patterns of the view names to take; `*`, `?` and `[...]` as in a shell, case counts",
         v.patterns,
+        hint='For `views = "discover"`, and for `heatmap-etl views discover --write`.',
     ),
     Setting("discover.exclude", [], "patterns of the view names to leave out", v.patterns),
     Setting(
@@ -140,9 +179,23 @@ SETTINGS = (
         "keep",
         "who created a snapshot: keep, hash (needs HEATMAP_ETL_HASH_KEY) or drop",
         v.one_of("keep", "hash", "drop"),
+        hint="The key has 16 characters or more; keep it. To change this later: "
+        "`heatmap-etl privacy apply`.",
     ),
-    Setting("keep.runs", "90d", "how long ledger rows are kept", v.duration("1h", "5200w")),
-    Setting("lease.seconds", 60, "how long a silent process keeps its lease", v.number(1, 86400)),
+    Setting(
+        "keep.runs",
+        "90d",
+        "how long ledger rows are kept",
+        v.duration("1h", "5200w"),
+        hint="Snapshots and their history are never pruned.",
+    ),
+    Setting(
+        "lease.seconds",
+        60,
+        "how long a silent process keeps its lease",
+        v.number(1, 86400),
+        hint="Then another one may take over.",
+    ),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 SECTIONS = tuple(dict.fromkeys(s.key.partition(".")[0] for s in SETTINGS if "." in s.key))
@@ -160,7 +213,7 @@ def settings_table() -> list[Setting]:
 
 
 class Findings(msgspec.Struct):
-    """What is wrong and what is odd, collected so that all of it is told at once."""
+    """What is wrong and what is odd, collected so that all of it is reported at once."""
 
     problems: list[str] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)

@@ -1,26 +1,27 @@
 """The commented `heatmap-etl.toml` that `heatmap-etl init` writes.
 
-It shows every setting that has an effect, commented out with its default; a test compares
-them with the table of settings.
+What is required comes first, then every other setting of the catalogue, commented out with its
+default.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from etl.config.database_url import parse_database
 from etl.config.files import DEFAULT_FILE
-from etl.config.settings import DATABASE_URL
+from etl.config.settings import DATABASE_URL, SECTIONS, Setting, settings_table
 from etl.config.validators import BadValue, is_secret_name, plain
 from etl.config.views import parse_views
 from etl.errors import ConfigError
 
 DEFAULT_DATABASE_URL = "sqlite:///heatmap-etl.db"
 
-_TEMPLATE = """\
+_HEAD = """\
 # heatmap-etl: which views to copy, and where to.
 # Keys do not belong here: set DD_API_KEY and DD_APP_KEY in the environment, or in a file
 # named .env beside this one (chmod 600). `heatmap-etl check` tells whether all is well.
@@ -36,78 +37,34 @@ database_url = {database_url}
 # With accept_truncated = true in it: that Datadog cuts this listing short is known.
 # "discover" instead of the list: all that RUM counts traffic for, see [discover].
 views = {views}
-
-[datadog]
-# The site of your organization: datadoghq.com, datadoghq.eu, us3.datadoghq.com, ...
-# site = "datadoghq.com"
-
-# The name of your organization in the tables; by default the site.
-# source = "datadoghq.com"
-
-# Only for proxies, tests and custom subdomains; by default they follow from the site.
-# api_url = "https://api.datadoghq.com"
-# app_url = "https://app.datadoghq.com"
-
-# The variables that hold the keys.
-# api_key_env = "DD_API_KEY"
-# app_key_env = "DD_APP_KEY"
-
-# Records asked for in one request; the server may send fewer.
-# page_limit = 1000
-
-# Requests at the same time, and the seconds each may take.
-# concurrency = 4
-# timeout_s = 30
-
-# All waiting for one view together; beyond it the view is given up for this run.
-# max_wait_s = 120
-
-# Skip a view whose answer is byte for byte what it was.
-# shortcut = true
-
-[schedule]
-# When `heatmap-etl schedule` runs: a cron line (0 and 7 are Sunday), and its time zone; or
-# instead of cron an interval, every = "15m". Cron, systemd and others need none of it.
-# cron = "17 * * * *"
-# timezone = "UTC"
-
-# Asked for after each good run, of `sync` too, by whoever alarms when that ends. A secret: it
-# is better set as HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.
-# heartbeat_url = ""
-
-[removals]
-# A reading that would remove more than this share of a view's rows, and more than this many
-# of them, is held until the next one confirms it.
-# hold_above = 0.3
-# hold_min = 20
-
-[discover]
-# With views = "discover", and for `heatmap-etl views discover --write`: which names to take
-# ("*", "?" and "[...]" as in a shell), how often to ask RUM, and how many views at most.
-# include = ["*"]
-# exclude = []
-# every = "1d"
-# max_views = 1000
-
-[privacy]
-# Who created a snapshot, in the tables: "keep", "hash" or "drop". "hash" needs a key of 16
-# characters or more in HEATMAP_ETL_HASH_KEY; keep it. To change it later: privacy apply.
-# created_by = "keep"
-
-[keep]
-# How long the ledger of runs is kept. Snapshots and their history are never pruned.
-# runs = "90d"
-
-[lease]
-# Seconds after which another process may take over from one that fell silent.
-# seconds = 60
 """
 
 
 def config_template(database_url: str = DEFAULT_DATABASE_URL, views: Sequence[str] = ("/",)) -> str:
     """The text of a configuration file that works as it is, for a database and view names."""
     listed = ", ".join(quoted(view) for view in views)
-    return _TEMPLATE.format(database_url=quoted(database_url), views=f"[{listed}]")
+    head = _HEAD.format(database_url=quoted(database_url), views=f"[{listed}]")
+    return head + "".join(_section(name) for name in SECTIONS)
+
+
+def _section(name: str) -> str:
+    settings = [s for s in settings_table() if s.key.startswith(f"{name}.")]
+    return f"\n[{name}]\n" + "\n".join(map(_commented, settings))
+
+
+def _commented(setting: Setting) -> str:
+    """What it is for, and the line that sets it to what it is anyway."""
+    name = setting.key.rpartition(".")[2]
+    value = setting.example if setting.default is None else setting.default
+    text = f"{setting.description}. {setting.hint}".strip()
+    if value is None:
+        text, line = f"{name}: {text}", ""
+    else:
+        text, line = text[0].upper() + text[1:], f"# {name} = {json.dumps(value)}\n"
+    comment = textwrap.fill(
+        text, 92, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
+    return f"{comment}\n{line}"
 
 
 def quoted(text: str) -> str:

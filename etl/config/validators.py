@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from etl.schedule.cron import parse_cron
+from etl.config.cron_line import checked_line
 
 _TYPE_NAMES: dict[type, str] = {
     str: "text",
@@ -247,7 +247,7 @@ def cron(value: object) -> str:
     """A standard cron line of five fields that is due some day."""
     line = text(value)
     try:
-        parse_cron(line, dt.UTC)
+        checked_line(line)
     except ValueError as error:
         raise BadValue(f"{shown(line)} {error}") from None
     return " ".join(line.split())

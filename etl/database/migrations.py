@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import parse_database
-from etl.config.load import Config
+from etl.config.model import Config
 from etl.database import schema
 from etl.database.connection import Database, is_there, open_database, opened
 from etl.database.dialects import dialect_of
-from etl.errors import DatabaseUnreachable, SchemaMismatch, StoreError
+from etl.errors import DatabaseUnreachable, EtlError, SchemaMismatch, StoreError
 
 _ONE_MIGRATION = threading.Lock()  # Alembic keeps what it works on in globals
 
@@ -238,3 +238,17 @@ def upgrade_url(url: str) -> None:
         upgrade(database)
     finally:
         database.close()
+
+
+@contextmanager
+def opened_if_current(config: Config) -> Iterator[tuple[Database | None, str]]:
+    """As `opened` where the database is there and its schema current; else None, and why."""
+    with ExitStack() as stack:
+        database, reason = None, ""
+        try:
+            database = stack.enter_context(opened(config))
+            state = found_schema(database).state
+            reason = "" if state == "current" else f"the schema of {database.label} is {state}"
+        except EtlError as error:
+            reason = str(error)
+        yield (None if reason else database), reason

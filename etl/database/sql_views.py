@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Inspector, MetaData, Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from etl.database.dialects import dialect_of
 from etl.database.schema import (
     discovered_views,
     snapshot_history,
@@ -215,9 +216,9 @@ def taken_by_others(look: Inspector) -> str:
 
     Ours has no column that the catalogue does not know: views only grow.
     """
-    plain = str.lower if look.dialect.name == "sqlite" else str
-    views = {plain(name): name for name in look.get_view_names()}
-    held = views | {plain(name): name for name in look.get_table_names()}
+    as_stored = dialect_of(look).as_stored
+    views = {as_stored(name): name for name in look.get_view_names()}
+    held = views | {as_stored(name): name for name in look.get_table_names()}
     for name in NAMES:
         if name in held and (name not in views or _surplus(look, views[name], name)):
             return held[name]

@@ -1,4 +1,4 @@
-"""Extract: what a response that is no answer says: its error text, and how long to wait.
+"""What a response that is no answer says: its error text, and how long to wait.
 
 Pure. In come status, headers and body, out come a text and seconds. Headers are looked up as
 given; httpx's are case-insensitive, as Datadog's spelling varies.
@@ -9,28 +9,25 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-BASE_S, CAP_S = 0.2, 5.0
+LONGEST_TEXT = 200
 # Datadog's longest known rate-limit period is an hour; more than a day is no delta (an epoch, say).
 ABSURD_S = 86400.0
 
 
-def wait_seconds(
-    status: int | None, headers: Mapping[str, str], attempt: int, now: datetime, chance: float
-) -> float:
-    """How long to wait after failed `attempt` (1, 2, ...), which got `status` (None: no answer).
+def stated_wait(status: int | None, headers: Mapping[str, str], now: datetime) -> float | None:
+    """How long the server asks to wait after this `status` (None: no answer); None: not at all.
 
     429: `X-RateLimit-Reset`, which is a delta (Datadog, "Rate Limits"), else `Retry-After`;
-    503: `Retry-After`. Otherwise, also when they say 0 (which would burn all tries) or nonsense:
-    exponential backoff with full jitter, `chance` of 0 to 1 being the jitter.
+    503: `Retry-After`. Neither 0 (which would burn all tries) nor nonsense counts.
     """
     stated = _seconds(headers.get("X-RateLimit-Reset")) if status == 429 else None
     if status in (429, 503):
         stated = stated or _retry_after(headers.get("Retry-After"), now)
-    return stated or chance * min(CAP_S, BASE_S * 2 ** min(attempt - 1, 30))
+    return stated or None
 
 
 def error_text(body: bytes) -> str:
@@ -99,3 +96,11 @@ def host_of(location: str) -> str:
     """The host that a Location header names, without the user in it; or ""."""
     found = re.match(r"(?:\w+:)?//(?:[^/?#]*@)?([^/?#:@]+)", location)
     return found[1] if found else ""
+
+
+def one_line(text: str, secrets: Iterable[str] = ()) -> str:
+    """Foreign text made fit for a message: one short line, the secrets blotted out."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    for secret in secrets:  # in any case: some texts are made small on their way
+        text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 3] + "..."

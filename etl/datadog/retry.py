@@ -1,22 +1,87 @@
-"""How long one view may still wait, over all the requests that are made for it."""
+"""When a question that failed may be asked again: after how long, and for how long in all."""
 
 from __future__ import annotations
 
+import logging
 import math
+import random
 import threading
+import time
+from collections.abc import Callable
+
+from etl.errors import DatadogError, DatadogHostUnknown, DatadogUnavailable
+
+BASE_S, CAP_S = 0.2, 5.0
+UNKNOWN_HOST_WAIT_S = 10.0
+"""A name that does not resolve is mistyped more often than missing for long."""
+
+log = logging.getLogger("etl.datadog.client")  # one name for all that becomes of a request
 
 
-class Patience:
-    """Seconds that are left; threads share it, and waits that overlap are paid once.
+class Retryable(Exception):
+    """A try that failed in a way that may pass.
 
-    Instants are those of any monotonic clock, the same one in every call.
+    `error` is what to raise when there is no other try. `wait_s` is what the server says about
+    waiting, None: nothing. `began` is when the try did, None: nothing was sent.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(
+        self, error: DatadogError, *, wait_s: float | None = None, began: float | None = None
+    ) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.wait_s = wait_s
+        self.began = began
+
+
+class RetryBudget:
+    """Seconds that may still be spent on waits and on tries that fail, for one view.
+
+    Threads share it, and waits that overlap are paid once. Instants are those of `monotonic`.
+    `stop` ends every wait.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        stop: threading.Event | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self.left = seconds
         self.limit = f"max_wait_s = {seconds:g}"  # what bounds it, for messages
+        self._stop = stop or threading.Event()
+        self._monotonic = monotonic
+        self._jitter = jitter
         self._paid_until = -math.inf
         self._lock = threading.Lock()
+
+    def sleep_or_raise(self, fault: Retryable, tries: int) -> None:
+        """Wait before the next try, of which `tries` were sent and failed.
+
+        Raises the error of the fault when what is left does not pay for the wait, and
+        DatadogUnavailable when stopped. Failed tries count as waiting: twelve time-outs of 30 s
+        are no better than a wait of six minutes.
+        """
+        now = self._monotonic()
+        if fault.began is not None:
+            self.spend(fault.began, now)
+        if isinstance(fault.error, DatadogHostUnknown) and tries == 1:
+            self.shorten(UNKNOWN_HOST_WAIT_S)
+        seconds = fault.wait_s or backoff_s(tries, self._jitter())
+        self._check_running()
+        if not self.allows(now, seconds):
+            raise _given_up(fault.error, seconds, self.limit)
+        self.spend(now, now + seconds)
+        self.sleep(seconds, fault.error)
+
+    def sleep(self, seconds: float, why: DatadogError) -> None:
+        """Wait, whatever is left; raises DatadogUnavailable when stopped."""
+        self._check_running()
+        log.info("%s; waiting %.1f s", why, seconds)
+        self._stop.wait(seconds)
+        self._check_running()
 
     def allows(self, begun: float, seconds: float) -> bool:
         """Whether a wait that begins then can be paid."""
@@ -35,5 +100,26 @@ class Patience:
             if seconds < self.left:
                 self.left, self.limit = seconds, f"{seconds:g} s"
 
+    def _check_running(self) -> None:
+        if self._stop.is_set():
+            raise stopped()
+
     def _price(self, begun: float, ended: float) -> float:
         return max(0.0, ended - max(begun, self._paid_until))
+
+
+def backoff_s(tries: int, chance: float) -> float:
+    """Exponential backoff with full jitter, `chance` of 0 to 1 being the jitter."""
+    return chance * min(CAP_S, BASE_S * 2.0 ** min(tries - 1, 30))
+
+
+def stopped(requests: int = 0) -> DatadogUnavailable:
+    """The error of a question that was not asked (again) because the process is to stop."""
+    error = DatadogUnavailable("stopped while waiting")
+    error.requests = requests
+    return error
+
+
+def _given_up(error: DatadogError, seconds: float, limit: str) -> DatadogError:
+    text = f"{error}; given up: another {seconds:.1f} s would exceed {limit}"
+    return type(error)(text, status=error.status, detail=error.detail)

@@ -1,4 +1,4 @@
-"""Extract: what the RUM endpoints answer -> applications, and buckets of views.
+"""What the RUM endpoints answer -> applications, and buckets of views.
 
 Knows no network. What is missing or of an odd type costs itself, never the answer.
 """

@@ -1,4 +1,4 @@
-"""Extract: one HTTP exchange -> what came of it, network faults included.
+"""One HTTP exchange -> what came of it, network faults included.
 
 Holds the connection pool, the keys in its headers, and the sockets, so that
 requests under way can be ended. Knows no endpoint and no meaning of a status.
@@ -53,8 +53,8 @@ class Reply(msgspec.Struct):
     is_unknown_host: bool = False
 
 
-class Wire:
-    """One connection pool for all threads. Raises ConfigError as `Datadog` does.
+class Transport:
+    """One connection pool for all threads. Raises ConfigError as `Client` does.
 
     `codes` counts the exchanges by status code.
     """

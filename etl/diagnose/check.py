@@ -11,29 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, text
-
-from etl.cli.output.report import chosen, left_out
-from etl.config.model import Config
+from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import (
-    Database,
-    found_schema,
-    network_file_system,
-    open_database,
-    opened_if_current,
-    require_schema,
-)
-from etl.datadog.client import Datadog
+from etl.database.connection import Database, open_database
+from etl.database.migrations import found_schema, opened_if_current, require_schema
+from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.extract.api_state import ApiState
 from etl.extract.completeness import TRUNCATED
-from etl.extract.fetch import Failed
-from etl.extract.listing import ApiState, Listing
-from etl.formatting import many, shortened, table
-from etl.pipeline.run import open_judge
+from etl.extract.fetch import Failed, Result
+from etl.extract.listing import Listing
+from etl.formatting import many, shortened
+from etl.pipeline.run import open_verifier, read_and_load
 from etl.pipeline.select_views import ViewSelection, select_views, with_views
 from etl.source.identity import require_label
-from etl.source.privacy_setting import standing
+from etl.source.privacy_setting import read_privacy
 
 OK, WARNING, PROBLEM = "ok", "warning", "PROBLEM"
 _RUNS_A_DAY = 24
@@ -95,21 +87,6 @@ def exit_code(points: Sequence[Point]) -> int:
     return 1 if any(point.verdict == PROBLEM for point in views) else 0
 
 
-def check_lines(points: Sequence[Point]) -> list[str]:
-    """The table, and what to do next."""
-    facts = [point for point in points if not point.view]
-    views = [point for point in points if point.view]
-    shown = chosen(views, lambda p: p.verdict == PROBLEM, lambda p: p.verdict != OK)
-    rows = [(p.verdict, p.about, p.text) for p in [*facts, *shown]]
-    lines = table(("", "", ""), rows)[1:] + left_out(len(views), len(shown), " that hold")
-    problems = sum(point.verdict == PROBLEM for point in points)
-    warnings = sum(point.verdict == WARNING for point in points)
-    also = f" ({many(warnings, 'warning')})" if warnings else ""
-    if problems:
-        return [*lines, "", f"{many(problems, 'problem')} to mend{also}. Nothing was written."]
-    return [*lines, "", f"All holds{also}. Nothing was written. Next: heatmap-etl sync"]
-
-
 def _configuration(config: Config) -> Point:
     where = str(config.path) if config.path else "environment only"
     views = "views by discovery" if config.discovers else many(len(config.views), "view")
@@ -142,15 +119,14 @@ def _database(config: Config) -> Iterator[Point]:
 
 
 def _database_points(database: Database) -> Iterator[Point]:
-    file = database.engine.url.database
-    if database.family == "sqlite" and file:
-        points = list(_file_points(database.label, Path(file)))
+    if database.file:
+        points = list(_file_points(database.label, database.file))
         yield from points
         if any(point.verdict == PROBLEM for point in points):
             return
     state = found_schema(database)  # raises before anything good is said of a server
-    if database.family != "sqlite":
-        is_read_only = database.read(_is_read_only)
+    if not database.file:
+        is_read_only = database.read(database.dialect.is_read_only)
         advice = ": it is read-only; use its primary server, or another user" * is_read_only
         yield Point("database", PROBLEM if is_read_only else OK, database.label + advice)
     if state.state == "absent":
@@ -163,7 +139,7 @@ def _database_points(database: Database) -> Iterator[Point]:
 def _privacy(config: Config, database: Database) -> Iterator[Point]:
     if found_schema(database).state != "current":
         return
-    found = database.read(lambda connection: standing(connection, config))
+    found = database.read(lambda connection: read_privacy(connection, config))
     text = found.problem or f"created_by: {found.configured}"
     yield Point("privacy", PROBLEM if found.problem else OK, text)
 
@@ -178,6 +154,8 @@ def _label(config: Config, database: Database) -> Iterator[Point]:
 
 
 def _file_points(label: str, file: Path) -> Iterator[Point]:
+    from etl.database.dialects.sqlite import network_file_system  # no other database is a file
+
     folder = file.parent
     if not folder.is_dir():
         yield Point("database", PROBLEM, f"{label}: the folder {folder} does not exist; make it")
@@ -191,13 +169,6 @@ def _file_points(label: str, file: Path) -> Iterator[Point]:
         yield Point("database", WARNING, f"{folder} is a network file system ({kind}): {advice}")
 
 
-def _is_read_only(connection: Connection) -> bool:
-    name = connection.dialect.name
-    asked = "current_setting('transaction_read_only') = 'on'"
-    asked = asked if name == "postgresql" else "@@global.read_only"
-    return bool(connection.execute(text(f"SELECT {asked}")).scalar())
-
-
 # --- Datadog ------------------------------------------------------------------------------
 
 
@@ -209,7 +180,7 @@ def _datadog(
         yield _requests(config, [])
         return
     try:
-        results = list(_ask(config, stop, progress))
+        results = _ask(config, stop, progress)
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
         return
@@ -228,23 +199,34 @@ def _datadog(
     yield from map(_view, sorted(results, key=lambda r: order[r.view]))
 
 
+class _Answers:
+    """What each view answered, without its records; nothing is written."""
+
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        self.results: list[Result] = []
+        self._progress = progress
+
+    def load(self, results: Sequence[Result]) -> None:
+        for result in results:
+            if isinstance(result, Listing):
+                result.records.close()  # the views that follow want their room in memory
+        self.results += results
+        self._progress(len(self.results), sum(map(_listed, self.results)))
+
+    def load_deferred(self, _ask_organization: object) -> None:
+        """Nothing waits for other views."""
+
+
 def _ask(
     config: Config, stop: threading.Event, progress: Callable[[int, int], None]
-) -> Iterator[Listing | Failed]:
-    views = records = 0
-    if config.keys is None:
-        return
+) -> list[Result]:
+    answers, api_state = _Answers(progress), ApiState()
     with (
-        Datadog(config, config.keys, stop=stop) as client,
-        open_judge(client, config, ApiState(), stop) as judge,
+        Client(config, require_keys(config), stop=stop) as client,
+        open_verifier(client, config, api_state, stop, lambda: (set(), set())) as verifier,
     ):
-        for group in judge.results(config.views):
-            # Their room is wanted by the views that follow.
-            group[:] = [r.without_records() if isinstance(r, Listing) else r for r in group]
-            yield from group
-            views += len(group)
-            records += sum(_listed(r) for r in group if isinstance(r, Listing))
-            progress(views, records)
+        read_and_load(client, verifier, config.views, answers)
+    return answers.results
 
 
 def _requests(config: Config, listings: Sequence[Listing]) -> Point:
@@ -278,5 +260,5 @@ def _view(result: Listing | Failed) -> Point:
     return Point(about, OK, said, result.view, listed=result.listed)
 
 
-def _listed(listing: Listing) -> int:
-    return listing.listed
+def _listed(result: Result) -> int:
+    return result.listed if isinstance(result, Listing) else 0

@@ -1,42 +1,196 @@
-"""How many response bodies may be in memory at once, over all threads."""
+"""The records of the answers under way: at most eight in memory, the others on disk.
+
+`Buffer` counts and stores, a `Slot` is one place in memory, and `Records` are what a listing
+holds. Memory stays flat however many views must wait for others, and however slow the
+database is.
+"""
 
 from __future__ import annotations
 
+import pickle
+import queue
+import tempfile
 import threading
+from typing import IO, NamedTuple, Self
+
+from etl.transform.snapshot import Decoded
+
+MAX_BODIES = 8
 
 
-class Bodies:
-    """Room for so many bodies; `place` gives each request its own claim on it."""
+class Spilled(NamedTuple):
+    """Where records are in the file, in bytes."""
 
-    def __init__(self, room: int, stop: threading.Event) -> None:
-        self._room = threading.Semaphore(room)
-        self._stop = stop
+    offset: int
+    length: int
 
-    def place(self) -> Bodies.Place:
-        """A place for one body, not yet taken."""
-        return Bodies.Place(self)
 
-    class Place:
-        """Taken when a body begins to arrive, freed when nothing of it is left in memory."""
+class Buffer:
+    """Room for `size` bodies in memory, over all threads, and a file for what waits.
 
-        def __init__(self, bodies: Bodies) -> None:
-            self._bodies = bodies
+    The file is an unnamed temporary one: nobody else can open it, and it is gone with the
+    process. `stop` ends every wait for room.
+    """
+
+    def __init__(self, size: int = MAX_BODIES, stop: threading.Event | None = None) -> None:
+        self._stop = stop or threading.Event()
+        # Not a semaphore: a slot may be freed by the garbage collector, in a thread that is just
+        # taking or freeing another. Only this `put` may be interrupted by itself.
+        self._free_slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(size):
+            self._free_slots.put(None)
+        self._file: IO[bytes] | None = None
+        self._file_lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget what is on disk."""
+        with self._file_lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def slot(self) -> Slot:
+        """A slot that is not taken yet."""
+        return Slot(self)
+
+    def hold(self, decoded: Decoded) -> Records:
+        """Records that are in memory already; they take room where there is some."""
+        with self.slot() as slot:
+            slot.take_now()
+            return slot.keep(decoded)
+
+    def acquire(self) -> bool:
+        """Wait until there is room; False: the process is to stop."""
+        while not self._stop.is_set():
+            try:
+                self._free_slots.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            return True
+        return False
+
+    def acquire_now(self) -> bool:
+        """The same without waiting; False: there is no room."""
+        try:
+            self._free_slots.get_nowait()
+        except queue.Empty:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give room for one more body."""
+        self._free_slots.put(None)
+
+    def write(self, decoded: Decoded) -> Spilled:
+        """Append to the file."""
+        with self._file_lock:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="heatmap-etl-")  # noqa: SIM115
+            offset = self._file.seek(0, 2)
+            return Spilled(offset, self._file.write(pickle.dumps(decoded, protocol=5)))
+
+    def read(self, spilled: Spilled) -> Decoded:
+        """Read what was written there."""
+        with self._file_lock:
+            if self._file is None:
+                raise AssertionError("the file of the buffer is closed")
+            self._file.seek(spilled.offset)
+            decoded: Decoded = pickle.loads(self._file.read(spilled.length))  # noqa: S301 - our own
+            return decoded
+
+
+class Slot:
+    """Room for one body, taken when the body begins to arrive.
+
+    It is free again when the `with` ends, or when nobody has it any more, unless `Records` were
+    made of it.
+    """
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+        self._is_taken = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.free()
+
+    def __del__(self) -> None:
+        self.free()
+
+    def take(self) -> None:
+        """Wait until there is room; at once when the process is to stop."""
+        self._is_taken = self._is_taken or self.buffer.acquire()
+
+    def take_now(self) -> bool:
+        """Take it where that needs no waiting; says whether it is taken."""
+        self._is_taken = self._is_taken or self.buffer.acquire_now()
+        return self._is_taken
+
+    def free(self) -> None:
+        """Give the room to another body; harmless when there is none."""
+        if self._is_taken:
             self._is_taken = False
+            self.buffer.release()
 
-        def take(self) -> None:
-            """Wait until there is room; at once when the process is to stop."""
-            while not self._is_taken and not self._bodies._stop.is_set():  # noqa: SLF001
-                self._is_taken = self._bodies._room.acquire(timeout=0.1)  # noqa: SLF001
+    def keep(self, decoded: Decoded | None) -> Records:
+        """The records for which the room was taken; theirs from now on."""
+        slot = type(self)(self.buffer)
+        slot._is_taken, self._is_taken = self._is_taken, False  # noqa: SLF001 - the same class
+        return Records(decoded, slot)
 
-        def take_if_free(self) -> bool:
-            """Take it where that needs no waiting; says whether it is taken."""
-            if not self._is_taken and self._bodies._room.acquire(blocking=False):  # noqa: SLF001
-                self._is_taken = True
-                self.take()  # has nothing to wait for; whoever watches `take` hears of it
-            return self._is_taken
 
-        def free(self) -> None:
-            """Give the room to another body; harmless when there is none."""
-            if self._is_taken:
-                self._is_taken = False
-                self._bodies._room.release()  # noqa: SLF001
+class Records:
+    """The records of one listing, to be read once: `with listing.records as decoded`.
+
+    `decoded` is None when the answer is the same as last time, which is not even decoded. When
+    the `with` ends they are gone from memory, whoever still has the listing; after `spill` they
+    can be read again, before the `Buffer` is closed. Records that nobody has any more free
+    their slot by themselves.
+    """
+
+    def __init__(self, decoded: Decoded | None, slot: Slot | None = None) -> None:
+        self._is_same = decoded is None
+        self._decoded = decoded
+        self._slot = slot or Buffer(1).slot()
+        self._spilled: Spilled | None = None
+        if self._is_same:
+            self._slot.free()
+
+    def __enter__(self) -> Decoded | None:
+        if self._is_same or self._decoded is not None:
+            return self._decoded
+        if self._spilled is None:
+            raise AssertionError("the records were read already, and not spilled")
+        # Never waits: whoever reads is the one who makes room.
+        self._slot.take_now()
+        self._decoded = self._slot.buffer.read(self._spilled)
+        return self._decoded
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory; for whoever does not read them."""
+        self._decoded = None
+        self._slot.free()
+
+    def spill(self) -> None:
+        """Put them on disk, for a later `with`, and free the memory."""
+        if self._decoded is not None and self._spilled is None:
+            self._spilled = self._slot.buffer.write(self._decoded)
+        self.close()
+
+    def reserve(self) -> bool:
+        """Take room to read them; says whether there is, or none is needed."""
+        return self._is_same or self._slot.take_now()

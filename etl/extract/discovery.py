@@ -10,21 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.datadog.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
 from etl.errors import DatadogAuthError, DatadogError
+from etl.extract.ask import ask
 
 SPAN = timedelta(days=30)  # RUM keeps events this long
 MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all facets
 MAX_PAGES = 100
 _QUERY = "@type:view @session.type:user"
 _LIMITS = {VIEW: 1000, APPLICATION: 10}
+
+
+Applications: TypeAlias = "Sequence[Application]"
+"""RUM applications, each id once."""
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -58,12 +63,16 @@ def traffic_by_name(traffic: Iterable[Traffic]) -> dict[str, int]:
     return found
 
 
-def read_applications(client: Datadog) -> list[Application]:
+def read_applications(client: Client) -> list[Application]:
     """Every application of the organization, each id once; raises `DatadogError`."""
-    return client.list_applications(read=applications_of).content
+
+    def attempt() -> list[Application]:
+        return client.list_applications().decoded(applications_of)
+
+    return ask(attempt, client.retry_budget())[0]
 
 
-def discover(client: Datadog) -> Discovery:
+def discover(client: Client) -> Discovery:
     """Traffic of 30 days by view name and application; raises `DatadogError`."""
     search = _Search(client)
     try:
@@ -86,7 +95,7 @@ class _Search(msgspec.Struct):
     `counts`: views by name and application; `skipped`: buckets that name no view.
     """
 
-    client: Datadog
+    client: Client
     counts: dict[tuple[str, str | None], int] = msgspec.field(default_factory=dict)
     warnings: list[str] = msgspec.field(default_factory=list)
     is_cut_short: bool = False
@@ -133,11 +142,11 @@ class _Search(msgspec.Struct):
         """
         body, cursors, buckets = _aggregation(query, limits), {""}, 0
         for _ in range(MAX_PAGES):
-            answer = self.client.aggregate_rum(body, read=page_of)
-            self.requests += answer.requests
-            self._add(answer.content, application)
-            buckets += len(answer.content.buckets) + answer.content.skipped
-            cursor = answer.content.after
+            page, requests = self._page(body)
+            self.requests += requests
+            self._add(page, application)
+            buckets += len(page.buckets) + page.skipped
+            cursor = page.after
             if not cursor:
                 return buckets
             if cursor in cursors:
@@ -147,6 +156,14 @@ class _Search(msgspec.Struct):
             body["page"] = body["page"] | {"cursor": cursor}
         self._warn(f"RUM sends more than {MAX_PAGES} pages: the list of views may be cut")
         return buckets
+
+    def _page(self, query: Mapping[str, Any]) -> tuple[Page, int]:
+        """One page, and how many requests were sent for it."""
+
+        def attempt() -> Page:
+            return self.client.aggregate_rum(query).decoded(page_of)
+
+        return ask(attempt, self.client.retry_budget())
 
     def _add(self, page: Page, application: str | None) -> None:
         for (name, seen_in), count in page.buckets:

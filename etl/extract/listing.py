@@ -1,4 +1,4 @@
-"""Extract: the answers for one configured view -> a Listing with a verdict.
+"""The answers for one configured view -> a Listing with a verdict.
 
 In come a configured view and what is remembered of its last reading; out goes
 what it lists now, decoded, and what that proves. Knows nothing of stored rows.
@@ -8,48 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
-from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
 from msgspec.structs import replace
 
 from etl.config.views import View
-from etl.datadog.client import Answer, Datadog
-from etl.datadog.retry import Patience
-from etl.extract.buffer import Bodies
-from etl.extract.completeness import COMPLETE, NO_PROOF, Evidence, Place, Proof, Split
-from etl.extract.spool import Spool, Ticket
+from etl.datadog.client import Client
+from etl.datadog.retry import RetryBudget
+from etl.extract.api_state import LastReading
+from etl.extract.buffer import Buffer, Records
+from etl.extract.completeness import COMPLETE, Evidence
+from etl.extract.partition import NO_PROOF, Partition, PartitionedListing, Proof
+from etl.transform.decode import decode
 from etl.transform.privacy import Privacy
-from etl.transform.snapshot import NORMALIZER_VERSION, Decoded, decode
-
-
-class LastReading(msgspec.Struct, frozen=True):
-    """What is remembered of a view: the digest of an answer that may be skipped, and its size."""
-
-    digest: str
-    listed: int
-
-
-class ApiState(msgspec.Struct, frozen=True):
-    """What earlier runs learned: of each view by its key, of the API, of the organization."""
-
-    readings: Mapping[str, LastReading] = msgspec.field(default_factory=dict)
-    learned_cap: int | None = None
-    is_cap_recent: bool = False
-    page_limit: int | None = None
-    org_id: int | None = None
-    needs_acceptance: frozenset[str] = frozenset()
-
-
-class ApiFindings(msgspec.Struct, frozen=True):
-    """What one run found out about the API. `is_cap_seen`: it stopped there in this run."""
-
-    learned_cap: int | None
-    is_cap_seen: bool
-    lowered_to: int | None
-    rate_limit_name: str | None
+from etl.transform.snapshot import NORMALIZER_VERSION, Decoded
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -57,31 +30,30 @@ class Listing(msgspec.Struct, frozen=True):
 
     `is_same`: the answer is byte for byte that of the last reading, and not even
     decoded. `can_skip`: an equal answer may be skipped next time. `digest`
-    covers the answers and the circumstances under which they were read.
+    covers the answers and the circumstances under which they were read. `budget`: what is
+    left for further questions about the view.
     """
 
     view: View
     listed: int
-    decoded: Decoded | None
+    records: Records
     is_same: bool
     digest: str
     arrived_at: datetime
     page_limit: int
-    requests: int
-    seconds: float
     rate_limit_remaining: int | None
     rate_limit_name: str | None
-    body: Bodies.Place | None = None
-    patience: Patience | None = None
-    ticket: Ticket | None = None
+    requests: int = 1
+    seconds: float = 0.0
+    budget: RetryBudget | None = None
     verdict: str = ""
     reason: str = ""
     proof: Proof = NO_PROOF
     can_skip: bool = False
     learned_cap: int | None = None
 
-    def judged(self, evidence: Evidence) -> Listing:
-        """The whole answer, found complete."""
+    def found_complete(self, evidence: Evidence) -> Listing:
+        """With the verdict that one answer was the whole."""
         return replace(
             self,
             verdict=COMPLETE,
@@ -90,106 +62,69 @@ class Listing(msgspec.Struct, frozen=True):
             can_skip=True,
         )
 
-    def without_records(self) -> Listing:
-        """Itself without its records, which stand elsewhere by now."""
-        if self.body:
-            self.body.free()
-        return replace(self, decoded=None)
 
-    def put_away(self, spool: Spool) -> Listing:
-        """Itself without its records, which lie on disk until `taken_out`."""
-        ticket = None if self.decoded is None else spool.put(self.decoded)
-        return replace(self.without_records(), ticket=ticket)
-
-    def has_room(self) -> bool:
-        """Whether it can be `taken_out` now; if so there is room kept for its records."""
-        return self.ticket is None or self.body is None or self.body.take_if_free()
-
-    def taken_out(self, spool: Spool) -> Listing:
-        """Itself with its records again."""
-        if self.ticket is None:
-            return self
-        return replace(self, decoded=spool.get(self.ticket), ticket=None)
-
-
-def read_whole(
-    client: Datadog,
+def try_to_read(
+    client: Client,
     view: View,
-    *,
     limit: int,
+    *,
+    buffer: Buffer,
     privacy: Privacy,
     last: LastReading | None = None,
-    body: Bodies.Place | None = None,
-    patience: Patience | None = None,
 ) -> Listing:
-    """Ask for one view, unjudged; raises `DatadogError`."""
-    started = time.monotonic()
+    """Ask for one view, once; the listing has no verdict yet. Raises as `Client` does.
 
-    def read(text: bytes) -> tuple[str, Decoded | None]:
-        digest = _digest(text, limit)
-        return digest, None if last and digest == last.digest else privacy.apply(decode(text))
+    An answer equal to `last` is not decoded.
+    """
+    # A body is not received before there is room for it, or all would wait in memory.
+    with buffer.slot() as slot:
+        answer = client.list_snapshots(view, limit, before_body=slot.take)
+        digest = _digest(answer.body, limit)
+        is_same = last is not None and digest == last.digest
+        decoded = None if is_same else privacy.apply(answer.decoded(decode))
+        return Listing(
+            view=view,
+            listed=decoded.listed if decoded else last.listed if last else 0,
+            records=slot.keep(decoded),
+            is_same=is_same,
+            digest=digest,
+            arrived_at=answer.arrived_at,
+            page_limit=limit,
+            rate_limit_remaining=answer.rate_limit_remaining,
+            rate_limit_name=answer.rate_limit_name,
+        )
 
-    answer = client.list_snapshots(view, limit=limit, read=read, body=body, patience=patience)
-    digest, decoded = answer.content
-    if decoded is None and body:
-        body.free()  # nothing of it is kept
-    return _listing(view, answer, digest, decoded, last, limit, time.monotonic() - started, body)
 
-
-def _listing(
-    view: View,
-    answer: Answer[tuple[str, Decoded | None]],
-    digest: str,
-    decoded: Decoded | None,
-    last: LastReading | None,
-    limit: int,
-    seconds: float,
-    body: Bodies.Place | None,
+def assembled(
+    whole: Listing, partitioned: PartitionedListing, parts: list[Listing], buffer: Buffer
 ) -> Listing:
-    return Listing(
-        view=view,
-        listed=decoded.listed if decoded else last.listed if last else 0,
-        decoded=decoded,
-        is_same=decoded is None,
-        digest=digest,
-        arrived_at=answer.arrived_at,
-        page_limit=limit,
-        requests=answer.requests,
-        seconds=seconds,
-        rate_limit_remaining=answer.rate_limit_remaining,
-        rate_limit_name=answer.rate_limit_name,
-        body=body,
-    )
-
-
-def assembled(whole: Listing, split: Split, parts: list[Listing]) -> Listing:
     """The listing that a suspicious answer and its parts make together."""
-    united = split.united()
+    united = partitioned.united()
     read = [whole, *parts]
     return replace(
         whole,
         listed=united.listed,
-        decoded=united,
+        records=buffer.hold(united),
         is_same=False,
         digest=_digest_of(united),
         arrived_at=max(part.arrived_at for part in read),
-        requests=sum(part.requests for part in read) + split.unanswered_requests,
+        requests=sum(part.requests for part in read) + partitioned.unanswered_requests,
         seconds=sum(part.seconds for part in read),
         rate_limit_remaining=read[-1].rate_limit_remaining,
-        verdict=split.verdict(united),
-        reason=split.reason(united),
+        verdict=partitioned.verdict(united),
+        reason=partitioned.reason(united),
         # Never the whole: a stored row may name no application, or one that is not on the list.
-        proof=Proof(is_whole=False, parts=split.proven()),
-        learned_cap=split.cap(united),
+        proof=Proof(is_whole=False, parts=partitioned.proven()),
+        learned_cap=partitioned.cap(united),
     )
 
 
-def narrowed(view: View, place: Place) -> View:
+def narrowed(view: View, part: Partition) -> View:
     """The view asked for one part of it only."""
     return dataclasses.replace(
         view,
-        application_id=place.application_id,
-        device_type=place.device_type or view.device_type,
+        application_id=part.application_id,
+        device_type=part.device_type or view.device_type,
     )
 
 

@@ -1,4 +1,4 @@
-"""Extract: unjudged answers -> listings with a verdict (completeness), as soon as it is certain.
+"""Answers without a verdict -> listings with one (completeness), as soon as it is certain.
 
 An answer smaller than another of the run is whole and handed on at once. The
 largest of the run wait, on disk, until every view has answered. What then looks
@@ -8,86 +8,69 @@ as the whole, by device type.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
-from typing import Self
 
 from msgspec.structs import replace
 
 from etl.config.views import View
 from etl.errors import DatadogError, DatadogUnavailable
-from etl.extract.completeness import HEEDLESS, NOT_ASKED, Evidence, Place, Split, device_types
-from etl.extract.fetch import GROUP, Failed, Reader, Result, forget, is_of_one
-from etl.extract.listing import ApiFindings, ApiState, Listing, assembled, narrowed
-from etl.extract.spool import Spool
+from etl.extract.api_state import ApiFindings, ApiState
+from etl.extract.completeness import Evidence, device_types
+from etl.extract.fetch import BATCH_BODIES, Failed, Fetcher, Result, is_answer
+from etl.extract.listing import Listing, assembled, narrowed
+from etl.extract.partition import (
+    FILTER_IGNORED,
+    NOT_ASKED,
+    Applications,
+    Partition,
+    PartitionedListing,
+)
 from etl.transform.snapshot import Decoded
 
-Applications = Callable[[], Sequence[str] | None]
+ListApplications = Callable[[], Sequence[str] | None]
 """Every application of the organization; None when the list is not to be had."""
 Seen = Callable[[], tuple[set[str | None], set[str | None]]]
 """Applications and device types of the stored rows; None: rows without one."""
 
 
-class Judge:
-    """Reads views through `reader` and says what each listing proves.
+class Verifier:
+    """Reads views through `fetcher` and says what each listing proves.
 
     `findings()` is afterwards what the run found out about the API.
     """
 
     def __init__(
-        self, reader: Reader, memory: ApiState, applications: Applications, seen: Seen
+        self, fetcher: Fetcher, api_state: ApiState, list_applications: ListApplications, seen: Seen
     ) -> None:
-        self._learned_cap = memory.learned_cap
-        self._is_cap_recent = memory.is_cap_recent
+        self._learned_cap = api_state.learned_cap
+        self._is_cap_recent = api_state.is_cap_recent
         self._is_cap_seen = False
-        self._reader = reader
-        self._stop: threading.Event = reader.stop
-        self._applications = applications
+        self._fetcher = fetcher
+        self._list_applications = list_applications
         self._known_applications: tuple[Sequence[str] | None, set[str | None]] | None = None
         self._seen = seen
-        self._spool = Spool()
         self._evidence: dict[int, Evidence] = {}
         self._largest: list[Listing] = []
         self._cleared: list[Listing] = []
-        self._certain: list[Result] = []
         self._rate_limit_name: str | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def results(self, views: Sequence[View]) -> Iterator[list[Result]]:
-        """Whatever is certain, a few at a time; ends when all were judged or `stop` is set."""
-        for group in self._reader.wholes(views):
-            self._certain += [known for result in group for known in self._sift(result)]
-            group.clear()  # else these records stay in memory until the next ones are here
-            if self._certain:
-                yield self._handed_on()
+        """Whatever is certain, a few at a time; ends when all have a verdict or `stop` is set."""
+        for batch in self._fetcher.fetch(views):
+            certain = [known for result in batch for known in self._sift(result)]
+            if certain:
+                yield certain
             yield from self._released()
         yield from self._released()
-        while self._largest and not self._stop.is_set():
-            yield [self._resolve(self._largest.pop(0).taken_out(self._spool))]
+        while self._largest and not self._fetcher.stop.is_set():
+            yield [self._resolve(self._largest.pop(0))]
 
     def findings(self) -> ApiFindings:
         """What is worth to be remembered."""
         return ApiFindings(
-            self._learned_cap, self._is_cap_seen, self._reader.lowered_to, self._rate_limit_name
+            self._learned_cap, self._is_cap_seen, self._fetcher.lowered_to, self._rate_limit_name
         )
-
-    def put_away(self, listing: Listing) -> Listing:
-        """A judged listing that must wait for other views goes to disk."""
-        return listing.put_away(self._spool)
-
-    def taken_out(self, listing: Listing) -> Listing:
-        """And comes back."""
-        return listing.taken_out(self._spool)
-
-    def close(self) -> None:
-        """Forget what lies on disk."""
-        self._spool.close()
 
     def _sift(self, result: Result) -> list[Result]:
         """A failure or an answer that is certain, or nothing; what else it makes certain is put
@@ -100,22 +83,18 @@ class Judge:
         if self._learned_cap and evidence.largest > self._learned_cap:
             self._learned_cap = evidence.learned_cap = None
         if evidence.clears(result.listed):
-            return [result.judged(evidence)]
+            return [result.found_complete(evidence)]
         self._cleared += [e for e in self._largest if self._evidence_of(e).clears(e.listed)]
         self._largest = [e for e in self._largest if not self._evidence_of(e).clears(e.listed)]
-        self._largest.append(result.put_away(self._spool))
+        result.records.spill()
+        self._largest.append(result)
         return []
 
     def _released(self) -> Iterator[list[Result]]:
         """Those cleared, a few at a time and no more than there is room for beside what is read."""
-        while some := list(takewhile(Listing.has_room, self._cleared[:GROUP])):
+        while some := list(takewhile(_has_room, self._cleared[:BATCH_BODIES])):
             del self._cleared[: len(some)]
-            yield [e.taken_out(self._spool).judged(self._evidence_of(e)) for e in some]
-
-    def _handed_on(self) -> list[Result]:
-        """What is certain; a name for it here would keep its records until the next ones come."""
-        certain, self._certain = self._certain, []
-        return certain
+            yield [listing.found_complete(self._evidence_of(listing)) for listing in some]
 
     def _evidence_of(self, listing: Listing) -> Evidence:
         limit = listing.page_limit
@@ -125,15 +104,16 @@ class Judge:
         evidence = self._evidence_of(listing)
         suspicion = evidence.suspicion(listing.listed)
         if not suspicion:
-            return listing.judged(evidence)
+            return listing.found_complete(evidence)
+        if listing.is_same:
+            again = self._fetcher.fetch_one(listing.view, listing.budget)
+            if isinstance(again, Failed):
+                again.error.requests += listing.requests
+                return Failed(listing.view, again.error, listing.seconds)
+            listing = replace(again, requests=listing.requests + again.requests)
         try:
-            if listing.decoded is None:
-                skipped, listing = (
-                    listing,
-                    _or_raise(self._reader.read(listing.view, listing.patience)),
-                )
-                listing = replace(listing, requests=skipped.requests + listing.requests)
-            return self._in_parts(listing, listing.decoded or Decoded(), suspicion)
+            with listing.records as decoded:
+                return self._in_parts(listing, decoded or Decoded(), suspicion)
         except DatadogError as error:
             error.requests += listing.requests
             return Failed(listing.view, error, listing.seconds)
@@ -142,80 +122,79 @@ class Judge:
 
     def _in_parts(self, whole: Listing, decoded: Decoded, suspicion: str) -> Listing:
         view = whole.view
-        listed, others, has_homeless = self._all_applications(decoded)
-        split = Split(
+        applications = self._applications(decoded)
+        partitioned = PartitionedListing(
             whole=decoded,
             limit=whole.page_limit,
             suspicion=suspicion,
             # One not seen for long is a reason to doubt, but no longer known to cut.
             learned_cap=self._learned_cap if self._is_cap_recent else None,
-            is_listed=listed is not None,
+            applications=applications,
             is_by_application=view.application_id is None,
-            unlisted=frozenset(others),
-            has_homeless=has_homeless,
         )
         parts: list[Listing] = []
         full = [view.application_id] if view.application_id else []
         if view.application_id is None:
-            applications = sorted({*(listed or ()), *others})
-            parts += self._read_parts(whole, split, [Place(a) for a in applications])
-            full = [p.application_id for p in split.parts if split.is_full(p)]
-            full = [a for a in full if Place(a) not in split.mute]
-        if view.device_type is None and full and not split.is_given_up:
-            places = [Place(a, device) for a in full for device in self._devices(split)]
-            parts += self._read_parts(whole, split, places)
-        listing = assembled(whole, split, parts)
+            asked = sorted({*(applications.on_list or ()), *applications.off_list})
+            parts += self._read_parts(whole, partitioned, [Partition(a) for a in asked])
+            full = [p.application_id for p in partitioned.parts if partitioned.may_be_cut(p)]
+            full = [a for a in full if Partition(a) not in partitioned.without_proof]
+        if view.device_type is None and full and not partitioned.is_given_up:
+            devices = self._devices(partitioned)
+            by_device = [Partition(a, device) for a in full for device in devices]
+            parts += self._read_parts(whole, partitioned, by_device)
+        listing = assembled(whole, partitioned, parts, self._fetcher.buffer)
         if listing.learned_cap and listing.learned_cap < whole.page_limit:
             self._learned_cap, self._is_cap_seen = listing.learned_cap, True
             self._is_cap_recent = True
         return listing
 
-    def _read_parts(self, whole: Listing, split: Split, places: Sequence[Place]) -> list[Listing]:
-        """Put each part into `split`; a part that gives no answer proves nothing."""
-        asked = {narrowed(whole.view, place): place for place in places}
-        parts: list[Listing] = []
-        for group in self._reader.parts(list(asked), whole.patience):
-            for number, result in enumerate(group, start=1):
-                if not (reason := _put(split, asked.pop(result.view), result, parts)):
-                    continue
-                for late in group[number:]:
-                    forget(late)
-                split.give_up(asked.values(), reason)
-                return parts
-        if self._stop.is_set():
+    def _read_parts(
+        self, whole: Listing, partitioned: PartitionedListing, parts: Sequence[Partition]
+    ) -> list[Listing]:
+        """Put each part into `partitioned`; a part that gives no answer proves nothing."""
+        asked = {narrowed(whole.view, part): part for part in parts}
+        read: list[Listing] = []
+        for batch in self._fetcher.fetch_parts(list(asked), whole.budget):
+            for result in batch:
+                reason = _put(partitioned, asked.pop(result.view), result, read)
+                if reason:
+                    partitioned.give_up(asked.values(), reason)
+                    return read
+        if self._fetcher.stop.is_set():
             raise DatadogUnavailable("stopped before every part was read")
-        return parts
+        return read
 
-    def _all_applications(self, decoded: Decoded) -> tuple[Sequence[str] | None, set[str], bool]:
-        """Those of Datadog's list, if it is to be had; others seen; whether a record names none."""
+    def _applications(self, decoded: Decoded) -> Applications:
         if self._known_applications is None:
-            self._known_applications = self._applications(), self._seen()[0]
-        listed, stored = self._known_applications
+            self._known_applications = self._list_applications(), self._seen()[0]
+        on_list, stored = self._known_applications
         seen = {*stored, *(s.application_id for s in decoded.snapshots)}
-        others = {a for a in seen if a} - {*(listed or ())}
-        return listed, others, None in seen
+        others = frozenset(a for a in seen if a) - {*(on_list or ())}
+        return Applications(on_list, others, None in seen)
 
-    def _devices(self, split: Split) -> list[str]:
-        answers = [split.whole, *split.parts.values()]
+    def _devices(self, partitioned: PartitionedListing) -> list[str]:
+        answers = [partitioned.whole, *partitioned.parts.values()]
         here = {s.device_type for answer in answers for s in answer.snapshots}
         return device_types({*here, *self._seen()[1]})
 
 
-def _put(split: Split, place: Place, result: Result, parts: list[Listing]) -> str:
-    """Put one part into `split`; why no other needs to be asked, or ""."""
-    if isinstance(result, Listing):
-        split.add(place, result.decoded or Decoded(), result.page_limit)
-        parts.append(result.without_records())
-        if not split.is_heedless(place):
-            return ""
-        # Every further part would be the whole answer once more.
-        split.mute[place] = HEEDLESS
-        return HEEDLESS
-    split.add_mute(place, result.error)
-    return "" if is_of_one(result.error) else NOT_ASKED
+def _has_room(listing: Listing) -> bool:
+    return listing.records.reserve()
 
 
-def _or_raise(result: Result) -> Listing:
+def _put(
+    partitioned: PartitionedListing, part: Partition, result: Result, read: list[Listing]
+) -> str:
+    """Put one part into `partitioned`; why no other needs to be asked, or ""."""
     if isinstance(result, Failed):
-        raise result.error
-    return result
+        partitioned.add_unanswered(part, result.error)
+        return "" if is_answer(result.error) else NOT_ASKED
+    with result.records as decoded:
+        partitioned.add(part, decoded or Decoded(), result.page_limit)
+    read.append(result)
+    if not partitioned.ignores_filter(part):
+        return ""
+    # Every further part would be the whole answer once more.
+    partitioned.without_proof[part] = FILTER_IGNORED
+    return FILTER_IGNORED

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select
 from etl.database.schema import discovered_views, sources
 from etl.extract.discovery import SPAN, Traffic, traffic_by_name
 from etl.extract.view_selection import ReadBefore
-from etl.ledger import runs as ledger
+from etl.ledger.view_state import read_view_states
 
 
 class KnownViews(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class KnownViews(msgspec.Struct, frozen=True):
 def read_known_views(connection: Connection, source: str, now: datetime) -> KnownViews:
     """From `view_state`, `discovered_views` and `sources`."""
     read_before: dict[str, ReadBefore] = {}
-    for row in ledger.states(connection, source).values():
+    for row in read_view_states(connection, source).values():
         if row.last_read_at is not None:
             read_before[row.view_name] = _read_before(row, read_before.get(row.view_name))
     d = discovered_views.c

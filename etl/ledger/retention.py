@@ -18,7 +18,8 @@ from etl.config.model import Config
 from etl.database.connection import Database
 from etl.database.schema import sync_run_views, sync_runs, view_state
 from etl.errors import EtlError
-from etl.ledger import runs as ledger
+from etl.ledger.results import JOB
+from etl.ledger.runs import last_slot_run
 from etl.source.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def old_runs(connection: Connection, config: Config, now: datetime) -> Sequence[
     """
     r, source = sync_runs.c, config.source
     newest = select(r.run_id).where(r.source == source).order_by(r.started_at.desc()).limit(1)
-    slot = ledger.last_slot_run(connection, source, ledger.JOB, now)
+    slot = last_slot_run(connection, source, JOB, now)
     kept = {connection.execute(newest).scalar(), slot.run_id if slot else None} - {None}
     named = select(view_state.c.last_run_id).where(
         view_state.c.source == source, view_state.c.last_run_id.is_not(None)

@@ -1,8 +1,4 @@
-"""Load: what became of several views -> their ledger rows and states, in a few statements.
-
-A statement costs more than a row: what a transaction has to say of its views is
-collected, and written at its end.
-"""
+"""`view_state` and `sync_run_views`: what became of each view, in this run and so far."""
 
 from __future__ import annotations
 
@@ -15,30 +11,33 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from etl.database.schema import rejected_records, sync_run_views, view_state
 from etl.extract.completeness import COMPLETE, FAILED, UNPROVEN
 from etl.ledger.results import RunResult, ViewResult
-from etl.ledger.runs import states
 
 _KEY = "of_view"  # a bound name beside those of the columns
 
 
-class Before(msgspec.Struct, frozen=True):
-    """What the tables said when the run began, by view key: nobody else writes these rows."""
+class ViewStates(msgspec.Struct, frozen=True):
+    """What the tables said when the run began: nobody else writes these rows meanwhile.
+
+    `states`: rows of `view_state` by view key. `with_open_rejects`: keys of views whose last
+    reading had rejects.
+    """
 
     states: Mapping[str, Row[Any]] = msgspec.field(default_factory=dict)
     with_open_rejects: Collection[str] = ()
 
 
-def read_before(connection: Connection, source: str) -> Before:
-    """Read it, under the lease."""
+def read_states_before(connection: Connection, source: str) -> ViewStates:
+    """Read them, under the lease of the source."""
     r = rejected_records.c
     is_open = (r.source == source) & r.resolved_at.is_(None)
     views = connection.execute(select(r.view_key).where(is_open).distinct()).scalars()
-    return Before(states(connection, source), set(views))
+    return ViewStates(read_view_states(connection, source), set(views))
 
 
-class Entries(msgspec.Struct):
-    """What the ledger shall say of the views of one transaction, written at its end.
+class LedgerRows(msgspec.Struct):
+    """What the ledger will say of the views of one transaction.
 
-    A few statements for all of them: a statement costs more than a row.
+    Collected, and written at its end in a few statements: a statement costs more than a row.
     """
 
     run: RunResult
@@ -55,9 +54,10 @@ class Entries(msgspec.Struct):
         reading: Mapping[str, Any],
         losing: Collection[str] = (),
     ) -> None:
-        """After a view was tried; `reading` holds what only a reading changes of `view_state`.
+        """A view was tried; `before` is its row of `view_state`, None for a new view.
 
-        `losing`: views that lost rows to this one.
+        `reading` holds the columns of `view_state` that only a reading changes; `losing`: keys of
+        views that lost rows to this one.
         """
         row = _state_row(self.run, result, before, reading)
         self._states.setdefault((before is None, tuple(row)), []).append(row)
@@ -135,3 +135,30 @@ def _forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> Non
     if view_keys:
         these = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
         connection.execute(these.values(shortcut_digest=None))
+
+
+def read_view_states(connection: Connection, source: str) -> dict[str, Row[Any]]:
+    """`view_state` of every view of the source, by key."""
+    rows = connection.execute(select(view_state).where(view_state.c.source == source))
+    return {row.view_key: row for row in rows}
+
+
+def read_view_state(connection: Connection, view_key: str) -> Row[Any] | None:
+    """`view_state` of one view."""
+    return connection.execute(
+        select(view_state).where(view_state.c.view_key == view_key)
+    ).one_or_none()
+
+
+def note_watched(connection: Connection, source: str, view_keys: Collection[str]) -> None:
+    """Write which views are still among those that are read, where that is not known yet."""
+    v = view_state.c
+    rows = connection.execute(select(v.view_key, v.is_watched).where(v.source == source))
+    news = [
+        {"key": key, "watched": key in view_keys}
+        for key, is_watched in rows
+        if is_watched is not (key in view_keys)
+    ]
+    if news:
+        this = update(view_state).where(v.view_key == bindparam("key"))
+        connection.execute(this.values(is_watched=bindparam("watched")), news)

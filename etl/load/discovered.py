@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table, delete, insert, select, update
 
+from etl.database.batches import batches
 from etl.database.schema import applications, discovered_views, sources
-from etl.datadog.rum import Application
-from etl.extract.discovery import Discovery
-
-_BATCH = 500
+from etl.extract.discovery import Applications, Discovery
 
 
 def applications_asked_at(connection: Connection, source: str) -> datetime | None:
@@ -37,7 +35,7 @@ def application_names(connection: Connection, source: str) -> dict[str, str]:
 
 
 def save_applications(
-    connection: Connection, source: str, found: Sequence[Application], now: datetime
+    connection: Connection, source: str, found: Applications, now: datetime
 ) -> None:
     """Write the applications listed now; the others stay as they were last listed."""
     rows = {
@@ -91,9 +89,7 @@ def _replace(
     if not rows:
         return
     source = next(iter(rows.values()))["source"]
-    keys = sorted(rows)
-    for start in range(0, len(keys), _BATCH):
-        batch = keys[start : start + _BATCH]
+    for batch in batches(sorted(rows)):
         these = (table.c.source == source) & key.in_(batch)
         first = connection.execute(select(key, table.c.first_seen_at).where(these))
         known = {row[0]: row[1] for row in first}

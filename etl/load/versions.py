@@ -1,4 +1,7 @@
-"""Decide: a snapshot and what is stored of it -> the row that is written. Pure."""
+"""A snapshot and what is stored of it -> the row that is written. Pure.
+
+A row is one version of a snapshot: a slowly changing dimension of type 2.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Owner(NamedTuple):
     synced_view: str
 
 
-class Stored(NamedTuple):
+class StoredRow(NamedTuple):
     """A stored row that will be written again: its content and its place in time."""
 
     content: tuple[Any, ...]
@@ -38,6 +41,11 @@ class Stored(NamedTuple):
     removed_at: datetime | None
     content_hash: str = ""
 
+    @classmethod
+    def planned(cls, content: tuple[Any, ...], content_hash: str) -> StoredRow:
+        """A row that a dry run would have written: its place in time is never asked for."""
+        return cls(content, _NEVER, 0, "", None, _NEVER, None, content_hash)
+
 
 def new_rows(
     snapshots: Iterable[Snapshot], owner: Owner, *, began: str, read_at: datetime
@@ -48,7 +56,7 @@ def new_rows(
 
 
 def next_row(
-    snapshot: Snapshot, stored: Stored, owner: Owner, *, began: str, read_at: datetime
+    snapshot: Snapshot, stored: StoredRow, owner: Owner, *, began: str, read_at: datetime
 ) -> Row:
     """The row after a change or a return; `began` is changed or returned."""
     columns = differences(stored, snapshot) or None
@@ -56,7 +64,7 @@ def next_row(
     return _row(snapshot, owner, stored.first_seen_at, version, began, columns, read_at)
 
 
-def kept_row(snapshot: Snapshot, stored: Stored, owner: Owner) -> Row:
+def kept_row(snapshot: Snapshot, stored: StoredRow, owner: Owner) -> Row:
     """The same version under another owner, or with the hash of another hash version."""
     return _row(
         snapshot,
@@ -88,7 +96,7 @@ def content_of(snapshot: Snapshot) -> tuple[Any, ...]:
     return msgspec.structs.astuple(snapshot)[1:-1]
 
 
-def differences(stored: Stored, snapshot: Snapshot) -> str:
+def differences(stored: StoredRow, snapshot: Snapshot) -> str:
     """`changed_columns`, without what differs because the privacy setting does."""
     before, after = stored.content, content_of(snapshot)
     if mark_of(stored.content_hash) != mark_of(snapshot.content_hash):

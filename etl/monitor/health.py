@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from etl.config.model import Config
-from etl.database.connection import opened_ready
+from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.formatting import duration, iso
 from etl.schedule.due import LATE, Agenda, read_agenda

@@ -1,4 +1,4 @@
-"""`--listen`: what a daemon says of itself over HTTP. Knows nothing but paths and answers."""
+"""The HTTP server of `--listen`. Knows nothing but paths and responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeAlias
 
 from etl.errors import EtlError
 
@@ -20,20 +20,21 @@ _SLOW_CLIENT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """An answer."""
+class Response:
+    """Status, body and its type."""
 
     status: int
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
 
 
-def page(status: int, content: Any) -> Page:
-    """An answer in JSON."""
-    return Page(status, json.dumps(content).encode() + b"\n", "application/json")
+def json_response(status: int, content: Any) -> Response:
+    """`content` as one line of JSON."""
+    return Response(status, json.dumps(content).encode() + b"\n", "application/json")
 
 
-Pages = Mapping[str, Callable[[], Page]]
+Pages: TypeAlias = "Mapping[str, Callable[[], Response]]"
+"""What makes the response to each path."""
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def listening(address: tuple[str, int], pages: Pages) -> Iterator[str]:
     host, port = address
 
     class Handler(_Handler):
-        known = pages
+        responders = pages
 
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -66,32 +67,32 @@ def listening(address: tuple[str, int], pages: Pages) -> Iterator[str]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    known: Pages
+    responders: Pages
     timeout = _SLOW_CLIENT_S
     server_version = "heatmap-etl"
     sys_version = ""
 
     def do_GET(self) -> None:
-        answer = self._answer()
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
+        response = self._response()
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body)
+            self.wfile.write(response.body)
 
     do_HEAD = do_GET  # noqa: N815 - named by the base
 
-    def _answer(self) -> Page:
-        make = self.known.get(self.path.partition("?")[0])
-        if make is None:
-            return Page(404, f"there is {', '.join(self.known)}\n".encode())
+    def _response(self) -> Response:
+        respond = self.responders.get(self.path.partition("?")[0])
+        if respond is None:
+            return Response(404, f"there is {', '.join(self.responders)}\n".encode())
         try:
-            return make()
+            return respond()
         except Exception:
             log.critical("a bug; please report it with what follows", exc_info=True)
-            return Page(500, b"a bug, see the log\n")
+            return Response(500, b"a bug, see the log\n")
 
     def log_message(self, *_: object) -> None:
         """A probe every few seconds is no event."""

@@ -21,12 +21,12 @@ from sqlalchemy import Connection, func, select
 
 from etl import __version__
 from etl.config.model import Config
-from etl.database.connection import opened_ready
+from etl.database.migrations import opened_ready
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import EtlError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.ledger import runs as ledger
 from etl.ledger.results import RunResult
+from etl.ledger.view_state import read_view_states
 from etl.pipeline.select_views import select_stored
 
 _Key: TypeAlias = "tuple[str, tuple[tuple[str, str], ...]]"
@@ -148,7 +148,7 @@ class Metrics(Collector):
 
 
 def _gauges(connection: Connection, config: Config) -> dict[_Key, float]:
-    source, states = config.source, ledger.states(connection, config.source)
+    source, states = config.source, read_view_states(connection, config.source)
     views = select_stored(connection, config, datetime.now(UTC)).views
     known = [(view.name, states.get(view.key(source))) for view in views]
     verdicts = Counter(state.verdict for _, state in known if state)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from etl.config.model import Sources
 from etl.config.validators import plain
 from etl.errors import ConfigError
+from etl.files import whole_file
 from etl.ledger.results import RunResult
 
 if TYPE_CHECKING:
@@ -72,16 +73,8 @@ def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> No
     for config in sources.configs:
         metrics.refresh(config)
     try:
-        _replace(path, metrics.text())
+        # Not synced: what a crash loses, the next run writes.
+        with whole_file(path, is_synced=False) as file:
+            file.write(metrics.text())
     except OSError as error:
         log.warning("%s: the metrics could not be written: %s", plain(path), error.strerror)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    # The collector reads *.prom: the name of what is not whole yet must not end so.
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        new.write_bytes(content)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)

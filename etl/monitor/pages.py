@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from etl.config.model import Config
-from etl.database.connection import opened_ready
+from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.ledger.results import CONTRACT
 from etl.monitor.health import read_health
-from etl.monitor.http_server import Page, Pages, page
+from etl.monitor.http_server import Pages, Response, json_response
 from etl.monitor.metrics_file import NEEDS
 from etl.schedule.daemon import Daemon
 
@@ -22,56 +21,44 @@ if TYPE_CHECKING:
 
 SILENT_S = 30.0
 """How long the loop of the scheduler may not have been seen before it counts as hanging."""
-_PATIENCE_S = 8.0
-
-
-class Asking:
-    """One question to the databases at a time: probes come whether or not they answer."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Raises `EtlError` when the one before still waits."""
-        if not self._lock.acquire(timeout=_PATIENCE_S):
-            raise EtlError(f"the database has not answered for {_PATIENCE_S:g} s")
-        try:
-            yield
-        finally:
-            self._lock.release()
+_LONGEST_WAIT_S = 8.0
 
 
 def pages_of(daemon: Daemon, metrics: Metrics | None) -> Pages:
     """Every page, by path."""
-    asking, configs = Asking(), [job.config for job in daemon.jobs]
+    configs, database_turn = [job.config for job in daemon.jobs], threading.Lock()
 
-    def guarded(make: Callable[[], Page]) -> Callable[[], Page]:
-        def ask() -> Page:
+    def one_at_a_time(make: Callable[[], Response]) -> Callable[[], Response]:
+        """Probes come whether or not the databases answer: only one of them asks."""
+
+        def respond() -> Response:
+            if not database_turn.acquire(timeout=_LONGEST_WAIT_S):
+                return _health([f"the database has not answered for {_LONGEST_WAIT_S:g} s"])
             try:
-                with asking.turn():
-                    return make()
+                return make()
             except EtlError as error:
-                return page(503, {"status": "bad", "reasons": [str(error)]})
+                return _health([str(error)])
+            finally:
+                database_turn.release()
 
-        return ask
+        return respond
 
     return {
         "/healthz": lambda: _alive(daemon),
-        "/readyz": guarded(lambda: _ready(configs)),
-        "/status": guarded(lambda: _status(daemon)),
-        "/metrics": guarded(lambda: _metrics(configs, metrics)),
+        "/readyz": one_at_a_time(lambda: _ready(configs)),
+        "/status": one_at_a_time(lambda: _status(daemon)),
+        "/metrics": one_at_a_time(lambda: _metrics(configs, metrics)),
     }
 
 
-def _alive(daemon: Daemon) -> Page:
+def _alive(daemon: Daemon) -> Response:
     silent_s = time.monotonic() - daemon.ticked_at
     if silent_s > SILENT_S:
-        return page(503, {"status": "bad", "reasons": [f"no tick for {silent_s:.0f} s"]})
-    return page(200, {"status": "ok"})
+        return _health([f"no tick for {silent_s:.0f} s"])
+    return json_response(200, {"status": "ok"})
 
 
-def _ready(configs: list[Config]) -> Page:
+def _ready(configs: list[Config]) -> Response:
     reasons = []
     for config in configs:
         try:
@@ -79,25 +66,26 @@ def _ready(configs: list[Config]) -> Page:
                 pass
         except EtlError as error:
             reasons.append(str(error))
-    return _page(sorted(set(reasons)))
+    return _health(sorted(set(reasons)))
 
 
-def _status(daemon: Daemon) -> Page:
+def _status(daemon: Daemon) -> Response:
     found = [read_health(job.config, since=job.since) for job in daemon.jobs]
     reasons = [f"{health.source}: {reason}" for health in found for reason in health.reasons]
-    return _page(reasons, contract=CONTRACT, sources=[health.as_json() for health in found])
+    return _health(reasons, contract=CONTRACT, sources=[health.as_json() for health in found])
 
 
-def _page(reasons: list[str], **more: object) -> Page:
+def _health(reasons: list[str], **more: object) -> Response:
+    """503 with the reasons, 200 when there are none."""
     status = "bad" if reasons else "ok"
-    return page(503 if reasons else 200, {"status": status, "reasons": reasons, **more})
+    return json_response(503 if reasons else 200, {"status": status, "reasons": reasons, **more})
 
 
-def _metrics(configs: list[Config], metrics: Metrics | None) -> Page:
+def _metrics(configs: list[Config], metrics: Metrics | None) -> Response:
     if metrics is None:
-        return Page(501, f"/metrics {NEEDS}\n".encode())
+        return Response(501, f"/metrics {NEEDS}\n".encode())
     from etl.monitor.metrics import CONTENT_TYPE
 
     for config in configs:
         metrics.refresh(config)
-    return Page(200, metrics.text(), CONTENT_TYPE)
+    return Response(200, metrics.text(), CONTENT_TYPE)

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row
 
 from etl.config.edit import add_views
 from etl.config.model import Config, require_keys
-from etl.config.template import quoted
 from etl.config.views import View
-from etl.database.connection import Database, opened_if_current
-from etl.datadog.client import Datadog
+from etl.database.connection import Database
+from etl.database.migrations import opened_if_current
+from etl.datadog.client import Client
 from etl.datadog.rum import Application
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import (
@@ -26,21 +26,15 @@ from etl.extract.discovery import (
     traffic_by_name,
 )
 from etl.extract.view_selection import select_names
-from etl.formatting import age, count, iso, many, shortened, table
-from etl.ledger import runs as ledger
+from etl.formatting import iso
 from etl.ledger.known_views import KnownViews, read_known_views
 from etl.ledger.results import CONTRACT
+from etl.ledger.view_state import read_view_states
 from etl.load.discovered import application_names, save_applications, save_discovery
 from etl.pipeline.select_views import ViewSelection, bounds_of, select_known
 from etl.source.lease import Lease
 
 CONFIGURED, MISSING, NEVER_SEEN = "configured", "missing", "never_seen"
-_TITLES = {
-    CONFIGURED: "Seen and configured",
-    MISSING: "Seen, not configured",
-    NEVER_SEEN: "Configured, never seen",
-}
-_SHOWN = 40
 
 
 # --- views list ---------------------------------------------------------------------------
@@ -115,30 +109,7 @@ def list_views(config: Config) -> Listed:
 def _stored(
     connection: Connection, source: str, now: datetime
 ) -> tuple[KnownViews, dict[str, Row[Any]]]:
-    return read_known_views(connection, source, now), ledger.states(connection, source)
-
-
-def list_lines(listed: Listed) -> list[str]:
-    """A table of all views, and what is to be said of them together."""
-    header = ("view", "from", "verdict", "listed", "last read", "traffic")
-    rows = [
-        (
-            shortened(view.label),
-            origin,
-            (state.verdict if state else None) or "never read",
-            count(state.listed if state else 0),
-            age(state.last_read_at if state else None, listed.at),
-            count(listed.known.traffic.get(view.name, 0)),
-        )
-        for view, origin, state in listed.rows()
-    ]
-    lines = table(header, rows, right="listed traffic") if rows else []
-    said = [f"{many(len(rows), 'view')}, source {listed.source}"]
-    if listed.left_out:
-        said.append(f"{many(listed.left_out, 'view')} read before, now outside [discover]")
-    said += listed.scope.all_notes
-    said += [f"nothing more is known: {listed.reason}"] * bool(listed.reason)
-    return [*lines, *([""] * bool(lines)), *said]
+    return read_known_views(connection, source, now), read_view_states(connection, source)
 
 
 # --- views discover -----------------------------------------------------------------------
@@ -205,7 +176,7 @@ class Comparison:
 def compare_views(config: Config, *, stop: threading.Event) -> Comparison:
     """Ask RUM, store what it said, and compare; raises `EtlError`."""
     keys, warnings, listed = require_keys(config), list[str](), None
-    with Datadog(config, keys, stop=stop) as client:
+    with Client(config, keys, stop=stop) as client:
         found = discover(client)
         try:
             listed = read_applications(client)
@@ -288,53 +259,3 @@ def _to_add(
     names = [view.name for view in configured]
     added = select_names(names, (), traffic, bounds_of(config), now)
     return sorted(added.names, key=lambda name: (-traffic[name], name))
-
-
-def discover_lines(found: Comparison) -> list[str]:
-    """Three tables, and what to do next."""
-    lines: list[str] = []
-    for state in (CONFIGURED, MISSING, NEVER_SEEN):
-        views = found.of(state)
-        lines += [f"{_TITLES[state]}: {len(views):,}", *_view_lines(found, views), ""]
-    lines += [f"Warning: {text}" for text in found.warnings]
-    stored = f"not stored: {found.not_stored}" if found.not_stored else "stored in discovered_views"
-    lines.append(f"Views of 30 days, as far as RUM kept them; {stored}.")
-    left_out = len(found.of(MISSING)) - len(found.to_add)
-    if left_out:
-        lines.append(f"{many(left_out, 'view')} stay out, by include, exclude or max_views.")
-    added = many(len(found.to_add), "view")
-    if found.added_to:
-        lines.append(f"{added} added to {found.added_to}. Next: heatmap-etl check")
-    elif found.to_add:
-        lines.append(f"`heatmap-etl views discover --write` adds {added}, --toml prints the lines.")
-    return lines
-
-
-def _view_lines(found: Comparison, views: Sequence[SeenView]) -> list[str]:
-    if not views:
-        return []
-    rows = [
-        (
-            shortened(view.name),
-            count(view.views_30d),
-            shortened(", ".join(_application(found, item) for item in view.traffic)),
-        )
-        for view in views[:_SHOWN]
-    ]
-    more = len(views) - len(rows)
-    lines = table(("view", "views", "applications"), rows, right="views")
-    lines += [f"... and {many(more, 'more view')}, see --json"] * bool(more)
-    return [f"  {line}" for line in lines]
-
-
-def _application(found: Comparison, item: Traffic) -> str:
-    identifier = item.application_id or "no application"
-    return found.application_names.get(identifier, identifier)
-
-
-def toml_lines(found: Comparison) -> list[str]:
-    """Lines to paste into `views = [...]`."""
-    traffic = {view.name: view.views_30d for view in found.views}
-    if not found.to_add:
-        return ["# nothing to add: every view that RUM saw within [discover] is configured"]
-    return [f"    {quoted(n)},  # {traffic[n]:,} views in 30 days" for n in found.to_add]

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from etl.database.connection import Database
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.datadog.rum import Application
 from etl.errors import DatadogError, StoreError
 from etl.extract.discovery import read_applications
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def refresh_applications(
-    client: Datadog,
+    client: Client,
     database: Database,
     source: str,
     guard: Callable[[Connection], None],

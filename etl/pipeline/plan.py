@@ -1,7 +1,7 @@
-"""What a run would do, row by row, without writing: `sync --plan`.
+"""What a run would do, row by row: the same run with a writer that writes nothing.
 
-Makes neither file nor schema, takes no lease and leaves no trace in the
-ledger. A database that is not there yet holds no rows.
+`sync --plan` makes neither file nor schema, takes no lease and leaves no trace in the ledger. A
+database that is not there yet holds no rows.
 """
 
 from __future__ import annotations
@@ -15,29 +15,27 @@ from sqlalchemy import Connection
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import Database, found_schema, require_schema
-from etl.datadog.client import Datadog
-from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError, SourceMismatch
+from etl.database.connection import Database
+from etl.database.migrations import found_schema, require_schema
+from etl.datadog.client import Client
+from etl.errors import EtlError
+from etl.extract.api_state import ApiState
 from etl.extract.completeness import FAILED
-from etl.extract.fetch import Failed
-from etl.extract.listing import ApiState, Listing
-from etl.ledger import runs as ledger
-from etl.load import writer as store
-from etl.load.diff import (
-    Decision,
-    OtherViews,
-)
-from etl.load.versions import (
-    Stored,
-    content_of,
-    differences,
-)
-from etl.pipeline.run import Options, doubt_organization, open_judge
+from etl.extract.listing import Listing
+from etl.ledger.api_state import read_api_state
+from etl.ledger.results import is_refused
+from etl.load.changeset import ChangeSet
+from etl.load.decide import RunState, decide_listing
+from etl.load.loader import Failure, Loader, OpenListing
+from etl.load.lookup import Lookup, NoTables, Planned, PlannedTables, Tables, read_parts
+from etl.load.versions import StoredRow, content_of, differences
+from etl.load.writer import owner_of
+from etl.pipeline.run import Options, initial_state, open_verifier, read_and_load
 from etl.pipeline.select_views import select_views, with_views
-from etl.pipeline.sync import brake_of, chosen_views, configured_keys
+from etl.pipeline.sync import chosen_views
 from etl.source.identity import require_label
-from etl.source.privacy_setting import require_same, standing
-from etl.transform.snapshot import CONTENT, Snapshot
+from etl.source.privacy_setting import read_privacy
+from etl.transform.snapshot import CONTENT, Decoded, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,143 +79,126 @@ def make_plan(
     keys = require_keys(config)
     if not config.discovers:
         chosen_views(config, options.views)
-    has_rows = _has_rows(config, database)
+    has_tables = _has_tables(config, database)
     scope = select_views(config, database, stop=stop)
     config = with_views(config, scope)
     views = chosen_views(config, options.views) if options.views else scope.due
-    planner = _Planner(config, database, options, has_rows=has_rows)
-    memory = planner.memory()
-    planner.others.org_id = memory.org_id
-    planner.others.needs_acceptance = set(memory.needs_acceptance)
-    planner.others.unread = {view.key(config.source) for view in views}
-    waiting: list[Listing] = []
+    api_state = ApiState()
+    if has_tables:
+        # Every answer is decoded.
+        api_state = database.read(lambda c: read_api_state(c, config, is_full=True))
+    writer = PlanWriter(config.source, database if has_tables else None, progress)
+    state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
+    loader = Loader(writer, state, config.source, stop)
+
+    def parts() -> tuple[set[str | None], set[str | None]]:
+        if not has_tables:
+            return set(), set()
+        return database.read(lambda c: read_parts(c, config.source))
+
     with (
-        Datadog(config, keys, stop=stop) as client,
-        open_judge(client, config, memory, stop, planner.seen) as judge,
+        Client(config, keys, stop=stop) as client,
+        open_verifier(client, config, api_state, stop, parts) as verifier,
     ):
-        for group in judge.results(views):
-            while group:
-                item = group.pop(0)  # it gives its room back: nothing here may keep its records
-                if isinstance(item, Failed):
-                    planner.fail(item)
-                elif not planner.take(item):
-                    waiting.append(judge.put_away(item))
-            del item
-            if progress:
-                progress(planner.plans)
-        if waiting:
-            doubt_organization(client, planner.others)
-        for listing in waiting:
-            planner.take(judge.taken_out(listing))
-    planner.raise_if_refused()
+        read_and_load(client, verifier, views, loader)
+    if is_refused(writer.errors) and len(writer.errors) == len(writer.plans):
+        raise writer.errors[0]
     order = {view: number for number, view in enumerate(views)}
-    return sorted(planner.plans, key=lambda plan: order[plan.view])
+    return sorted(writer.plans, key=lambda plan: order[plan.view])
 
 
-def _has_rows(config: Config, database: Database) -> bool:
-    """Whether there may be rows; raises `EtlError` when a run would refuse them."""
+def _has_tables(config: Config, database: Database) -> bool:
+    """Whether there are tables; raises `EtlError` when a run would refuse them."""
     if found_schema(database).state == "absent":
         return False
     require_schema(database)
     database.read(lambda connection: require_label(connection, config))
-    require_same(database.read(lambda connection: standing(connection, config)))
+    database.read(lambda connection: read_privacy(connection, config)).require_same()
     return True
 
 
-class _Planner:
+class PlanWriter:
+    """Keeps what would be written. `database`: None while there are no tables."""
+
+    is_grouping = False  # there is no commit to share
+
     def __init__(
-        self, config: Config, database: Database, options: Options, *, has_rows: bool
+        self,
+        source: str,
+        database: Database | None,
+        progress: Callable[[list[ViewPlan]], None] | None = None,
     ) -> None:
         self.plans: list[ViewPlan] = []
-        brake = brake_of(config, options)
-        self.others = OtherViews(configured_keys(config), set(), brake=brake)
-        self._config = config
-        self._source = config.source
+        self.errors: list[EtlError] = []
+        self._source = source
         self._database = database
-        self._has_rows = has_rows
-        self._listed: set[str] = set()
-        self._errors: list[EtlError] = []
+        self._progress = progress
+        self._planned = Planned()
 
-    def memory(self) -> ApiState:
-        """What earlier runs learned; every answer is decoded."""
-        if not self._has_rows:
-            return ApiState()
-        return self._database.read(lambda c: ledger.remember(c, self._config, is_full=True))
+    def write(
+        self, listings: Sequence[OpenListing], state: RunState
+    ) -> tuple[RunState, list[Listing]]:
+        """As `Writer.write`, for one listing at a time."""
+        ((listing, decoded),) = listings
+        draft = state.draft()
 
-    def seen(self) -> tuple[set[str | None], set[str | None]]:
-        """Applications and device types of the stored rows."""
-        if not self._has_rows:
-            return set(), set()
-        return self._database.read(lambda c: store.seen(c, self._source))
+        def compare(connection: Connection | None) -> ViewPlan | None:
+            tables = Tables(connection) if connection else NoTables()
+            return self._compare(listing, decoded or Decoded(), tables, draft)
 
-    def fail(self, failed: Failed) -> None:
-        """Plan nothing for a view that gave no answer."""
-        self.others.has_failed(failed.view.key(self._source))
-        self.plans.append(ViewPlan(failed.view, FAILED, str(failed.error)))
-        self._errors.append(failed.error)
+        plan = self._database.read(compare) if self._database else compare(None)
+        draft.commit()
+        if plan is None:
+            return draft, [listing]
+        self._add(plan)
+        return draft, []
 
-    def raise_if_refused(self) -> None:
-        """Raises the `DatadogAuthError` when the keys were refused for every view."""
-        hopeless = {DatadogAuthError, DatadogHostUnknown}
-        is_refused = {type(error) for error in self._errors} <= hopeless
-        if self._errors and is_refused and len(self._errors) == len(self.plans):
-            raise self._errors[0]
+    def write_failure(self, failure: Failure) -> None:
+        """As `Writer.write_failure`: nothing is planned for the view."""
+        self.errors.append(failure.error)
+        self._add(ViewPlan(failure.view, FAILED, str(failure.error)))
 
-    def take(self, item: Listing) -> bool:
-        """Plan one view; False: it must wait for the views still unread."""
-        try:
-            found = self._compare(item)
-        except SourceMismatch as error:
-            self.others.is_other_organization = True
-            self.others.has_failed(item.view.key(self._source))
-            self.plans.append(ViewPlan(item.view, FAILED, str(error)))
-            item.without_records()
-            return True
-        if found is None:
-            return False
-        decision, stored = found
-        self._settle(item, decision)
-        self.plans.append(_view_plan(item, decision, stored))
-        return True
+    def _compare(
+        self, listing: Listing, decoded: Decoded, tables: Lookup, state: RunState
+    ) -> ViewPlan | None:
+        """None: the listing must wait for the views still unread."""
+        owner = owner_of(listing, self._source)
+        state.organization.recognise(self._source, decoded)
+        lookup = PlannedTables(tables, self._planned)
+        changes = decide_listing(listing, decoded, owner, lookup, state)
+        state.record(owner.view_key, changes, [snapshot.id for snapshot in decoded.snapshots])
+        if changes.is_deferred:
+            return None
+        stored = lookup.rows(sorted({*changes.touched, *changes.absence.held}))
+        self._planned.add(changes, owner, stored)
+        return _view_plan(listing, decoded, changes, stored)
 
-    def _settle(self, listing: Listing, decision: Decision) -> None:
-        """What the tables would know by now, had the views before been written.
-
-        An id that two views list is new (or returned) in one of them and foreign to
-        the other; a row that another view has taken over is not gone.
-        """
-        for mine in (decision.new, decision.returned):
-            twice = [s for s in mine if s.id in self._listed]
-            mine[:] = [s for s in mine if s.id not in self._listed]
-            decision.foreign += [s.id for s in twice]
-        decision.removed = [i for i in decision.removed if i not in self._listed]
-        listing.without_records()
-        self._listed |= {s.id for s in listing.decoded.snapshots} if listing.decoded else set()
-
-    def _compare(self, listing: Listing) -> tuple[Decision, dict[str, Stored]] | None:
-        def compare(connection: Connection | None) -> tuple[Decision, dict[str, Stored]] | None:
-            return store.plan(connection, listing, self._source, self.others)
-
-        return self._database.read(compare) if self._has_rows else compare(None)
+    def _add(self, plan: ViewPlan) -> None:
+        self.plans.append(plan)
+        if self._progress:
+            self._progress(self.plans)
 
 
-def _view_plan(listing: Listing, decision: Decision, stored: Mapping[str, Stored]) -> ViewPlan:
-    decoded = listing.decoded
-    changed = [_row_plan(s, stored[s.id]) for s in decision.changed]
+def _view_plan(
+    listing: Listing, decoded: Decoded, changes: ChangeSet, stored: Mapping[str, StoredRow]
+) -> ViewPlan:
+    changed = [_row_plan(s, stored[s.id]) for s in changes.changed]
     plan = ViewPlan(listing.view, listing.verdict, listing.reason)
-    plan.listed = decoded.listed if decoded else 0
-    plan.foreign, plan.duplicates = len(decision.foreign), decision.duplicates
-    plan.rejected = len(decision.rejected) + (len(decoded.rejected) if decoded else 0)
-    plan.new = [RowPlan(s.id, s.snapshot_name) for s in decision.new]
+    plan.listed = decoded.listed
+    plan.foreign, plan.duplicates = len(changes.foreign), changes.duplicates
+    plan.rejected = len(changes.rejected) + len(decoded.rejected)
+    plan.new = [RowPlan(s.id, s.snapshot_name) for s in changes.new]
     plan.changed = [row for row in changed if row.after]
-    plan.unchanged = decision.unchanged + len(changed) - len(plan.changed)
-    plan.returned = [_row_plan(s, stored[s.id]) for s in decision.returned]
-    plan.vanished = [_gone(identifier, stored[identifier]) for identifier in decision.removed]
-    plan.held = [_gone(identifier, stored[identifier]) for identifier in decision.held]
+    plan.unchanged = changes.unchanged + len(changed) - len(plan.changed)
+    plan.returned = [_row_plan(s, stored[s.id]) for s in changes.returned]
+    plan.vanished = [
+        _gone(identifier, stored[identifier]) for identifier in changes.absence.removed
+    ]
+    plan.held = [_gone(identifier, stored[identifier]) for identifier in changes.absence.held]
     return plan
 
 
-def _row_plan(snapshot: Snapshot, stored: Stored) -> RowPlan:
+def _row_plan(snapshot: Snapshot, stored: StoredRow) -> RowPlan:
     new = content_of(snapshot)
     names = [name for name in differences(stored, snapshot).split(",") if name]
     return RowPlan(
@@ -225,7 +206,7 @@ def _row_plan(snapshot: Snapshot, stored: Stored) -> RowPlan:
     )
 
 
-def _gone(identifier: str, stored: Stored) -> RowPlan:
+def _gone(identifier: str, stored: StoredRow) -> RowPlan:
     return RowPlan(identifier, _some(stored.content, ["snapshot_name"])["snapshot_name"])
 
 

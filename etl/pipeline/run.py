@@ -1,242 +1,93 @@
-"""One run at work: views -> answers -> judged listings -> rows, and the ledger of it.
+"""One run at work: it owns the lease, the row in the ledger, and how it ended.
 
-Several views share a commit; a group that fails is repeated view by view, so
-that one bad view never stops a run. What an earlier run learned of the API is
-read before, what this one learned is written after.
+A run, a plan and a check read with the same loop, `read_and_load`; they differ in who takes what
+was read.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Protocol
 
-import msgspec
 from sqlalchemy import Connection
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database
-from etl.datadog.client import Datadog
-from etl.errors import (
-    DatabaseUnreachable,
-    DatadogError,
-    EtlError,
-    LeaseLost,
-    SourceMismatch,
-    StoreError,
-)
-from etl.extract.completeness import FAILED
+from etl.datadog.client import Client
+from etl.errors import DatadogError, EtlError, LeaseLost
+from etl.extract.api_state import ApiState
 from etl.extract.discovery import read_applications
-from etl.extract.fetch import Failed, Reader, Result
-from etl.extract.listing import ApiState, Listing
-from etl.extract.verify import Judge, Seen
-from etl.ledger import runs as ledger
-from etl.ledger.results import RunResult, ViewResult
+from etl.extract.fetch import Fetcher, Result
+from etl.extract.verify import Verifier
+from etl.ledger.api_state import read_api_state, write_findings
+from etl.ledger.results import JOB, RunResult, ViewResult, new_run
 from etl.ledger.retention import old_runs, prune
-from etl.ledger.view_state import Before, Entries, read_before
-from etl.load import writer as store
-from etl.load.diff import OtherViews
-from etl.load.upsert import Outgoing
+from etl.ledger.runs import finish_run, start_run, status_of
+from etl.ledger.view_state import note_watched, read_states_before
+from etl.load.decide import RunState
+from etl.load.loader import Loader
+from etl.load.lookup import read_parts
+from etl.load.ownership import Ownership
+from etl.load.removals import RemovalGuard, Removals
+from etl.load.writer import TableWriter
 from etl.pipeline.applications import refresh_applications
+from etl.runtime.run_context import work_for
+from etl.source.identity import Organization, require_label
 from etl.source.lease import Lease
+from etl.source.privacy_setting import PrivacyState, adopt_privacy
 
 log = logging.getLogger(__name__)
 
-Progress: TypeAlias = "Callable[[RunResult], None]"
+OnRun = Callable[[RunResult], None]
+Parts = Callable[[], tuple[set[str | None], set[str | None]]]
+"""Applications and device types of the stored rows; None: rows without one."""
 
 
-class Work(msgspec.Struct):
-    """The state of one run while it works."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one run does differently. `views`: names; empty: all that are configured.
 
-    config: Config
-    database: Database
-    run: RunResult
-    lease: Lease
-    others: OtherViews
-    stop: threading.Event
-    progress: Progress | None = None
-    on_end: Progress | None = None
-    judge: Judge | None = None
-    is_closed: bool = False
-    must_prune: bool = False
-    before: Before = msgspec.field(default_factory=Before)
-
-    def read_and_load(self, views: Sequence[View], *, is_full: bool) -> None:
-        """Each view as its answer is judged; those that depend on others when all have come."""
-        keys, source = require_keys(self.config), self.config.source
-        self.others.unread = {view.key(source) for view in views}
-        memory = self.database.read(lambda c: ledger.remember(c, self.config, is_full=is_full))
-        self.before = self.database.read(lambda c: read_before(c, source))
-        self.others.org_id = memory.org_id
-        self.others.needs_acceptance = set(memory.needs_acceptance)
-        waiting: list[Listing] = []
-        with Datadog(self.config, keys, stop=self.stop, codes=self.run.codes) as client:
-            self.judge = open_judge(client, self.config, memory, self.stop, self._seen)
-            with self.judge:
-                for group in self.judge.results(views):
-                    waiting += self._take(group)
-                    del group  # its records are stored, and nobody else has them
-                if waiting:
-                    doubt_organization(client, self.others)
-                for listing in waiting:
-                    if not self.stop.is_set():
-                        self._load([self.judge.taken_out(listing)])
-            is_answered = any(result.verdict != FAILED for result in self.run.views)
-            if is_answered and not self.stop.is_set():
-                now = datetime.now(UTC)
-                refresh_applications(client, self.database, source, self.lease.guard, now)
-
-    def finish(self, views: Sequence[View]) -> None:
-        """Close the run in the ledger and give the lease back, whatever happened."""
-        order = {view: number for number, view in enumerate(views)}
-        self.run.views.sort(key=lambda result: order[result.view])
-        self.lease.stop_keeping()
-        self.run.finished_at = datetime.now(UTC)
-        if self.lease.is_lost:
-            return
-        try:
-            self.database.transaction(self._close)
-        except EtlError as error:
-            log.warning("the run could not be closed in the ledger: %s", error)
-            return
-        self.is_closed = True
-        if self.on_end:
-            self.on_end(self.run)
-        if self.must_prune:
-            self._prune()
-
-    def _close(self, connection: Connection) -> None:
-        """Where there is something to prune the lease is kept for it."""
-        if ledger.status_of(connection, self.run) != "running":
-            return
-        self.lease.guard(connection)
-        if self.judge:
-            ledger.learn(connection, self.run.source, self.judge.findings())
-            ledger.note_watched(connection, self.run.source, self.others.configured)
-        ledger.finish_run(connection, self.run)
-        old = old_runs(connection, self.config, datetime.now(UTC))
-        self.must_prune = bool(old) and not self.stop.is_set()
-        if not self.must_prune:
-            self.lease.release(connection)
-
-    def _prune(self) -> None:
-        prune(self.config, self.database, self.lease, self.stop)
-        try:
-            self.database.transaction(self.lease.release)
-        except EtlError as error:
-            log.warning("the lease was not given back, it expires: %s", error)
-
-    def _seen(self) -> tuple[set[str | None], set[str | None]]:
-        return self.database.read(lambda c: store.seen(c, self.config.source))
-
-    def _take(self, group: Sequence[Result]) -> list[Listing]:
-        """Load a group and put away the listings that must wait."""
-        for failed in [item for item in group if isinstance(item, Failed)]:
-            requests = failed.error.requests
-            self._record_failure(failed.view, failed.error, failed.seconds, requests)
-        waiting = self._load([item for item in group if isinstance(item, Listing)])
-        return [self.judge.put_away(listing) for listing in waiting] if self.judge else []
-
-    def _load(self, listings: Sequence[Listing]) -> list[Listing]:
-        """Several views share one commit; when that fails, each gets its own."""
-        if not listings:
-            return []
-        try:
-            return self._load_together(listings)
-        except (DatabaseUnreachable, LeaseLost):
-            raise
-        except StoreError as error:
-            if len(listings) == 1:
-                self.others.is_other_organization |= isinstance(error, SourceMismatch)
-                failed = listings[0]
-                self._record_failure(failed.view, error, failed.seconds, failed.requests)
-                failed.without_records()
-                return []
-        return [waiting for listing in listings for waiting in self._load([listing])]
-
-    def _load_together(self, listings: Sequence[Listing]) -> list[Listing]:
-        results: list[ViewResult | None] = []
-        others = self.others
-
-        def load(connection: Connection) -> None:
-            nonlocal others
-            self.lease.guard(connection)
-            if results and self._is_committed(connection, results):
-                return
-            others = self.others.copy()
-            outgoing, entries = Outgoing(self.database.family), Entries(self.run)
-            results[:] = [
-                store.load(connection, listing, outgoing, entries, others, self.before)
-                for listing in listings
-            ]
-            outgoing.write(connection)
-            entries.write(connection)
-
-        self.database.transaction(load)
-        self.others = others
-        self._report([result for result in results if result])
-        pairs = list(zip(listings, results, strict=True))
-        for listing, result in pairs:
-            if result:
-                listing.without_records()
-        return [listing for listing, result in pairs if result is None]
-
-    def _is_committed(self, connection: Connection, results: Sequence[ViewResult | None]) -> bool:
-        """After a lost connection: the ledger tells whether the commit happened."""
-        loaded = [result.view for result in results if result]
-        key = loaded[0].key(self.config.source) if loaded else ""
-        return ledger.is_recorded(connection, self.run.run_id, key)
-
-    def _record_failure(self, view: View, error: EtlError, seconds: float, requests: int) -> None:
-        result = ledger.failed_result(view, error, requests=requests, seconds=seconds)
-        key = view.key(self.config.source)
-
-        def record(connection: Connection) -> None:
-            self.lease.guard(connection)
-            if ledger.is_recorded(connection, self.run.run_id, key):
-                return
-            entries = Entries(self.run)
-            entries.add(result, self.before.states.get(key), {})
-            entries.write(connection)
-
-        self.database.transaction(record)
-        self.others.has_failed(key)
-        self._report([result])
-
-    def _report(self, results: Sequence[ViewResult]) -> None:
-        self.run.views.extend(results)
-        if self.progress:
-            self.progress(self.run)
-
-
-def doubt_organization(client: Datadog, others: OtherViews) -> None:
-    """Before rows go although no record named the organization: ask whose keys these are.
-
-    RUM's list of applications names the organization of each; where it is not
-    to be had, the brakes remain.
+    `is_full`: no answer is skipped. `accepts_removals`: nothing is held. `slot_at`: the slot of
+    the schedule that it fulfils, `missed_slots`: how many earlier ones it makes up for.
     """
-    if not others.is_organization_open:
-        return
-    others.is_organization_asked = True
-    try:
-        named = {application.org_id for application in read_applications(client)} - {None}
-    except DatadogError as error:
-        log.debug("whose keys these are is not to be had: %s", error)
-        return
-    others.is_other_organization = bool(named) and others.org_id not in named
+
+    views: Sequence[str] = ()
+    is_full: bool = False
+    accepts_removals: bool = False
+    started_by: str = "manual"
+    slot_at: datetime | None = None
+    missed_slots: int = 0
+    job: str = JOB
 
 
-def open_judge(
-    client: Datadog,
-    config: Config,
-    memory: ApiState,
-    stop: threading.Event,
-    seen: Seen = lambda: (set(), set()),
-) -> Judge:
-    """Who reads the configured views and says what their answers prove."""
+class Sink(Protocol):
+    """Where listings go: a `Loader`, or somebody who only looks at them."""
+
+    def load(self, results: Sequence[Result]) -> None:
+        """A few views; their records are gone from memory afterwards."""
+
+    def load_deferred(self, ask_organization: Callable[[], set[int]]) -> None:
+        """Every view was read."""
+
+
+def read_and_load(client: Client, verifier: Verifier, views: Sequence[View], sink: Sink) -> None:
+    """Ask for each view, and hand on what its answer proves as soon as that is certain."""
+    for results in verifier.results(views):
+        sink.load(results)
+    sink.load_deferred(lambda: _organizations(client))
+
+
+@contextmanager
+def open_verifier(
+    client: Client, config: Config, api_state: ApiState, stop: threading.Event, parts: Parts
+) -> Iterator[Verifier]:
+    """Reads the configured views and says what their answers prove."""
 
     def applications() -> list[str] | None:
         try:
@@ -245,4 +96,161 @@ def open_judge(
             log.debug("the list of applications is not to be had: %s", error)
             return None
 
-    return Judge(Reader(client, config, memory, stop), memory, applications, seen)
+    with Fetcher(client, config, api_state, stop) as fetcher:
+        yield Verifier(fetcher, api_state, applications, parts)
+
+
+def _organizations(client: Client) -> set[int]:
+    """Those that the keys belong to: RUM's list of applications names that of each.
+
+    Where it is not to be had, the thresholds for removals remain.
+    """
+    try:
+        return {a.org_id for a in read_applications(client) if a.org_id is not None}
+    except DatadogError as error:
+        log.debug("whose keys these are is not to be had: %s", error)
+        return set()
+
+
+def initial_state(
+    config: Config, views: Iterable[View], api_state: ApiState, *, accepts_removals: bool
+) -> RunState:
+    """What a run over `views` knows before it has read one."""
+    guard = RemovalGuard(config.hold_above, config.hold_min, is_off=accepts_removals)
+    configured = frozenset(view.key(config.source) for view in config.views)
+    unread = {view.key(config.source) for view in views}
+    return RunState(
+        Ownership(configured, unread),
+        Removals(guard, api_state.needs_acceptance),
+        Organization(api_state.org_id),
+    )
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that has begun. `stop` is set by whoever asks it to end, and when the lease is lost."""
+
+    config: Config
+    database: Database
+    stop: threading.Event
+    result: RunResult
+    lease: Lease
+    progress: OnRun | None = None
+    views: Sequence[View] = ()
+    verifier: Verifier | None = None
+
+    def read_and_load(self, views: Sequence[View], options: Options) -> None:
+        """Each view from the question to the rows; what fails is part of the result."""
+        config, database, source = self.config, self.database, self.config.source
+        keys, self.views = require_keys(config), views
+        api_state = database.read(lambda c: read_api_state(c, config, is_full=options.is_full))
+        before = database.read(lambda c: read_states_before(c, source))
+        writer = TableWriter(database, self.result, self.lease, before, self._report)
+        state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
+        loader = Loader(writer, state, source, self.stop)
+
+        def parts() -> tuple[set[str | None], set[str | None]]:
+            return database.read(lambda c: read_parts(c, source))
+
+        with (
+            Client(config, keys, stop=self.stop, codes=self.result.codes) as client,
+            open_verifier(client, config, api_state, self.stop, parts) as self.verifier,
+        ):
+            read_and_load(client, self.verifier, views, loader)
+            if self.result.has_read and not self.stop.is_set():
+                refresh_applications(client, database, source, self.lease.guard, datetime.now(UTC))
+
+    def _report(self, view: ViewResult) -> None:
+        self.result.views.append(view)
+        if self.progress:
+            self.progress(self.result)
+
+
+@contextmanager
+def open_run(
+    config: Config,
+    database: Database,
+    options: Options,
+    stop: threading.Event,
+    *,
+    planned: int,
+    progress: OnRun | None = None,
+    on_end: OnRun | None = None,
+) -> Iterator[Run]:
+    """A run: the lease is taken and the ledger says that it runs; afterwards, how it ended.
+
+    `planned`: how many views it is to read. `on_end` is called once the ledger has it closed,
+    also when this raises. A bug is recorded as a failed run, and raised; so is an `EtlError`,
+    unless some view is stored.
+    """
+    run = Run(config, database, stop, new_run(config.source), Lease(config.source, config.lease_s))
+    result, lease, run.progress = run.result, run.lease, progress
+    work_for(source=result.source, run_id=result.run_id)
+    result.job, result.started_by, result.planned = options.job, options.started_by, planned
+    result.slot_at, result.missed_slots = options.slot_at, options.missed_slots
+
+    def start(connection: Connection) -> PrivacyState:
+        require_label(connection, config)
+        lease.take(connection, config)
+        start_run(connection, result)
+        return adopt_privacy(connection, config)
+
+    privacy = database.transaction(start)
+    lease.keep(database, on_loss=stop.set)
+    is_closed = False
+    try:
+        privacy.require_same()
+        yield run
+        result.settle(is_stopped=stop.is_set() and not lease.is_lost)
+    except LeaseLost:
+        raise
+    except EtlError as error:
+        result.error, result.status = str(error), "partial" if result.has_read else "failed"
+        if not result.has_read:
+            raise
+    except BaseException as bug:
+        result.error, result.status = f"a bug: {type(bug).__name__}: {bug}", "failed"
+        raise
+    finally:
+        order = {view: number for number, view in enumerate(run.views)}
+        result.views.sort(key=lambda view: order[view.view])
+        lease.stop_keeping()
+        result.finished_at = datetime.now(UTC)
+        is_closed = not lease.is_lost and _close(run, on_end)
+    if lease.is_lost and not is_closed:
+        raise LeaseLost(f"another process took the lease of {config.source} during the run")
+
+
+def _close(run: Run, on_end: OnRun | None) -> bool:
+    """Close the run in the ledger and give the lease back; says whether that could be done."""
+    config, database, lease = run.config, run.database, run.lease
+
+    def close(connection: Connection) -> bool:
+        """Where there are old runs to delete, the lease is kept for that."""
+        if status_of(connection, run.result) != "running":
+            return False  # a commit whose answer was lost
+        lease.guard(connection)
+        if run.verifier:
+            write_findings(connection, config.source, run.verifier.findings())
+            configured = {view.key(config.source) for view in config.views}
+            note_watched(connection, config.source, configured)
+        finish_run(connection, run.result)
+        has_old = bool(old_runs(connection, config, datetime.now(UTC))) and not run.stop.is_set()
+        if not has_old:
+            lease.release(connection)
+        return has_old
+
+    try:
+        has_old = database.transaction(close)
+    except EtlError as error:
+        log.warning("the run could not be closed in the ledger: %s", error)
+        return False
+    if on_end:
+        on_end(run.result)
+    if has_old:
+        prune(config, database, lease, run.stop)
+        try:
+            database.transaction(lease.release)
+        except EtlError as error:
+            log.warning("the lease was not given back, it expires: %s", error)
+    return True

@@ -16,8 +16,9 @@ from sqlalchemy import Connection
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import Database, found_schema, opened_if_current
-from etl.datadog.client import Datadog
+from etl.database.connection import Database
+from etl.database.migrations import found_schema, opened_if_current
+from etl.datadog.client import Client
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import Discovery, discover
 from etl.extract.view_selection import Bounds, is_due, select_names
@@ -112,7 +113,7 @@ def select_views(
     known = _known_views(config, database, now)
     if is_due(known.discovered_at, config.discover_every_s, now):
         try:
-            with Datadog(config, require_keys(config), stop=stop, codes=codes) as client:
+            with Client(config, require_keys(config), stop=stop, codes=codes) as client:
                 found = discover(client)
         except DatadogError as error:
             notes.append(f"no views were discovered: {error}")

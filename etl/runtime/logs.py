@@ -36,7 +36,7 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
         return super().handle(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - named by the base
-        """A mistake in a log call is shown; that stderr is gone is nobody's business."""
+        """A mistake in a log call is shown; that stderr is gone is not."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
 

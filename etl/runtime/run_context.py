@@ -1,4 +1,4 @@
-"""Which run, and of which source, a thread works for: fields of every line it logs."""
+"""Fields of every line that a thread logs: its source and its run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _fields: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("fie
 
 
 def work_for(**fields: str) -> None:
-    """From here on this thread works for these: `source`, `run_id`."""
+    """From here on this thread logs these fields: `source`, `run_id`."""
     _fields.set(fields)
 
 
 def fields() -> Mapping[str, str]:
-    """What this thread works for; empty: nothing in particular."""
+    """Those of this thread; empty: it works for no source."""
     return _fields.get({})
 
 
 def inherited(work: Callable[[], None]) -> Callable[[], None]:
-    """`work` for a new thread, which works for the same as this one."""
+    """`work` for a new thread, which logs the same fields as this one."""
     context = contextvars.copy_context()
     return lambda: context.run(work)

@@ -72,7 +72,7 @@ def stop_on_signals() -> Iterator[StopSignal]:
     found = StopSignal()
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    before = {n: signal.signal(n, _heard) for n in _NUMBERS if not _is_ignored(n)}
+    before = {n: signal.signal(n, _leave_to_watcher) for n in _NUMBERS if not _is_ignored(n)}
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(reading, found), name="signals", daemon=True)
     watcher.start()
@@ -92,8 +92,8 @@ def _is_ignored(number: int) -> bool:
     return signal.getsignal(number) is signal.SIG_IGN
 
 
-def _heard(_number: int, _frame: object) -> None:
-    """Its number went to the watcher; the default would end the process here."""
+def _leave_to_watcher(_number: int, _frame: object) -> None:
+    """The watcher has its number already; the default would end the process here."""
 
 
 def _watch(reading: socket.socket, found: StopSignal) -> None:

@@ -1,9 +1,8 @@
-"""The daemon: APScheduler -> sync.
+"""A job for each source: it asks the ledger what is due, runs it, and says when to look again.
 
-Each source is a job that asks the ledger what is due, runs it, and says when to look again:
-at the next slot or, where the slot could not be run, a little later. APScheduler waits and
-gives each job its thread; it keeps nothing, so that a restart, another daemon and a clock that
-was moved all end in the same question to the ledger.
+That is the next slot or, where the slot could not be run, a little later. APScheduler waits and
+gives each job a thread. It keeps nothing: after a restart, beside another daemon, or when the clock
+was moved, the ledger is asked again.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from etl.config.model import Config, Sources, require_keys
-from etl.database.connection import Database, opened, prepare_schema
+from etl.database.connection import Database, opened
+from etl.database.migrations import prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
@@ -54,12 +54,13 @@ class Job:
     stop: threading.Event
     on_end: Callable[[RunResult], None] | None = None
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
-    slots: Slots = field(init=False)
-    _failures: int = 0
-    _told: str = ""
+    _failures: int = 0  # since it last went well
+    _reported: str = ""  # why it went wrong, so that the same is not logged again
 
-    def __post_init__(self) -> None:
-        self.slots = slots_of(self.config)
+    @property
+    def slots(self) -> Slots:
+        """When it is due."""
+        return slots_of(self.config)
 
     def look(self) -> datetime:
         """Run what is due; returns when to look again."""
@@ -67,20 +68,20 @@ class Job:
         try:
             done_until = self._run_due()
         except LeaseHeld as held:
-            # Whoever works may not fulfil the slot: `sync` by hand does not.
-            return self._later(held, _HELD_S, logging.INFO)
+            # The process that works may not fulfil the slot: `sync` by hand does not.
+            return self._retry(held, _HELD_S, logging.INFO)
         except EtlError as error:
-            return self._later(error, self._pause(), logging.ERROR)
+            return self._retry(error, self._pause(), logging.ERROR)
         except Exception:
             log.critical("%s: a bug; please report it", self.config.source, exc_info=True)
             return datetime.now(UTC) + timedelta(seconds=self._pause())
-        self._failures, self._told = 0, ""
+        self._failures, self._reported = 0, ""
         return self.slots.next_after(done_until)
 
     def _run_due(self) -> datetime:
         """Run until nothing is due: a run may take longer than from one slot to the next.
 
-        Returns the moment up to which that is so; a slot may come a microsecond later.
+        Returns the moment up to which nothing is due: the next slot may be a microsecond later.
         """
         with opened(self.config) as database:
             while True:
@@ -110,21 +111,24 @@ class Job:
             self.on_end(run)
 
     def _pause(self) -> float:
+        """Seconds until the next attempt: twice as many each time."""
         self._failures += 1
         return min(_LONGEST_RETRY_S, _HELD_S * 2.0 ** min(self._failures - 1, 8))
 
-    def _later(self, error: EtlError, seconds: float, level: int) -> datetime:
-        """The slot stays due. The same reason is told once."""
+    def _retry(self, error: EtlError, seconds: float, level: int) -> datetime:
+        """The slot stays due: returns when to look again. The same reason is logged once."""
         text = str(error)
-        log.log(logging.DEBUG if text == self._told else level, "%s: %s", self.config.source, text)
-        self._told = text
+        if text == self._reported:
+            level = logging.DEBUG
+        log.log(level, "%s: %s", self.config.source, text)
+        self._reported = text
         return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-def prepared(sources: Sources) -> None:
-    """Keys and schemas, before anything is promised. Raises `EtlError` for what a person must mend.
+def prepare(sources: Sources) -> None:
+    """Look for the keys and prepare the schemas. Raises `EtlError` for what needs a person.
 
-    A database that cannot be reached yet is no such thing: the jobs try again.
+    A database that cannot be reached yet is only warned of: the jobs try again.
     """
     for config in sources.configs:
         require_keys(config)
@@ -136,7 +140,7 @@ def prepared(sources: Sources) -> None:
 
 
 class Daemon:
-    """All jobs. `ticked_at` is by the monotonic clock: when the loop was last seen alive."""
+    """All jobs. `ticked_at`: when its loop was last alive, by the monotonic clock."""
 
     def __init__(
         self,
@@ -158,19 +162,19 @@ class Daemon:
         )
 
     def run(self) -> None:
-        """Work until `stop` is set, and what is under way has ended."""
+        """Run the jobs until `stop` is set and the runs under way have ended."""
         self._tick()
         before = datetime.now(UTC)
         self._scheduler.start()
         for job in self.jobs:
-            self._tell_next(job)
+            self._log_next_run(job)
             self._wait_until(before, job)
         try:
             self._watch_clock(before)
         finally:
             with self._ending:
                 self._has_ended = True
-            # Its loop, stopped between starting a job and removing it, would not find it any more.
+            # Paused first: between starting a job and removing it, its loop needs to find the job.
             self._scheduler.pause()
             self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
@@ -182,19 +186,19 @@ class Daemon:
         self._scheduler.add_job(self._tick, "date", run_date=soon, executor=_TICK)
 
     def _wait_until(self, when: datetime, job: Job) -> None:
-        # A job of its own each time: APScheduler removes by its id the one it has just started,
-        # which would be the new one where that ends at once.
-        self._scheduler.add_job(self._turn, "date", run_date=when, args=[job])
+        # With a new id each time: APScheduler removes the job that it has just started by its id,
+        # and would remove the new one where the first ends at once.
+        self._scheduler.add_job(self._look, "date", run_date=when, args=[job])
 
-    def _turn(self, job: Job) -> None:
+    def _look(self, job: Job) -> None:
         when = job.look()
-        # APScheduler waits for its jobs with the lock in hand that adding one needs.
+        # Shutting down, APScheduler holds the lock that adding a job needs, and waits for this.
         with self._ending:
             if not self._has_ended:
                 self._wait_until(when, job)
 
     def _watch_clock(self, before: datetime) -> None:
-        """A clock that is put back would leave everybody waiting: look again at once."""
+        """Where the clock is put back, look at once: the jobs would wait by the old time."""
         while not self._stop.wait(TICK_S):
             now = datetime.now(UTC)
             if now < before - timedelta(seconds=TICK_S):
@@ -204,7 +208,7 @@ class Daemon:
                         waiting.modify(next_run_time=now)
             before = now
 
-    def _tell_next(self, job: Job) -> None:
+    def _log_next_run(self, job: Job) -> None:
         when = job.slots.next_after(datetime.now(UTC))
         zone: Any = getattr(job.slots, "zone", UTC)
         text = when.astimezone(zone).isoformat(timespec="seconds")

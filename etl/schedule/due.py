@@ -1,4 +1,4 @@
-"""What is due, by the ledger: a source's configured slots against those that were run."""
+"""What is due: the slots of a source that the ledger does not say were run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl.config.model import Config
-from etl.database.connection import Database, found_schema
-from etl.ledger import runs as ledger
+from etl.database.connection import Database
+from etl.database.migrations import found_schema
+from etl.ledger.results import JOB
+from etl.ledger.runs import last_slot_run
 from etl.schedule.cron import Due, Every, Slots, parse_cron
 
 LATE = timedelta(minutes=2)
@@ -58,7 +60,7 @@ class Agenda:
 def read_agenda(connection: Connection, config: Config, since: datetime, now: datetime) -> Agenda:
     """What the ledger says; where no slot was ever run, those later than `since` count."""
     slots = slots_of(config)
-    last = ledger.last_slot_run(connection, config.source, ledger.JOB, now)
+    last = last_slot_run(connection, config.source, JOB, now)
     done = last.slot_at if last else since
     due = slots.due(done, now)
     return Agenda(last, due, slots.next_after(done) if due else None, slots.next_after(now))

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,10 +21,12 @@ import msgspec
 from sqlalchemy import Boolean, Column, Connection, Double, Integer, Select, Table, select
 
 from etl.config.validators import BadValue, duration, plain
-from etl.database.connection import Database, is_there, require_schema
+from etl.database.connection import Database, is_there
+from etl.database.migrations import require_schema
 from etl.database.sql_views import metadata
 from etl.database.types import UtcDateTime
 from etl.errors import ConfigError, DatabaseUnreachable, EtlError
+from etl.files import whole_file
 from etl.formatting import iso
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -116,7 +116,8 @@ def output_path(output: Path, folder: Path, kept: Sequence[Path]) -> Path:
 def write_file(database: Database, export: Export, path: Path, check: Callable[[], None]) -> int:
     """Replace the file as a whole, or leave what is there; returns the number of rows."""
     try:
-        with _replacing(path) as file:
+        mode = path.stat().st_mode & 0o7777 if path.exists() else None
+        with whole_file(path, mode=mode) as file:
             return write(database, export, file, check)
     except OSError as error:
         raise EtlError(f"{plain(path)}: cannot be written: {error.strerror or error}") from None
@@ -170,25 +171,6 @@ def _batches(connection: Connection, export: Export) -> Iterator[Rows]:
     streaming = connection.execution_options(yield_per=_ROWS)
     with streaming.execute(query(export)) as result:
         yield from result.partitions()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside it, which takes its place in one step when all went well."""
-    umask = os.umask(0)
-    os.umask(umask)
-    mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~umask
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- CSV ----------------------------------------------------------------------------------

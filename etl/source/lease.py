@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, func, insert, select, update
+from sqlalchemy import Connection, Row, Update, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from etl.config.model import Config
 from etl.database.connection import Database
+from etl.database.dialects import dialect_of
 from etl.database.schema import sources
 from etl.errors import EtlError, LeaseHeld, LeaseLost
 from etl.runtime.run_context import inherited
@@ -81,13 +82,8 @@ def is_gone(holder: str, host: str) -> bool:
 
 
 def clock(connection: Connection) -> datetime:
-    """The database's clock; on SQLite, which has none of its own, the host's."""
-    name = connection.dialect.name
-    if name == "sqlite":
-        return datetime.now(UTC)
-    now = func.clock_timestamp() if name == "postgresql" else func.utc_timestamp(6)
-    value: datetime = connection.execute(select(now)).scalar_one()
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    """The database's clock, which all machines share."""
+    return dialect_of(connection).clock(connection)
 
 
 class Lease:

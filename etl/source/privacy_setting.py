@@ -26,15 +26,20 @@ _APPLY = "run: heatmap-etl privacy apply"
 _TABLES = (snapshots, snapshot_history, rejected_records, schema_drift)
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """The configured setting and the stored one; `problem` says what to do when they differ."""
+class PrivacyState(msgspec.Struct, frozen=True):
+    """The configured `created_by` and that of the stored rows."""
 
     configured: str
     stored: str
-    problem: str
+    problem: str  # what to do when they differ, or a rewriting was cut short; empty: nothing
+
+    def require_same(self) -> None:
+        """Raises `PrivacyMismatch` when a run would mix settings."""
+        if self.problem:
+            raise PrivacyMismatch(self.problem)
 
 
-AS_STORED = Standing(KEEP, KEEP, "")
+KEPT = PrivacyState(KEEP, KEEP, "")
 
 
 def privacy_of(config: Config) -> Privacy:
@@ -42,33 +47,27 @@ def privacy_of(config: Config) -> Privacy:
     return Privacy(config.created_by, config.hash_key)
 
 
-def settle(connection: Connection, config: Config) -> Standing:
-    """`standing`; a source without rows takes a new setting at once."""
-    found = standing(connection, config)
-    if found.problem and not _has_rows(connection, config.source):
-        take_setting(connection, config.source, privacy_of(config).setting)
-        return standing(connection, config)
-    return found
-
-
-def standing(connection: Connection, config: Config) -> Standing:
-    """Compare the configured setting with the stored one. A new source stands under any."""
+def read_privacy(connection: Connection, config: Config) -> PrivacyState:
+    """Compare the configured setting with the stored one. A new source has any."""
     row = select(sources.c.privacy).where(sources.c.source == config.source)
     found = connection.execute(row).one_or_none()
     if found is None or found.privacy == privacy_of(config).setting:
-        return Standing(config.created_by, config.created_by, "")
+        return PrivacyState(config.created_by, config.created_by, "")
     stored = str(found.privacy or KEEP)
     problem = _problem(config.created_by, stored)
-    return Standing(config.created_by, stored.removeprefix(APPLYING).partition(":")[0], problem)
+    return PrivacyState(config.created_by, stored.removeprefix(APPLYING).partition(":")[0], problem)
 
 
-def require_same(found: Standing) -> None:
-    """Raises `PrivacyMismatch` when a run would mix settings."""
-    if found.problem:
-        raise PrivacyMismatch(found.problem)
+def adopt_privacy(connection: Connection, config: Config) -> PrivacyState:
+    """`read_privacy`, after a source without rows has taken the configured setting."""
+    found = read_privacy(connection, config)
+    if found.problem and not _has_rows(connection, config.source):
+        write_setting(connection, config.source, privacy_of(config).setting)
+        return read_privacy(connection, config)
+    return found
 
 
-def take_setting(connection: Connection, source: str, setting: str | None) -> None:
+def write_setting(connection: Connection, source: str, setting: str | None) -> None:
     """From now on the rows of `source` stand under `setting`.
 
     An answer may be skipped only under the setting it was read under. What it held

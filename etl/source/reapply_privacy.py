@@ -29,12 +29,18 @@ from sqlalchemy import (
 )
 
 from etl.config.model import Config
-from etl.database.connection import Database, driver_cursor, is_there, require_schema
+from etl.database.connection import Database, is_there
+from etl.database.migrations import require_schema
 from etl.database.schema import rejected_records, schema_drift, snapshot_history, snapshots
 from etl.errors import DatabaseUnreachable, LeaseLost
-from etl.formatting import many
 from etl.source.lease import Lease
-from etl.source.privacy_setting import APPLYING, Standing, privacy_of, settle, take_setting
+from etl.source.privacy_setting import (
+    APPLYING,
+    PrivacyState,
+    adopt_privacy,
+    privacy_of,
+    write_setting,
+)
 from etl.transform.privacy import KEEP, Privacy
 from etl.transform.snapshot import CONTENT, PERSONAL, Rejected, Snapshot, mark_of
 
@@ -47,17 +53,34 @@ _SEEN = ("count", "first_seen_at", "last_seen_at", "resolved_at")
 _Rows: TypeAlias = "Sequence[Row[Any]]"
 
 
-def apply_privacy(config: Config, database: Database, stop: threading.Event) -> list[str]:
-    """Rewrite everything of the source; says what was done. Raises `EtlError`."""
+@dataclass(slots=True)
+class Rewriting:
+    """What `apply_privacy` did.
+
+    `is_needed` False: everything stood under the setting already. `counts`: what was rewritten, by
+    kind. `has_lost`: some contents hold no longer what the setting would show. `is_file_clean`:
+    the SQLite file holds no former value.
+    """
+
+    is_needed: bool
+    counts: Counter[str] = field(default_factory=Counter)
+    has_lost: bool = False
+    is_file_clean: bool = True
+    is_cut_short: bool = False
+
+
+def apply_privacy(config: Config, database: Database, stop: threading.Event) -> Rewriting:
+    """Rewrite everything of the source. Raises `EtlError`."""
     if not is_there(database):
         raise DatabaseUnreachable(f"the database {database.label} does not exist yet")
     require_schema(database)
     lease = Lease(config.source, config.lease_s)
     before = database.transaction(lambda connection: _start(connection, config, lease))
-    work = _Work(database, lease, privacy_of(config), stop)
+    done = Rewriting(is_needed=bool(before.problem))
+    work = _Work(database, lease, privacy_of(config), stop, done)
     lease.keep(database, on_loss=stop.set)
     try:
-        if before.problem:
+        if done.is_needed:
             work.rewrite_all()
     finally:
         lease.stop_keeping()
@@ -65,34 +88,27 @@ def apply_privacy(config: Config, database: Database, stop: threading.Event) -> 
             database.transaction(lease.release)
     if lease.is_lost:
         raise LeaseLost(f"another process took the lease of {config.source}; run it again")
-    return _told(config, database, before, work)
+    done.is_cut_short = done.is_needed and stop.is_set()
+    return done
 
 
-def _start(connection: Connection, config: Config, lease: Lease) -> Standing:
+def _start(connection: Connection, config: Config, lease: Lease) -> PrivacyState:
     """Take the lease; from here to the end no run starts."""
     lease.take(connection, config)
-    found = settle(connection, config)
+    found = adopt_privacy(connection, config)
     if found.problem:
         setting = privacy_of(config).setting or KEEP
-        take_setting(connection, config.source, APPLYING + setting)
+        write_setting(connection, config.source, APPLYING + setting)
     return found
 
 
 @dataclass(slots=True)
 class _Work:
-    """One rewriting.
-
-    `counts`: what was rewritten, by kind. `has_lost`: some contents hold no longer
-    what the setting would show. `is_file_clean`: the SQLite file holds nothing else.
-    """
-
     database: Database
     lease: Lease
     privacy: Privacy
     stop: threading.Event
-    counts: Counter[str] = field(default_factory=Counter)
-    has_lost: bool = False
-    is_file_clean: bool = True
+    done: Rewriting
 
     def rewrite_all(self) -> None:
         """Every table; then the setting is that of the source."""
@@ -105,14 +121,14 @@ class _Work:
             self._rewrite("reject", rejected_records, rejects, columns, self._rejects)
             names = ("name", "kind")
             self._rewrite("example", schema_drift, names, ("example",), self._examples)
-            if self.database.family == "sqlite" and not self.stop.is_set():
+            if not self.database.dialect.clean_up and not self.stop.is_set():
                 self._compact()
         if not self.stop.is_set():
             self.database.transaction(self._finish)
 
     def _finish(self, connection: Connection) -> None:
         self.lease.guard(connection)
-        take_setting(connection, self.lease.source, self.privacy.setting)
+        write_setting(connection, self.lease.source, self.privacy.setting)
 
     def _rewrite(
         self,
@@ -135,7 +151,7 @@ class _Work:
 
         while not self.stop.is_set():
             rows, count = self.database.transaction(batch)
-            self.counts[kind] += count
+            self.done.counts[kind] += count
             if len(rows) < BATCH:
                 return
             last = rows[-1][: len(keys)]
@@ -148,7 +164,7 @@ class _Work:
                 found = {f"key_{name}": getattr(row, name) for name in keys}
                 changed.append({**found, **{name: getattr(new, name) for name in _REWRITTEN}})
             elif mark_of(stored.content_hash) != self.privacy.mark:
-                self.has_lost = True
+                self.done.has_lost = True
         return _update(connection, table, keys, changed)
 
     def _examples(self, connection: Connection, table: Table, rows: _Rows) -> int:
@@ -183,14 +199,7 @@ class _Work:
         # Nothing else can write meanwhile, a renewal neither.
         self.lease.seconds = max(self.lease.seconds, _VACUUM_LEASE_S)
         self.database.transaction(self.lease.renew)
-        self.is_file_clean = self.database.read(_vacuum)
-
-
-def _vacuum(connection: Connection) -> bool:
-    with driver_cursor(connection) as cursor:
-        cursor.execute("VACUUM")
-        is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        return not is_busy
+        self.done.is_file_clean = self.database.read(self.database.dialect.compact)
 
 
 def _after(order: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> ColumnElement[bool]:
@@ -225,43 +234,3 @@ def _together(row: Row[Any], twin: Row[Any]) -> dict[str, Any]:
         "last_seen_at": max(one["last_seen_at"], other["last_seen_at"]),
         "resolved_at": None if None in ends else max(ends),
     }
-
-
-# --- for people ---------------------------------------------------------------------------
-
-
-def _told(config: Config, database: Database, before: Standing, work: _Work) -> list[str]:
-    of = f"{database.label}: created_by of source {config.source}"
-    if not before.problem:
-        return [f'{of} stands at "{config.created_by}"; nothing to rewrite']
-    if work.stop.is_set():
-        return []
-    done = ", ".join(many(count, kind) for kind, count in work.counts.items() if count)
-    lines = [f'{of} is now "{config.created_by}"; rewritten: {done or "nothing"}']
-    if work.has_lost or (config.created_by == KEEP):
-        lines.append(
-            "What was hashed or dropped cannot be brought back. Rows that are still listed take"
-            " the new setting at their next reading; the history, removed rows and rejects keep"
-            " what they have."
-        )
-    return lines + _remains(database, work)
-
-
-def _remains(database: Database, work: _Work) -> list[str]:
-    """Where the former values may still stand."""
-    if not work.counts.total():
-        return []
-    copies = "Backups and replicas made before hold the former values."
-    if database.family == "sqlite":
-        busy = (
-            "Another process reads the file: until all have closed it, the -wal file beside it may"
-            " hold the former values."
-        )
-        return [copies] if work.is_file_clean else [busy, copies]
-    clean = {
-        "postgresql": "VACUUM FULL snapshots, snapshot_history, rejected_records, schema_drift",
-        "mysql": "OPTIMIZE TABLE snapshots, snapshot_history, rejected_records, schema_drift",
-    }[database.family]
-    return [
-        f"Dead rows hold the former values until the server cleans up; at once: {clean}. {copies}"
-    ]

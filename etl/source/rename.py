@@ -14,7 +14,9 @@ from sqlalchemy import Column, Connection, Row, Table, case, select, update
 from etl.config.validators import BadValue
 from etl.config.validators import text as label
 from etl.config.views import View
-from etl.database.connection import Database, is_there, require_schema
+from etl.database.batches import batches
+from etl.database.connection import Database, is_there
+from etl.database.migrations import require_schema
 from etl.database.schema import discovered_views, metadata, snapshots, sources, view_state
 from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch
 from etl.extract.discovery import Traffic
@@ -22,7 +24,7 @@ from etl.formatting import many
 from etl.source.lease import clock, require_free
 
 # Each key is bound three times, and SQLite of old takes 999 parameters.
-_BATCH = 300
+_KEYS_AT_ONCE = 300
 
 
 def renamed(database: Database, old: str, new: str) -> str:
@@ -97,8 +99,7 @@ def _traffic(row: Row[Any]) -> Traffic:
 
 def _replace(connection: Connection, column: Column[Any], keys: Mapping[str, str]) -> None:
     """Rewrite a column by the mapping, many keys in each statement."""
-    pairs = list(keys.items())
-    for start in range(0, len(pairs), _BATCH):
-        batch = dict(pairs[start : start + _BATCH])
+    for pairs in batches(list(keys.items()), _KEYS_AT_ONCE):
+        batch = dict(pairs)
         these = update(column.table).where(column.in_(batch))
         connection.execute(these.values({column: case(batch, value=column)}))

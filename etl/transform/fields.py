@@ -1,4 +1,4 @@
-"""Transform: one raw attribute value -> what its typed column holds. Pure.
+"""One raw attribute value -> what its typed column holds. Pure.
 
 In comes a leniently parsed value (numbers still text), out comes a `Read`: the
 typed value or None, the kind of drift if it was not what the specification

@@ -1,4 +1,4 @@
-"""Transform: who created a snapshot -> kept, hashed or dropped, wherever it stands. Pure.
+"""Who created a snapshot -> kept, hashed or dropped, wherever it stands. Pure.
 
 In comes what one answer held, or what a row holds; out goes the same under a
 privacy setting: the three columns, their values in `extra`, in rejected
@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from etl.transform import lenient_json as jsontext
+from etl.transform import lenient_json
 from etl.transform.fields import READERS, integer
 from etl.transform.lenient_json import Number, Value
 from etl.transform.snapshot import (
@@ -105,12 +105,12 @@ class Privacy:
             return text
         is_personal = bool(_NAME.search(name)) or name.endswith(_CUT)
         try:
-            value = jsontext.reparse(text)
-        except jsontext.NotJson:
+            value = lenient_json.reparse(text)
+        except lenient_json.NotJson:
             value, is_personal = text, is_personal or _quotes_the_name(text)
             if not is_personal:
                 return text
-        return jsontext.rewrite(
+        return lenient_json.rewrite(
             self._masked(name, value) if is_personal else self._member(name, value)
         )
 
@@ -130,18 +130,18 @@ class Privacy:
         """`extra` under this setting."""
         if extra is None:
             return None
-        value = jsontext.reparse(extra)
+        value = lenient_json.reparse(extra)
         members = self._members(value) if isinstance(value, dict) else {}
         if members.get("$top") == {}:
             del members["$top"]
-        return jsontext.rewrite(members) if members else None
+        return lenient_json.rewrite(members) if members else None
 
     def _text(self, text: str) -> str:
         """Canonical JSON under this setting."""
         return (
             text
             if self.created_by == KEEP
-            else jsontext.rewrite(self._walk(jsontext.reparse(text)))
+            else lenient_json.rewrite(self._walk(lenient_json.reparse(text)))
         )
 
     def _drift(self, drift: dict[Drift, tuple[int, str]]) -> dict[Drift, tuple[int, str]]:
@@ -180,7 +180,7 @@ class Privacy:
         read = integer(value)
         if name == _USER_ID and read.value is not None and read.is_exact:
             return {"$hash": Number(_number(self._digest(name, str(read.value))))}
-        return {"$hash": _text(self._digest(name, jsontext.rewrite(value)))}
+        return {"$hash": _text(self._digest(name, lenient_json.rewrite(value)))}
 
     def _digest(self, name: str, text: str) -> bytes:
         # With the name in it: equal values of one column are equal, and tell nothing of another.

@@ -14,13 +14,8 @@ from sqlalchemy import text
 
 from etl.config.database_url import parse_database
 from etl.database import schema, sql_views
-from etl.database.connection import (
-    Database,
-    SchemaState,
-    alembic_config,
-    open_database,
-    schema_state,
-)
+from etl.database.connection import Database, open_database
+from etl.database.migrations import SchemaState, alembic_config, schema_state
 from tests.support.paths import ROOT
 
 URL = "HEATMAP_ETL_DATABASE_URL"

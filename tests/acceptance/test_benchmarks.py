@@ -20,7 +20,7 @@ from benchmarks.measure import Measure, Measures, ProcessFailed, Store, timed
 from benchmarks.report import lines, page, targets
 from benchmarks.truth import WrongContent, require_content
 from benchmarks.workloads import LARGE, MANY, SMALL, Bench
-from etl.database.connection import upgrade
+from etl.database.migrations import upgrade
 from etl.extract.completeness import ROUND_NUMBERS
 from tests.support.paths import ROOT
 

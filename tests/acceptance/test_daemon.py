@@ -345,7 +345,7 @@ def test_lines_of_sync_are_told_once(cli: Cli, api: Api) -> None:
 def test_a_database_that_restarts_in_mid_run_costs_nothing(
     dialect: str, require_server: Callable[[str], None], api: Api
 ) -> None:
-    from etl.database.connection import upgrade_url
+    from etl.database.migrations import upgrade_url
     from etl.schedule.daemon import Job
     from tests.support.servers import SERVERS
 

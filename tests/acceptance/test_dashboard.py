@@ -20,17 +20,18 @@ import pytest
 
 from etl.cli.app import main
 from etl.database import schema, sql_views
-from etl.database.connection import open_database, prepare_schema
+from etl.database.connection import open_database
+from etl.database.migrations import prepare_schema
 from etl.demo.rounds import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
-from etl.serve.dashboard.charts import CHARTS, LAYOUT, NUMBERS
-from etl.serve.dashboard.looks import DEVICE_COLORS, EVENT_COLORS
+from etl.serve.dashboard.charts import DASHBOARD
 from etl.serve.dashboard.server import NAME, PAGE, metadata, page
 from tests.support.paths import ROOT
 
+CHARTS, NUMBERS, LAYOUT = DASHBOARD.charts, DASHBOARD.numbers, DASHBOARD.rows
 SCRIPT = "<script>alert(1)</script>"
 IMAGE = "'\"><img src=x onerror=alert(2)>"
 FORMULA = "=cmd|' /C calc'!A0"
@@ -126,6 +127,13 @@ def plain(sql: str) -> str:
     return re.sub(r"\[\[.*?\]\]", "", sql)
 
 
+def colored(name: str) -> set[str]:
+    """The values of a chart that have a colour of their own."""
+    scale = CHARTS[name].display["encoding"]["color"]["scale"]
+    assert len(scale["domain"]) == len(set(scale["range"]))
+    return set(scale["domain"])
+
+
 def filtered(sql: str) -> str:
     """With all of them."""
     return sql.replace("[[", "").replace("]]", "")
@@ -189,10 +197,10 @@ def test_the_numbers_are_those_of_the_tables(shown):
     assert value(shown, "changes") == changes > 2
     weeks = shown.rows(plain(CHARTS["weeks"].query))
     assert sum(row["snapshots"] for row in weeks) == changes
-    assert {row["event"] for row in weeks} <= set(EVENT_COLORS)
+    assert {row["event"] for row in weeks} <= colored("weeks")
     devices = shown.rows(plain(CHARTS["devices"].query))
     assert sum(row["snapshots"] for row in devices) == listed["n"]
-    assert {row["device"] for row in devices} <= set(DEVICE_COLORS)
+    assert {row["device"] for row in devices} <= colored("devices")
     assert value(shown, "expired") == 2
     covered = shown.ask(
         "SELECT 100.0 * SUM(d.views_30d * EXISTS (SELECT 1 FROM snapshots s"

@@ -18,7 +18,8 @@ import pytest
 import etl
 from etl.config.database_url import parse_database
 from etl.database import schema
-from etl.database.connection import open_database, schema_state
+from etl.database.connection import open_database
+from etl.database.migrations import schema_state
 from tests.support.paths import ROOT
 
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -177,7 +178,7 @@ def test_the_installed_wheel_migrates_with_the_migrations_inside_it(
     installed: Path, tmp_path: Path
 ):
     script = (
-        "import sys, etl.database.connection as d; d.upgrade_url(sys.argv[1]);"
+        "import sys, etl.database.migrations as d; d.upgrade_url(sys.argv[1]);"
         "print(etl.__file__ if (etl := sys.modules['etl']) else '');"
         "print(d.alembic_config().get_main_option('script_location'));"
         "print(*[p for p in sys.path if p.endswith('/etl')])"

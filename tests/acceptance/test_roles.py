@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from etl.cli.app import main
 from etl.config.database_url import parse_database
 from etl.database import schema
-from etl.database.connection import open_database, upgrade
+from etl.database.connection import open_database
+from etl.database.migrations import upgrade
 from tests.support.api import Api, record
 from tests.support.paths import ROOT
 from tests.support.servers import ADMIN, PASSWORD, SERVERS, Server, Servers

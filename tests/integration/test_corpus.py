@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.database.schema import VERSION_TABLE
-from etl.transform.snapshot import decode
+from etl.transform.decode import decode
 from tests.support import make_corpus
 from tests.support.api import Api, record
 from tests.support.kept import (

@@ -10,7 +10,7 @@ import pytest
 
 from etl.config.credentials import Keys
 from etl.config.views import View
-from etl.datadog.client import Datadog
+from etl.datadog.client import Client
 from etl.errors import ConfigError, DatadogAuthError, DatadogError, EtlError
 from etl.extract.discovery import Discovery, Traffic, discover, read_applications
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
@@ -25,10 +25,10 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 WEB, IOS = "aaaaaaaa-1111-2222-3333-bbbbbbbbbbbb", "cccccccc-1111-2222-3333-dddddddddddd"
 
 
-def client(url: str, **changes: Any) -> Datadog:
+def client(url: str, **changes: Any) -> Client:
     config = replace(make_config("sqlite:///x.db", url), **changes)
     assert config.keys
-    return Datadog(config, config.keys)
+    return Client(config, config.keys)
 
 
 def bucket(view: object, count: object, application: object = WEB) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from contextlib import closing
 import pytest
 from sqlalchemy import event
 
-from etl.datadog import responses as response
+from etl.datadog import retry
 from etl.diagnose.check import _ask
-from etl.extract.buffer import Bodies
-from etl.extract.fetch import BODIES, Failed
+from etl.extract import buffer
+from etl.extract.buffer import MAX_BODIES, Slot
+from etl.extract.fetch import Failed
 from etl.extract.listing import Listing
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
@@ -74,7 +75,7 @@ def open_on(new_database: Callable[..., str]) -> Iterator[Callable[..., Project]
 def test_a_run_through_faults_of_all_kinds_ends_with_every_row(
     open_on: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(response, "BASE_S", 0.02)
+    monkeypatch.setattr(retry, "BASE_S", 0.02)
     sizes = {f"/view-{n}": n for n in range(1, 62)}
     kinds = random.Random(3).sample(list(KINDS), len(KINDS))
     tries: Counter[str] = Counter()
@@ -303,36 +304,48 @@ def test_check_asks_for_more_views_than_there_is_room_for(
     with RawServer(otherwise=fewer_each_time) as server:
         project = open_on(server, names)
         found: list[Listing | Failed] = []
-        asking = _ask(project.config, project.stop, lambda *_: None)
-        work = threading.Thread(target=lambda: found.extend(asking), daemon=True)
+
+        def ask() -> None:
+            found.extend(_ask(project.config, project.stop, lambda *_: None))
+
+        work = threading.Thread(target=ask, daemon=True)
         work.start()
         work.join(20)
     assert not work.is_alive()
     assert len(found) == 20
 
 
-class Counting(Bodies.Place):
-    """How many places are taken."""
+class Counting(Slot):
+    """How many slots are taken."""
 
     lock = threading.Lock()
     taken = most = 0
 
     def take(self) -> None:
+        was_taken = self._is_taken
         super().take()
+        self.count(self._is_taken - was_taken)
+
+    def take_now(self) -> bool:
+        was_taken = self._is_taken
+        super().take_now()
+        self.count(self._is_taken - was_taken)
+        return self._is_taken
+
+    def count(self, more: int) -> None:
         with self.lock:
-            Counting.taken += 1
+            Counting.taken += more
             Counting.most = max(Counting.most, Counting.taken)
 
     def free(self) -> None:
-        with self.lock:
-            Counting.taken -= self._is_taken
+        self.count(-self._is_taken)
         super().free()
 
 
 def test_a_slow_database_leaves_at_most_eight_bodies_in_memory(
     open_on: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bodies, "Place", Counting)
+    monkeypatch.setattr(buffer, "Slot", Counting)
     Counting.taken = Counting.most = 0
     names = ["/large", *(f"/{n}" for n in range(30))]
     sent: list[str] = []
@@ -354,7 +367,7 @@ def test_a_slow_database_leaves_at_most_eight_bodies_in_memory(
             while_locked = Counting.taken, len(sent)
             other.execute("ROLLBACK")
         run.join(60)
-    assert while_locked[0] == BODIES == 8
+    assert while_locked[0] == MAX_BODIES == 8
     assert while_locked[1] <= 8 + 16 + 5  # loaded before, in memory, or asked and not yet read
     assert Counting.most == 8
     assert Counting.taken == 0
@@ -382,15 +395,14 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
         otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 150))
     ) as s:
         project = open_on(s, names, concurrency=8)
-        for _ in _ask(project.config, project.stop, count_them):
-            pass
+        _ask(project.config, project.stop, count_them)
         make_plan(
             project.config, project.database, Options(), stop=project.stop, progress=count_them
         )
         event.listen(project.database.engine, "commit", count_them)
         assert project.run().status == "ok"
     assert len(project.live()) == 12 * 200 + 201 + 40 * 150
-    assert 4 < max(alive) <= BODIES
+    assert 4 < max(alive) <= MAX_BODIES
 
 
 # --- memory -------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from etl.cli.output.report import quiet_lines, run_lines
+from etl.cli.output.run import quiet_lines, run_lines
+from etl.cli.output.status import status_lines
 from etl.config.credentials import Keys
-from etl.datadog import responses as response
+from etl.datadog import retry
 from etl.ledger.results import RunResult
-from etl.monitor.status import read_status, status_lines
+from etl.monitor.status import read_status
 from etl.runtime import logs
 from tests.support.project import Project, make_config, open_project
 from tests.support.raw_server import DATA, RawServer, Reply, answer, reply, view_of
@@ -123,7 +124,7 @@ def test_no_key_is_written_down_whatever_the_server_echoes(
     monkeypatch: pytest.MonkeyPatch,
     keys: Keys,
 ) -> None:
-    monkeypatch.setattr(response, "BASE_S", 0.02)
+    monkeypatch.setattr(retry, "BASE_S", 0.02)
     kept: list[Kept] = []
 
     def keep(**_: object) -> Kept:

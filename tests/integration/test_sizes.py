@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etl.load import rejects as oddities
+from etl.load import schema_drift
 from tests.support.api import Api, record
 from tests.support.project import Project, counts
 
@@ -125,7 +125,7 @@ def test_names_that_are_the_same_once_shortened_are_counted_together(
 def test_names_without_end_do_not_fill_the_table(
     project: Project, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oddities, "MAX_UNKNOWN_NAMES", 10)
+    monkeypatch.setattr(schema_drift, "MAX_UNKNOWN_NAMES", 10)
     for run in range(4):
         api.views["/home"] = [record(str(n), **{f"{run} {n}": 1}, start="1") for n in range(6)]
         project.run()

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.cli.fan_out import Outcome, Told, gather, run_code
+from etl.cli.fan_out import (
+    CommandResult,
+    Outcome,
+    code_of_runs,
+    run_for_each,
+)
 from etl.config.model import Config, Sources
 from etl.database.connection import open_database
 from etl.errors import LeaseHeld
@@ -37,19 +42,19 @@ from tests.support.project import Project, counts, make_config, of_source, open_
     ],
 )
 def test_the_exit_code_of_several_runs(codes: tuple[int, ...], expected: int) -> None:
-    assert run_code(codes) == run_code(codes[::-1]) == expected
+    assert code_of_runs(codes) == code_of_runs(codes[::-1]) == expected
 
 
 def run_all(*configs: Config) -> list[Outcome]:
-    def work(config: Config) -> Told:
+    def work(config: Config) -> CommandResult:
         database = open_database(config.database_url, label=config.database_label)
         try:
             run = sync(config, database, Options(), stop=threading.Event())
         finally:
             database.close()
-        return Told(exit_code(run), as_json=run.as_json())
+        return CommandResult(exit_code(run), as_json=run.as_json())
 
-    return gather(Sources(configs, is_folder=True), work)
+    return run_for_each(Sources(configs, is_folder=True), work)
 
 
 def test_sources_run_side_by_side(pair: tuple[Project, Project], api: Api, other_api: Api) -> None:
@@ -101,7 +106,7 @@ def test_a_source_that_fails_stops_no_other(
 ) -> None:
     api.views["/home"] = [record("1")]
     bad, good = run_all(spoil(pair[1].config), pair[0].config)
-    assert bad.told is None or bad.told.code == 1
+    assert bad.result is None or bad.result.code == 1
     assert good.code == 0
     assert pair[0].live() == {"1"}
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from etl.datadog import responses as response
+from etl.datadog import retry
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.ledger.results import RunResult
 from tests.support.invented import LISTED, UNLISTED, Invented, Story
@@ -106,7 +106,7 @@ def server() -> Iterator[Invented]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response, "BASE_S", 0.002)
+    monkeypatch.setattr(retry, "BASE_S", 0.002)
 
 
 def play(story: Story, turn: Turn) -> RunResult:

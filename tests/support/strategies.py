@@ -5,7 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from etl.transform.snapshot import Snapshot, decode
+from etl.transform.decode import decode
+from etl.transform.snapshot import Snapshot
 
 TEXTS = (
     "application_id",

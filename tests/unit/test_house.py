@@ -17,22 +17,15 @@ from tests.support.api import Api, record
 from tests.support.paths import ROOT
 
 PURE = (
-    *(
-        "etl.transform.lenient_json",
-        "etl.transform.fields",
-        "etl.transform.snapshot",
-        "etl.transform.privacy",
-        "etl.load.diff",
-        "etl.load.versions",
-    ),
-    *("etl.extract.completeness", "etl.extract.view_selection"),
-    *("etl.datadog.responses", "etl.datadog.rum", "etl.schedule.cron"),
-    *(
-        "etl.diagnose.probe.redaction",
-        "etl.diagnose.probe.data",
-        "etl.diagnose.probe.records",
-        "etl.diagnose.probe.answers",
-    ),
+    *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
+    *("etl.transform.decode", "etl.transform.privacy"),
+    *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
+    *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
+    "etl.load.versions",
+    *("etl.datadog.responses", "etl.datadog.page_limit", "etl.datadog.rum"),
+    *("etl.config.cron_line", "etl.schedule.cron"),
+    *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),
+    "etl.diagnose.probe.answers",
 )
 IMPURE_IMPORTS = {
     *("asyncio", "glob", "io", "os", "pathlib", "shutil", "signal", "socket", "subprocess", "sys"),
@@ -226,22 +219,31 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
-__main__ cli cli.app cli.dashboard cli.demo cli.export cli.fan_out cli.options cli.output
-cli.output.report cli.progress cli.run cli.schedule cli.status cli.views config
-config.credentials config.database_url config.files config.folder config.load config.model
-config.settings config.sites config.validators config.views database database.connection
-database.engine database.schema database.types datadog datadog.client datadog.responses
-datadog.retry datadog.rum datadog.transport errors extract extract.buffer extract.completeness
-extract.discovery extract.fetch extract.listing extract.spool extract.verify
-extract.view_selection formatting ledger ledger.known_views ledger.retention ledger.runs
-ledger.view_state load load.diff load.discovered load.existing load.rejects load.upsert
-load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
-pipeline.heartbeat pipeline.notify pipeline.run pipeline.run_log pipeline.select_views
-pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals schedule
-schedule.cron source source.identity source.lease source.organization source.privacy_setting
-transform transform.fields transform.lenient_json transform.privacy transform.snapshot
+__main__ cli cli.app cli.check cli.dashboard cli.db cli.demo cli.export cli.fake_datadog
+cli.fan_out cli.init cli.options cli.output cli.output.run cli.output.selection cli.privacy
+cli.progress cli.schedule cli.status cli.sync cli.sync_sources cli.views config
+config.credentials config.cron_line config.database_url config.files config.folder config.load
+config.model config.settings config.sites config.validators config.views database
+database.batches database.connection database.cursor database.dialects database.dialects.lookup
+database.migrations database.schema database.types datadog datadog.client datadog.page_limit
+datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
+extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
+extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
+ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
+load.changeset load.counters load.decide load.diff load.discovered load.existing load.loader
+load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions
+load.writer monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify
+pipeline.run pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
+runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
+transform transform.decode transform.fields transform.lenient_json transform.privacy
+transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
+DIALECTS = {
+    "sqlite": {"database.dialects.sqlite"},
+    "postgresql": {"database.dialects.servers", "database.dialects.postgresql"},
+    "mariadb": {"database.dialects.servers", "database.dialects.mysql"},
+}
 DRIVERS = {
     "sqlite": "sqlalchemy.dialects.sqlite",
     "postgresql": "psycopg, sqlalchemy.dialects.postgresql.psycopg",
@@ -270,7 +272,7 @@ def test_a_run_loads_what_is_listed_and_nothing_else(
     before = loaded_by(f"import {BEFORE_A_RUN}, {DRIVERS[dialect]}")
     loaded = loaded_by(sync, folder=tmp_path, variables=keys) - before
     ours = {module.removeprefix("etl.") for module in loaded if module.startswith("etl.")}
-    assert ours == set(OF_A_RUN.split())
+    assert ours == {*OF_A_RUN.split(), *DIALECTS[dialect]}
     known = {"etl", *BESIDES, *OF_PYTHON}
     assert {m for m in loaded - known if m.partition(".")[0] not in known} == set()
 
@@ -287,7 +289,7 @@ def test_a_run_loads_nothing_it_does_not_use():
 
 
 def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
-    loaded = loaded_by("import etl.cli.run") - loaded_by("import httpx")
+    loaded = loaded_by("import etl.cli.sync_sources") - loaded_by("import httpx")
     libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
     ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
     assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
@@ -298,6 +300,7 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
         "etl.pipeline.plan",
         "etl.diagnose.check",
         "etl.database.sql_views",
+        "etl.database.dialects.",
     )
     assert sorted(module for module in loaded if module.startswith(parts)) == []
 

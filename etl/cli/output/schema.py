@@ -1,48 +1,26 @@
-"""What `db upgrade` and `db status` do and say."""
+"""What `db upgrade` and `db status` found, for people."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from etl.database import schema
-from etl.database.connection import Database, found_schema, is_there, require_schema, upgrade
-from etl.errors import DatabaseUnreachable, SchemaMismatch
+from etl.database.migrations import SchemaState
 
 
-def upgraded(database: Database) -> str:
-    """Upgrade the schema; says from which revision to which."""
-    before = found_schema(database)
-    if before.state in ("newer", "foreign"):
-        require_schema(database)
+def upgrade_line(database: str, before: SchemaState) -> str:
+    """From which revision to which; `before`: what was there."""
     if before.state == "current":
-        return f"{database.label}: already current, revision {before.revision}"
-    upgrade(database)
+        return f"{database}: already current, revision {before.revision}"
     if before.state == "unfinished":
-        return f"{database.label}: finished what was cut short, now at revision {schema.HEAD}"
+        return f"{database}: finished what was cut short, now at revision {schema.HEAD}"
     was = f"from revision {before.revision}" if before.revision else "from nothing"
-    return f"{database.label}: upgraded {was} to revision {schema.HEAD}"
+    return f"{database}: upgraded {was} to revision {schema.HEAD}"
 
 
-def schema_line(database: Database) -> tuple[str, int]:
-    """What stands in the database, and 0 (current), 1 (to be upgraded) or 2 (not to be used)."""
-    found = found_schema(database)
+def status_line(database: str, found: SchemaState, detail: str) -> str:
+    """What is there; `detail`: what is missing, or what to do."""
     if found.state == "current":
-        return f"{database.label}: current, revision {found.revision}", 0
+        return f"{database}: current, revision {found.revision}"
     if found.state == "absent":
-        _require_folder(database)
-        there = "no tables of ours" if is_there(database) else "no such file yet"
         advice = "`heatmap-etl sync` or `heatmap-etl db upgrade` creates the schema"
-        return f"{database.label}: absent, {there}; {advice}", 1
-    try:
-        require_schema(database)
-    except SchemaMismatch as error:
-        return f"{found.state}: {error}", 2 if found.state in ("newer", "foreign") else 1
-    return f"{database.label}: current", 0
-
-
-def _require_folder(database: Database) -> None:
-    """A SQLite file that is not there can be made only in a folder that is."""
-    file = database.engine.url.database
-    if database.family == "sqlite" and file and not Path(file).parent.is_dir():
-        advice = f"the folder {Path(file).parent} does not exist; make it"
-        raise DatabaseUnreachable(f"cannot open the database {database.label}: {advice}")
+        return f"{database}: absent, {detail}; {advice}"
+    return f"{found.state}: {detail}"

@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 from etl.config.credentials import Keys
 from etl.config.model import Config, require_keys
 from etl.config.views import View
-from etl.database.connection import opened_if_current
+from etl.database.migrations import opened_if_current
 from etl.database.schema import snapshots
-from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Datadog
+from etl.datadog.client import AGGREGATE, APPLICATIONS, SNAPSHOTS, Client
 from etl.diagnose.probe.data import LIMITS, THE_REST, Answer, Probe
 from etl.diagnose.probe.records import attributes_of, texts_in
 from etl.diagnose.probe.redaction import Redaction
@@ -49,7 +49,7 @@ def probe(config: Config, listed: Sequence[tuple[View, int]], stop: threading.Ev
     def count_request() -> None:
         found.requests += 1
 
-    with Datadog(config, keys, stop=stop, on_request=count_request) as client:
+    with Client(config, keys, stop=stop, on_request=count_request) as client:
         _Questions(client, found, list(names), config.max_wait_s, stop).run()
     return found
 
@@ -95,7 +95,7 @@ class _Questions:
 
     def __init__(
         self,
-        client: Datadog,
+        client: Client,
         found: Probe,
         names: Sequence[str],
         max_wait_s: float,
@@ -206,7 +206,7 @@ class _Questions:
             self._skip(key, reason)
             return None
         try:
-            reply = self._client.try_once(path, parameters, body, patience=left)
+            reply = self._client.try_once(path, parameters, body, max_wait_s=left)
         except DatadogError as error:
             answer = Answer(fault=str(error))
         else:

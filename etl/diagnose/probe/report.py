@@ -7,9 +7,7 @@ eyes, and never in the place of another.
 from __future__ import annotations
 
 import json
-import os
 import platform
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from etl.diagnose.probe.answers import findings
 from etl.diagnose.probe.data import Probe
 from etl.diagnose.probe.questions import probe
 from etl.errors import ConfigError, EtlError
+from etl.files import whole_file
 from etl.formatting import many
 
 _INTRODUCTION = """\
@@ -103,14 +102,8 @@ def _escaped(text: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            # Unlike a rename, a link replaces nothing.
-            os.link(name, path)
-        finally:
-            Path(name).unlink()
+        with whole_file(path, mode=0o600, replaces=False) as file:
+            file.write(text.encode())
     except FileExistsError:
         reason = "is there already and stays as it is"
         raise EtlError(f"--report: {plain(path)}: {reason}; name another file") from None

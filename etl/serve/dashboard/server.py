@@ -15,11 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from msgspec.structs import asdict
+
 from etl.database import schema, sql_views
-from etl.database.connection import Database, is_there, require_schema
-from etl.database.engine import is_sealed
+from etl.database.connection import Database, is_there
+from etl.database.dialects.sqlite import is_sealed
+from etl.database.migrations import require_schema
 from etl.errors import EtlError
-from etl.serve.dashboard.charts import CHARTS, FILTERS, LAYOUT, NUMBERS
+from etl.serve.dashboard.charts import DASHBOARD
 
 NAME = "heatmaps"
 """Of the database and of the page, in the addresses that Datasette serves."""
@@ -38,12 +41,12 @@ _POLICY = (
 
 def require_file(database: Database) -> Path:
     """The SQLite file to show. Raises `EtlError` when it is none, or holds no schema of ours."""
-    if database.family != "sqlite":
+    file = database.file
+    if not file:
         raise EtlError(
             f"the dashboard opens SQLite files only, and {database.label} is none; "
             "use Superset (docs/superset.md) or any BI tool (docs/bi.md)"
         )
-    file = Path(str(database.engine.url.database))
     if not is_there(database):
         raise EtlError(f"there is no file {file} yet; run: heatmap-etl sync (or demo --large)")
     require_schema(database)
@@ -152,7 +155,7 @@ def metadata() -> dict[str, Any]:
         for table in tables
     }
     return {
-        "title": "Replay heatmap snapshots",
+        "title": DASHBOARD.title,
         "databases": {NAME: {"tables": described}},
         "plugins": {"datasette-dashboards": {NAME: page()}},
     }
@@ -160,23 +163,12 @@ def metadata() -> dict[str, Any]:
 
 def page() -> dict[str, Any]:
     """The page, as the plugin has it."""
+    filters = {name: asdict(each) for name, each in DASHBOARD.filters.items()}
     return {
-        "title": "Replay heatmap snapshots",
-        "description": "A snapshot is the pinned background of a heatmap. Instants are UTC. "
-        "Traffic is what RUM retained of 30 days: compare views, do not add them up.",
-        "numbers": list(NUMBERS),
-        "rows": [list(row) for row in LAYOUT],
-        "filters": {name: {"type": "select", "db": NAME, **each} for name, each in FILTERS.items()},
-        "charts": {
-            name: {
-                "db": NAME,
-                "title": chart.title,
-                "library": chart.library,
-                "query": chart.query,
-                "empty": chart.empty,
-                "note": chart.note,
-                "display": chart.display,
-            }
-            for name, chart in CHARTS.items()
-        },
+        "title": DASHBOARD.title,
+        "description": DASHBOARD.description,
+        "numbers": list(DASHBOARD.numbers),
+        "rows": [list(row) for row in DASHBOARD.rows],
+        "filters": {name: {"type": "select", "db": NAME, **each} for name, each in filters.items()},
+        "charts": {name: {"db": NAME, **asdict(c)} for name, c in DASHBOARD.charts.items()},
     }

@@ -19,8 +19,9 @@ from sqlalchemy.engine import make_url
 
 from etl.config.database_url import parse_database
 from etl.database import schema
-from etl.database.connection import Database, _unreachable, open_database, schema_state, upgrade
-from etl.database.engine import make_engine
+from etl.database.connection import Database, open_database, unreachable
+from etl.database.dialects import dialect_named
+from etl.database.migrations import schema_state, upgrade
 from etl.errors import DatabaseUnreachable
 from etl.load.existing import read_known
 from etl.load.versions import Owner
@@ -109,7 +110,10 @@ def test_an_unknown_database_is_named(
     ],
 )
 def test_what_a_server_says_leads_to_what_to_do(said: str, hint: str):
-    assert hint in str(_unreachable("postgresql", "x", OSError(said))).rpartition("; ")[2]
+    assert (
+        hint
+        in str(unreachable(dialect_named("postgresql"), "x", OSError(said))).rpartition("; ")[2]
+    )
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "mariadb", "mysql"])
@@ -245,7 +249,7 @@ def test_a_transaction_that_nobody_goes_on_with_is_ended_by_the_server(
 
 
 def test_mysql_8_is_not_asked_for_what_only_mariadb_has():
-    engine = make_engine("mysql+pymysql://etl@127.0.0.1/x", None)
+    engine = dialect_named("mysql").make_engine("mysql+pymysql://etl@127.0.0.1/x", None)
     with (
         patch.object(engine.dialect, "connect", side_effect=OSError("nobody")) as connect,
         pytest.raises(OSError, match="nobody"),

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
-from etl.datadog.client import Answer, Datadog, query_string
-from etl.datadog.responses import error_text, wait_seconds
+from etl.datadog.client import Answer, Client, query_string
+from etl.datadog.responses import error_text, stated_wait
+from etl.datadog.retry import backoff_s
 from etl.errors import (
     ConfigError,
     DatadogAuthError,
@@ -34,6 +35,7 @@ from etl.errors import (
     DatadogResponseError,
     DatadogUnavailable,
 )
+from etl.extract.ask import ask as ask_until_answered
 from tests.support import raw_server as raw
 from tests.support.raw_server import DATA, RawServer, Reply, chunked, reply, zipped
 
@@ -89,10 +91,10 @@ def config(url: str, **changes: Any) -> Config:
 @contextmanager
 def datadog(
     server: RawServer | str, when: FakeTime | None = None, keys: Keys = KEYS, **changes: Any
-) -> Iterator[Datadog]:
+) -> Iterator[Client]:
     url = server if isinstance(server, str) else server.url
     when = when or FakeTime()
-    with Datadog(
+    with Client(
         config(url, **changes), keys, stop=when, monotonic=when.monotonic, clock=lambda: NOW
     ) as it:
         yield it
@@ -107,8 +109,24 @@ def read(body: bytes) -> list[Any]:
     return data
 
 
-def ask(it: Datadog, view: View = HOME, limit: int = 1000) -> Answer[list[Any]]:
-    return it.list_snapshots(view, limit=limit, read=read)
+class Answered(NamedTuple):
+    content: Any
+    arrived_at: datetime
+    requests: int
+    rate_limit_remaining: int | None
+    rate_limit_name: str | None
+
+
+def ask(
+    it: Client, view: View = HOME, limit: int = 1000, decode: Callable[[bytes], Any] = read
+) -> Answered:
+    def attempt() -> tuple[Any, Answer]:
+        answer = it.list_snapshots(view, limit)
+        return answer.decoded(decode), answer
+
+    (content, answer), requests = ask_until_answered(attempt, it.retry_budget())
+    left, name = answer.rate_limit_remaining, answer.rate_limit_name
+    return Answered(content, answer.arrived_at, requests, left, name)
 
 
 def failure(*script: Reply, keys: Keys = KEYS, view: View = HOME, **changes: Any) -> DatadogError:
@@ -203,7 +221,7 @@ def test_neither_netrc_nor_a_user_in_the_url_touches_authorization(
 def test_key_that_no_header_carries_is_refused_without_showing_it(bad: str) -> None:
     for keys in (Keys(API_KEY, bad), Keys(bad, APP_KEY), Keys(bearer_token=bad)):
         with pytest.raises(ConfigError) as caught:
-            Datadog(config("http://127.0.0.1:9"), keys)
+            Client(config("http://127.0.0.1:9"), keys)
         assert not bad or bad not in "".join(traceback.format_exception(caught.value))
 
 
@@ -219,14 +237,14 @@ def test_view_name_that_no_url_carries_is_that_views_error(name: str) -> None:
 def test_answer_says_what_came_and_when() -> None:
     limits = {"x-ratelimit-remaining": 7, "X-Ratelimit-Name": "heatmaps"}
     with RawServer(reply(body=b'{"data":[1]}', headers=limits)) as server, datadog(server) as it:
-        assert ask(it) == Answer([1], NOW, 1, 7, "heatmaps")
+        assert ask(it) == Answered([1], NOW, 1, 7, "heatmaps")
 
 
 def test_rate_limit_headers_may_be_missing_or_junk() -> None:
     junk = {"X-RateLimit-Remaining": "many", "X-RateLimit-Name": ""}
     with RawServer(reply(), reply(headers=junk)) as server, datadog(server) as it:
         for _ in range(2):
-            assert ask(it) == Answer([], NOW, 1, None, None)
+            assert ask(it) == Answered([], NOW, 1, None, None)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +252,7 @@ def test_rate_limit_headers_may_be_missing_or_junk() -> None:
 )
 def test_whole_body_is_read_however_it_is_sent(good: Reply) -> None:
     with RawServer(good) as server, datadog(server) as it:
-        assert it.list_snapshots(HOME, limit=1, read=bytes).content == DATA
+        assert ask(it, limit=1, decode=bytes).content == DATA
 
 
 FAULTS = {
@@ -295,7 +313,7 @@ def test_other_exception_of_read_passes_through_at_once() -> None:
         raise ZeroDivisionError
 
     with RawServer(reply()) as server, datadog(server) as it, pytest.raises(ZeroDivisionError):
-        it.list_snapshots(HOME, limit=1, read=bug)
+        ask(it, limit=1, decode=bug)
     assert len(server.heads) == 1
 
 
@@ -311,7 +329,7 @@ def test_body_that_drips_for_ever_is_given_up() -> None:
     drip = Reply((b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", *[b" "] * 999), pause_s=0.01)
     with RawServer(otherwise=drip) as server:
         settings = config(server.url, timeout_s=0.1, max_wait_s=0.1)
-        with Datadog(settings, KEYS) as it, pytest.raises(DatadogUnavailable, match="too long"):
+        with Client(settings, KEYS) as it, pytest.raises(DatadogUnavailable, match="too long"):
             ask(it)
 
 
@@ -470,7 +488,8 @@ WAITS: dict[str, tuple[int | None, dict[str, str], float]] = {
 
 @pytest.mark.parametrize(("status", "headers", "seconds"), WAITS.values(), ids=WAITS)
 def test_wait_is(status: int | None, headers: dict[str, str], seconds: float) -> None:
-    assert wait_seconds(status, httpx.Headers(headers), 5, NOW, 1) == pytest.approx(seconds)
+    wait = stated_wait(status, httpx.Headers(headers), NOW) or backoff_s(5, 1)
+    assert wait == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -480,14 +499,14 @@ def test_wait_is(status: int | None, headers: dict[str, str], seconds: float) ->
 def test_backoff_doubles_up_to_its_cap_with_full_jitter(
     attempt: int, chance: float, seconds: float
 ) -> None:
-    assert wait_seconds(None, {}, attempt, NOW, chance) == pytest.approx(seconds)
+    assert backoff_s(attempt, chance) == pytest.approx(seconds)
 
 
 @pytest.mark.slow
 @given(st.text() | st.floats().map(str) | st.datetimes().map("{:%a, %d %b %Y %H:%M:%S GMT}".format))
 def test_no_header_makes_a_wait_negative_or_endless(value: str) -> None:
     headers = {"X-RateLimit-Reset": value, "Retry-After": value}
-    assert 0 <= wait_seconds(429, headers, 5, NOW, 1) <= 86400
+    assert 0 <= (stated_wait(429, headers, NOW) or 0) <= 86400
 
 
 def test_limited_request_waits_as_told_and_goes_on() -> None:
@@ -530,7 +549,7 @@ def test_failed_tries_count_as_waiting() -> None:
     silent = Reply(wait_for=never, end="close")
     with RawServer(otherwise=silent) as server:
         settings = config(server.url, timeout_s=0.05, max_wait_s=0.2)
-        with Datadog(settings, KEYS, jitter=lambda: 0.1) as it, pytest.raises(DatadogUnavailable):
+        with Client(settings, KEYS, jitter=lambda: 0.1) as it, pytest.raises(DatadogUnavailable):
             ask(it)
         never.set()
     assert len(server.heads) in (2, 3)
@@ -576,11 +595,11 @@ def test_eight_threads_share_the_gate() -> None:
     used_up = reply(headers={"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": "0.3"})
     with (
         RawServer(used_up, otherwise=reply()) as server,
-        Datadog(config(server.url, concurrency=8), KEYS) as it,
+        Client(config(server.url, concurrency=8), KEYS) as it,
         ThreadPoolExecutor(8) as pool,
     ):
-        it.list_snapshots(HOME, limit=1, read=noting)
-        todo = [pool.submit(it.list_snapshots, HOME, limit=1, read=noting) for _ in range(8)]
+        ask(it, limit=1, decode=noting)
+        todo = [pool.submit(ask, it, limit=1, decode=noting) for _ in range(8)]
         for done in todo:
             done.result()
     first, *others = sorted(arrivals)
@@ -594,7 +613,7 @@ def test_eight_threads_share_the_gate() -> None:
 def test_stop_ends_a_wait_at_once_and_nothing_more_is_sent() -> None:
     stop = threading.Event()
     limited = reply(429, b"", {"X-RateLimit-Reset": 60})
-    with RawServer(limited) as server, Datadog(config(server.url), KEYS, stop=stop) as it:
+    with RawServer(limited) as server, Client(config(server.url), KEYS, stop=stop) as it:
         threading.Timer(0.05, stop.set).start()
         begun = time.monotonic()
         for _ in range(2):
@@ -617,7 +636,7 @@ def test_close_ends_requests_under_way(head: bytes) -> None:
     never = threading.Event()
     hanging = Reply((head, b""), pause_s=0) if head else Reply(wait_for=never)
     with RawServer(otherwise=hanging) as server, ThreadPoolExecutor(6) as pool:
-        it = Datadog(config(server.url, timeout_s=30, concurrency=3), KEYS)
+        it = Client(config(server.url, timeout_s=30, concurrency=3), KEYS)
         todo = [pool.submit(ask, it) for _ in range(6)]
         assert server.asked.wait(5)
         begun = time.monotonic()
@@ -671,7 +690,7 @@ def test_each_request_is_told_before_it_is_sent() -> None:
     with RawServer(reply(500), reply()) as server:
         settings = config(server.url)
         note: Callable[[], None] = lambda: told.append(len(server.heads))  # noqa: E731
-        with Datadog(settings, KEYS, stop=FakeTime(), on_request=note) as it:
+        with Client(settings, KEYS, stop=FakeTime(), on_request=note) as it:
             ask(it)
     assert told == [0, 1]
 
@@ -714,7 +733,7 @@ def test_unusable_environment_is_a_configuration_error(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=name) as caught:
-        Datadog(config("https://api.datadog.invalid"), KEYS)
+        Client(config("https://api.datadog.invalid"), KEYS)
     assert "hid" not in "".join(traceback.format_exception(caught.value))
 
 
@@ -755,7 +774,7 @@ def test_certificate_of_the_environment_is_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     never = threading.Event()
     with RawServer(reply(), Reply(wait_for=never), tls=tls) as server, ThreadPoolExecutor() as pool:
-        it = Datadog(config(server.url, timeout_s=30), KEYS)
+        it = Client(config(server.url, timeout_s=30), KEYS)
         assert ask(it).content == []
         server.asked.clear()
         hanging = pool.submit(ask, it)
@@ -794,8 +813,8 @@ def test_no_key_is_logged_or_raised_when_a_proxy_echoes_them(
         error = failure(reply(status, echo, headers | location), keys=keys, max_wait_s=3)
         seen += [*traceback.format_exception(error), repr(error), repr(vars(error))]
         assert error.__cause__ is error.__context__ is None
-    with RawServer(reply(headers=headers)) as server, datadog(server, keys=keys) as it:
-        seen += [repr(ask(it)), repr(it)]
+    with RawServer(otherwise=reply(headers=headers)) as server, datadog(server, keys=keys) as it:
+        seen += [repr(ask(it)), repr(it.list_snapshots(HOME, 1)), repr(it)]
     seen += [every_logger.text, *(repr(vars(record)) for record in every_logger.records)]
     assert "***" in "".join(seen)
     for secret in secrets:

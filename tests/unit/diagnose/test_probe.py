@@ -103,7 +103,8 @@ def why_not(facts: dict[str, Any], key: str) -> str:
 
 
 def fake_config(datadog: FakeDatadog, *views: str) -> Config:
-    return replace(make_config(NOWHERE, datadog.url, views), keys=Keys(API_KEY, APP_KEY))
+    config = make_config(NOWHERE, datadog.url, views)
+    return replace(config, keys=Keys(API_KEY, APP_KEY), max_wait_s=60.0)
 
 
 # --- the fake -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etl.ledger import runs as ledger
+from etl.ledger import api_state
 from etl.ledger.api_state import PROBE_AFTER
 from tests.support.api import Api, record
 from tests.support.invented import Invented, Story
@@ -43,7 +43,7 @@ def row(story: Story) -> dict[str, Any]:
 
 def let_time_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was remembered is as old as it may get."""
-    monkeypatch.setattr(ledger, "PROBE_AFTER", timedelta(0))
+    monkeypatch.setattr(api_state, "PROBE_AFTER", timedelta(0))
 
 
 def a_seen_cap(story: Story) -> None:

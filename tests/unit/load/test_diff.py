@@ -1,5 +1,6 @@
 """etl.load.diff: stored rows and one listing -> what is to be written."""
 
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
@@ -9,18 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.database.schema import snapshots
-from etl.load.diff import (
-    OTHER_SOURCE,
-    Brake,
-    Decision,
-    Known,
-    OtherViews,
-    decide,
-    unique,
-)
+from etl.load.changeset import Absence, ChangeSet, StoredId, StoredIds
+from etl.load.decide import RunState, decide
+from etl.load.diff import OTHER_SOURCE, unique
+from etl.load.ownership import Ownership
+from etl.load.removals import RemovalGuard, Removals
 from etl.load.versions import (
     Owner,
-    Stored,
+    StoredRow,
     changed_columns,
     content_of,
     kept_row,
@@ -28,52 +25,58 @@ from etl.load.versions import (
     next_row,
     reading_instant,
 )
+from etl.source.identity import Organization
 from etl.transform.snapshot import CONTENT, Snapshot, record_of, reject_text
 from tests.support.strategies import snapshot
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 VIEWS = frozenset({"mine", "other", "third"})
+OWNER = Owner("s", "mine", "/home")
 
 RED, BLUE = snapshot("a", created_by="red"), snapshot("a", created_by="blue")
 
 
 def stored(read: Snapshot = RED, *, by: str = "mine", source: str = "s", removed: bool = False):
-    return Known(read.content_hash, by, source, is_removed=removed)
+    return StoredId(read.content_hash, by, source, is_removed=removed)
 
 
-def others(*, unread: tuple[str, ...] = (), read: tuple[str, ...] = (), **more: Any) -> OtherViews:
-    """`mine` has just answered; what the other views did is told."""
-    brake = Brake(is_off=True)
-    return OtherViews(VIEWS, {"mine", *unread}, set(read), brake=brake, **more)
+def others(
+    *,
+    unread: tuple[str, ...] = (),
+    read: tuple[str, ...] = (),
+    absent: dict[str, frozenset[str]] | None = None,
+    waiting: dict[str, frozenset[str]] | None = None,
+    claims: dict[str, frozenset[str]] | None = None,
+) -> RunState:
+    """`mine` has just answered; what the other views did is known."""
+    gone = {view: (absent or {}).get(view, frozenset()) for view in read}
+    ownership = Ownership(VIEWS, {"mine", *unread}, gone, dict(waiting or {}))
+    for view, ids in (claims or {}).items():
+        ownership.claims.add(view, ids)
+    ownership.claims.commit()
+    return RunState(ownership, Removals(RemovalGuard(0.3, 20, is_off=True)), Organization())
 
 
 def listing(
     *read: Snapshot,
-    known: dict[str, Known] | None = None,
+    known: dict[str, StoredId] | None = None,
     is_proven: bool = True,
-    beside: OtherViews | None = None,
-) -> Decision:
-    return decide(
-        read,
-        known or {},
-        view_key="mine",
-        source="s",
-        is_proven=is_proven,
-        others=beside or others(),
-    )
+    beside: RunState | None = None,
+) -> ChangeSet:
+    stored_ids = StoredIds(others=known or {})
+    return decide(read, stored_ids, OWNER, beside or others(), None if is_proven else ())
 
 
-def outcome(decision: Decision) -> dict[str, Any]:
+def outcome(changes: ChangeSet) -> dict[str, Any]:
     """What of a decision is not empty, snapshots by their ids."""
-    fields = {name: getattr(decision, name) for name in Decision.__slots__}
+    inner = ("live", "unlisted", "gone", "missing")
+    absence = {n: getattr(changes.absence, n) for n in Absence.__slots__ if n not in inner}
+    fields = {name: getattr(changes, name) for name in ChangeSet.__slots__}
     for name in ("new", "changed", "returned", "moved"):
         fields[name] = [read.id for read in fields[name]]
-    return {
-        name: value
-        for name, value in fields.items()
-        if value and name not in ("live", "loss", "former_owners", "taken")
-    }
+    del fields["absence"], fields["taken"]
+    return {name: value for name, value in (fields | absence).items() if value}
 
 
 # --- one listed id ------------------------------------------------------------------------
@@ -95,13 +98,13 @@ LISTED = [
     (
         stored(by="other"),
         others(unread=("other",)),
-        {"foreign": ["a"], "must_wait": True},
+        {"foreign": ["a"], "is_deferred": True},
         "its owner is still unread: wait",
     ),
     (
         stored(by="other", removed=True),
         others(unread=("other",)),
-        {"foreign": ["a"], "must_wait": True},
+        {"foreign": ["a"], "is_deferred": True},
         "removed, and its owner still unread: wait",
     ),
     (stored(by="other"), others(), {"foreign": ["a"]}, "its owner failed or had no part: foreign"),
@@ -188,7 +191,8 @@ def test_listed_id(known, beside, expected):
     for is_proven in (True, False):
         decision = listing(RED, known=rows, beside=beside, is_proven=is_proven)
         assert outcome(decision) == expected
-        assert decision.taken == ["a"] * len(decision.former_owners)
+        is_taken = known is not None and known.view_key != "mine" and not decision.foreign
+        assert decision.taken == ({"a": known.view_key} if is_taken else {})
 
 
 @pytest.mark.parametrize("by", ["mine", "other", "gone"])
@@ -211,26 +215,26 @@ def test_what_is_written_is_what_the_view_lists():
 
 UNLISTED = [
     (stored(), True, others(), {"absent": ["a"], "removed": ["a"]}, "proven: removed"),
-    (stored(), False, others(), {"blocked": ["a"]}, "not proven: blocked"),
+    (stored(), False, others(), {"kept": ["a"]}, "not proven: blocked"),
     (
         stored(),
         False,
         others(unread=("other",)),
-        {"blocked": ["a"]},
+        {"kept": ["a"]},
         "not proven: nothing to wait for",
     ),
     (
         stored(),
         True,
         others(unread=("other",)),
-        {"absent": ["a"], "removed": ["a"], "must_wait": True},
+        {"absent": ["a"], "removed": ["a"], "is_deferred": True},
         "another view is still unread: wait",
     ),
     (
         stored(),
         True,
         others(read=("other",), claims={"other": frozenset("a")}),
-        {"absent": ["a"], "blocked": ["a"]},
+        {"absent": ["a"], "kept": ["a"]},
         "another view lists it: it stays",
     ),
     (
@@ -261,14 +265,14 @@ def test_lists_are_in_id_order():
     decision = listing(*read, known=known)
     assert [s.id for s in decision.new] == ["a", "h"]
     assert [s.id for s in decision.changed] == ["c", "g"]
-    assert decision.removed == ["b", "d", "e", "f"]
+    assert decision.absence.removed == ["b", "d", "e", "f"]
     assert decision.touched == ["b", "c", "d", "e", "f", "g"]
 
 
 def test_deciding_alters_nothing_it_was_given():
     beside = others(unread=("other",), **WAITS_THERE)
     known = {"a": stored(by="other"), "b": stored()}
-    before = beside.copy(), dict(known)
+    before = deepcopy(beside), dict(known)
     listing(RED, known=known, beside=beside)
     assert (beside, known) == before
 
@@ -276,38 +280,51 @@ def test_deciding_alters_nothing_it_was_given():
 # --- what one run knows of its views ------------------------------------------------------
 
 
-def test_copy_shares_nothing_that_grows():
-    beside = others(unread=("other",))
-    copied = beside.copy()
-    beside.wait("mine", ["a"], Decision(absent=["b"]))
-    beside.has_failed("other")
-    assert copied == others(unread=("other",))
+def waits(absent: str, **more: Any) -> ChangeSet:
+    return ChangeSet(absence=Absence(absent=list(absent)), is_deferred=True, **more)
+
+
+def test_a_draft_leaves_what_it_was_made_of_alone_until_it_is_committed():
+    beside = others(unread=("other",), claims={"third": frozenset("a")})
+    draft = beside.draft()
+    draft.record("mine", waits("b"), ["a", "c"])
+    draft.ownership.record_failure("other", ["d"])
+    draft.organization.is_seen = True
+    assert beside == others(unread=("other",), claims={"third": frozenset("a")})
+    assert draft.ownership.claims.of("a") == {"mine", "third"}
+    assert draft.ownership.claims.count == 3
+    draft.commit()
+    assert draft.draft().ownership.claims.of("a") == {"mine", "third"}
+    assert draft.draft().ownership.claims.of("d") == {"other"}
 
 
 def test_view_that_waits_tells_the_others_what_it_lists_and_what_not():
     beside = others(unread=("other",))
-    beside.wait("mine", ["a", "c"], Decision(absent=["b", "d"], removed=["b"], foreign=["c"]))
-    assert (beside.unread, beside.read) == ({"other"}, {"mine"})
-    assert beside.waiting == {"mine": frozenset("ac")}
-    assert beside.absent == {"mine": frozenset("bd")}
-    assert beside.is_claimed("a", by_other_than="other")
-    assert beside.is_claimed("c", by_other_than="other")
-    assert not beside.is_claimed("b", by_other_than="other")
-    assert not beside.is_claimed("a", by_other_than="mine")
+    beside.record("mine", waits("bd", foreign=["c"]), ["a", "c"])
+    ownership = beside.ownership
+    assert (ownership.unread, set(ownership.absent)) == ({"other"}, {"mine"})
+    assert ownership.deferred == {"mine": frozenset("ac")}
+    assert ownership.absent == {"mine": frozenset("bd")}
+    assert ownership.is_listed_elsewhere("a", "other")
+    assert ownership.is_listed_elsewhere("c", "other")
+    assert not ownership.is_listed_elsewhere("b", "other")
+    assert not ownership.is_listed_elsewhere("a", "mine")
 
 
 def test_view_that_was_loaded_waits_no_longer_but_its_claims_stay():
     beside = others()
-    beside.wait("mine", ["a"], Decision())
-    beside.has_read("mine", ["b"])
-    assert (beside.waiting, beside.absent) == ({}, {"mine": frozenset("b")})
-    assert beside.is_claimed("a", by_other_than="other")
+    beside.record("mine", waits(""), ["a"])
+    beside.record("mine", ChangeSet(absence=Absence(absent=["b"])), ["a"])
+    ownership = beside.ownership
+    assert (ownership.deferred, ownership.absent) == ({}, {"mine": frozenset("b")})
+    assert ownership.is_listed_elsewhere("a", "other")
 
 
-def test_view_that_failed_was_not_read():
+def test_view_that_failed_was_not_read_but_what_it_listed_is_not_gone():
     beside = others(unread=("other",))
-    beside.has_failed("other")
-    assert (beside.unread, beside.read) == ({"mine"}, set())
+    beside.ownership.record_failure("other", ["a"])
+    assert (beside.ownership.unread, beside.ownership.absent) == ({"mine"}, {})
+    assert beside.ownership.is_listed_elsewhere("a", "mine")
 
 
 # --- one id listed twice ------------------------------------------------------------------
@@ -325,7 +342,7 @@ def greatest(*read: Snapshot) -> Snapshot:
     return max(read, key=lambda s: s.content_hash)
 
 
-def winner(read: list[Snapshot], known: dict[str, Known] | None = None) -> Snapshot:
+def winner(read: list[Snapshot], known: dict[str, StoredId] | None = None) -> Snapshot:
     """The same whatever the order."""
     winners = [unique(order, known or {}) for order in permutations(read)]
     assert all(winner == winners[0] for winner in winners)
@@ -407,7 +424,8 @@ def test_each_record_of_a_listing_is_counted_once(read, known, beside, is_proven
     left_alone = len(d.foreign) + len(d.rejected)
     assert written + d.unchanged + left_alone + d.duplicates == len(read)
     assert len(d.moved) <= d.unchanged
-    ids = [s.id for s in (*d.new, *d.changed, *d.returned)] + d.foreign + d.removed + d.blocked
+    ids = [s.id for s in (*d.new, *d.changed, *d.returned)] + d.foreign
+    ids += d.absence.removed + d.absence.kept
     assert len(ids) == len(set(ids))
 
 
@@ -415,13 +433,13 @@ def test_each_record_of_a_listing_is_counted_once(read, known, beside, is_proven
 def test_only_rows_of_the_view_that_are_live_and_unlisted_go(read, known, beside, is_proven):
     decision = listing(*read, known=known, beside=beside, is_proven=is_proven)
     mine = {i for i, row in known.items() if row.view_key == "mine" and not row.is_removed}
-    assert {*decision.removed, *decision.blocked} == mine - {s.id for s in read}
-    assert is_proven or not decision.removed
+    absence = decision.absence
+    assert {*absence.removed, *absence.kept} == mine - {s.id for s in read}
+    assert is_proven or not absence.removed
 
 
 # --- rows ---------------------------------------------------------------------------------
 
-OWNER = Owner("s", "mine", "/home")
 LATER = NOON + timedelta(hours=1)
 ROW = [column.name for column in snapshots.columns]
 
@@ -431,8 +449,8 @@ def place(row: tuple[Any, ...]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if name not in CONTENT}
 
 
-def stored_row(read: Snapshot = RED, removed_at: datetime | None = None) -> Stored:
-    return Stored(content_of(read), NOON, 3, "changed", "device_type", NOON + TICK, removed_at)
+def stored_row(read: Snapshot = RED, removed_at: datetime | None = None) -> StoredRow:
+    return StoredRow(content_of(read), NOON, 3, "changed", "device_type", NOON + TICK, removed_at)
 
 
 def test_new_row_begins_with_its_reading():

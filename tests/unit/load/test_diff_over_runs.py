@@ -10,7 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etl.load.diff import Brake, Decision, Known, OtherViews, decide
+from etl.load.changeset import ChangeSet, StoredId, StoredIds
+from etl.load.decide import RunState, decide
+from etl.load.ownership import Ownership
+from etl.load.removals import RemovalGuard, Removals
+from etl.load.versions import Owner
+from etl.source.identity import Organization
 from etl.transform.snapshot import Snapshot
 from tests.support.strategies import snapshot
 
@@ -69,7 +74,7 @@ def sync(rows: Rows, run: Run, order: Iterable[str]) -> tuple[Rows, list[Event]]
     """One run as `store.load` and `sync` do it: at once what can be, at the end what waits."""
     store = Store(dict(rows), run)
     asked = [view for view in order if view in run and run[view].verdict != "unasked"]
-    store.others.unread = set(asked)
+    store.state.ownership.unread = set(asked)
     waiting = [view for view in asked if not store.take(view)]
     assert all(store.take(view) for view in waiting), "what waits must not wait for ever"
     return store.rows, sorted(store.events)
@@ -78,25 +83,28 @@ def sync(rows: Rows, run: Run, order: Iterable[str]) -> tuple[Rows, list[Event]]
 class Store:
     def __init__(self, rows: Rows, run: Run) -> None:
         self.rows, self.run = rows, run
-        self.others = OtherViews(frozenset(run), set(), brake=Brake(is_off=True))
+        self.state = RunState(
+            Ownership(frozenset(run), set()),
+            Removals(RemovalGuard(0.3, 20, is_off=True)),
+            Organization(),
+        )
         self.events: list[Event] = []
 
     def take(self, view: str) -> bool:
         listing = self.run[view]
         if not listing.is_read:
-            self.others.has_failed(view)
+            self.state.ownership.record_failure(view)
             return True
         read = listing.snapshots()
         decide_on = partial(
             decide,
             read,
-            view_key=view,
-            source="s",
-            is_proven=listing.verdict == "proven",
-            others=self.others,
+            owner=Owner("s", view, view),
+            state=self.state,
+            provable=None if listing.verdict == "proven" else (),
         )
         known = self.known(view, listing.ids)
-        decision = decide_on(known)
+        changes = decide_on(stored=StoredIds(others=known))
         repeated = {i for i, count in Counter(s.id for s in read).items() if count > 1}
         plain = {
             i: k.content_hash
@@ -104,31 +112,32 @@ class Store:
             if k.view_key == view and not k.is_removed and i not in repeated
         }
         rest = {i: k for i, k in known.items() if i not in plain}
-        assert decide_on(rest, plain=plain) == decision
-        if decision.must_wait:
-            self.others.wait(view, (s.id for s in read), decision)
-            return False
-        self.others.has_read(view, decision.absent)
-        self.apply(view, decision)
-        return True
+        assert decide_on(stored=StoredIds(plain, rest)) == changes
+        draft = self.state.draft()
+        draft.record(view, changes, [s.id for s in read])
+        draft.commit()
+        self.state = draft
+        if not changes.is_deferred:
+            self.apply(view, changes)
+        return not changes.is_deferred
 
-    def known(self, view: str, listed: set[str]) -> dict[str, Known]:
+    def known(self, view: str, listed: set[str]) -> dict[str, StoredId]:
         return {
-            i: Known(row.read.content_hash, row.owner, "s", row.is_removed)
+            i: StoredId(row.read.content_hash, row.owner, "s", row.is_removed)
             for i, row in self.rows.items()
             if i in listed or (row.owner == view and not row.is_removed)
         }
 
-    def apply(self, view: str, decision: Decision) -> None:
+    def apply(self, view: str, changes: ChangeSet) -> None:
         for kind in ("new", "changed", "returned"):
-            for read in getattr(decision, kind):
+            for read in getattr(changes, kind):
                 self.events.append((kind, read.id))
                 assert (read.id in self.rows) is (kind != "new")
                 self.rows[read.id] = Row(read, view)
-        for read in decision.moved:
+        for read in changes.moved:
             assert self.rows[read.id].read == read
             self.rows[read.id] = Row(read, view)
-        for identifier in decision.removed:
+        for identifier in changes.absence.removed:
             self.events.append(("removed", identifier))
             self.rows[identifier] = replace(self.rows[identifier], is_removed=True)
 

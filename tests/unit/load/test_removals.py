@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from etl.cli.output.report import run_lines
-from etl.monitor.status import read_status, status_lines
+from etl.cli.output.run import run_lines
+from etl.cli.output.status import status_lines
+from etl.monitor.status import read_status
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
 from tests.support.api import Api, record

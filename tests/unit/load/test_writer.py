@@ -9,7 +9,7 @@ import pytest
 
 from etl.config.views import View
 from etl.database import sql_views
-from etl.database.connection import downgrade, upgrade
+from etl.database.migrations import downgrade, upgrade
 from etl.source.reapply_privacy import apply_privacy
 from tests.support.api import Api, record
 from tests.support.project import Project, counts

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import time_machine
 
-from etl.monitor.status import Status, read_status, status_lines
+from etl.cli.output.status import status_lines
+from etl.monitor.status import Status, read_status
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.source.lease import Lease

@@ -1,6 +1,8 @@
 """When a job is due: standard cron, intervals, both changes of clocks, and what was missed."""
 
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -92,8 +94,8 @@ def test_a_line_that_is_no_cron_line_says_what_is_wrong(line: str, word: str):
             "30 2 * * *",
             BERLIN,
             "2026-03-28T00:00",
-            ["2026-03-28T01:30", "2026-03-29T01:30", "2026-03-30T00:30"],
-            id="spring: 02:30 is missing and runs at 03:30",
+            ["2026-03-28T01:30", "2026-03-29T01:00", "2026-03-30T00:30"],
+            id="spring: 02:30 is missing and runs at 03:00",
         ),
         pytest.param(
             "30 2 * * *",
@@ -113,8 +115,8 @@ def test_a_line_that_is_no_cron_line_says_what_is_wrong(line: str, word: str):
             "0 * * * *",
             BERLIN,
             "2026-10-24T23:00",
-            ["2026-10-25T00:00", "2026-10-25T02:00", "2026-10-25T03:00"],
-            id="autumn, hourly: 02:00 once, then 03:00",
+            ["2026-10-25T00:00", "2026-10-25T01:00", "2026-10-25T02:00", "2026-10-25T03:00"],
+            id="autumn, hourly: 02:00 twice, then 03:00",
         ),
         pytest.param(
             "30 1 * * *",
@@ -127,15 +129,43 @@ def test_a_line_that_is_no_cron_line_says_what_is_wrong(line: str, word: str):
             "15 2 * * *",
             LORD_HOWE,
             "2026-10-03T00:00",
-            ["2026-10-03T15:45", "2026-10-04T15:15"],
+            ["2026-10-03T15:30", "2026-10-04T15:15"],
             id="half an hour",
         ),
         pytest.param(
             "0 12 * * *",
             APIA,
             "2011-12-29T00:00",
-            ["2011-12-29T22:00", "2011-12-30T22:00", "2011-12-31T22:00"],
-            id="a day that was left out is one with the next",
+            ["2011-12-29T22:00", "2011-12-30T10:00", "2011-12-30T22:00", "2011-12-31T22:00"],
+            id="a day that was left out runs when the next begins",
+        ),
+        pytest.param(
+            "0,30 2 * * *",
+            BERLIN,
+            "2026-03-28T02:00",
+            ["2026-03-29T01:00", "2026-03-30T00:00", "2026-03-30T00:30"],
+            id="spring: all that is missing is one slot",
+        ),
+        pytest.param(
+            "30 2 * * *",
+            BERLIN,
+            "2026-10-25T01:10",
+            ["2026-10-26T01:30"],
+            id="autumn: asked when 02:10 came again",
+        ),
+        pytest.param(
+            "*/30 2 * * *",
+            BERLIN,
+            "2026-03-28T02:00",
+            ["2026-03-30T00:00", "2026-03-30T00:30"],
+            id="spring: real time has no hour of two",
+        ),
+        pytest.param(
+            "*/30 2 * * *",
+            BERLIN,
+            "2026-10-24T02:00",
+            ["2026-10-25T00:00", "2026-10-25T00:30", "2026-10-25T01:00", "2026-10-25T01:30"],
+            id="autumn: real time has two of them",
         ),
     ],
 )
@@ -169,10 +199,72 @@ def test_missed_slots_collapse_into_the_latest(
     assert found.due(at(f"2026-01-01 {last}"), at(f"2026-01-01 {now}")) == expected
 
 
-def test_a_year_of_minutes_is_counted_without_the_hour_that_spring_leaves_out():
+def test_every_minute_of_a_year_is_counted_through_both_changes_of_clocks():
     begin, end = at("2026-01-01T00:00", BERLIN), at("2027-01-01T00:00", BERLIN)
-    minutes = 365 * 24 * 60 - 60
-    assert parse_cron("* * * * *", BERLIN).due(begin, end) == Due(end, minutes - 1)
+    assert parse_cron("* * * * *", BERLIN).due(begin, end) == Due(end, 365 * 24 * 60 - 1)
+
+
+BEGIN = at("2025-12-31 23:59:59")
+END = at("2035-12-31 23:59:59")
+HOUR = timedelta(hours=1)
+
+
+def listed(found: Cron, begin: datetime = BEGIN, end: datetime = END) -> list[datetime]:
+    """Every slot later than `begin`, up to `end`."""
+    return list(takewhile(lambda slot: slot <= end, found.slots_after(begin)))
+
+
+@pytest.mark.parametrize(
+    ("zone", "changes"),
+    [
+        pytest.param(UTC, {}, id="UTC"),
+        pytest.param(BERLIN, {}, id="Berlin"),
+        pytest.param(NEW_YORK, {}, id="New York"),
+        # Twice a year its clocks show another minute than an hour before.
+        pytest.param(LORD_HOWE, {1.5 * HOUR: 20}, id="Lord Howe"),
+    ],
+)
+def test_an_hourly_line_runs_every_hour_for_ten_years(zone: tzinfo, changes: dict[timedelta, int]):
+    found = listed(parse_cron("17 * * * *", zone))
+    distances = Counter(later - slot for slot, later in pairwise(found))
+    assert distances == {HOUR: len(found) - 1 - sum(changes.values()), **changes}
+    assert {slot.astimezone(zone).minute for slot in found} == {17}
+    assert found[0] - BEGIN <= HOUR
+    assert END - found[-1] <= HOUR
+
+
+@pytest.mark.parametrize("line", ["30 2 * * *", "15 1 * * *", "0 0 * * *", "59 23 * * *"])
+@pytest.mark.parametrize("zone", [UTC, BERLIN, NEW_YORK, LORD_HOWE], ids=str)
+def test_a_daily_line_runs_once_on_every_day_of_ten_years(line: str, zone: tzinfo):
+    days = [slot.astimezone(zone).date() for slot in listed(parse_cron(line, zone))]
+    assert days == [days[0] + timedelta(days=n) for n in range((END - BEGIN).days)]
+
+
+@pytest.mark.parametrize(
+    ("line", "minutes", "hours"),
+    [
+        pytest.param("*/20 * * * *", {0, 20, 40}, set(range(24)), id="every 20 minutes"),
+        pytest.param("*/20 1-2 * * *", {0, 20, 40}, {1, 2}, id="every 20 minutes for two hours"),
+        pytest.param("5,55 */2 * * *", {5, 55}, set(range(0, 24, 2)), id="every other hour"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("zone", "begin"),
+    [
+        pytest.param(BERLIN, "2026-03-28", id="spring in Berlin"),
+        pytest.param(BERLIN, "2026-10-24", id="autumn in Berlin"),
+        pytest.param(NEW_YORK, "2026-03-07", id="spring in New York"),
+        pytest.param(NEW_YORK, "2026-10-31", id="autumn in New York"),
+    ],
+)
+def test_a_line_with_a_star_runs_whenever_the_clock_on_the_wall_shows_it(
+    zone: ZoneInfo, begin: str, line: str, minutes: set[int], hours: set[int]
+):
+    found, every = parse_cron(line, zone), [at(begin) + timedelta(minutes=n) for n in range(4320)]
+    walls = [(moment, moment.astimezone(zone)) for moment in every[1:]]
+    expected = [m for m, wall in walls if wall.minute in minutes and wall.hour in hours]
+    assert listed(found, every[0], every[-1]) == expected
+    assert found.due(every[0], every[-1]) == Due(expected[-1], len(expected) - 1)
 
 
 ZONES = st.sampled_from([UTC, BERLIN, NEW_YORK, LORD_HOWE, APIA])
@@ -182,10 +274,14 @@ MOMENTS = st.integers(0, 18 * 365 * 86400).map(
 ) | st.sampled_from(CHANGES).map(at)
 
 
+MINUTES = {"*/7": range(0, 60, 7), "0": {0}, "30": {30}, "59": {59}, "0,30": {0, 30}}
+HOURS = {"*": range(24), "2": {2}, "0": {0}, "1-3": {1, 2, 3}, "23": {23}}
+
+
 @st.composite
 def crons(draw: st.DrawFn) -> Cron:
-    minute = draw(st.sampled_from(["*/7", "0", "30", "59", "0,30"]))
-    hour = draw(st.sampled_from(["*", "2", "0", "1-3", "23"]))
+    minute = draw(st.sampled_from(list(MINUTES)))
+    hour = draw(st.sampled_from(list(HOURS)))
     days = draw(st.sampled_from(["* * *", "1 * *", "* * 0", "13 * 5", "* 3,10 *", "31 12 *"]))
     return parse_cron(f"{minute} {hour} {days}", draw(ZONES))
 
@@ -212,7 +308,11 @@ def test_what_is_due_counts_every_slot_once(found: Slots, moment: datetime, coun
 @given(crons(), MOMENTS)
 def test_a_slot_is_on_the_clock_or_in_the_gap_of_it(found: Cron, moment: datetime):
     local = found.next_after(moment).astimezone(found.zone)
+    minute, hour, *_ = found.line.split()
+    is_on_the_clock = local.minute in MINUTES[minute] and local.hour in HOURS[hour]
+    is_real_time = "*" in minute or "*" in hour
     before = local - timedelta(hours=1)  # the offset before a change was smaller by the gap
     is_shifted = before.utcoffset() != local.utcoffset() or found.zone is APIA
-    assert local.time() in found.times or is_shifted
-    assert local.fold == 0
+    assert (local.second, local.microsecond) == (0, 0)
+    assert is_on_the_clock or (is_shifted and not is_real_time)
+    assert local.fold == 0 or is_real_time

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from etl.cli.output.privacy import privacy_lines
+from etl.cli.output.status import status_lines
+from etl.database.dialects.sqlite import Sqlite
 from etl.errors import LeaseHeld, PrivacyMismatch
-from etl.monitor.status import read_status, status_lines
+from etl.monitor.status import read_status
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
 from etl.source import reapply_privacy as module
@@ -72,9 +75,15 @@ def fill(project: Project, api: Api) -> None:
     project.run()
 
 
+def applied(project: Project, stop: threading.Event | None = None) -> list[str]:
+    """What `privacy apply` prints."""
+    done = apply_privacy(project.config, project.database, stop or threading.Event())
+    return privacy_lines(done, project.config, project.database)
+
+
 def apply(project: Project, setting: str, **changes: Any) -> list[str]:
     project.configure(**{**SETTINGS[setting], **changes})
-    return apply_privacy(project.config, project.database, threading.Event())
+    return applied(project)
 
 
 TABLES = {
@@ -298,7 +307,7 @@ def test_a_wider_setting_comes_with_the_next_reading_and_is_no_event(
         {"created_by": "hash", "hash_key": "x" * 16} if way[1] == "other-key" else SETTINGS[way[1]]
     )
     project.configure(**wider)
-    said = apply_privacy(project.config, project.database, threading.Event())
+    said = applied(project)
     assert any("cannot be brought back" in line for line in said)
     assert stored(project) == before
     run = project.run()
@@ -376,7 +385,7 @@ def test_stopped_it_leaves_off_and_goes_on(project: Project, api: Api) -> None:
     project.configure(**SETTINGS["hash"])
     stop = threading.Event()
     stop.set()
-    assert apply_privacy(project.config, project.database, stop) == []
+    assert applied(project, stop) == []
     assert str(setting(project)).startswith("applying:hash:")
     with pytest.raises(PrivacyMismatch, match="cut short"):
         project.run()
@@ -467,7 +476,7 @@ def test_nothing_remains_in_the_file(name: str, new_database: Callable[..., str]
 def test_a_reader_that_keeps_the_log_is_told_of(
     new_database: Callable[..., str], api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_vacuum", lambda _connection: False)
+    monkeypatch.setattr(Sqlite, "compact", lambda _self, _connection: False)
     project = open_project(make_config(new_database("sqlite"), api.url))
     fill(project, api)
     assert any("Another process reads the file" in line for line in apply(project, "drop"))

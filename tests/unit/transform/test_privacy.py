@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.transform.decode import decode
 from etl.transform.privacy import DROP, HASH, KEEP, Privacy, without_persons
 from etl.transform.snapshot import (
     CONTENT,
     PERSONAL,
     Decoded,
     Snapshot,
-    decode,
     record_of,
     reject_text,
 )

@@ -1,4 +1,4 @@
-"""etl.transform.snapshot: the body of an answer -> snapshots, rejects and drift."""
+"""etl.transform.decode: the body of an answer -> snapshots, rejects and drift."""
 
 import contextlib
 import hashlib
@@ -12,11 +12,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from etl.errors import DatadogResponseError
+from etl.transform import decode as decoding
 from etl.transform import lenient_json as jsontext
-from etl.transform import snapshot
+from etl.transform.decode import decode
 from etl.transform.fields import INT64_MAX, INT64_MIN, READERS
 from etl.transform.lenient_json import Number
-from etl.transform.snapshot import Decoded, Drift, Rejected, Snapshot, decode, record_of, reject
+from etl.transform.snapshot import Decoded, Drift, Rejected, Snapshot, record_of, reject
 from tests.support.strategies import (
     ATTRIBUTES,
     BOOLEANS,
@@ -457,19 +458,19 @@ def assert_storable(read: Snapshot) -> None:
 
 @given(valid_bodies)
 def test_typed_and_lenient_decoding_agree(answer):
-    assert snapshot._decode_texts(snapshot._texts.decode(answer).data) == decode(answer)
-    assert snapshot._decode_lenient(answer) == decode(answer)
+    assert decoding._decode_texts(decoding._texts.decode(answer).data) == decode(answer)
+    assert decoding._decode_lenient(answer) == decode(answer)
 
 
 @given(st.lists(valid_records | odd_records, max_size=3))
 def test_typed_and_lenient_decoding_agree_on_what_both_accept(records):
     answer = body(*records)
     try:
-        typed = snapshot._texts.decode(answer).data
+        typed = decoding._texts.decode(answer).data
     except (msgspec.DecodeError, UnicodeDecodeError):
         assume(False)
     if b"\\u0000" not in answer:
-        assert snapshot._decode_lenient(answer) == snapshot._decode_texts(typed)
+        assert decoding._decode_lenient(answer) == decoding._decode_texts(typed)
 
 
 @given(timestamps, timestamps)
@@ -478,7 +479,7 @@ def test_typed_and_lenient_decoding_agree_on_what_both_accept(records):
 def test_instants_read_by_the_decoder_are_those_read_from_their_texts(created, modified):
     attributes = {"created_at": created, "modified_at": modified}
     answer = body({"id": "1", "type": "snapshots", "attributes": attributes})
-    assert decode(answer) == snapshot._decode_lenient(answer)
+    assert decode(answer) == decoding._decode_lenient(answer)
 
 
 @given(st.lists(valid_records, min_size=1, max_size=3), words)

@@ -1,0 +1,64 @@
+"""`check`: whether a run would work."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.cli.options import PATH, GlobalOptions, global_options, load_sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from etl.cli.fan_out import CommandResult
+    from etl.config.model import Config
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0  all holds: a run would work
+  1  some views do not
+  2  something must be mended first"""
+)
+@click.option(
+    "--report",
+    type=PATH,
+    metavar="FILE",
+    help="Also ask the API about 20 things that are not documented, and write the answers to a "
+    "new FILE, without anything personal, to attach to a bug report.",
+)
+@global_options
+@click.pass_obj
+def check(given: GlobalOptions, report: Path | None) -> int:
+    """Try everything a run needs, and write nothing.
+
+    Configuration, database and schema, keys, one real list request for each view.
+    """
+    from etl.runtime.signals import stop_on_signals
+
+    with stop_on_signals() as signals:
+        sources = load_sources(given)
+        from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
+        from etl.cli.output.check import check_lines
+        from etl.cli.progress import Progress
+        from etl.diagnose.check import check as find_points
+        from etl.diagnose.check import exit_code, listed_by_view
+        from etl.diagnose.probe.report import report_path, write_report
+
+        path = report_path(sources, report)
+        with Progress(sum(len(config.views) for config in sources.configs)) as progress:
+
+            def check_one(config: Config) -> CommandResult:
+                show = partial(progress.show, config.source)
+                points = find_points(config, stop=signals.stop, progress=show)
+                lines = check_lines(points)
+                if path:
+                    lines += write_report(config, path, listed_by_view(points), signals.stop)
+                return CommandResult(exit_code(points), lines)
+
+            outcomes = run_for_each(sources, check_one)
+        signals.raise_if_set()
+        return print_outcomes(outcomes, OutputStyle(sources.is_folder))

@@ -1,0 +1,37 @@
+"""`init`: a configuration file to begin with."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from etl.cli.options import GlobalOptions, global_options
+from etl.errors import EtlError
+from etl.runtime.console import print_results
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  heatmap-etl init --view /home --view "/checkout/?"
+  heatmap-etl init --database-url postgresql://heatmap@db.example.com/heatmap"""
+)
+@click.option("--view", "views", multiple=True, metavar="NAME", help="A view to copy; repeatable.")
+@click.option("--database-url", default="", metavar="URL", help="Where to; without a password.")
+@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+@global_options
+@click.pass_obj
+def init(given: GlobalOptions, views: tuple[str, ...], database_url: str, force: bool) -> int:
+    """Write a commented heatmap-etl.toml."""
+    from pathlib import Path
+
+    from etl.config.files import DEFAULT_FILE
+    from etl.config.template import next_steps, write_template
+
+    named = given.config or os.environ.get("HEATMAP_ETL_CONFIG") or DEFAULT_FILE
+    if Path(named).is_dir():
+        raise EtlError(f"{named}: is a folder; name the file to write in it, such as acme.toml")
+    write_template(Path(named).absolute(), database_url=database_url, views=views, is_forced=force)
+    print_results(next_steps(Path(named), has_views=bool(views)))
+    return 0

@@ -1,0 +1,126 @@
+"""What a run would do, row by row: for people, and as the object of `sync --plan --json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from etl.cli.output.selection import ALL_SHOWN
+from etl.extract.completeness import COMPLETE, FAILED
+from etl.formatting import iso, many, shortened
+from etl.ledger.results import CONTRACT
+from etl.pipeline.plan import RowPlan, ViewPlan
+
+_ROWS_SHOWN = 20
+_LONGEST_VALUE = 40
+_KINDS = {
+    "new": "new",
+    "changed": "changed",
+    "returned": "returned",
+    "vanished": "would vanish",
+    "held": "would hold",
+}
+
+
+def plan_lines(plans: Sequence[ViewPlan], database: str) -> list[str]:
+    """What a run would do, row by row."""
+    lines: list[str] = []
+    quiet = [p for p in plans if not _planned_rows(p) and p.verdict == COMPLETE]
+    for plan in plans:
+        if len(plans) <= ALL_SHOWN or plan not in quiet:
+            lines += [*_view_plan_lines(plan), ""]
+    if quiet and len(plans) > ALL_SHOWN:
+        lines += [f"{many(len(quiet), 'view')} as stored", ""]
+    total = {kind: sum(len(rows) for _, k, rows in _rows(plans) if k == kind) for kind in _KINDS}
+    said = ", ".join(f"{number:,} {_KINDS[kind]}" for kind, number in total.items())
+    return [*lines, f"A run would find {said}.", f"Nothing was written to {database}."]
+
+
+def _rows(plans: Iterable[ViewPlan]) -> list[tuple[ViewPlan, str, list[RowPlan]]]:
+    return [(plan, kind, getattr(plan, kind)) for plan in plans for kind in _KINDS]
+
+
+def _planned_rows(plan: ViewPlan) -> int:
+    return sum(len(rows) for _, _, rows in _rows([plan]))
+
+
+def _view_plan_lines(plan: ViewPlan) -> list[str]:
+    label = shortened(plan.view.label)
+    if plan.verdict == FAILED:
+        return [f"{label}: failed: {plan.reason.removeprefix(f'view {plan.view.label}: ')}"]
+    counts = {n: getattr(plan, n) for n in ("unchanged", "foreign", "duplicates", "rejected")}
+    said = [f"{number:,} {name}" for name, number in counts.items() if number]
+    lines = [f"{label}: {', '.join([plan.verdict, f'{plan.listed:,} listed', *said])}"]
+    for _, kind, rows in _rows([plan]):
+        lines += [line for row in rows[:_ROWS_SHOWN] for line in _row_lines(_KINDS[kind], row)]
+        if len(rows) > _ROWS_SHOWN:
+            lines.append(f"  {_KINDS[kind]:12}  ... and {len(rows) - _ROWS_SHOWN:,} more")
+    return lines
+
+
+def _row_lines(kind: str, row: RowPlan) -> list[str]:
+    name = _value(row.snapshot_name) if row.snapshot_name else "without a name"
+    lines = [f"  {kind:12}  {shortened(row.id)}  {name}"]
+    width = max(map(len, row.after), default=0)
+    return lines + [
+        f"  {'':12}    {column:{width}}  {_difference(row.before[column], value)}"
+        for column, value in row.after.items()
+    ]
+
+
+def _difference(before: object, after: object) -> str:
+    """Both values; of long texts what stands around the first place where they differ."""
+    if isinstance(before, str) and isinstance(after, str):
+        pairs = zip(before, after, strict=False)
+        shorter = min(len(before), len(after))
+        place = next((n for n, (one, other) in enumerate(pairs) if one != other), shorter)
+        before, after = _around(before, place), _around(after, place)
+    return f"{_value(before)} -> {_value(after)}"
+
+
+def _around(text: str, place: int) -> str:
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    size = _LONGEST_VALUE - 6
+    begin = max(0, place - size // 2)
+    rest = text[begin : begin + size]
+    return "..." * (begin > 0) + rest + "..." * (begin + size < len(text))
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, datetime):
+        return iso(value)
+    text = shortened(str(value), _LONGEST_VALUE)
+    return f'"{text}"' if isinstance(value, str) else text
+
+
+def plan_json(source: str, plans: Sequence[ViewPlan]) -> dict[str, Any]:
+    """The object that `sync --plan --json` prints: every row."""
+    return {"contract": CONTRACT, "source": source, "views": [_plan_json(p) for p in plans]}
+
+
+def _plan_json(plan: ViewPlan) -> dict[str, Any]:
+    names = ("verdict", "reason", "listed", "unchanged", "foreign", "duplicates", "rejected")
+    return {
+        "view_name": plan.view.name,
+        "application_id": plan.view.application_id,
+        "device_type": plan.view.device_type,
+        **{name: getattr(plan, name) for name in names},
+        **{kind: [_row_json(row) for row in rows] for _, kind, rows in _rows([plan])},
+    }
+
+
+def _row_json(row: RowPlan) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "snapshot_name": row.snapshot_name,
+        "before": _plain(row.before),
+        "after": _plain(row.after),
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: iso(v) if isinstance(v, datetime) else v for n, v in values.items()}

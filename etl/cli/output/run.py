@@ -1,0 +1,112 @@
+"""What a run did, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etl.cli.output.selection import MOST_SHOWN, left_out, worth_a_line
+from etl.errors import DatadogAuthError
+from etl.extract.completeness import COMPLETE, FAILED
+from etl.formatting import count, duration, many, shortened, table
+from etl.ledger.results import RunResult, ViewResult
+from etl.pipeline.notify import problem
+
+_EVENTS = ("new", "changed", "vanished", "returned")
+_RARE = ("held", "rejected", "foreign_records", "duplicates")
+_WHERE_THE_REST_IS = ", see `heatmap-etl status` or sync --json"
+
+
+def run_lines(run: RunResult, database: str, planned: int) -> list[str]:
+    """What a run did. `planned`: how many views it was to read."""
+    shown = worth_a_line(run.views, lambda v: v.is_bad, _has_news)
+    lines = [*_run_table(shown), *left_out(len(run.views), len(shown), _WHERE_THE_REST_IS)]
+    lines += ["", *_totals(run, planned), _where(run, database)]
+    lines += [f"Note: {note}" for note in run.notes]
+    if problems := _problems([v for v in run.views if needs_look(v)]):
+        lines += ["", "Problems:", *problems, *_advice(run)]
+    return lines
+
+
+def _has_news(result: ViewResult) -> bool:
+    counts = result.counts
+    is_plain = result.verdict == COMPLETE
+    return not is_plain or any(counts[n] for n in (*_EVENTS, *_RARE) if n != "duplicates")
+
+
+def _run_table(results: Sequence[ViewResult]) -> list[str]:
+    if not results:
+        return ["no view has anything new to say"]
+    rare = [name for name in _RARE if any(r.counts[name] for r in results)]
+    names = ("listed", *_EVENTS, *rare)
+    header = ("view", "verdict", *(n.removesuffix("_records") for n in names))
+    rows = [
+        (shortened(r.view.label), r.verdict, *(count(r.counts[n]) for n in names)) for r in results
+    ]
+    return table(header, rows, right=" ".join(header[2:]))
+
+
+def _totals(run: RunResult, planned: int) -> list[str]:
+    verdicts = [v.verdict for v in run.views]
+    kinds = [f"{verdicts.count(v)} {v}" for v in dict.fromkeys(sorted(verdicts))]
+    lines = [f"{many(planned, 'view')}: {', '.join(kinds) or 'none read'}"]
+    if planned > len(run.views):
+        lines[0] += f", {planned - len(run.views)} not read"
+    names = ("new", "changed", "unchanged", "vanished", "returned", *_RARE)
+    counts = {n.removesuffix("_records"): run.total(n) for n in names}
+    said = [f"{number:,} {n}" for n, number in counts.items() if number or n in ("new", "changed")]
+    return [*lines, f"{many(run.total('listed'), 'record')} listed: {', '.join(said)}"]
+
+
+def _where(run: RunResult, database: str) -> str:
+    took = (run.finished_at - run.started_at).total_seconds() if run.finished_at else 0.0
+    requests = many(run.total("requests"), "request")
+    return f"{database}, run {run.run_id}: {run.status}, {duration(took)}, {requests}"
+
+
+def _problems(bad: Sequence[ViewResult]) -> list[str]:
+    """One line for each reason: an outage of Datadog gives every view the same."""
+    groups: dict[str, list[ViewResult]] = {}
+    for result in bad:
+        groups.setdefault(problem(result), []).append(result)
+    lines = [f"  {_names(results)}: {text}" for text, results in groups.items()]
+    return lines[:MOST_SHOWN] + [f"  ... and {len(lines) - MOST_SHOWN} more"] * (
+        len(lines) > MOST_SHOWN
+    )
+
+
+def _names(results: Sequence[ViewResult]) -> str:
+    first = shortened(results[0].view.label)
+    return first if len(results) == 1 else f"{first} and {many(len(results) - 1, 'more view')}"
+
+
+def _advice(run: RunResult) -> list[str]:
+    if not any(v.verdict == FAILED for v in run.views):
+        return []
+    return ["Failed views keep the rows they had; the next run asks again."]
+
+
+def quiet_lines(run: RunResult) -> list[str]:
+    """One line per view that needs somebody: what cron mails."""
+    return [f"{shortened(v.view.label)}: {problem(v)}" for v in run.views if needs_look(v)]
+
+
+def needs_look(result: ViewResult) -> bool:
+    """Whether a person should look at a view: it is bad, or removals are held."""
+    return result.is_bad or result.counts["held"] > 0
+
+
+def refusal(run: RunResult) -> str:
+    """The one reason why a run stored nothing, when the keys were refused for every view."""
+    refused = [v for v in run.views if v.error_class == DatadogAuthError.__name__]
+    return problem(refused[0]).removeprefix(f"{FAILED}: ") if refused else run.error or ""
+
+
+def lines_of_all_sources(runs: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """One line below the runs of a folder, made of their JSON objects; None: it did not start."""
+    statuses = [run["status"] if run else "not run" for run in runs]
+    kinds = ", ".join(f"{statuses.count(kind)} {kind}" for kind in sorted(set(statuses)))
+    views = [view for run in runs if run for view in run["views"]]
+    names = ("listed", "new", "changed", "vanished", "returned", "requests")
+    counts = ", ".join(f"{sum(view[name] for view in views):,} {name}" for name in names)
+    return ["", f"{many(len(runs), 'source')}: {kinds}; {many(len(views), 'view')}: {counts}"]

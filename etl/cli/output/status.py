@@ -1,0 +1,120 @@
+"""What `status` found, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+from etl.cli.output.selection import left_out, worth_a_line
+from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.formatting import age, clipped, count, duration, many, moment, shortened, table
+from etl.monitor.status import Status, ViewStatus
+from etl.schedule.due import LATE
+
+_NEVER = "never read"
+_COLOURS = {
+    **dict.fromkeys((COMPLETE, "ok"), "green"),
+    **dict.fromkeys((UNPROVEN, "partial", "stopped", "running"), "yellow"),
+    **dict.fromkeys((TRUNCATED, FAILED, "died", _NEVER), "red"),
+}
+_COMPLAINTS_SHOWN = 20
+
+
+def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
+    """Freshness first, then what is wrong, then the last runs."""
+    style = _coloured if has_colours else str
+    kept = f", created_by: {status.privacy.stored}"
+    lines = [f"{status.database}, source {status.source}{kept}", ""]
+    lines += _view_lines(status, style)
+    if status.privacy.problem:
+        lines += ["", f"No run starts: {status.privacy.problem}"]
+    if bad := [v for v in status.views if v.is_bad]:
+        lines += ["", "Look at:", *_complaints(bad, status.at)]
+    return [*lines, "", *_run_lines(status, style)]
+
+
+def _coloured(cell: str) -> str:
+    return click.style(cell, fg=_COLOURS[cell]) if cell in _COLOURS else cell
+
+
+def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
+    shown = worth_a_line(status.views, lambda v: v.is_bad, lambda v: v.verdict != COMPLETE)
+    header = ("view", "verdict", "listed", "last read", "last complete", "failures", "held")
+    rows = [
+        (
+            shortened(v.view.label),
+            v.verdict or _NEVER,
+            count(v.listed),
+            age(v.last_read_at, status.at),
+            age(v.last_complete_at, status.at),
+            count(v.consecutive_failures),
+            count(v.held),
+        )
+        for v in shown
+    ]
+    right = "listed failures held"
+    lines = table(header, rows, right=right, style=style) if rows else []
+    lines += left_out(len(status.views), len(shown), ", all complete" if rows else "")
+    oldest = min((v.trusted_at for v in status.views if v.trusted_at), default=None)
+    bad = sum(v.is_bad for v in status.views)
+    total = f"{many(len(status.views), 'view')}, {bad} to look at"
+    lines += ["", f"{total}; oldest trusted reading: {age(oldest, status.at)}"]
+    if status.views_no_longer_configured:
+        gone = many(status.views_no_longer_configured, "view")
+        lines.append(f"{gone} no longer configured; the rows stay")
+    return lines
+
+
+def _complaints(bad: list[ViewStatus], now: datetime) -> list[str]:
+    lines = []
+    for view in bad[:_COMPLAINTS_SHOWN]:
+        stale = ["staler than --max-age"] if view.is_stale and view.verdict else []
+        reason = (view.reason or "").removeprefix(f"view {view.view.label}: ")
+        if view.verdict in (FAILED, TRUNCATED):
+            stale.append(f"{view.verdict} {age(view.last_run_at, now)}: {reason}")
+        if view.held:
+            last = reason.rpartition("; ")[2]
+            stale.append(last if "held" in last else f"{many(view.held, 'removal')} held")
+        said = "; ".join(stale) or f"{_NEVER}; run `heatmap-etl sync`"
+        lines.append(f"  {shortened(view.view.label)}: {said}")
+    return lines + [f"  ... and {len(bad) - len(lines)} more"] * (len(bad) > len(lines))
+
+
+def _run_lines(status: Status, style: Callable[[str], str]) -> list[str]:
+    lines = [f"A run is under way: {status.holder}.", ""] if status.holder else []
+    if not status.runs:
+        return [*lines, "No run yet."]
+    lines += _next_lines(status)
+    numbers = "views failed new changed vanished requests"
+    header = ["run started", "status", "by", "took", *numbers.split(), "error"]
+    rows = [_run_row(run) for run in status.runs]
+    return [*lines, *table(header, rows, right=numbers, style=style)]
+
+
+def _next_lines(status: Status) -> list[str]:
+    if status.next_run_at is None:
+        return []
+    wait = duration((status.next_run_at - status.at).total_seconds())
+    lines = [f"Next run: {moment(status.next_run_at)}, in {wait} ({status.schedule}).", ""]
+    due = status.due_since
+    if due and status.at - due > LATE and not status.holder:
+        since = f"{moment(due)}, {age(due, status.at)}"
+        lines.insert(0, f"A run is due since {since}: is `heatmap-etl schedule` running?")
+    return lines
+
+
+def _run_row(run: Mapping[str, Any]) -> list[str]:
+    end = run["finished_at"]
+    took = duration((end - run["started_at"]).total_seconds()) if end else "-"
+    numbers = ("views", "views_failed", "new", "changed", "vanished", "requests")
+    return [
+        moment(run["started_at"]),
+        run["status"],
+        run["started_by"],
+        took,
+        *(count(run[name]) for name in numbers),
+        clipped(run["error"] or "", 80),
+    ]

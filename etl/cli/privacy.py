@@ -1,0 +1,59 @@
+"""`privacy apply`: what is stored, under the configured privacy setting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.cli.options import CommandGroup, GlobalOptions, global_options, load_sources
+
+if TYPE_CHECKING:
+    from etl.cli.fan_out import CommandResult
+    from etl.config.model import Config
+
+
+@click.group(cls=CommandGroup)
+@global_options
+def privacy() -> None:
+    """Who created a snapshot, in what is stored: privacy apply."""
+
+
+@privacy.command(
+    "apply",
+    epilog="""\b
+Exit codes:
+  0        all that is stored stands under the configured setting
+  2        configuration, database or schema
+  75       another process works on this source
+  130 143  ended by SIGINT, SIGTERM: run it again""",
+)
+@global_options
+@click.pass_obj
+def privacy_apply(given: GlobalOptions) -> int:
+    """Rewrite what is stored under the configured privacy.created_by.
+
+    In place, in batches; no version begins. Cut short, it goes on when it is run again. Hashing
+    cannot be taken back, nor dropping.
+    """
+    import threading
+
+    from etl.runtime.signals import stop_on_signals
+
+    with stop_on_signals() as signals:
+        sources = load_sources(given)
+        from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
+        from etl.cli.output.privacy import privacy_lines
+        from etl.database.connection import opened
+        from etl.source.reapply_privacy import apply_privacy
+
+        one_after_the_other = threading.Lock()  # they may share a SQLite file
+
+        def apply_to_one(config: Config) -> CommandResult:
+            with one_after_the_other, opened(config) as database:
+                done = apply_privacy(config, database, signals.stop)
+                return CommandResult(lines=privacy_lines(done, config, database))
+
+        outcomes = run_for_each(sources, apply_to_one)
+        signals.raise_if_set()
+        return print_outcomes(outcomes, OutputStyle(sources.is_folder, has_headings=False))

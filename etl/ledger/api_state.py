@@ -1,0 +1,57 @@
+"""What runs learn of the API, kept in `sources` and `view_state` for the next ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from etl.config.model import Config
+from etl.database.schema import sources
+from etl.extract.api_state import ApiFindings, ApiState, LastReading
+from etl.ledger.view_state import read_view_states
+
+PROBE_AFTER = timedelta(days=7)
+"""How long a refused limit is believed, and a cap taken for certain when not seen again."""
+
+
+def read_api_state(connection: Connection, config: Config, *, is_full: bool) -> ApiState:
+    """What earlier runs of the configured source learned; with `is_full` no answer is skipped."""
+    row = connection.execute(select(sources).where(sources.c.source == config.source)).one_or_none()
+    may_skip = config.shortcut and not is_full
+    known = read_view_states(connection, config.source)
+    readings = {
+        key: LastReading(state.shortcut_digest, state.listed)
+        for key, state in known.items()
+        if may_skip and state.shortcut_digest
+    }
+    needing = frozenset(key for key, state in known.items() if state.needs_acceptance)
+    if row is None:
+        return ApiState(readings)
+    oldest = datetime.now(UTC) - PROBE_AFTER
+    is_limit_known = row.largest_accepted_limit_at and row.largest_accepted_limit_at > oldest
+    return ApiState(
+        readings,
+        learned_cap=row.learned_cap,
+        is_cap_recent=bool(row.learned_cap_probed_at and row.learned_cap_probed_at > oldest),
+        page_limit=row.largest_accepted_limit if is_limit_known else None,
+        org_id=row.org_id,
+        needs_acceptance=needing,
+    )
+
+
+def write_findings(connection: Connection, source: str, findings: ApiFindings) -> None:
+    """Write what a run learned of the API, for the next ones."""
+    now = datetime.now(UTC)
+    values: dict[str, Any] = {}
+    if findings.is_cap_seen or findings.learned_cap is None:
+        values["learned_cap"] = findings.learned_cap
+        values["learned_cap_probed_at"] = now if findings.learned_cap else None
+    if findings.lowered_to:
+        values["largest_accepted_limit"] = findings.lowered_to
+        values["largest_accepted_limit_at"] = now
+    if findings.rate_limit_name:
+        values["rate_limit_name"] = findings.rate_limit_name
+    if values:
+        connection.execute(update(sources).where(sources.c.source == source).values(values))

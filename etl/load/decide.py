@@ -1,0 +1,121 @@
+"""One listing and all that is known -> what it changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from etl.extract.listing import Listing
+from etl.extract.partition import Proof
+from etl.load.changeset import ChangeSet, StoredId, StoredIds
+from etl.load.diff import diff
+from etl.load.lookup import Lookup
+from etl.load.ownership import Ownership
+from etl.load.removals import Removals
+from etl.load.versions import Owner, differences
+from etl.source.identity import Organization
+from etl.transform.snapshot import Decoded, Snapshot
+
+
+@dataclass(slots=True)
+class RunState:
+    """What one run knows by now, beyond the view that it decides."""
+
+    ownership: Ownership
+    removals: Removals
+    organization: Organization
+
+    def draft(self) -> RunState:
+        """A copy for one transaction: one that is rolled back leaves nothing behind."""
+        return RunState(self.ownership.draft(), self.removals.draft(), replace(self.organization))
+
+    def commit(self) -> None:
+        """The transaction of this draft is committed."""
+        self.ownership.claims.commit()
+
+    def record(self, view_key: str, changes: ChangeSet, listed: Iterable[str]) -> None:
+        """A view has answered, and this is what it means; `listed`: the ids in its listing."""
+        self.ownership.record(view_key, changes, listed)
+        self.removals.record(view_key, changes, self.ownership)
+
+    def record_same(self, view_key: str, *, has_rows: bool) -> None:
+        """A view has answered as it did last time."""
+        self.ownership.record(view_key)
+        self.removals.record_rows(view_key, has_rows=has_rows)
+        self.organization.is_seen |= has_rows
+
+
+def decide_listing(
+    listing: Listing, decoded: Decoded, owner: Owner, lookup: Lookup, state: RunState
+) -> ChangeSet:
+    """What the listing changes in the tables that `lookup` reads."""
+    snapshots = decoded.snapshots
+    stored = lookup.ids(owner, [snapshot.id for snapshot in snapshots])
+    if len({snapshot.id for snapshot in snapshots}) < len(snapshots):
+        stored = _recognise_duplicates(snapshots, stored, owner, lookup)
+    return decide(snapshots, stored, owner, state, _provable(listing.proof, decoded, owner, lookup))
+
+
+def _provable(
+    proof: Proof, decoded: Decoded, owner: Owner, lookup: Lookup
+) -> Collection[str] | None:
+    """Rows of the view that are gone when they are not listed; None: all."""
+    if decoded.rejected and not lookup.has_these_rejects(owner, decoded):
+        return ()
+    if proof.is_whole:
+        return None
+    return lookup.covered(owner.view_key, proof) if proof.parts else ()
+
+
+def _recognise_duplicates(
+    snapshots: Sequence[Snapshot], stored: StoredIds, owner: Owner, lookup: Lookup
+) -> StoredIds:
+    """Say which record of several with one id is stored, where the hashes cannot."""
+    plain, others = dict(stored.plain), dict(stored.others)
+    times = Counter(snapshot.id for snapshot in snapshots)
+    repeated = {identifier for identifier, count in times.items() if count > 1}
+    for identifier in repeated & plain.keys():
+        found = StoredId(plain.pop(identifier), owner.view_key, owner.source, is_removed=False)
+        others[identifier] = found
+    doubtful = [
+        snapshot
+        for snapshot in snapshots
+        if snapshot.id in repeated & others.keys()
+        and _is_of_other_version(snapshot, others[snapshot.id])
+    ]
+    rows = lookup.rows(sorted({snapshot.id for snapshot in doubtful}))
+    for snapshot in doubtful:
+        if not differences(rows[snapshot.id], snapshot):
+            found = others[snapshot.id]
+            others[snapshot.id] = msgspec.structs.replace(found, equal_hash=snapshot.content_hash)
+    return StoredIds(plain, others)
+
+
+def _is_of_other_version(snapshot: Snapshot, stored: StoredId) -> bool:
+    return stored.content_hash.partition(":")[0] != snapshot.content_hash.partition(":")[0]
+
+
+def decide(
+    snapshots: Sequence[Snapshot],
+    stored: StoredIds,
+    owner: Owner,
+    state: RunState,
+    provable: Collection[str] | None = None,
+) -> ChangeSet:
+    """What one listing changes; see `diff` for what goes in."""
+    changes = diff(snapshots, stored, owner, provable)
+    _doubt(changes, state.organization)
+    changes = state.ownership.assign(changes, owner.view_key)
+    # RUM can still say whose keys these are, before rows go.
+    changes.is_deferred |= bool(changes.absence.gone and state.organization.is_open)
+    return state.removals.hold(changes, owner.view_key, state.ownership)
+
+
+def _doubt(changes: ChangeSet, organization: Organization) -> None:
+    """What another organization's keys do not list is not gone."""
+    if organization.is_other:
+        changes.absence.absent = []
+        changes.absence.is_other_organization = bool(changes.absence.unlisted)

@@ -1,0 +1,127 @@
+"""The listings of one run, as they come -> a writer: together, one by one, or when all are read.
+
+Several views share a commit; a group that cannot be written is repeated view by view, so that one
+bad view never stops a run. A run and a dry run differ in their writer only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple, Protocol
+
+from etl.config.views import View
+from etl.errors import DatabaseUnreachable, EtlError, LeaseLost, SourceMismatch, StoreError
+from etl.extract.fetch import Failed, Result
+from etl.extract.listing import Listing
+from etl.load.decide import RunState
+from etl.transform.snapshot import Decoded
+
+
+class OpenListing(NamedTuple):
+    """A listing with its records in memory; None: they are those of the last reading."""
+
+    listing: Listing
+    decoded: Decoded | None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids that it lists."""
+        return [snapshot.id for snapshot in self.decoded.snapshots] if self.decoded else []
+
+
+class Failure(NamedTuple):
+    """A view that could not be read or loaded."""
+
+    view: View
+    error: EtlError
+    seconds: float
+    requests: int
+
+
+class Writer(Protocol):
+    """Where the changes of a run go. `is_grouping`: several listings may be written as one."""
+
+    is_grouping: bool
+
+    def write(
+        self, listings: Sequence[OpenListing], state: RunState
+    ) -> tuple[RunState, list[Listing]]:
+        """Write several listings as one; what the run knows then, and those that must wait.
+
+        Raises `StoreError` when nothing of it could be written; `state` is unchanged then.
+        """
+
+    def write_failure(self, failure: Failure) -> None:
+        """Write that a view failed."""
+
+
+class Loader:
+    """Hands each listing of a run to `writer`, and keeps on disk those that wait for others.
+
+    `source`: label of the organization; `stop` ends the loading of what waits.
+    """
+
+    def __init__(self, writer: Writer, state: RunState, source: str, stop: threading.Event) -> None:
+        self.state = state
+        self._writer = writer
+        self._source = source
+        self._stop = stop
+        self._deferred: list[Listing] = []
+
+    def load(self, results: Sequence[Result]) -> None:
+        """Load what was read; a listing that needs the other views' answers is put on disk."""
+        for failed in results:
+            if isinstance(failed, Failed):
+                error = failed.error
+                self._fail(Failure(failed.view, error, failed.seconds, error.requests))
+        with ExitStack() as memory:
+            listings = [
+                OpenListing(result, memory.enter_context(result.records))
+                for result in results
+                if isinstance(result, Listing)
+            ]
+            groups = [listings] if self._writer.is_grouping else [[one] for one in listings]
+            for listing in (waiting for group in groups for waiting in self._write(group)):
+                listing.records.spill()
+                self._deferred.append(listing)
+
+    def load_deferred(self, ask_organization: Callable[[], set[int]]) -> None:
+        """Load what waited, now that every view has answered.
+
+        `ask_organization`: ids of the organizations that the keys belong to, as far as they can
+        be known; asked only before rows go although no record has shown it.
+        """
+        organization = self.state.organization
+        if self._deferred and organization.is_open:
+            organization.is_asked = True
+            named = ask_organization()
+            organization.is_other = bool(named) and organization.org_id not in named
+        for listing in self._deferred:
+            if not self._stop.is_set():
+                with listing.records as decoded:
+                    self._write([OpenListing(listing, decoded)])
+        self._deferred.clear()
+
+    def _write(self, listings: Sequence[OpenListing]) -> list[Listing]:
+        """Several views share one commit; when that fails, each gets its own."""
+        if not listings:
+            return []
+        try:
+            self.state, waiting = self._writer.write(listings, self.state)
+        except (DatabaseUnreachable, LeaseLost):
+            raise
+        except StoreError as error:
+            if len(listings) > 1:
+                return [waiting for one in listings for waiting in self._write([one])]
+            self.state.organization.is_other |= isinstance(error, SourceMismatch)
+            failed = listings[0].listing
+            failure = Failure(failed.view, error, failed.seconds, failed.requests)
+            self._fail(failure, listings[0].ids)
+            return []
+        return waiting
+
+    def _fail(self, failure: Failure, listed: Sequence[str] = ()) -> None:
+        self._writer.write_failure(failure)
+        self.state.ownership.record_failure(failure.view.key(self._source), listed)

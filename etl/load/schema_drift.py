@@ -1,0 +1,70 @@
+"""What is not as the API's specification says -> `schema_drift`, inside the view's transaction.
+
+Counts move with each call: the caller knows whether the answer is a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+
+from etl.database.schema import schema_drift
+from etl.load.counters import add_counts
+from etl.transform.snapshot import Drift
+
+MAX_UNKNOWN_NAMES = 10_000
+"""Names of one source in `schema_drift`: a server that invents names must not fill a disk."""
+OTHER_NAMES = "…"
+
+_MAX_NAME = 255
+_MAX_EXAMPLE = 500
+
+
+def save_drift(
+    connection: Connection, source: str, drift: Mapping[Drift, tuple[int, str]], read_at: datetime
+) -> None:
+    """Count each name and kind; keep one example of what is new."""
+    if not drift:
+        return
+    d = schema_drift.c
+    query = select(d.name, d.kind).where(d.source == source)
+    known = {Drift(row.name, row.kind) for row in connection.execute(query)}
+    found = _storable(drift, known)
+    values = {"last_seen_at": read_at}
+    for kind in sorted({key.kind for key in found.keys() & known}):
+        mine = (d.source == source) & (d.kind == kind)
+        again = {key.name: found[key][0] for key in found.keys() & known if key.kind == kind}
+        add_counts(connection, schema_drift, mine, d.name, again, values)
+    rows = [
+        {"name": key.name, "kind": key.kind, "count": count, "example": example[:_MAX_EXAMPLE]}
+        for key, (count, example) in sorted(found.items())
+        if key not in known
+    ]
+    place = {"source": source, "first_seen_at": read_at}
+    if rows:
+        connection.execute(insert(schema_drift), [{**row, **place, **values} for row in rows])
+
+
+def _storable(
+    drift: Mapping[Drift, tuple[int, str]], known: set[Drift]
+) -> dict[Drift, tuple[int, str]]:
+    """`drift` under names that the table can hold; those that become equal are counted together."""
+    room = MAX_UNKNOWN_NAMES - len(known)
+    found: dict[Drift, tuple[int, str]] = {}
+    for (name, kind), (count, example) in sorted(drift.items()):
+        key = Drift(_storable_name(name), kind)
+        if key not in known and key not in found:
+            if room <= 0 and kind.startswith("unknown"):
+                key = Drift(OTHER_NAMES, kind)
+            room -= 1
+        before, first = found.get(key, (0, example))
+        found[key] = (before + count, first)
+    return found
+
+
+def _storable_name(name: str) -> str:
+    """An attribute's name may be anything; a key column holds clean text of limited length."""
+    clean = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return clean if len(clean) <= _MAX_NAME else clean[: _MAX_NAME - 1] + "…"

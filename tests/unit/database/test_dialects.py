@@ -1,0 +1,82 @@
+"""One place for what differs from one kind of database to the next."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect
+
+from etl.database.dialects import dialect_named, dialect_of, file_of
+from tests.support.paths import ROOT
+
+KINDS = {"sqlite", "postgresql", "mysql", "mariadb"}
+MAY_BRANCH = {
+    "config/database_url.py",  # what people write, and which driver it needs
+    "database/types.py",  # types say themselves how each database spells them
+}
+
+
+def branches(tree: ast.AST) -> list[str]:
+    """Code that compares with the name of a kind of database, or looks something up by it."""
+    found = []
+    for node in ast.walk(tree):
+        chosen: list[ast.expr | None] = []
+        if isinstance(node, ast.Compare):
+            chosen = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            chosen = list(node.keys)
+        elif isinstance(node, ast.MatchValue):
+            chosen = [node.value]
+        names = {n.value for c in chosen if c for n in ast.walk(c) if isinstance(n, ast.Constant)}
+        asked = {n.attr for c in chosen if c for n in ast.walk(c) if isinstance(n, ast.Attribute)}
+        if names & KINDS or "family" in asked:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_only_the_dialects_branch_on_the_kind_of_database():
+    found = {}
+    for path in (ROOT / "etl").rglob("*.py"):
+        place = path.relative_to(ROOT / "etl").as_posix()
+        if place not in MAY_BRANCH and not place.startswith("database/dialects/"):
+            found[place] = branches(ast.parse(path.read_text(encoding="utf-8")))
+    assert {place: lines for place, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'if database.family == "sqlite": pass',
+        'if connection.dialect.name in ("mysql", "mariadb"): pass',
+        'WAYS = {"postgresql": copy}',
+        "match name:\n    case 'sqlite': pass",
+        "if database.family != FILE: pass",
+    ],
+)
+def test_a_branch_elsewhere_would_be_found(code: str):
+    assert branches(ast.parse(code))
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_each_kind_has_one_dialect(name: str):
+    dialect = dialect_named(name)
+    assert dialect.family == name.replace("mariadb", "mysql")
+    assert dialect_named(name) is dialect
+
+
+def test_another_database_has_none():
+    with pytest.raises(ValueError, match="oracle"):
+        dialect_named("oracle")
+
+
+def test_the_dialect_is_that_of_an_engine_a_connection_or_an_inspector():
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        for known in (engine, connection, inspect(connection)):
+            assert dialect_of(known) is dialect_named("sqlite")
+
+
+def test_only_sqlite_is_a_file():
+    assert file_of("sqlite:////data/x.db") == Path("/data/x.db")
+    assert file_of("postgresql+psycopg://etl@host/x") is None
+    assert file_of("mysql+pymysql://etl@host/x") is None

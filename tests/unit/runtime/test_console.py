@@ -1,0 +1,69 @@
+"""What is written to stdout and stderr, and what happens when it cannot be."""
+
+import errno
+import io
+import sys
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from etl.errors import OutputError
+from etl.formatting import Styled
+from etl.runtime.console import prepare_streams, print_errors, print_results, shows_colours
+
+
+class Broken(io.StringIO):
+    """A stream that fails with an error of the system."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def write(self, _text: str) -> int:
+        raise OSError(self._number, "No space left on device")
+
+
+def test_only_a_styled_line_keeps_its_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(["a\x1b[31m", Styled("\x1b[31mb\x1b[0m")])
+    print_errors(["c\x1b", "  belongs to it"])
+    found = capsys.readouterr()
+    assert found.out == "a\\x1b[31m\n\x1b[31mb\x1b[0m\n"
+    assert found.err == "heatmap-etl: c\\x1b\n  belongs to it\n"
+
+
+@pytest.mark.parametrize("write", [print_results, print_errors])
+def test_a_stream_that_is_closed_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[Iterable[str]], None]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    write(["a"])
+
+
+def test_a_full_disk_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Broken(errno.ENOSPC))
+    with pytest.raises(OutputError, match="cannot write the result: No space left") as caught:
+        print_results(["a"])
+    assert caught.value.exit_code == 1
+
+
+def test_a_reader_that_went_away_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Broken(errno.EPIPE))
+    print_results(["a"])
+
+
+def test_errors_that_nobody_can_read_raise_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Broken(errno.ENOSPC))
+    print_errors(["a"])
+
+
+def test_what_an_encoding_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    prepare_streams()
+    print_results(["ä"])
+    assert written.getvalue() == b"\\xe4\n"
+
+
+def test_no_colours_where_there_is_no_terminal() -> None:
+    assert not shows_colours()
