@@ -829,7 +829,7 @@ def test_a_bug_is_shown_whole_and_recorded(cli: Cli) -> None:
     code = (
         "import etl.load.writer, sys\n"
         "def bug(*_, **__): raise KeyError('a bug')\n"
-        "etl.load.writer.load = bug\n"
+        "etl.load.writer.TableWriter.write = bug\n"
         "from etl.cli.app import main\n"
         "sys.exit(main(['sync', '--quiet']))\n"
     )
