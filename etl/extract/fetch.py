@@ -33,7 +33,7 @@ from etl.extract.api_state import ApiState, LastReading
 from etl.extract.ask import ask
 from etl.extract.buffer import MAX_BODIES, Buffer
 from etl.extract.listing import Listing, try_to_read
-from etl.runtime.run_context import inherited
+from etl.runtime.run_context import with_log_fields
 from etl.transform.privacy import Privacy
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,9 @@ class Fetcher:
                     return
 
         for number in range(min(self._config.concurrency, len(views))):
-            threading.Thread(target=inherited(work), name=f"reader-{number}", daemon=True).start()
+            threading.Thread(
+                target=with_log_fields(work), name=f"reader-{number}", daemon=True
+            ).start()
         missing = len(views)
         try:
             while missing and not self.stop.is_set():
