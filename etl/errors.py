@@ -84,11 +84,13 @@ class DatadogError(EtlError):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, status: int | None = None, detail: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, detail: str = "", requests: int = 0
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.detail = detail
-        self.requests = 0
+        self.requests = requests
 
 
 class DatadogAuthError(DatadogError):

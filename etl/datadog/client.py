@@ -78,8 +78,8 @@ class Answer(msgspec.Struct, frozen=True):
             return decode(self.body)
         except DatadogResponseError as error:
             detail = one_line(error.detail or str(error))
-        refused = DatadogResponseError(f"{self.what}: 200: {detail}", status=200, detail=detail)
-        refused.requests = 1
+        text = f"{self.what}: 200: {detail}"
+        refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
 
 
@@ -215,10 +215,7 @@ class Client:
             name = self._safe(reply.headers.get("X-RateLimit-Name", "")) or None
             left = remaining(reply.headers)
             return Answer(what, reply.body, began, reply.arrived_at, left, name)
-        error, may_pass = self._error(reply, what)
-        error.requests = 1
-        if not may_pass:
-            raise error
+        error = self._passing_error(reply, what)
         self._check_running(requests=1)
         wait_s = stated_wait(reply.status, reply.headers, self._clock())
         raise Retryable(error, wait_s=wait_s, began=began)
@@ -261,25 +258,27 @@ class Client:
             with self._lock:
                 self._open_at = max(self._open_at, self._monotonic() + reset)
 
-    def _error(self, reply: Reply, what: str) -> tuple[DatadogError, bool]:
-        """Why the reply is no answer, and whether the failure may pass."""
+    def _passing_error(self, reply: Reply, what: str) -> DatadogError:
+        """The error of a reply that is no answer; raised here where another try would not help."""
+        # Never raised from a variable: the variable, the error and its traceback would make a
+        # cycle, which keeps the frames of all callers, and a slot with them, until it is collected.
         status = reply.status or 0
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
         if status in (401, 403):
             advice = KEYS_ADVICE.format(site=self._config.site)
-            return DatadogAuthError(f"{text}; {advice}", status=status, detail=detail), False
+            raise DatadogAuthError(f"{text}; {advice}", status=status, detail=detail, requests=1)
         if 300 <= status < 400:
             to = self._safe(host_of(reply.headers.get("Location", "")))
             text += f"; the API redirects{' to ' * bool(to)}{to}: check site and api_url"
         if 300 <= status < 500 and status not in RETRIED_4XX:
-            return DatadogRequestError(text, status=status, detail=detail), False
+            raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if "CERTIFICATE_VERIFY_FAILED" in detail:  # which no waiting mends
-            return DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail), False
+            raise DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail, requests=1)
         if reply.is_unknown_host:
             text += f"; check site and api_url ({self._config.api_url}), and the network"
-            return DatadogHostUnknown(text, detail=detail), True
-        return DatadogUnavailable(text, status=reply.status, detail=detail), True
+            return DatadogHostUnknown(text, detail=detail, requests=1)
+        return DatadogUnavailable(text, status=reply.status, detail=detail, requests=1)
 
     def _safe(self, text: str) -> str:
         """Foreign text made fit for a message: one short line, our keys blotted out."""

@@ -115,9 +115,7 @@ def backoff_s(tries: int, chance: float) -> float:
 
 def stopped(requests: int = 0) -> DatadogUnavailable:
     """The error of a request that is not sent (again), as the process is to stop."""
-    error = DatadogUnavailable("stopped while waiting")
-    error.requests = requests
-    return error
+    return DatadogUnavailable("stopped while waiting", requests=requests)
 
 
 def _given_up(error: DatadogError, seconds: float, limit: str) -> DatadogError:

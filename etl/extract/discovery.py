@@ -81,9 +81,9 @@ def discover(client: Client) -> Discovery:
         if error.status != 403:
             raise
         text = f"{error}; to discover views, the keys need the permission rum_apps_read"
-        advice = DatadogAuthError(text, status=error.status, detail=error.detail)
-        advice.requests = error.requests
-        raise advice from None
+        raise DatadogAuthError(
+            text, status=error.status, detail=error.detail, requests=error.requests
+        ) from None
     if search.is_at_limit:
         search.count_by_application()
     return search.result()
