@@ -1,19 +1,19 @@
 """Everything that can go wrong, on one page.
 
-    EtlError                      what a person is told: one line, exit code
+    EtlError                      an expected failure: one line for people, exit code
     ├── ConfigError               usage or configuration; several problems at once
     ├── StoreError                the database
     │   ├── DatabaseUnreachable   cannot be opened, or refuses us
     │   ├── SchemaMismatch        absent, outdated, or newer than this program
     │   ├── SourceMismatch        the tables hold another source under this name
-    │   └── PrivacyMismatch       the rows stand under another privacy setting
+    │   └── PrivacyMismatch       the rows were stored under another privacy setting
     ├── LeaseHeld                 another process works on this source (exit 75)
-    │   ├── LeaseLost             ... and took it away from us while we worked
-    │   └── SlotTaken             ... and has run the slot of the schedule already
+    │   ├── LeaseLost             it took the lease over during our run
+    │   └── SlotTaken             it has run this slot of the schedule already
     ├── DatadogError              one request, hence one view, failed
     │   ├── DatadogAuthError      401, 403: the keys were refused
     │   ├── DatadogRequestError   any other 4xx: asking again will not help
-    │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried until given up
+    │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried as long as `max_wait_s` allows
     │   │   └── DatadogHostUnknown    the host's name does not resolve
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
     ├── OutputError               a result could not be written to stdout (exit 1)
@@ -42,7 +42,7 @@ class ConfigError(EtlError):
 
 
 class StoreError(EtlError):
-    """The database refused what a correct program asked of it."""
+    """The database refused a statement, or cannot be used."""
 
 
 class DatabaseUnreachable(StoreError):
@@ -58,7 +58,7 @@ class SourceMismatch(StoreError):
 
 
 class PrivacyMismatch(StoreError):
-    """The stored rows stand under another privacy setting than the configured one."""
+    """The rows were stored under another privacy setting than the configured one."""
 
 
 class LeaseHeld(EtlError):
@@ -68,28 +68,29 @@ class LeaseHeld(EtlError):
 
 
 class LeaseLost(LeaseHeld):
-    """The lease was taken over while this process worked; nothing more is written."""
+    """Another process took the lease over during this run; nothing more is written."""
 
 
 class SlotTaken(LeaseHeld):
-    """Another process was quicker: the slot of the schedule has been run."""
+    """Another process has run this slot of the schedule already."""
 
 
 class DatadogError(EtlError):
     """One list request failed for good.
 
-    `status` is the HTTP status (None when no answer came), `detail` the first
-    error text of the answer, shortened, or what the network said, `requests`
-    how many were sent before it was given up.
+    `status` is the HTTP status, None when no answer came. `detail` is the first error text of
+    the answer, shortened, or what the network said. `requests` is how many were sent in all.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, status: int | None = None, detail: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, detail: str = "", requests: int = 0
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.detail = detail
-        self.requests = 0
+        self.requests = requests
 
 
 class DatadogAuthError(DatadogError):
@@ -99,7 +100,7 @@ class DatadogAuthError(DatadogError):
 
 
 class DatadogRequestError(DatadogError):
-    """A 3xx or 4xx that will not get better by asking again."""
+    """A 3xx or 4xx that another try would not change."""
 
 
 class DatadogUnavailable(DatadogError):

@@ -1,4 +1,4 @@
-"""The one way in which a file is written: as a whole or not at all."""
+"""Writes a file as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def whole_file(
     replaces: bool = True,
     is_synced: bool = True,
 ) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` in one step, when all went well.
+    """A new file to write to. It replaces `path` in one step when the `with` ends without an error.
 
-    Whoever reads meanwhile finds the old file or the new one; a link at `path` is itself replaced.
-    `mode`: its permissions, None for what the umask leaves. `owner`: user and group, where that is
-    permitted. `replaces`: False leaves what is there, and raises FileExistsError. `is_synced`: on
-    the disk before it takes the place. Raises OSError.
+    A reader finds the old file or the new one, never a part. A link at `path` is itself replaced.
+    `mode`: permissions; None: as the umask says. `owner`: user and group, set where the system
+    permits it. `replaces`: False keeps a file that exists, and raises FileExistsError.
+    `is_synced`: the content is on disk before the file replaces the old one. Raises OSError.
     """
-    # Nobody can guess it, and it never has the ending by which a folder is searched for such files.
+    # The name cannot be guessed. Nor does it have the ending by which a folder is searched.
     temporary = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}")
     created_with = 0o666 if mode is None else 0o600
     try:

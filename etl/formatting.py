@@ -1,7 +1,4 @@
-"""Text for people: cells -> aligned lines; numbers, ages and foreign text made readable.
-
-Pure, and knows nothing of runs or views.
-"""
+"""Text for people: aligned tables, numbers, ages, and foreign text made safe to print. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ LONGEST_NAME = 60
 
 
 def clean(text: str) -> str:
-    """`text` with everything escaped that a terminal might obey or hide: one line, no escapes."""
+    """`text` on one line, with every character escaped that a terminal might obey or hide."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -28,12 +25,12 @@ def shortened(text: str, longest: int = LONGEST_NAME) -> str:
 
 
 def clipped(text: str, longest: int) -> str:
-    """The beginning of a sentence that is too long."""
+    """`text` without its end when it is too long."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 class Styled(str):
-    """A line that may hold the codes of colours; what is foreign in it is clean already."""
+    """A line that may hold colour codes; foreign text in it is cleaned already."""
 
     __slots__ = ()
 
@@ -77,7 +74,7 @@ def _width(text: str) -> int:
 
 
 def count(number: int) -> str:
-    """A number in a table: the eye shall find those that are not zero."""
+    """A number in a table; `-` for zero, so that the others are easy to find."""
     return f"{number:,}" if number else "-"
 
 
@@ -87,7 +84,7 @@ def many(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something took, or how old it is, in the one unit that matters."""
+    """How long something took, or how old it is, in one fitting unit: `5 min`."""
     if seconds < 10:
         return f"{max(seconds, 0):.1f} s"
     for unit, size, end in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
@@ -105,10 +102,10 @@ def age(instant: datetime | None, now: datetime) -> str:
 
 
 def moment(instant: datetime) -> str:
-    """An instant in a table."""
+    """An instant in a table: `2026-01-31 12:00:00Z`."""
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def iso(instant: datetime) -> str:
-    """An instant as every JSON of ours has it."""
+    """An instant as in all JSON of this program: `2026-01-31T12:00:00.000000Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -27,7 +27,7 @@ from etl.cli.status import status
 from etl.cli.sync import sync
 from etl.cli.views import views
 from etl.errors import ConfigError, EtlError, Stopped
-from etl.runtime.console import PROGRAM, give_stdout_up, prepare_streams, print_errors
+from etl.runtime.console import PROGRAM, abandon_stdout, prepare_streams, print_errors
 
 _ECHO = click.echo.__code__
 
@@ -75,7 +75,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return error.exit_code
     except Exception as error:
         if isinstance(error, OSError) and _is_raised_by_click(error):  # by help and version
-            print_errors([reason] if (reason := give_stdout_up(error)) else [])
+            print_errors([reason] if (reason := abandon_stdout(error)) else [])
             return 1
         import logging
 

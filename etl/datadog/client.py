@@ -1,8 +1,8 @@
 """One request to Datadog -> the raw answer.
 
-The only module that knows URLs, headers, status codes and rate limits; it does not know
-what a record is. Only a 200 counts as an answer (rule 9). What may get better by itself is
-raised as `Retryable`, for the loop above (rule 10).
+The only module that knows URLs, headers, status codes and rate limits; it does not know what a
+record is. Only a 200 is an answer (rule 9). A failure that may pass is raised as `Retryable`, for
+the loop of the caller (rule 10).
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ log = logging.getLogger(__name__)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The body of a 200, and what came with it. `what` was asked, for messages."""
+    """The body of a 200, and what came with it. `what`: the question, for messages."""
 
     what: str
     body: bytes
-    began: float  # when it was asked for, on the client's monotonic clock
+    began: float  # when the request was sent, on the client's monotonic clock
     arrived_at: datetime  # UTC, when the last byte had arrived
     rate_limit_remaining: int | None
     rate_limit_name: str | None
@@ -71,30 +71,30 @@ class Answer(msgspec.Struct, frozen=True):
     def decoded(self, decode: Callable[[bytes], T]) -> T:
         """What `decode` makes of the body.
 
-        Raises `Retryable` when it raises DatadogResponseError, whose text must quote nothing of
-        the body; anything else that it raises passes through.
+        Raises `Retryable` where `decode` raises DatadogResponseError; its text must quote nothing
+        of the body. Any other error of `decode` passes through.
         """
         try:
             return decode(self.body)
         except DatadogResponseError as error:
             detail = one_line(error.detail or str(error))
-        refused = DatadogResponseError(f"{self.what}: 200: {detail}", status=200, detail=detail)
-        refused.requests = 1
+        text = f"{self.what}: 200: {detail}"
+        refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
 
 
 class Client:
-    """Datadog's API for one organization; one connection pool and one rate-limit gate for
-    all threads.
+    """Datadog's API for one organization.
 
-    Raises ConfigError when the keys cannot stand in a header, or the certificates or the
-    proxy named in the environment cannot be used. `stop` ends every wait; it is checked before
-    each request. `on_request` is called before each one, in the thread that sends it; `codes`
-    counts them by status code.
+    All threads share one connection pool and one rate-limit gate. Raises ConfigError when the keys
+    cannot be sent in a header, or the certificates or the proxy that the environment names cannot
+    be used. `stop` ends every wait; it is checked before each request. `on_request` is called
+    before each request, in the thread that sends it. `codes` counts requests by status code.
 
-    Each question is one request. It raises DatadogAuthError (401, 403), DatadogRequestError
-    (3xx, other 4xx), DatadogUnavailable (stopped, or a certificate that is not trusted), and
-    `Retryable` for what another try may mend, a rate limit that is used up included.
+    `list_snapshots`, `list_applications` and `aggregate_rum` send one request each. They raise
+    DatadogAuthError (401, 403), DatadogRequestError (3xx, other 4xx), DatadogUnavailable (stopped,
+    or a certificate that is not trusted), and `Retryable` for a failure that may pass, a rate
+    limit that is used up included.
     """
 
     def __init__(
@@ -131,12 +131,15 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. Requests under way in other threads end at once with
-        DatadogUnavailable, so that a stopped process need not wait for `timeout_s`."""
+        """Close the connections.
+
+        Requests under way in other threads end at once with DatadogUnavailable, so that a stopped
+        process need not wait for `timeout_s`.
+        """
         self._transport.close()
 
     def retry_budget(self, seconds: float | None = None) -> RetryBudget:
-        """A new budget on the clocks of this client; None: of `max_wait_s`."""
+        """A new budget of `seconds` on the clocks of this client; None: `max_wait_s`."""
         return RetryBudget(
             self._config.max_wait_s if seconds is None else seconds,
             stop=self._stop,
@@ -149,8 +152,8 @@ class Client:
     ) -> Answer:
         """Ask which snapshots `view` has now.
 
-        `before_body` is called when a 200 has come, before its body is received; it may wait.
-        Raises DatadogRequestError too when the view makes no valid URL.
+        `before_body` is called after the headers of a 200, before its body is received; it may
+        wait. Raises DatadogRequestError also when the view makes no valid URL.
         """
         what = f"view {view.label}"
         try:
@@ -173,9 +176,10 @@ class Client:
     def try_once(
         self, path: str, parameters: Mapping[str, str], body: object = None, *, max_wait_s: float
     ) -> Reply:
-        """What is answered, whatever it is; asked again once where that may help. With a `body` a
-        POST. Raises DatadogError when `max_wait_s` seconds of waiting do not do, when stopped, and
-        when `parameters` make no valid URL.
+        """Send one request and return the reply, whatever its status; asks once more if that helps.
+
+        With a `body` it is a POST. Raises DatadogError when the rate limit needs a wait of more
+        than `max_wait_s`, when stopped, and when `parameters` make no valid URL.
         """
         what = f"a question to {path}"
         try:
@@ -185,14 +189,14 @@ class Client:
             raise DatadogRequestError("the view name makes no valid URL") from None
         budget = self.retry_budget(max_wait_s)
         self._check_running()
-        while closed := self._closed_gate(what):
-            budget.sleep_or_raise(closed, 0)
+        while fault := self._closed_gate(what):
+            budget.sleep_or_raise(fault, 0)
         reply = self._exchange(request, what)
         status = reply.status or 0
-        may_help = reply.broken or status in RETRIED_4XX or status >= 500
+        may_pass = reply.broken or status in RETRIED_4XX or status >= 500
         stated = stated_wait(status, reply.headers, self._clock())
         pause = stated or backoff_s(1, self._jitter())
-        if not may_help or pause > max_wait_s:
+        if not may_pass or pause > max_wait_s:
             return reply
         budget.sleep(pause, DatadogUnavailable(f"{what}: {status or 'no answer'}"))
         self._check_running()
@@ -203,24 +207,21 @@ class Client:
     ) -> Answer:
         with self._slots:
             self._check_running()
-            if closed := self._closed_gate(what):
-                raise closed
+            if fault := self._closed_gate(what):
+                raise fault
             began = self._monotonic()
             reply = self._exchange(request, what, before_body)
         if reply.status == 200 and not reply.broken:
             name = self._safe(reply.headers.get("X-RateLimit-Name", "")) or None
             left = remaining(reply.headers)
             return Answer(what, reply.body, began, reply.arrived_at, left, name)
-        error, may_pass = self._error(reply, what)
-        error.requests = 1
-        if not may_pass:
-            raise error
+        error = self._passing_error(reply, what)
         self._check_running(requests=1)
         wait_s = stated_wait(reply.status, reply.headers, self._clock())
         raise Retryable(error, wait_s=wait_s, began=began)
 
     def _closed_gate(self, what: str) -> Retryable | None:
-        """None: the rate limit lets the next request through."""
+        """The fault of a request that the rate limit does not let through; None: it does."""
         pause = self._open_at - self._monotonic()
         if pause <= 0:
             return None
@@ -234,7 +235,7 @@ class Client:
     def _exchange(
         self, request: httpx.Request, what: str, before_body: Callable[[], None] | None = None
     ) -> Reply:
-        """Send one request. What the network does is in the reply, never raised."""
+        """Send one request; a network error is part of the reply, never raised."""
 
         def on_head(status: int, headers: Mapping[str, str]) -> None:
             self._close_gate(headers)
@@ -257,25 +258,27 @@ class Client:
             with self._lock:
                 self._open_at = max(self._open_at, self._monotonic() + reset)
 
-    def _error(self, reply: Reply, what: str) -> tuple[DatadogError, bool]:
-        """Why the reply is no answer, and whether a later one may be."""
+    def _passing_error(self, reply: Reply, what: str) -> DatadogError:
+        """The error of a reply that is no answer; raised here where another try would not help."""
+        # Never raised from a variable: the variable, the error and its traceback would make a
+        # cycle, which keeps the frames of all callers, and a slot with them, until it is collected.
         status = reply.status or 0
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
         if status in (401, 403):
             advice = KEYS_ADVICE.format(site=self._config.site)
-            return DatadogAuthError(f"{text}; {advice}", status=status, detail=detail), False
+            raise DatadogAuthError(f"{text}; {advice}", status=status, detail=detail, requests=1)
         if 300 <= status < 400:
             to = self._safe(host_of(reply.headers.get("Location", "")))
             text += f"; the API redirects{' to ' * bool(to)}{to}: check site and api_url"
         if 300 <= status < 500 and status not in RETRIED_4XX:
-            return DatadogRequestError(text, status=status, detail=detail), False
+            raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if "CERTIFICATE_VERIFY_FAILED" in detail:  # which no waiting mends
-            return DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail), False
+            raise DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail, requests=1)
         if reply.is_unknown_host:
             text += f"; check site and api_url ({self._config.api_url}), and the network"
-            return DatadogHostUnknown(text, detail=detail), True
-        return DatadogUnavailable(text, status=reply.status, detail=detail), True
+            return DatadogHostUnknown(text, detail=detail, requests=1)
+        return DatadogUnavailable(text, status=reply.status, detail=detail, requests=1)
 
     def _safe(self, text: str) -> str:
         """Foreign text made fit for a message: one short line, our keys blotted out."""
@@ -287,14 +290,16 @@ def query_string(view: View, limit: int) -> str:
 
     Raises UnicodeEncodeError for a lone surrogate.
     """
-    wanted = {
+    parameters = {
         "filter[view_name]": view.name,
         "filter[application_id]": view.application_id,
         "filter[device_type]": view.device_type,
         "page[limit]": str(limit),
     }
-    return _encoded({name: value for name, value in wanted.items() if value})
+    return _encoded({name: value for name, value in parameters.items() if value})
 
 
-def _encoded(given: Mapping[str, str]) -> str:
-    return "&".join(f"{quote(n, safe='')}={quote(value, safe='')}" for n, value in given.items())
+def _encoded(parameters: Mapping[str, str]) -> str:
+    return "&".join(
+        f"{quote(n, safe='')}={quote(value, safe='')}" for n, value in parameters.items()
+    )

@@ -16,7 +16,7 @@ _BOUND = (
 def lowered_limit(limit: int, refusal: str) -> int:
     """The limit to ask for after a refusal: the number it names as a bound, else the half.
 
-    Other numbers stand in such texts too: those of paths, versions and requests.
+    Such texts hold other numbers too: of paths, versions and requests.
     """
     bounds = re.findall(_BOUND, refusal, re.IGNORECASE)
     named = [int(re.sub(r"\D", "", "".join(found))) for found in bounds]

@@ -1,7 +1,6 @@
-"""What a response that is no answer says: its error text, and how long to wait.
+"""What a response that is no answer says: its error text, and how long to wait. Pure.
 
-Pure. In come status, headers and body, out come a text and seconds. Headers are looked up as
-given; httpx's are case-insensitive, as Datadog's spelling varies.
+Headers must be case-insensitive, as those of httpx are: Datadog's spelling varies.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ ABSURD_S = 86400.0
 
 
 def stated_wait(status: int | None, headers: Mapping[str, str], now: datetime) -> float | None:
-    """How long the server asks to wait after this `status` (None: no answer); None: not at all.
+    """Seconds that the server asks to wait after `status` (None: no answer); None: it does not ask.
 
     429: `X-RateLimit-Reset`, which is a delta (Datadog, "Rate Limits"), else `Retry-After`;
     503: `Retry-After`. Neither 0 (which would burn all tries) nor nonsense counts.
@@ -31,7 +30,7 @@ def stated_wait(status: int | None, headers: Mapping[str, str], now: datetime) -
 
 
 def error_text(body: bytes) -> str:
-    """The first error text of an answer that is not a 200, in any shape seen so far; or ""."""
+    """The first error text of an answer that is not a 200, in any known shape; "" for none."""
     text = body.decode("utf-8", "replace").strip()
     with contextlib.suppress(ValueError, RecursionError):
         return _first_error(json.loads(text))
@@ -52,12 +51,14 @@ def _first_error(found: object) -> str:
         return next(filter(None, map(_first_error, found)), "")
     if not isinstance(found, dict):
         return ""
-    said = [found[key] for key in ("title", "detail", "message") if isinstance(found.get(key), str)]
+    texts = [
+        found[key] for key in ("title", "detail", "message") if isinstance(found.get(key), str)
+    ]
     source = found.get("source")
-    if said and isinstance(source, dict) and isinstance(source.get("parameter"), str):
-        said.append(source["parameter"])
+    if texts and isinstance(source, dict) and isinstance(source.get("parameter"), str):
+        texts.append(source["parameter"])
     inner = (_first_error(found[key]) for key in ("errors", "error") if key in found)
-    return next(filter(None, inner), "") or ": ".join(filter(None, said))
+    return next(filter(None, inner), "") or ": ".join(filter(None, texts))
 
 
 def reset_seconds(headers: Mapping[str, str]) -> float | None:
@@ -93,7 +94,7 @@ def remaining(headers: Mapping[str, str]) -> int | None:
 
 
 def host_of(location: str) -> str:
-    """The host that a Location header names, without the user in it; or ""."""
+    """The host that a Location header names, without the user in it; "" for none."""
     found = re.match(r"(?:\w+:)?//(?:[^/?#]*@)?([^/?#:@]+)", location)
     return found[1] if found else ""
 

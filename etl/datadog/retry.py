@@ -1,4 +1,4 @@
-"""When a question that failed may be asked again: after how long, and for how long in all."""
+"""When a failed request may be sent again: after how long, and for how long in all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BASE_S, CAP_S = 0.2, 5.0
 UNKNOWN_HOST_WAIT_S = 10.0
 """A name that does not resolve is mistyped more often than missing for long."""
 
-log = logging.getLogger("etl.datadog.client")  # one name for all that becomes of a request
+log = logging.getLogger("etl.datadog.client")  # one logger for all that happens to a request
 
 
 class Retryable(Exception):
     """A try that failed in a way that may pass.
 
-    `error` is what to raise when there is no other try. `wait_s` is what the server says about
-    waiting, None: nothing. `began` is when the try did, None: nothing was sent.
+    `error` is raised when there is no other try. `wait_s`: how long the server asks to wait; None:
+    it does not say. `began`: when the request was sent; None: none was.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class Retryable(Exception):
 
 
 class RetryBudget:
-    """Seconds that may still be spent on waits and on tries that fail, for one view.
+    """The seconds that one view may spend on waits and failed tries.
 
-    Threads share it, and waits that overlap are paid once. Instants are those of `monotonic`.
+    Threads share a budget; waits that overlap are paid once. Instants are those of `monotonic`.
     `stop` ends every wait.
     """
 
@@ -58,9 +58,9 @@ class RetryBudget:
         self._lock = threading.Lock()
 
     def sleep_or_raise(self, fault: Retryable, tries: int) -> None:
-        """Wait before the next try, of which `tries` were sent and failed.
+        """Pay for the failed try, and wait before the next one. `tries`: how many have failed.
 
-        Raises the error of the fault when what is left does not pay for the wait, and
+        Raises the error of `fault` when the budget does not pay for the wait, and
         DatadogUnavailable when stopped. Failed tries count as waiting: twelve time-outs of 30 s
         are no better than a wait of six minutes.
         """
@@ -77,14 +77,14 @@ class RetryBudget:
         self.sleep(seconds, fault.error)
 
     def sleep(self, seconds: float, why: DatadogError) -> None:
-        """Wait, whatever is left; raises DatadogUnavailable when stopped."""
+        """Wait, whatever the budget; raises DatadogUnavailable when stopped."""
         self._check_running()
         log.info("%s; waiting %.1f s", why, seconds)
         self._stop.wait(seconds)
         self._check_running()
 
     def allows(self, begun: float, seconds: float) -> bool:
-        """Whether a wait that begins then can be paid."""
+        """Whether the budget pays for a wait of `seconds` that begins at `begun`."""
         with self._lock:
             return self._price(begun, begun + seconds) <= self.left
 
@@ -95,7 +95,7 @@ class RetryBudget:
             self._paid_until = max(self._paid_until, ended)
 
     def shorten(self, seconds: float) -> None:
-        """Leave no more than this."""
+        """Reduce what is left to at most `seconds`."""
         with self._lock:
             if seconds < self.left:
                 self.left, self.limit = seconds, f"{seconds:g} s"
@@ -109,15 +109,13 @@ class RetryBudget:
 
 
 def backoff_s(tries: int, chance: float) -> float:
-    """Exponential backoff with full jitter, `chance` of 0 to 1 being the jitter."""
+    """Seconds of exponential backoff with full jitter; `chance`: a random number from 0 to 1."""
     return chance * min(CAP_S, BASE_S * 2.0 ** min(tries - 1, 30))
 
 
 def stopped(requests: int = 0) -> DatadogUnavailable:
-    """The error of a question that was not asked (again) because the process is to stop."""
-    error = DatadogUnavailable("stopped while waiting")
-    error.requests = requests
-    return error
+    """The error of a request that is not sent (again), as the process is to stop."""
+    return DatadogUnavailable("stopped while waiting", requests=requests)
 
 
 def _given_up(error: DatadogError, seconds: float, limit: str) -> DatadogError:

@@ -1,6 +1,6 @@
-"""What the RUM endpoints answer -> applications, and buckets of views.
+"""The bodies of the RUM endpoints -> applications, and buckets of views. Pure.
 
-Knows no network. What is missing or of an odd type costs itself, never the answer.
+What is missing or of a wrong type is left out; the rest of the answer is used.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _count(value: object) -> int | None:
 
 
 def _warning(item: object) -> str:
-    said = [item.get(n) for n in ("title", "detail", "code")] if isinstance(item, dict) else [item]
-    text = ": ".join(dict.fromkeys(" ".join(t.split()) for t in said if isinstance(t, str) and t))
+    parts = [item.get(n) for n in ("title", "detail", "code")] if isinstance(item, dict) else [item]
+    text = ": ".join(dict.fromkeys(" ".join(t.split()) for t in parts if isinstance(t, str) and t))
     printable = "".join(c if c.isprintable() else "?" for c in text) or "without saying of what"
     return printable if len(printable) <= 200 else printable[:197] + "..."

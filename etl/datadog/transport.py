@@ -1,4 +1,4 @@
-"""One HTTP exchange -> what came of it, network faults included.
+"""One HTTP exchange -> its reply, network errors included.
 
 Holds the connection pool, the keys in its headers, and the sockets, so that
 requests under way can be ended. Knows no endpoint and no meaning of a status.
@@ -43,10 +43,10 @@ CHATTY_LOGGERS = ("httpx", *(f"httpcore.{p}" for p in ("connection", "http11", "
 
 
 class Reply(msgspec.Struct):
-    """One HTTP exchange. `broken` says what went wrong on the way, else it is empty."""
+    """What came of one HTTP exchange. `broken`: the network error, "" for none."""
 
     arrived_at: datetime
-    status: int | None = None  # None: the exchange broke before a status line came
+    status: int | None = None  # None: no status line arrived
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     broken: str = ""
@@ -92,7 +92,7 @@ class Transport:
     def send(
         self, request: httpx.Request, on_head: Callable[[int, Mapping[str, str]], None]
     ) -> Reply:
-        """One exchange; `on_head` hears of status and headers before the body is read."""
+        """One exchange; `on_head` gets status and headers before the body is read."""
         reply, started = Reply(self._clock()), self._monotonic()
         try:
             with self._open(request) as response:
@@ -186,12 +186,12 @@ def _client(config: Config, keys: Keys) -> httpx.Client:
 
 
 def _certificates(config: Config) -> ssl.SSLContext | bool:
-    """httpx's own, but none where nothing is encrypted: to read them all takes a tenth of a run.
+    """httpx's own certificates; none for plain http, as reading them all takes a tenth of a run.
 
-    A context without any trusts nobody.
+    A context without certificates trusts no server.
     """
-    is_asked_for = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    if is_asked_for or getproxies() or not config.api_url.startswith("http://"):
+    is_chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if is_chosen or getproxies() or not config.api_url.startswith("http://"):
         return True
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

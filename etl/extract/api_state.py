@@ -1,4 +1,4 @@
-"""What runs learn of the API, from one to the next."""
+"""What one run learns of the API, for the next run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import msgspec
 
 
 class LastReading(msgspec.Struct, frozen=True):
-    """What is remembered of a view: the digest of an answer that may be skipped, and its size."""
+    """The last reading of a view: the digest of its answer, and how many records that listed."""
 
     digest: str
     listed: int
 
 
 class ApiState(msgspec.Struct, frozen=True):
-    """What earlier runs learned: of each view by its key, of the API, of the organization."""
+    """What earlier runs learned of the API and of the organization.
+
+    `readings`: by view key, where an equal answer may be skipped. `learned_cap`: the number of
+    records at which the API was seen to cut answers. `page_limit`: the largest that it accepted.
+    `needs_acceptance`: keys of the views whose held removals a person must accept.
+    """
 
     readings: Mapping[str, LastReading] = msgspec.field(default_factory=dict)
     learned_cap: int | None = None
@@ -26,7 +31,7 @@ class ApiState(msgspec.Struct, frozen=True):
 
 
 class ApiFindings(msgspec.Struct, frozen=True):
-    """What one run found out about the API. `is_cap_seen`: it stopped there in this run."""
+    """What one run found out about the API. `is_cap_seen`: an answer was cut there in this run."""
 
     learned_cap: int | None
     is_cap_seen: bool

@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 def ask(attempt: Callable[[], T], budget: RetryBudget) -> tuple[T, int]:
-    """What `attempt` returns in the end, and how many requests were sent for it.
+    """Call `attempt` until it succeeds; returns its result, and how many requests were sent.
 
-    `attempt` sends one request and decodes its answer; it raises `Retryable` for what another
-    try may mend. A try under way is not cut short. Raises `DatadogError`, which knows the
-    number of requests too; anything else that `attempt` raises passes through.
+    `attempt` sends one request and decodes its answer; it raises `Retryable` for a failure that
+    may pass. A try under way is not cut short. Raises `DatadogError`, with the number of requests
+    in it; any other error of `attempt` passes through.
     """
     requests = 0
     try:
@@ -24,7 +24,7 @@ def ask(attempt: Callable[[], T], budget: RetryBudget) -> tuple[T, int]:
             try:
                 return attempt(), requests + 1
             except Retryable as caught:
-                # Without what the try had in its hands: nothing of it is kept while we wait.
+                # Without its traceback: that would keep the body in memory while we wait.
                 fault = caught.with_traceback(None)
             requests += fault.error.requests
             budget.sleep_or_raise(fault, requests)

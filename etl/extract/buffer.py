@@ -1,8 +1,8 @@
-"""The records of the answers under way: at most eight in memory, the others on disk.
+"""The records of answers that are not loaded yet: at most eight bodies in memory, the rest on disk.
 
-`Buffer` counts and stores, a `Slot` is one place in memory, and `Records` are what a listing
-holds. Memory stays flat however many views must wait for others, and however slow the
-database is.
+A `Buffer` has a number of slots and a file. A `Slot` is room for one body in memory. `Records` are
+the records of one listing. Memory stays flat however many views must wait for others, and however
+slow the database is.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ MAX_BODIES = 8
 
 
 class Spilled(NamedTuple):
-    """Where records are in the file, in bytes."""
+    """Where records are in the file of the buffer, in bytes."""
 
     offset: int
     length: int
 
 
 class Buffer:
-    """Room for `size` bodies in memory, over all threads, and a file for what waits.
+    """Room for `size` bodies in memory, for all threads, and a file for what is spilled.
 
-    The file is an unnamed temporary one: nobody else can open it, and it is gone with the
-    process. `stop` ends every wait for room.
+    The file is temporary and has no name: no other process can open it, and it is gone when this
+    one ends. `stop` ends every wait for room.
     """
 
     def __init__(self, size: int = MAX_BODIES, stop: threading.Event | None = None) -> None:
         self._stop = stop or threading.Event()
-        # Not a semaphore: a slot may be freed by the garbage collector, in a thread that is just
-        # taking or freeing another. Only this `put` may be interrupted by itself.
+        # Not a semaphore: the garbage collector may free a slot in a thread that is just taking or
+        # freeing another one, and only the `put` of a SimpleQueue may be interrupted by itself.
         self._free_slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(size):
             self._free_slots.put(None)
@@ -52,7 +52,7 @@ class Buffer:
         self.close()
 
     def close(self) -> None:
-        """Forget what is on disk."""
+        """Delete what is on disk."""
         with self._file_lock:
             if self._file is not None:
                 self._file.close()
@@ -62,14 +62,14 @@ class Buffer:
         """A slot that is not taken yet."""
         return Slot(self)
 
-    def hold(self, decoded: Decoded) -> Records:
-        """Records that are in memory already; they take room where there is some."""
+    def wrap(self, decoded: Decoded) -> Records:
+        """Records that are in memory already; they take a slot where one is free."""
         with self.slot() as slot:
             slot.take_now()
             return slot.keep(decoded)
 
     def acquire(self) -> bool:
-        """Wait until there is room; False: the process is to stop."""
+        """Take room for one body, waiting for it; False: the process is to stop."""
         while not self._stop.is_set():
             try:
                 self._free_slots.get(timeout=0.1)
@@ -79,7 +79,7 @@ class Buffer:
         return False
 
     def acquire_now(self) -> bool:
-        """The same without waiting; False: there is no room."""
+        """Take room for one body without waiting; False: there is none."""
         try:
             self._free_slots.get_nowait()
         except queue.Empty:
@@ -91,7 +91,7 @@ class Buffer:
         self._free_slots.put(None)
 
     def write(self, decoded: Decoded) -> Spilled:
-        """Append to the file."""
+        """Append records to the file."""
         with self._file_lock:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="heatmap-etl-")  # noqa: SIM115
@@ -99,7 +99,7 @@ class Buffer:
             return Spilled(offset, self._file.write(pickle.dumps(decoded, protocol=5)))
 
     def read(self, spilled: Spilled) -> Decoded:
-        """Read what was written there."""
+        """Read records from the file."""
         with self._file_lock:
             if self._file is None:
                 raise AssertionError("the file of the buffer is closed")
@@ -111,8 +111,7 @@ class Buffer:
 class Slot:
     """Room for one body, taken when the body begins to arrive.
 
-    It is free again when the `with` ends, or when nobody has it any more, unless `Records` were
-    made of it.
+    It is freed when the `with` ends, or when it is garbage, unless `keep` has handed it on.
     """
 
     def __init__(self, buffer: Buffer) -> None:
@@ -129,22 +128,22 @@ class Slot:
         self.free()
 
     def take(self) -> None:
-        """Wait until there is room; at once when the process is to stop."""
+        """Take the slot, waiting for room; returns at once when the process is to stop."""
         self._is_taken = self._is_taken or self.buffer.acquire()
 
     def take_now(self) -> bool:
-        """Take it where that needs no waiting; says whether it is taken."""
+        """Take the slot where that needs no wait; returns whether it is taken."""
         self._is_taken = self._is_taken or self.buffer.acquire_now()
         return self._is_taken
 
     def free(self) -> None:
-        """Give the room to another body; harmless when there is none."""
+        """Free the slot for another body; harmless when it is not taken."""
         if self._is_taken:
             self._is_taken = False
             self.buffer.release()
 
     def keep(self, decoded: Decoded | None) -> Records:
-        """The records for which the room was taken; theirs from now on."""
+        """Records of the body for which the slot was taken; the slot is theirs from now on."""
         slot = type(self)(self.buffer)
         slot._is_taken, self._is_taken = self._is_taken, False  # noqa: SLF001 - the same class
         return Records(decoded, slot)
@@ -153,9 +152,9 @@ class Slot:
 class Records:
     """The records of one listing, to be read once: `with listing.records as decoded`.
 
-    `decoded` is None when the answer is the same as last time, which is not even decoded. When
-    the `with` ends they are gone from memory, whoever still has the listing; after `spill` they
-    can be read again, before the `Buffer` is closed. Records that nobody has any more free
+    `decoded` is None when the answer is the same as last time; it is not even decoded then. When
+    the `with` ends, the records are gone from memory, though the listing may live on. After
+    `spill` they can be read again, until the `Buffer` is closed. Records that are garbage free
     their slot by themselves.
     """
 
@@ -172,7 +171,7 @@ class Records:
             return self._decoded
         if self._spilled is None:
             raise AssertionError("the records were read already, and not spilled")
-        # Never waits: whoever reads is the one who makes room.
+        # Never waits: the thread that reads is the one that makes room.
         self._slot.take_now()
         self._decoded = self._slot.buffer.read(self._spilled)
         return self._decoded
@@ -181,16 +180,16 @@ class Records:
         self.close()
 
     def close(self) -> None:
-        """Free the memory; for whoever does not read them."""
+        """Free the memory without reading the records."""
         self._decoded = None
         self._slot.free()
 
     def spill(self) -> None:
-        """Put them on disk, for a later `with`, and free the memory."""
+        """Write the records to disk, for a later `with`, and free the memory."""
         if self._decoded is not None and self._spilled is None:
             self._spilled = self._slot.buffer.write(self._decoded)
         self.close()
 
     def reserve(self) -> bool:
-        """Take room to read them; says whether there is, or none is needed."""
+        """Take room before the records are read; returns whether they have it, or need none."""
         return self._is_same or self._slot.take_now()

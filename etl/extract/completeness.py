@@ -1,10 +1,10 @@
 """What the number of records in an answer proves. Pure.
 
 The endpoint has no cursor, no total, and no documented default or maximum for
-`page[limit]`. So a number is judged by what else is known: an answer of n
-records proves, for its run and limit, that the server can send n; a smaller
-one of the same run is whole. The largest of a run is suspicious when it looks
-like a cut, and is then asked for again in parts (`partition`) that can prove it.
+`page[limit]`. So an answer is compared with the others: one of n records proves, for its
+run and limit, that the server can send n; a smaller one of the same run is whole. The
+largest of a run is suspicious when it looks like a cut. It is then asked for again in
+parts (`partition`) that can prove it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ DEVICE_TYPES = ("desktop", "mobile", "tablet")
 
 
 class Evidence(msgspec.Struct):
-    """What the whole answers of one run under one limit say together."""
+    """How large the answers of one run under one limit were, parts excluded.
+
+    `largest`: records in the largest; `at_largest`: how many answers have as many; `with_rows`: how
+    many have any.
+    """
 
     limit: int
     learned_cap: int | None = None
@@ -32,18 +36,18 @@ class Evidence(msgspec.Struct):
     with_rows: int = 0
 
     def add(self, count: int) -> None:
-        """Take note of a whole answer."""
+        """Add an answer of `count` records."""
         self.with_rows += count > 0
         if count > self.largest:
             self.largest, self.at_largest = count, 0
         self.at_largest += count == self.largest
 
     def clears(self, count: int) -> bool:
-        """Whether the server was seen to send more than `count`: it is whole."""
+        """Whether an answer of `count` records is whole, as the server was seen to send more."""
         return count == 0 or count < self.largest
 
     def suspicion(self, count: int) -> str:
-        """Why `count` may be a cut, or ""; known once every view has answered."""
+        """Why an answer of `count` records may be cut, or ""; final once all have answered."""
         if self.clears(count):
             return ""
         if count >= self.limit:
@@ -56,7 +60,7 @@ class Evidence(msgspec.Struct):
         return f"{self.at_largest} views stop there" if is_shared else ""
 
     def reason(self, count: int) -> str:
-        """Why `count` is whole, for the ledger."""
+        """Why an answer of `count` records is whole, for the ledger."""
         asked = f"{count} of {self.limit} asked for"
         return f"{asked}; another view had {self.largest}" if 0 < count < self.largest else asked
 

@@ -1,7 +1,7 @@
 """Asks RUM which applications and views there are.
 
 The list endpoint needs a view name and no endpoint lists them; RUM counts traffic by name.
-It keeps 30 days and may answer in part, so what it says is a hint: everything that makes
+It keeps 30 days and may answer in part, so its counts are a hint: everything that makes
 an answer less than whole is kept in `Discovery.warnings`.
 """
 
@@ -46,21 +46,21 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 class Discovery(msgspec.Struct, frozen=True):
-    """What RUM said, busiest first, each pair of name and application once."""
+    """What RUM counted, busiest first, each pair of name and application once."""
 
     traffic: tuple[Traffic, ...]
     warnings: tuple[str, ...] = ()
-    is_cut_short: bool = False  # RUM gave up before it had counted everything
+    is_cut_short: bool = False  # RUM stopped before it had counted everything
     skipped: int = 0  # buckets that name no view that could be asked for
     requests: int = 0
 
 
 def traffic_by_name(traffic: Iterable[Traffic]) -> dict[str, int]:
     """Views of 30 days by view name, over all applications."""
-    found: dict[str, int] = {}
+    views: dict[str, int] = {}
     for item in traffic:
-        found[item.view_name] = found.get(item.view_name, 0) + item.views_30d
-    return found
+        views[item.view_name] = views.get(item.view_name, 0) + item.views_30d
+    return views
 
 
 def read_applications(client: Client) -> list[Application]:
@@ -81,16 +81,16 @@ def discover(client: Client) -> Discovery:
         if error.status != 403:
             raise
         text = f"{error}; to discover views, the keys need the permission rum_apps_read"
-        advice = DatadogAuthError(text, status=error.status, detail=error.detail)
-        advice.requests = error.requests
-        raise advice from None
+        raise DatadogAuthError(
+            text, status=error.status, detail=error.detail, requests=error.requests
+        ) from None
     if search.is_at_limit:
         search.count_by_application()
     return search.result()
 
 
 class _Search(msgspec.Struct):
-    """All requests of one discovery, and what their answers hold together.
+    """The requests of one discovery, and what their answers hold together.
 
     `counts`: views by name and application; `skipped`: buckets that name no view.
     """
@@ -110,7 +110,7 @@ class _Search(msgspec.Struct):
         return len(applications) >= _LIMITS[VIEW] or most >= _LIMITS[APPLICATION]
 
     def count_by_application(self) -> None:
-        """Each application by itself has room for more names."""
+        """Count each application by itself, which has room for more names."""
         for application in self._all_applications():
             quoted = application.replace("\\", "\\\\").replace('"', '\\"')
             try:
@@ -195,7 +195,7 @@ class _Search(msgspec.Struct):
 
 
 def _aggregation(query: str, limits: Mapping[str, int]) -> dict[str, Any]:
-    # Without `from` RUM counts 15 minutes, without limits it names ten.
+    # Without `from` RUM counts 15 minutes; without limits it names ten.
     busiest = {"aggregation": "count", "order": "desc", "type": "measure"}
     return {
         "filter": {"from": "now-30d", "to": "now", "query": query},

@@ -1,8 +1,8 @@
-"""Several views at once: views -> answers without a verdict, as they come.
+"""Views -> their answers, without a verdict, in the order in which they come.
 
-Daemon threads ask, the thread that iterates goes on. At most `concurrency`
-requests are in flight, and at most eight bodies are in memory: one more is not
-read before an earlier one has been loaded or put on disk.
+Daemon threads send the requests while the thread that iterates loads. At most `concurrency`
+requests are in flight, and at most eight bodies are in memory: another one is not received
+before an earlier one was loaded or spilled to disk.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from etl.extract.api_state import ApiState, LastReading
 from etl.extract.ask import ask
 from etl.extract.buffer import MAX_BODIES, Buffer
 from etl.extract.listing import Listing, try_to_read
-from etl.runtime.run_context import inherited
+from etl.runtime.run_context import with_log_fields
 from etl.transform.privacy import Privacy
 
 log = logging.getLogger(__name__)
 
 BATCH_BODIES = 4
-"""Bodies that are loaded together; as many again have room to be read meanwhile."""
+"""Bodies that are loaded together; as many again have room to be received meanwhile."""
 BATCH_VIEWS = 100
 """Views that share a commit."""
 SHORTEST_STREAK = 3
-"""Failures in a row that no oddly named view explains. One may be refused by a firewall; keys are
-refused for every view."""
+"""Failures in a row from which on more than single views must be the cause. A firewall may refuse
+one for its name; keys are refused for every view."""
 STREAKS_TO_GIVE_UP = 10
-"""After so many times as many failures no further view is asked, though one was answered before."""
+"""After so many streaks of failures in a row no view is asked, even if one was answered before."""
 DOUBTED_VIEW_WAIT_S = 1.0
-"""How long each view after a streak may wait for an answer, instead of `max_wait_s`."""
+"""Seconds that each view after a streak may wait for an answer, instead of `max_wait_s`."""
 _TICK_S = 0.1
-_LINGER_S = 0.5  # with what is written meanwhile less than a second of work, for one commit
+_LINGER_S = 0.5  # with the writing meanwhile, one commit holds less than a second of work
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -65,11 +65,11 @@ Result: TypeAlias = Listing | Failed
 
 
 class Fetcher:
-    """Asks for views in the background, and keeps the records of their answers until they are read.
+    """Asks for views in the background; its `buffer` holds their records until they are read.
 
-    After a streak of refusals no further view is asked; after one of views without any answer the
-    next ones get little time, and in the end none is asked either.
-    `lowered_to` says afterwards which limit the API accepted instead of a larger one.
+    After a streak of refusals no further view is asked. After a streak of views without any answer
+    the next views get little time, and in the end none is asked either.
+    `lowered_to`: the limit that the API accepted instead of a larger one; None: it refused none.
     """
 
     def __init__(
@@ -93,32 +93,32 @@ class Fetcher:
         self.buffer.close()
 
     def fetch(self, views: Sequence[View]) -> Iterator[list[Result]]:
-        """The whole answer of each view; one equal to that of its last reading is not decoded."""
-        return self._several(views, self._fetch_view, linger_s=_LINGER_S)
+        """The answer for each view; one equal to that of its last reading is not decoded."""
+        return self._in_threads(views, self._fetch_view, linger_s=_LINGER_S)
 
     def fetch_parts(
         self, views: Sequence[View], budget: RetryBudget | None
     ) -> Iterator[list[Result]]:
-        """Answers for narrowed views, always decoded; none is asked after one without an answer.
+        """The answers for narrowed views, always decoded; none is asked after one without.
 
-        Each further one might wait as long as that one did, and asks an API that is not well.
+        Each further one might wait as long as that one did, and would burden an API that is down.
         """
         unanswered: list[DatadogError] = []
 
         def fetch(view: View) -> Result:
             if unanswered:
-                return Failed(view, _repeated(unanswered[0]), 0.0)
+                return Failed(view, _copy_of(unanswered[0]), 0.0)
             result = self.fetch_one(view, budget)
-            if isinstance(result, Failed) and not is_answer(result.error):
+            if isinstance(result, Failed) and not was_answered(result.error):
                 unanswered.append(result.error)
             return result
 
-        return self._several(views, fetch, linger_s=0.0)
+        return self._in_threads(views, fetch, linger_s=0.0)
 
     def fetch_one(
         self, view: View, budget: RetryBudget | None = None, last: LastReading | None = None
     ) -> Result:
-        """One answer, with a smaller limit where the API refuses the one asked for."""
+        """The answer for one view, under a smaller limit where the API refuses the present one."""
         started = time.monotonic()
         budget = budget or self._client.retry_budget()
         limit, refused = self._limit, 0
@@ -143,7 +143,7 @@ class Fetcher:
                 error.requests += refused
                 return Failed(view, error, time.monotonic() - started)
             if refused:
-                self._accept(limit)
+                self._lower_limit(limit)
             return msgspec.structs.replace(
                 listing,
                 requests=refused + requests,
@@ -154,7 +154,7 @@ class Fetcher:
     def _fetch_view(self, view: View) -> Result:
         budget = self._client.retry_budget()
         if error := self._streak.last_error:
-            if self._streak.will_fail_too(error):
+            if self._streak.predicts_failure(error):
                 return Failed(view, _not_asked(view, error), 0.0)
             budget.shorten(DOUBTED_VIEW_WAIT_S)
         key = view.key(self._config.source)
@@ -162,22 +162,22 @@ class Fetcher:
         self._streak.add(result)
         return result
 
-    def _accept(self, limit: int) -> None:
-        """From now on ask for no more than this: only now is it certain what the 400 was about."""
+    def _lower_limit(self, limit: int) -> None:
+        """Ask for no more than `limit` from now on: it was accepted, so the 400 was about it."""
         with self._lock:
             if limit < self._limit:
                 self._limit = self.lowered_to = limit
 
-    def _several(
+    def _in_threads(
         self, views: Sequence[View], fetch: Callable[[View], Result], *, linger_s: float
     ) -> Iterator[list[Result]]:
-        """A few at a time; ends when all have answered or `stop` is set."""
+        """Call `fetch` for each view in threads; ends when all are done, or `stop` is set."""
         todo: queue.SimpleQueue[View] = queue.SimpleQueue()
-        results = _Results()
+        results = _ResultQueue()
         for view in views:
             todo.put(view)
 
-        def work() -> None:
+        def fetch_until_done() -> None:
             while not self.stop.is_set() and not results.is_abandoned:
                 try:
                     results.put(fetch(todo.get_nowait()))
@@ -188,7 +188,9 @@ class Fetcher:
                     return
 
         for number in range(min(self._config.concurrency, len(views))):
-            threading.Thread(target=inherited(work), name=f"reader-{number}", daemon=True).start()
+            threading.Thread(
+                target=with_log_fields(fetch_until_done), name=f"reader-{number}", daemon=True
+            ).start()
         missing = len(views)
         try:
             while missing and not self.stop.is_set():
@@ -201,30 +203,30 @@ class Fetcher:
 
 
 class _Streak:
-    """The views that failed one after the other, up to now, in a way that every view may fail.
+    """The latest views that failed in a row, in a way in which every view may fail.
 
-    Those are keys that were refused, and no answer at all in all the time there was.
+    Such failures are refused keys, and no answer at all until the budget was spent.
     """
 
     def __init__(self, concurrency: int) -> None:
-        self._length = max(SHORTEST_STREAK, concurrency)  # so many may have failed together
+        self._length = max(SHORTEST_STREAK, concurrency)  # the views in flight fail together
         self._errors: list[DatadogError] = []
         self._has_answered = False
 
     @property
     def last_error(self) -> DatadogError | None:
-        """The latest of a streak that is long enough to doubt the next view."""
+        """The latest error of a streak that is long enough to doubt the next view; else None."""
         last = self._errors[-1:]
         return last[0] if last and len(self._errors) >= self._length else None
 
-    def will_fail_too(self, error: DatadogError) -> bool:
-        """Whether the next view will fail as those before did, of which `error` is the last."""
+    def predicts_failure(self, error: DatadogError) -> bool:
+        """Whether the next view need not be asked, as it would fail too, as with `error`."""
         is_for_all = isinstance(error, DatadogAuthError | DatadogHostUnknown)
         is_over = len(self._errors) >= STREAKS_TO_GIVE_UP * self._length
         return (is_for_all and not self._has_answered) or is_over
 
     def add(self, result: Result) -> None:
-        """Lengthen the streak, end it, or neither."""
+        """Count the result of a view: a failure lengthens the streak, an answer ends it."""
         if isinstance(result, Listing):
             self._has_answered = True
             self._errors.clear()
@@ -235,13 +237,13 @@ class _Streak:
             self._errors.append(error)
 
 
-def is_answer(error: DatadogError) -> bool:
-    """Whether it was an answer, to this one question: others may be answered otherwise."""
+def was_answered(error: DatadogError) -> bool:
+    """Whether the API answered, with a refusal of this one view: it may answer for others."""
     return isinstance(error, DatadogRequestError | DatadogAuthError)
 
 
-def _repeated(error: DatadogError) -> DatadogError:
-    """The same for a question that was not asked."""
+def _copy_of(error: DatadogError) -> DatadogError:
+    """The same error, without requests: for a view that was not asked."""
     return type(error)(str(error), status=error.status, detail=error.detail)
 
 
@@ -250,10 +252,10 @@ def _not_asked(view: View, why: DatadogError) -> DatadogError:
     return type(why)(f"view {view.label}: not asked, as {reason} for the views before")
 
 
-class _Results:
-    """What the threads have read, until it is fetched; what nobody will fetch is dropped.
+class _ResultQueue:
+    """The results of the threads until they are taken; after `abandon` results are dropped.
 
-    It needs no bound of its own: a body has a slot, and there are only so many.
+    It needs no bound of its own: each body needs a slot, and there are only so many.
     """
 
     def __init__(self) -> None:
@@ -267,10 +269,10 @@ class _Results:
                 self._queue.put(result)
 
     def next_batch(self, missing: int, linger_s: float) -> list[Result]:
-        """A few results; none when nothing came in a short while. Raises the bug of a thread.
+        """Take a few results; none when nothing came in a short while. Raises the bug of a thread.
 
-        After the first it waits for others, which share its commit: for at most `BATCH_BODIES`
-        bodies, and `linger_s` seconds.
+        After the first result it waits for others, to share a commit: at most `linger_s` seconds,
+        and until there are `BATCH_BODIES` bodies.
         """
         batch: list[Result] = []
         bodies, until = 0, time.monotonic() + _TICK_S
@@ -287,7 +289,7 @@ class _Results:
         return batch
 
     def abandon(self) -> None:
-        """Nothing will be fetched any more."""
+        """Drop all results, those still to come included: none will be taken any more."""
         with self._lock:
             self.is_abandoned = True
         while not self._queue.empty():

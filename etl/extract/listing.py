@@ -1,7 +1,6 @@
-"""The answers for one configured view -> a Listing with a verdict.
+"""One view -> a `Listing`: the records of its answer, or of its parts, and what they prove.
 
-In come a configured view and what is remembered of its last reading; out goes
-what it lists now, decoded, and what that proves. Knows nothing of stored rows.
+Knows nothing of stored rows.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from etl.transform.snapshot import NORMALIZER_VERSION, Decoded
 class Listing(msgspec.Struct, frozen=True):
     """All that one configured view listed in one run.
 
-    `is_same`: the answer is byte for byte that of the last reading, and not even
-    decoded. `can_skip`: an equal answer may be skipped next time. `digest`
-    covers the answers and the circumstances under which they were read. `budget`: what is
-    left for further questions about the view.
+    `is_same`: the answer is byte for byte that of the last reading, and not even decoded.
+    `can_skip`: an equal answer may be skipped next time. `digest` covers the answer, and how it
+    was asked for and read. `budget`: what is left of the retry budget, for the parts of the view.
+    `verdict` is "" before one is certain.
     """
 
     view: View
@@ -53,7 +52,7 @@ class Listing(msgspec.Struct, frozen=True):
     learned_cap: int | None = None
 
     def found_complete(self, evidence: Evidence) -> Listing:
-        """With the verdict that one answer was the whole."""
+        """The listing with the verdict complete: one answer held all."""
         return replace(
             self,
             verdict=COMPLETE,
@@ -72,11 +71,11 @@ def try_to_read(
     privacy: Privacy,
     last: LastReading | None = None,
 ) -> Listing:
-    """Ask for one view, once; the listing has no verdict yet. Raises as `Client` does.
+    """Send one request for a view; the listing has no verdict yet. Raises as `Client` does.
 
     An answer equal to `last` is not decoded.
     """
-    # A body is not received before there is room for it, or all would wait in memory.
+    # A body is not received before there is room for it; else all would wait in memory.
     with buffer.slot() as slot:
         answer = client.list_snapshots(view, limit, before_body=slot.take)
         digest = _digest(answer.body, limit)
@@ -100,17 +99,17 @@ def assembled(
 ) -> Listing:
     """The listing that a suspicious answer and its parts make together."""
     united = partitioned.united()
-    read = [whole, *parts]
+    listings = [whole, *parts]
     return replace(
         whole,
         listed=united.listed,
-        records=buffer.hold(united),
+        records=buffer.wrap(united),
         is_same=False,
         digest=_digest_of(united),
-        arrived_at=max(part.arrived_at for part in read),
-        requests=sum(part.requests for part in read) + partitioned.unanswered_requests,
-        seconds=sum(part.seconds for part in read),
-        rate_limit_remaining=read[-1].rate_limit_remaining,
+        arrived_at=max(part.arrived_at for part in listings),
+        requests=sum(part.requests for part in listings) + partitioned.unanswered_requests,
+        seconds=sum(part.seconds for part in listings),
+        rate_limit_remaining=listings[-1].rate_limit_remaining,
         verdict=partitioned.verdict(united),
         reason=partitioned.reason(united),
         # Never the whole: a stored row may name no application, or one that is not on the list.
@@ -120,7 +119,7 @@ def assembled(
 
 
 def narrowed(view: View, part: Partition) -> View:
-    """The view asked for one part of it only."""
+    """The view with the filters of one part of it."""
     return dataclasses.replace(
         view,
         application_id=part.application_id,
@@ -129,15 +128,15 @@ def narrowed(view: View, part: Partition) -> View:
 
 
 def _digest(body: bytes, limit: int) -> str:
-    # What was asked and how it is read belong to it: a change of either ends the shortcut.
-    # The privacy setting does not: a change of it clears the shortcut, and moves no counts.
+    # The limit and the normalizer are part of it: a change of either ends the shortcut. The
+    # privacy setting is not: a change of it clears the shortcut, and changes no counts.
     digest = hashlib.sha256(f"{limit} {NORMALIZER_VERSION}\n".encode())
     digest.update(body)
     return digest.hexdigest()
 
 
 def _digest_of(united: Decoded) -> str:
-    """Of several answers, whatever order they came in."""
+    """The digest of several answers, whatever order they came in."""
     hashes = sorted(f"{s.id} {s.content_hash}" for s in united.snapshots)
     hashes += sorted(r.raw_hash for r in united.rejected)
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """The parts of a view, and what their answers prove that one answer for all cannot. Pure.
 
-An answer that looks like a cut is asked for again by application, and where a part is as
-large as the whole, by device type.
+A view whose answer looks like a cut is asked for again by application, and where a part is as large
+as the whole, by device type.
 """
 
 from __future__ import annotations
@@ -34,55 +34,55 @@ class Partition(msgspec.Struct, frozen=True):
         )
 
     def may_hold(self, snapshot: Snapshot) -> bool:
-        """Whether a filter for the part may have let the record through: case may not count."""
-        wanted = (self.application_id, self.device_type)
-        found = (snapshot.application_id, snapshot.device_type)
+        """Whether a filter for the part may let the record through; it may ignore case."""
+        filters = (self.application_id, self.device_type)
+        values = (snapshot.application_id, snapshot.device_type)
         return all(
-            want is None or have is None or want.casefold() == have.casefold()
-            for want, have in zip(wanted, found, strict=True)
+            wanted is None or value is None or wanted.casefold() == value.casefold()
+            for wanted, value in zip(filters, values, strict=True)
         )
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """Which rows would certainly have been listed, were they still pinned."""
+    """Which rows a listing would certainly hold, were their snapshots still pinned."""
 
     is_whole: bool
     parts: frozenset[Partition] = frozenset()
 
     def covers(self, application_id: str | None, device_type: str | None) -> bool:
-        """Whether a row with these attributes would have been."""
+        """Whether the listing would hold a row with these attributes."""
         if self.is_whole:
             return True
         if application_id is None:
             return False
-        mine = (Partition(application_id), Partition(application_id, device_type))
-        return any(part in self.parts for part in mine)
+        matching = (Partition(application_id), Partition(application_id, device_type))
+        return any(part in self.parts for part in matching)
 
 
 NO_PROOF = Proof(is_whole=False)
 
 
 class Applications(msgspec.Struct, frozen=True):
-    """Whose records a view may list."""
+    """The applications whose records a view may list."""
 
     on_list: Sequence[str] | None
-    """Datadog's list of all of them; None when it is not to be had."""
+    """Datadog's list of all applications; None when it cannot be read."""
     off_list: frozenset[str] = frozenset()
-    """Others that were seen all the same."""
+    """Applications that were seen, but are not on the list."""
     has_records_without: bool = False
     """Whether records without an application were seen."""
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether there may be records of which nobody knows an application to ask for."""
+        """Whether there may be records that asking by application would not find."""
         return self.on_list is None or self.has_records_without
 
 
 class PartitionedListing(msgspec.Struct):
     """A suspicious answer, and the parts that were read to prove it.
 
-    `is_by_application`: the view has no application filter of its own. `without_proof`: parts
-    that prove nothing, and why.
+    `suspicion`: why the answer may be cut. `is_by_application`: the view has no application filter
+    of its own. `without_proof`: parts that prove nothing, and why.
     """
 
     whole: Decoded
@@ -97,19 +97,19 @@ class PartitionedListing(msgspec.Struct):
     is_given_up: bool = False
 
     def add(self, part: Partition, answer: Decoded, limit: int) -> None:
-        """An answer for a part, asked for under `limit`."""
+        """Add the answer for a part, which was asked for under `limit`."""
         self.parts[part] = answer
         if limit != self.limit:
             self.without_proof[part] = f"the API now refuses to be asked for {self.limit}"
 
     def add_unanswered(self, part: Partition, error: DatadogError | str = NOT_ASKED) -> None:
-        """A part that gave no answer, or was not asked, and why."""
+        """Add a part that gave no answer, or was not asked, and why."""
         self.parts[part] = Decoded()
         self.without_proof[part] = str(error)
         self.unanswered_requests += error.requests if isinstance(error, DatadogError) else 0
 
     def give_up(self, parts: Iterable[Partition], why: str) -> None:
-        """Nothing further will be asked: what was not read so far proves nothing."""
+        """Ask for no further part: those not read so far, `parts`, prove nothing."""
         self.is_given_up = True
         for part in parts:
             self.add_unanswered(part, why)
@@ -133,18 +133,18 @@ class PartitionedListing(msgspec.Struct):
         )
 
     def proven(self) -> frozenset[Partition]:
-        """Parts with fewer records than the server was seen to send."""
+        """The parts that are whole: they have fewer records than the server was seen to send."""
         return frozenset(
             p for p in self.parts if not self.may_be_cut(p) and not self.contradicts(p)
         )
 
     def unresolved(self) -> list[Partition]:
-        """Full parts that were not split further, or whose own parts are full as well."""
-        inner = {p.application_id for p in self.parts if p.device_type is not None}
+        """Parts that may be cut and were not split, or whose own parts may be cut as well."""
+        split = {p.application_id for p in self.parts if p.device_type is not None}
         return [
             p
             for p in self.parts
-            if self.may_be_cut(p) and not (p.device_type is None and p.application_id in inner)
+            if self.may_be_cut(p) and not (p.device_type is None and p.application_id in split)
         ]
 
     def united(self) -> Decoded:
@@ -152,7 +152,7 @@ class PartitionedListing(msgspec.Struct):
         return unite([self.whole, *self.parts.values()])
 
     def cap(self, united: Decoded) -> int | None:
-        """Where the server was proven to stop: it has more than it sent."""
+        """The number of records at which the server was proven to cut; None: it was not."""
         return self.whole.listed if united.listed > self.whole.listed else None
 
     def is_exhaustive(self) -> bool:
@@ -172,40 +172,40 @@ class PartitionedListing(msgspec.Struct):
         return bool(on_list) and by_application <= self.proven() and not is_disproved
 
     def verdict(self, united: Decoded) -> str:
-        """complete, unproven or truncated, as README defines them."""
+        """complete, unproven or truncated, as the README defines them."""
         if self.is_exhaustive():
             return COMPLETE
         return TRUNCATED if self._is_cut(united) else UNPROVEN
 
     def _is_cut(self, united: Decoded) -> bool:
         cap = self.cap(united)
-        full = [
+        sizes = [
             self.whole.listed if part in self.without_proof else self.parts[part].listed
             for part in self.unresolved()
         ]
         if not self.parts:
-            full = [self.whole.listed]
-        known = {self.learned_cap, cap} - {None}
-        if any(count >= self.limit or count in known for count in full):
+            sizes = [self.whole.listed]
+        caps = {self.learned_cap, cap} - {None}
+        if any(size >= self.limit or size in caps for size in sizes):
             return True
         return _leaks(self.whole, list(self.parts.values())) or any(
             _leaks(self.parts[part], self._device_parts(part)) for part in self.parts
         )
 
     def _device_parts(self, outer: Partition) -> list[Decoded]:
-        """The parts that the part of one application was split into."""
+        """The answers of the parts by device type of one application."""
         if outer.device_type is not None:
             return []
-        inner = (p for p in self.parts if p.device_type is not None)
-        return [self.parts[p] for p in inner if p.application_id == outer.application_id]
+        by_device = (p for p in self.parts if p.device_type is not None)
+        return [self.parts[p] for p in by_device if p.application_id == outer.application_id]
 
     def reason(self, united: Decoded) -> str:
-        """For the ledger: what was asked, why it was doubted, what the parts showed."""
+        """The reason for the verdict, for the ledger: why the answer was doubted, and its parts."""
         asked = f"{self.whole.listed} of {self.limit} asked for ({self.suspicion})"
         if not self.parts:
             return f"{asked}; it cannot be split further"
-        known = "all" if self.applications.on_list is not None else "the known"
-        by = f"{known} applications" if self.is_by_application else "device types"
+        which = "all" if self.applications.on_list is not None else "the known"
+        by = f"{which} applications" if self.is_by_application else "device types"
         text = f"{asked}; {united.listed} in {len(self.parts)} parts by {by}"
         if self.without_proof:
             why = next(iter(self.without_proof.values()))
@@ -214,7 +214,7 @@ class PartitionedListing(msgspec.Struct):
 
 
 def _leaks(outer: Decoded, inner: Sequence[Decoded]) -> bool:
-    """Whether an answer was cut, and holds records that no part has: so may what was cut off."""
+    """Whether an answer was cut, and its parts lack records of it: they may lack others too."""
     ids = {s.id for s in outer.snapshots}
     in_parts = {s.id for part in inner for s in part.snapshots}
     return bool(in_parts - ids) and bool(ids - in_parts)
@@ -229,15 +229,15 @@ def unite(answers: Sequence[Decoded]) -> Decoded:
         _keep_the_most(snapshots, ((s.id, s) for s in answer.snapshots))
         _keep_the_most(rejected, ((r.raw_hash, r) for r in answer.rejected))
         for drift, (count, example) in answer.drift.items():
-            before, first = united.drift.get(drift, (0, example))
-            united.drift[drift] = (max(before, count), min(first, example))
+            largest, first = united.drift.get(drift, (0, example))
+            united.drift[drift] = (max(largest, count), min(first, example))
     united.snapshots = [s for same in snapshots.values() for s in same]
     united.rejected = [r for same in rejected.values() for r in same]
     return united
 
 
 def _keep_the_most(kept: dict[str, list[R]], records: Iterable[tuple[str, R]]) -> None:
-    """Records of one id, from the answer that has it most often."""
+    """Add `records` by key to `kept`; for each key the answer that has it most often wins."""
     of_answer: dict[str, list[R]] = {}
     for key, record in records:
         of_answer.setdefault(key, []).append(record)

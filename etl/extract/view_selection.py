@@ -17,7 +17,7 @@ _SLACK = 0.98  # a cron job of yesterday at 3:00:02 is not early at 3:00:01
 
 
 def is_due(before: datetime | None, every_s: float, now: datetime) -> bool:
-    """Whether so much time has passed; an instant in the future is a clock that was set back."""
+    """Whether `every_s` has passed since `before`; an instant in the future is a clock set back."""
     return before is None or not 0 <= (now - before).total_seconds() < every_s * _SLACK
 
 
@@ -29,7 +29,7 @@ class Bounds(msgspec.Struct, frozen=True):
     max_views: int = 1000
 
     def allow(self, name: str) -> bool:
-        """Whether the patterns let this very name in."""
+        """Whether the patterns take in the name."""
         return _matches(name, self.include) and not _matches(name, self.exclude)
 
 
@@ -38,7 +38,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 class ReadBefore(msgspec.Struct, frozen=True):
-    """A view name that an earlier run asked for."""
+    """A view name that an earlier run asked for, and how that ended."""
 
     name: str
     had_snapshots: bool = True
@@ -56,10 +56,10 @@ class ReadBefore(msgspec.Struct, frozen=True):
 
 
 class AddedNames(msgspec.Struct, frozen=True):
-    """The names that are covered beside the configured ones, in alphabetical order.
+    """The names that a run covers besides the configured ones, in alphabetical order.
 
-    `asked_daily` never had a snapshot; `not_due` are those of them that this run need not ask.
-    `left_out` were discovered and have no room, busiest first.
+    `asked_daily` never had a snapshot; `not_due` are those of them that this run leaves out.
+    `left_out` were discovered, but are beyond `max_views`; the busiest first.
     """
 
     names: tuple[str, ...] = ()
@@ -75,14 +75,14 @@ def select_names(
     bounds: Bounds,
     now: datetime,
 ) -> AddedNames:
-    """What was read once, and what was discovered, the busiest first while there is room.
+    """The names that were read before, and those discovered, the busiest first, up to `max_views`.
 
-    `configured`: the name of each configured view; it stands for itself, and is not added again.
-    `traffic`: views of 30 days by name.
+    `configured`: the name of each configured view, which is not added again. `traffic`: views of
+    30 days by name.
     """
-    taken = set(configured)
-    known = {r.name: r for r in read_before if r.name not in taken and bounds.allow(r.name)}
-    new = [n for n in traffic if n not in taken and n not in known and bounds.allow(n)]
+    listed = set(configured)
+    known = {r.name: r for r in read_before if r.name not in listed and bounds.allow(r.name)}
+    new = [n for n in traffic if n not in listed and n not in known and bounds.allow(n)]
     new.sort(key=lambda name: (-traffic[name], name))
     room = max(0, bounds.max_views - len(configured) - len(known))
     return AddedNames(

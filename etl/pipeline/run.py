@@ -37,7 +37,7 @@ from etl.load.ownership import Ownership
 from etl.load.removals import RemovalGuard, Removals
 from etl.load.writer import TableWriter
 from etl.pipeline.applications import refresh_applications
-from etl.runtime.run_context import work_for
+from etl.runtime.run_context import set_log_fields
 from etl.source.identity import Organization, require_label
 from etl.source.lease import Lease
 from etl.source.privacy_setting import PrivacyState, adopt_privacy
@@ -185,7 +185,7 @@ def open_run(
     """
     run = Run(config, database, stop, new_run(config.source), Lease(config.source, config.lease_s))
     result, lease, run.progress = run.result, run.lease, progress
-    work_for(source=result.source, run_id=result.run_id)
+    set_log_fields(source=result.source, run_id=result.run_id)
     result.job, result.started_by, result.planned = options.job, options.started_by, planned
     result.slot_at, result.missed_slots = options.slot_at, options.missed_slots
 

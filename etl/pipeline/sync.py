@@ -29,7 +29,7 @@ from etl.errors import ConfigError
 from etl.ledger.results import RunResult
 from etl.pipeline.run import OnRun, Options, Run, open_run
 from etl.pipeline.select_views import select_views, with_views
-from etl.runtime.signals import Branch
+from etl.runtime.signals import ChildEvent
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def sync(
         config,
         database,
         options,
-        Branch(stop),  # a lost lease ends this run, and no other one
+        ChildEvent(stop),  # a lost lease ends this run, and no other one
         planned=len(views),
         progress=progress,
         on_end=on_end,

@@ -1,7 +1,7 @@
-"""stdout and stderr: what may be written to them, and what happens when nobody reads.
+"""stdout and stderr: safe writing, also when the reader has gone away.
 
-Results go to stdout, everything else to stderr. Names come from Datadog and
-from files: nothing reaches a terminal that it would take for a command.
+Results go to stdout, everything else to stderr. Names come from Datadog and from files, so every
+text is cleaned of what a terminal would take for a command.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PROGRAM = "heatmap-etl"
 
 
 def prepare_streams() -> None:
-    """What a stream's encoding cannot show is escaped instead of raised."""
+    """Escape what the encoding of a stream cannot show, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def print_results(lines: Iterable[str]) -> None:
-    """Results, on stdout. A reader that went away (`| head`) changes nothing.
+    """Print results on stdout. A reader that went away (`| head`) is no error.
 
     Raises `OutputError` when they cannot be written.
     """
@@ -37,7 +37,7 @@ def print_results(lines: Iterable[str]) -> None:
 
 
 def shows_colours() -> bool:
-    """Whether stdout is a terminal that can show colours, and nobody asked for none."""
+    """Whether stdout is a terminal that shows colours, and NO_COLOR is not set."""
     return (
         is_terminal(sys.stdout)
         and os.environ.get("TERM") not in ("dumb", None)
@@ -47,7 +47,10 @@ def shows_colours() -> bool:
 
 @contextlib.contextmanager
 def result_stream() -> Iterator[BinaryIO]:
-    """stdout for bytes. A reader that went away ends the writing, and changes nothing."""
+    """stdout for bytes. A reader that went away ends the writing, and is no error.
+
+    Raises `OutputError` when the result cannot be written.
+    """
     stream = sys.stdout.buffer
     with _writing_results():
         yield stream
@@ -59,41 +62,44 @@ def _writing_results() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = give_stdout_up(error)
+        reason = abandon_stdout(error)
         if reason:
             raise OutputError(reason) from None
 
 
-def give_stdout_up(error: OSError) -> str:
-    """Give stdout up after an error; why the result was not written, "" when nobody reads it."""
+def abandon_stdout(error: OSError) -> str:
+    """Write nothing more to stdout after `error`.
+
+    Returns why the result was not written, or "" when only the reader went away.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Else the interpreter would try once more when it ends, and complain.
-        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        # Else the interpreter would flush once more when it ends, and complain.
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as null:  # noqa: PTH123
+            os.dup2(null.fileno(), sys.stdout.fileno())
     is_unread = isinstance(error, BrokenPipeError)
     return "" if is_unread else f"cannot write the result: {error.strerror}"
 
 
 def print_errors(lines: Iterable[str]) -> None:
-    """Errors, on stderr; an indented line belongs to the one before it."""
+    """Print errors on stderr; an indented line belongs to the one before it."""
     for line in lines:
         prefix = "" if line.startswith("  ") else f"{PROGRAM}: "
-        with contextlib.suppress(OSError):  # nobody is left to read it
+        with contextlib.suppress(OSError):  # the reader has gone away
             _write(sys.stderr, prefix + clean(line))
 
 
 def is_interactive() -> bool:
-    """Whether a person looks at stderr, on a terminal that can redraw a line."""
+    """Whether stderr is a terminal that can redraw a line."""
     return is_terminal(sys.stderr) and os.environ.get("TERM") not in ("dumb", None)
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether the stream is there and a terminal."""
+    """Whether the stream is open and a terminal."""
     return isinstance(stream, io.TextIOWrapper) and not stream.closed and stream.isatty()
 
 
 def _write(stream: TextIO | None, line: str) -> None:
-    """A line at once, to a stream that is open: a process may be started with one closed."""
+    """Write and flush one line; None: the process was started with this stream closed."""
     if stream is not None:
         stream.write(f"{line}\n")
         stream.flush()

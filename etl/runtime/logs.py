@@ -1,7 +1,6 @@
 """Logging: lines for people, or JSON, on stderr.
 
-Only our own loggers speak below WARNING: at DEBUG, libraries print rows,
-headers and SQL.
+Libraries log from WARNING on only: at DEBUG they print rows, headers and SQL.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import time
 
 from etl.formatting import clean
 from etl.runtime.console import is_interactive
-from etl.runtime.run_context import fields
+from etl.runtime.run_context import log_fields
 
 _ERASE_LINE = "\r\x1b[K"
 
@@ -29,14 +28,14 @@ def set_up(log_format: str, level: str) -> None:
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
     def handle(self, record: logging.LogRecord) -> bool:
-        """With what its thread works for as fields, which JSON shows."""
-        for name, value in fields().items():
+        """Add the log fields of the thread, which JSON shows."""
+        for name, value in log_fields().items():
             if not hasattr(record, name):
                 setattr(record, name, value)
         return super().handle(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - named by the base
-        """A mistake in a log call is shown; that stderr is gone is not."""
+        """Show a mistake in a log call, but not that stderr is gone."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
 
@@ -45,7 +44,7 @@ class _Console(logging.Formatter):
     def __init__(self) -> None:
         self.converter = time.gmtime
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-        # A progress bar may stand in this line; it draws itself anew.
+        # A progress bar may be on this line; it draws itself anew.
         self._start = _ERASE_LINE if is_interactive() else ""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -54,7 +53,7 @@ class _Console(logging.Formatter):
 
 
 def _json() -> logging.Formatter:
-    from pythonjsonlogger.json import JsonFormatter  # only who wants JSON pays for it
+    from pythonjsonlogger.json import JsonFormatter  # only JSON pays for the import
 
     shown = "%(asctime)s %(levelname)s %(name)s %(message)s"
     names = {"asctime": "time", "levelname": "level", "name": "logger"}

@@ -1,4 +1,4 @@
-"""Fields of every line that a thread logs: its source and its run."""
+"""The source and the run of a thread, for each line that it logs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 _fields: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("fields")
 
 
-def work_for(**fields: str) -> None:
-    """From here on this thread logs these fields: `source`, `run_id`."""
+def set_log_fields(**fields: str) -> None:
+    """Add these fields to every line that this thread logs from now on: `source`, `run_id`."""
     _fields.set(fields)
 
 
-def fields() -> Mapping[str, str]:
-    """Those of this thread; empty: it works for no source."""
+def log_fields() -> Mapping[str, str]:
+    """The fields of this thread; empty before any were set."""
     return _fields.get({})
 
 
-def inherited(work: Callable[[], None]) -> Callable[[], None]:
-    """`work` for a new thread, which logs the same fields as this one."""
+def with_log_fields(target: Callable[[], None]) -> Callable[[], None]:
+    """`target` for a new thread that logs the same fields as this one."""
     context = contextvars.copy_context()
-    return lambda: context.run(work)
+    return lambda: context.run(target)

@@ -1,9 +1,8 @@
-"""SIGINT and SIGTERM -> one event that everybody watches.
+"""SIGINT and SIGTERM -> one event that ends all work.
 
-The first signal asks: no new request, what is under way commits or is given
-up. The second one ends the process at once. So does the first one when the
-process has not ended soon, whatever it hangs on: the next run finds the
-transaction rolled back and closes the run as died.
+After the first signal no new request is sent, and what is under way commits or is given up. The
+second signal ends the process at once. So does the first one after `GIVE_UP_S`, whatever the
+process hangs on: the next run finds the transaction rolled back and closes the run as died.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import socket
 
 GIVE_UP_S = 9.0
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 log = logging.getLogger(__name__)
@@ -42,45 +41,47 @@ class StopSignal:
             raise Stopped(self.number)
 
 
-class Branch(threading.Event):
-    """An event of its own that counts as set, too, once its trunk is."""
+class ChildEvent(threading.Event):
+    """An event that counts as set, too, once its parent is set."""
 
-    def __init__(self, trunk: threading.Event) -> None:
+    def __init__(self, parent: threading.Event) -> None:
         super().__init__()
-        self._trunk = trunk
+        self._parent = parent
 
     def is_set(self) -> bool:
-        """Whether either is."""
-        return super().is_set() or self._trunk.is_set()
+        """Whether this event or its parent is set."""
+        return super().is_set() or self._parent.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until either is; looks at the trunk ten times a second."""
+        """Wait until either is set; looks at the parent ten times a second."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self.is_set():
-            left = _LOOK_S if end is None else end - time.monotonic()
+            left = _POLL_S if end is None else end - time.monotonic()
             if left <= 0:
                 break
-            super().wait(min(left, _LOOK_S))
+            super().wait(min(left, _POLL_S))
         return self.is_set()
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
-    """Watch for signals in a thread: the main one may wait inside a driver and hear nothing."""
+    """Watch for signals in a thread: the main one may wait inside a driver, and not notice."""
     import socket  # not for --help
 
-    found = StopSignal()
+    stop_signal = StopSignal()
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    before = {n: signal.signal(n, _leave_to_watcher) for n in _NUMBERS if not _is_ignored(n)}
+    handlers = {n: signal.signal(n, _leave_to_watcher) for n in _NUMBERS if not _is_ignored(n)}
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(reading, found), name="signals", daemon=True)
+    watcher = threading.Thread(
+        target=_watch, args=(reading, stop_signal), name="signals", daemon=True
+    )
     watcher.start()
     try:
-        yield found
+        yield stop_signal
     finally:
         signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
         writing.close()
         watcher.join()
@@ -88,20 +89,20 @@ def stop_on_signals() -> Iterator[StopSignal]:
 
 
 def _is_ignored(number: int) -> bool:
-    """`nohup` and background jobs of a shell ignore SIGINT; it stays so."""
+    """As under `nohup` and in background jobs of a shell; it stays ignored."""
     return signal.getsignal(number) is signal.SIG_IGN
 
 
 def _leave_to_watcher(_number: int, _frame: object) -> None:
-    """The watcher has its number already; the default would end the process here."""
+    """Do nothing: the watcher has the number. The default handler would end the process here."""
 
 
-def _watch(reading: socket.socket, found: StopSignal) -> None:
+def _watch(reading: socket.socket, stop_signal: StopSignal) -> None:
     first = reading.recv(1)
     if not first:
         return
-    found.number = first[0]
-    found.stop.set()
+    stop_signal.number = first[0]
+    stop_signal.stop.set()
     log.warning("stopping: what is under way is finished; a second signal ends it at once")
     reading.settimeout(GIVE_UP_S)
     try:
@@ -109,4 +110,4 @@ def _watch(reading: socket.socket, found: StopSignal) -> None:
             return
     except TimeoutError:
         log.error("still not ended %.0f s after the signal; given up", GIVE_UP_S)  # noqa: TRY400
-    os._exit(128 + found.number)
+    os._exit(128 + stop_signal.number)

@@ -30,7 +30,7 @@ from etl.ledger.results import RunResult
 from etl.pipeline.notify import log_run, ping
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
-from etl.runtime.run_context import work_for
+from etl.runtime.run_context import set_log_fields
 from etl.schedule.cron import Due, Slots
 from etl.schedule.due import described, due_now, slots_of
 
@@ -64,7 +64,7 @@ class Job:
 
     def look(self) -> datetime:
         """Run what is due; returns when to look again."""
-        work_for(source=self.config.source)
+        set_log_fields(source=self.config.source)
         try:
             done_until = self._run_due()
         except LeaseHeld as held:

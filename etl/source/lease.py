@@ -28,7 +28,7 @@ from etl.database.connection import Database
 from etl.database.dialects import dialect_of
 from etl.database.schema import sources
 from etl.errors import EtlError, LeaseHeld, LeaseLost
-from etl.runtime.run_context import inherited
+from etl.runtime.run_context import with_log_fields
 from etl.transform.snapshot import NORMALIZER_VERSION
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Lease:
     def keep(self, database: Database, on_loss: Callable[[], None]) -> threading.Thread:
         """Renew in the background, three times in each span, until released or lost."""
         thread = threading.Thread(
-            target=inherited(lambda: self._keep(database, on_loss)), name="lease", daemon=True
+            target=with_log_fields(lambda: self._keep(database, on_loss)), name="lease", daemon=True
         )
         thread.start()
         return thread
