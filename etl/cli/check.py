@@ -44,8 +44,7 @@ def check(options: GlobalOptions, report: Path | None) -> int:
         from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
         from etl.cli.output.check import check_lines
         from etl.cli.progress import Progress
-        from etl.diagnose.check import check as find_points
-        from etl.diagnose.check import exit_code, listed_by_view
+        from etl.diagnose.check import exit_code, find_points, listed_by_view
         from etl.diagnose.probe.report import report_path, write_report
 
         path = report_path(sources, report)
