@@ -15,7 +15,6 @@ from browser import Browser, browser
 from PIL import Image
 
 WIDTH = {"datasette": 1280, "superset": 1400}
-_TEXT = "(e) => e.innerText"
 _BOXES = "[...document.querySelectorAll('.dashboard-component-chart-holder')]"
 
 

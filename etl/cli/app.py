@@ -1,4 +1,4 @@
-"""The program: its commands together, and what ends it.
+"""The program: its commands, and the exit code of every error.
 
 A command that is expected to fail ends with a line on stderr and the exit code of its error, a bug
 with its traceback and 1.
@@ -45,18 +45,19 @@ First time:
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Keeps Datadog's replay heatmap snapshots in a database, with history."""
-    given = ctx.ensure_object(GlobalOptions)
+    options = ctx.ensure_object(GlobalOptions)
     name = os.environ.get("HEATMAP_ETL_LOG_FORMAT") or CONSOLE
     if ctx.get_parameter_source("log_format") is click.core.ParameterSource.DEFAULT:
-        given.log_format = name
-    if given.log_format not in (CONSOLE, JSON):
+        options.log_format = name
+    if options.log_format not in (CONSOLE, JSON):
         raise click.UsageError(f"HEATMAP_ETL_LOG_FORMAT: expected {CONSOLE} or {JSON}")
 
 
-# In the order of use, which the help keeps.
-for command in (init, check, sync, schedule, status, views, db, demo):
-    cli.add_command(command)
-for command in (export, dashboard, privacy, fake_datadog):
+# The help lists them in this order: that of use.
+for command in (
+    *(init, check, sync, schedule, status, views, db, demo),
+    *(export, dashboard, privacy, fake_datadog),
+):
     cli.add_command(command)
 
 
@@ -79,8 +80,9 @@ def main(args: Sequence[str] | None = None) -> int:
             return 1
         import logging
 
-        what = "a bug; please report it with what follows"
-        logging.getLogger(__name__).critical(what, exc_info=True)
+        logging.getLogger(__name__).critical(
+            "a bug; please report it with what follows", exc_info=True
+        )
         return 1
     return code if isinstance(code, int) else 0
 
@@ -94,14 +96,14 @@ def _problems(error: EtlError) -> Sequence[str]:
 
 
 def _usage_problem(error: click.ClickException) -> str:
-    # People paste URLs where none belongs: without what stands before the @.
+    # People paste URLs where none belongs: the password before the @ is masked.
     text = re.sub(r"//\S*@", "//***@", " ".join(error.format_message().split()))
     context = getattr(error, "ctx", None)
     return f"{text} Try: {context.command_path} --help" if context else text
 
 
 def _is_raised_by_click(error: Exception) -> bool:
-    """Whether click could not print: help and version; all else goes through the console."""
+    """Whether click itself could not print, which it does only for help and version."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next

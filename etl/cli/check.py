@@ -32,7 +32,7 @@ Exit codes:
 )
 @global_options
 @click.pass_obj
-def check(given: GlobalOptions, report: Path | None) -> int:
+def check(options: GlobalOptions, report: Path | None) -> int:
     """Try everything a run needs, and write nothing.
 
     Configuration, database and schema, keys, one real list request for each view.
@@ -40,12 +40,11 @@ def check(given: GlobalOptions, report: Path | None) -> int:
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(given)
+        sources = load_sources(options)
         from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
         from etl.cli.output.check import check_lines
         from etl.cli.progress import Progress
-        from etl.diagnose.check import check as find_points
-        from etl.diagnose.check import exit_code, listed_by_view
+        from etl.diagnose.check import exit_code, find_points, listed_by_view
         from etl.diagnose.probe.report import report_path, write_report
 
         path = report_path(sources, report)

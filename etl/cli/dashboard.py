@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import GlobalOptions, PathType, global_options, load_sources, the_only_database
+from etl.cli.options import (
+    GlobalOptions,
+    PathType,
+    global_options,
+    load_sources,
+    require_single_database,
+)
 from etl.runtime.console import is_terminal, print_results
 
 if TYPE_CHECKING:
@@ -34,54 +40,56 @@ Examples:
 @click.option("--no-open", is_flag=True, help="Open no browser. Without a terminal none is opened.")
 @global_options
 @click.pass_obj
-def dashboard(given: GlobalOptions, file: Path | None, host: str, port: int, no_open: bool) -> int:
+def dashboard(
+    options: GlobalOptions, file: Path | None, host: str, port: int, no_open: bool
+) -> int:
     """The dashboard, served by Datasette until Ctrl-C.
 
     It opens the SQLite file and never writes to it. Needs the extra [dashboard].
     """
-    from etl.serve.dashboard.server import PAGE, listening, require_datasette, serve
+    from etl.serve.dashboard.server import PAGE, bind, require_datasette, serve
 
     require_datasette()
-    path = _configured(given) if file is None else _named(given, file)
-    bound = listening(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{bound.getsockname()[1]}{PAGE}"
+    path = _configured_file(options) if file is None else _named_file(options, file)
+    listener = bind(host, port)
+    url_host = f"[{host}]" if ":" in host else host
+    url = f"http://{url_host}:{listener.getsockname()[1]}{PAGE}"
 
-    def ready() -> None:
+    def on_ready() -> None:
         print_results([f"{path} on {url} (Ctrl-C ends it)"])
         if not no_open and is_terminal(sys.stdout) and _has_screen():
-            import webbrowser  # with subprocess and what it needs
+            import webbrowser  # loads subprocess, too
 
             webbrowser.open(url)
 
-    with bound:
-        serve(path, bound, ready)
+    with listener:
+        serve(path, listener, on_ready)
     return 0
 
 
-def _configured(given: GlobalOptions) -> Path:
+def _configured_file(options: GlobalOptions) -> Path:
     from etl.database.connection import opened
     from etl.serve.dashboard.server import require_file
 
-    config = the_only_database(load_sources(given), advice="name one: --database")
+    config = require_single_database(load_sources(options), advice="name one: --database")
     with opened(config) as database:
         return require_file(database)
 
 
-def _named(given: GlobalOptions, file: Path) -> Path:
+def _named_file(options: GlobalOptions, file: Path) -> Path:
     from sqlalchemy import URL
 
     from etl.database.connection import open_database
     from etl.runtime import logs
     from etl.serve.dashboard.server import require_file
 
-    logs.set_up(given.log_format, "WARNING")
+    logs.set_up(options.log_format, "WARNING")
     url = URL.create("sqlite", database=str(file.absolute()))
     with closing(open_database(url.render_as_string(), label=str(file))) as database:
         return require_file(database)
 
 
 def _has_screen() -> bool:
-    """Whether a browser has a window to open in: one in the terminal would take it over."""
+    """Whether a browser can open a window: one that runs in the terminal would take it over."""
     on_x = sys.platform.startswith(("linux", "freebsd"))
     return not on_x or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

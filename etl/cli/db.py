@@ -12,7 +12,7 @@ from etl.cli.options import (
     GlobalOptions,
     global_options,
     load_sources,
-    the_only_database,
+    require_single_database,
 )
 from etl.runtime.console import print_results
 
@@ -31,9 +31,9 @@ def db() -> None:
 @db.command()
 @global_options
 @click.pass_obj
-def upgrade(given: GlobalOptions) -> int:
+def upgrade(options: GlobalOptions) -> int:
     """Create the schema, or bring it up to date."""
-    return _for_each_database(given, lambda database: (upgrade_schema(database), 0))
+    return _for_each_database(options, lambda database: (upgrade_schema(database), 0))
 
 
 @db.command(
@@ -46,9 +46,9 @@ Exit codes:
 )
 @global_options
 @click.pass_obj
-def db_status(given: GlobalOptions) -> int:
+def db_status(options: GlobalOptions) -> int:
     """Whether the schema is current, absent, outdated or newer."""
-    return _for_each_database(given, schema_status)
+    return _for_each_database(options, schema_status)
 
 
 @db.command("rename-source")
@@ -56,34 +56,36 @@ def db_status(given: GlobalOptions) -> int:
 @click.argument("new")
 @global_options
 @click.pass_obj
-def rename_source(given: GlobalOptions, old: str, new: str) -> int:
+def rename_source(options: GlobalOptions, old: str, new: str) -> int:
     """Give the rows of source OLD the label NEW, after datadog.source was changed."""
-    sources = load_sources(given)
+    sources = load_sources(options)
     from etl.database.connection import opened
     from etl.source.rename import renamed
 
-    with opened(the_only_database(sources)) as database:
+    with opened(require_single_database(sources)) as database:
         print_results([renamed(database, old, new)])
     return 0
 
 
-def _for_each_database(given: GlobalOptions, work: Callable[[Database], tuple[str, int]]) -> int:
-    """`work` once on every database that the configuration names; prints its lines."""
-    sources = load_sources(given)
+def _for_each_database(
+    options: GlobalOptions, action: Callable[[Database], tuple[str, int]]
+) -> int:
+    """Run `action`, which gives a line and an exit code, once on every configured database."""
+    sources = load_sources(options)
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
     from etl.database.connection import opened
 
-    def work_on(config: Config) -> CommandResult:
+    def act_on(config: Config) -> CommandResult:
         with opened(config) as database:
-            line, code = work(database)
+            line, code = action(database)
         return CommandResult(code, [line])
 
-    outcomes = run_for_each(sources.by_database(), work_on)
+    outcomes = run_for_each(sources.by_database(), act_on)
     return print_outcomes(outcomes, OutputStyle(sources.is_folder, has_headings=False))
 
 
 def upgrade_schema(database: Database) -> str:
-    """Upgrade the schema; returns the line that says from which revision to which."""
+    """Upgrade the schema; returns the line that names both revisions."""
     from etl.cli.output.schema import upgrade_line
     from etl.database.migrations import found_schema, require_schema, upgrade
 
@@ -96,29 +98,29 @@ def upgrade_schema(database: Database) -> str:
 
 
 def schema_status(database: Database) -> tuple[str, int]:
-    """A line on the schema, and 0 (current), 1 (to be upgraded) or 2 (not to be used)."""
+    """A line about the schema, and the exit code: 0 current, 1 to be upgraded, 2 unusable."""
     from etl.cli.output.schema import status_line
     from etl.database.connection import is_there
     from etl.database.migrations import found_schema, require_schema
     from etl.errors import SchemaMismatch
 
-    found, detail = found_schema(database), ""
-    if found.state == "absent":
+    schema, detail = found_schema(database), ""
+    if schema.state == "absent":
         _require_folder(database)
         detail = "no tables of ours" if is_there(database) else "no such file yet"
-    elif found.state != "current":
+    elif schema.state != "current":
         try:
             require_schema(database)
         except SchemaMismatch as error:
             detail = str(error)
-        else:  # somebody has upgraded it meanwhile
-            found = found_schema(database)
-    code = {"current": 0, "newer": 2, "foreign": 2}.get(found.state, 1)
-    return status_line(database.label, found, detail), code
+        else:  # upgraded meanwhile by another process
+            schema = found_schema(database)
+    code = {"current": 0, "newer": 2, "foreign": 2}.get(schema.state, 1)
+    return status_line(database.label, schema, detail), code
 
 
 def _require_folder(database: Database) -> None:
-    """A SQLite file that is not there can be made only in a folder that is."""
+    """A missing SQLite file can be created only in a folder that exists."""
     from etl.errors import DatabaseUnreachable
 
     if database.file and not database.file.parent.is_dir():

@@ -37,7 +37,7 @@ def demo(folder: Path, is_large: bool) -> int:
     if is_large:
         from etl.runtime import logs
 
-        logs.set_up(CONSOLE, "ERROR")  # some of its runs go ill on purpose
+        logs.set_up(CONSOLE, "ERROR")  # some of its runs fail on purpose
     run = run_year if is_large else run_demo
     run(folder, lambda text: print_results(text.split("\n")))
     return 0

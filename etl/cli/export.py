@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import PATH, GlobalOptions, global_options, load_sources, the_only_database
+from etl.cli.options import (
+    PATH,
+    GlobalOptions,
+    global_options,
+    load_sources,
+    require_single_database,
+)
 from etl.runtime.console import print_results, result_stream
 
 if TYPE_CHECKING:
@@ -22,7 +28,7 @@ _VIEWS = (
     "view_coverage",
     "sync_health",
 )
-"""As the catalogue has them, which would load SQLAlchemy; a test compares."""
+"""A copy of the names in `database.sql_views`, which would load SQLAlchemy; a test compares."""
 
 
 @click.command(
@@ -38,7 +44,7 @@ Examples:
 @click.argument("view", type=click.Choice(_VIEWS), metavar="VIEW")
 @click.option(
     "--format",
-    "form",
+    "file_format",
     type=click.Choice(["csv", "jsonl", "parquet"]),
     help="Default: as the name of the file ends, else csv.",
 )
@@ -59,10 +65,10 @@ Examples:
 @global_options
 @click.pass_obj
 def export(
-    given: GlobalOptions,
+    options: GlobalOptions,
     *,
     view: str,
-    form: str | None,
+    file_format: str | None,
     output: Path | None,
     view_name: str | None,
     since: str | None,
@@ -72,29 +78,35 @@ def export(
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(given)
+        sources = load_sources(options)
         from etl.database.connection import opened
-        from etl.serve import export as exporting
-
-        config = the_only_database(sources)
-        moment = exporting.since(since, datetime.now(UTC)) if since is not None else None
-        asked = exporting.Export(
-            view, exporting.format_of(form, output), view_name, moment, spreadsheet
+        from etl.serve.export import (
+            Export,
+            choose_format,
+            output_path,
+            parse_since,
+            require_possible,
+            write_file,
+            write_rows,
         )
-        exporting.require_sense(asked, output)
+
+        config = require_single_database(sources)
+        earliest = parse_since(since, datetime.now(UTC)) if since is not None else None
+        wanted = Export(view, choose_format(file_format, output), view_name, earliest, spreadsheet)
+        require_possible(wanted, output)
         with opened(config) as database:
             if output is None:
                 with result_stream() as stream:
-                    exporting.write(database, asked, stream, signals.raise_if_set)
+                    write_rows(database, wanted, stream, signals.raise_if_set)
                 return 0
-            folder, kept = _folder_and_files(sources, config)
-            path = exporting.output_path(output, folder, kept)
-            count = exporting.write_file(database, asked, path, signals.raise_if_set)
+            folder, protected = _folder_and_protected_files(sources, config)
+            path = output_path(output, folder, protected)
+            count = write_file(database, wanted, path, signals.raise_if_set)
         print_results([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
         return 0
 
 
-def _folder_and_files(sources: Sources, config: Config) -> tuple[Path, list[Path]]:
+def _folder_and_protected_files(sources: Sources, config: Config) -> tuple[Path, list[Path]]:
     """What `--output` is relative to, and the files it may not replace."""
     from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""One command over several sources at the same time: a failure of one stops no other.
+"""One command over several sources at the same time; a source that fails stops no other.
 
-A command says what it found for one configuration (`CommandResult`); `run_for_each` lets it do so
-for the file or for every file of the folder, `print_outcomes` prints one summary.
+A command makes one `CommandResult` for a configuration. `run_for_each` calls it for the file, or
+for every file of the folder; `print_outcomes` prints the results together.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from etl.runtime.console import print_errors, print_results
 
 log = logging.getLogger(__name__)
 
-# Each holds its own answers in memory, and a connection or two to its database.
-_MOST_AT_ONCE = 16
+# Each keeps its own responses in memory, and one or two connections to its database.
+_MAX_THREADS = 16
 
 
 class CommandResult(msgspec.Struct, frozen=True):
-    """What a command found for one source: lines or an object for stdout, problems for stderr."""
+    """What a command prints for one source: lines or an object on stdout, problems on stderr."""
 
     code: int = 0
     lines: Sequence[str] = ()
@@ -34,7 +34,7 @@ class CommandResult(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct):
-    """What became of one source: a result, or the error or bug that prevented one."""
+    """The result of one source, or the error or bug that prevented it."""
 
     config: Config
     result: CommandResult | None = None
@@ -49,10 +49,10 @@ class Outcome(msgspec.Struct):
 
 
 class OutputStyle(msgspec.Struct, frozen=True):
-    """How outcomes are printed. No headings where the lines name what they are about.
+    """How outcomes are printed. No headings where each line names its source already.
 
-    Of a folder, `common_code` makes one exit code of those of all sources; `json_without_result`
-    is the object of a source that has none, to which its error is added.
+    For a folder, `common_code` combines the exit codes of all sources. `json_without_result` makes
+    the object of a source that has no result; its error is added to it.
     """
 
     is_folder: bool
@@ -64,26 +64,26 @@ class OutputStyle(msgspec.Struct, frozen=True):
     }
 
 
-def run_for_each(sources: Sources, work: Callable[[Config], CommandResult]) -> list[Outcome]:
-    """Do the work for every source. For one file its `EtlError` or its bug is raised."""
+def run_for_each(sources: Sources, run_one: Callable[[Config], CommandResult]) -> list[Outcome]:
+    """Call `run_one` for every source. For a single file its `EtlError` or bug is raised."""
     if not sources.is_folder:
         (config,) = sources.configs
-        return [Outcome(config, work(config))]
-    with ThreadPoolExecutor(_MOST_AT_ONCE, "source") as pool:
-        return list(pool.map(lambda config: _try(config, work), sources.configs))
+        return [Outcome(config, run_one(config))]
+    with ThreadPoolExecutor(_MAX_THREADS, "source") as pool:
+        return list(pool.map(lambda config: _try(config, run_one), sources.configs))
 
 
 def print_outcomes(
     outcomes: Sequence[Outcome], style: OutputStyle, closing: Sequence[str] = ()
 ) -> int:
-    """Print what was found; returns the exit code.
+    """Print all outcomes; returns the exit code.
 
-    Of a folder each source stands under its name, with the closing lines below all; JSON is a
-    list, and a line on stderr begins with the source.
+    For a folder each source has a heading, the closing lines follow the last one, JSON is a list,
+    and a line on stderr begins with the source.
     """
-    results = [_json(outcome, style) for outcome in outcomes]
+    objects = [_json(outcome, style) for outcome in outcomes]
     if style.as_json:
-        print_results([json.dumps(results if style.is_folder else results[0])])
+        print_results([json.dumps(objects if style.is_folder else objects[0])])
     elif lines := [*_sections(outcomes, style), *closing]:
         print_results(lines)
     print_errors(line for outcome in outcomes for line in _problems(outcome, style))
@@ -92,23 +92,23 @@ def print_outcomes(
 
 
 def code_of_runs(codes: Sequence[int]) -> int:
-    """The exit code of a run over several sources.
+    """The exit code of a run over several sources, as if it were one run over all their views.
 
-    As of one run over all their views: 0 every one is well; 75 the others are; 2 none wrote a
-    snapshot row; 1 some are bad, what the others read is stored.
+    0: every source is complete. 75: another process works on some, the rest are complete.
+    2: none wrote a snapshot row. 1: some failed, what the others read is stored.
     """
-    found = set(codes)
-    if found <= {0, 75}:
-        return 75 if 75 in found else 0
-    return 2 if found <= {2, 75} else 1
+    distinct = set(codes)
+    if distinct <= {0, 75}:
+        return 75 if 75 in distinct else 0
+    return 2 if distinct <= {2, 75} else 1
 
 
-def _try(config: Config, work: Callable[[Config], CommandResult]) -> Outcome:
+def _try(config: Config, run_one: Callable[[Config], CommandResult]) -> Outcome:
     try:
-        return Outcome(config, work(config))
+        return Outcome(config, run_one(config))
     except EtlError as error:
         return Outcome(config, error=error)
-    except BaseException as bug:  # noqa: BLE001 - logged by `_problems`, when the others are done
+    except BaseException as bug:  # noqa: BLE001 - `_problems` logs it when all sources are done
         return Outcome(config, bug=bug)
 
 

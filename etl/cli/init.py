@@ -22,16 +22,16 @@ Examples:
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @global_options
 @click.pass_obj
-def init(given: GlobalOptions, views: tuple[str, ...], database_url: str, force: bool) -> int:
+def init(options: GlobalOptions, views: tuple[str, ...], database_url: str, force: bool) -> int:
     """Write a commented heatmap-etl.toml."""
     from pathlib import Path
 
     from etl.config.files import DEFAULT_FILE
     from etl.config.template import next_steps, write_template
 
-    named = given.config or os.environ.get("HEATMAP_ETL_CONFIG") or DEFAULT_FILE
-    if Path(named).is_dir():
-        raise EtlError(f"{named}: is a folder; name the file to write in it, such as acme.toml")
-    write_template(Path(named).absolute(), database_url=database_url, views=views, is_forced=force)
-    print_results(next_steps(Path(named), has_views=bool(views)))
+    target = options.config or os.environ.get("HEATMAP_ETL_CONFIG") or DEFAULT_FILE
+    if Path(target).is_dir():
+        raise EtlError(f"{target}: is a folder; name the file to write in it, such as acme.toml")
+    write_template(Path(target).absolute(), database_url=database_url, views=views, is_forced=force)
+    print_results(next_steps(Path(target), has_views=bool(views)))
     return 0

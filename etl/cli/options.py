@@ -1,6 +1,6 @@
-"""What every command shares: options before or after its name, help, configuration.
+"""Shared by every command: global options, help, loading of the configuration.
 
-click alone is imported when this is; the rest when a command runs.
+Imports click only; a command imports the rest when it runs.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 HELP_WIDTH = 100
 CONSOLE, JSON = "console", "json"
 _FORMAT = click.Choice([CONSOLE, JSON])
-_MORE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
+_RARE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
 
 
 class PathType(click.Path):
-    """Gives a `Path`; loads pathlib only for a path that is given."""
+    """A `Path`; pathlib is loaded only when a path is given."""
 
-    def convert(self, value: Any, *given: Any) -> Any:
+    def convert(self, value: Any, *args: Any) -> Any:
         from pathlib import Path
 
-        return Path(os.fsdecode(super().convert(value, *given)))
+        return Path(os.fsdecode(super().convert(value, *args)))
 
 
-PATH = PathType()  # one for all: each looks for its translation on disk
+PATH = PathType()  # shared: each instance of click.Path looks for a translation on disk
 
 
 class GlobalOptions:
@@ -55,9 +55,9 @@ class CommandGroup(click.Group):
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(self.commands)
 
-    def make_context(self, *given: Any, **settings: Any) -> click.Context:
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
         settings.setdefault("terminal_width", _help_width(HELP_WIDTH))
-        return super().make_context(*given, **settings)
+        return super().make_context(*args, **settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args:
@@ -66,22 +66,22 @@ class CommandGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, is_more in (("Commands", False), ("More", True)):
-            names = [name for name in self.commands if (name in _MORE) is is_more]
+        for title, is_rare in (("Commands", False), ("More", True)):
+            names = [name for name in self.commands if (name in _RARE) is is_rare]
             if names:
                 rows = [(name, self.commands[name].get_short_help_str(60)) for name in names]
                 with formatter.section(title):
                     formatter.write_dl(rows, col_max=14)
 
 
-def _help_width(most: int) -> int:
-    """As click finds it, without shutil, which loads every kind of compression."""
+def _help_width(maximum: int) -> int:
+    """The width click would find; without shutil, which loads every compression library."""
     width = 0
     with contextlib.suppress(ValueError):
         width = max(0, int(os.environ.get("COLUMNS", "0")))
     with contextlib.suppress(AttributeError, ValueError, OSError):  # stdout closed, or no terminal
         width = width or os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]
-    return max(min(width or 80, most) - 2, 50)
+    return max(min(width or 80, maximum) - 2, 50)
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -91,7 +91,7 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 
 def global_options(command: F) -> F:
-    """`--config`, `--log-format` and `--verbose`; what stands last wins."""
+    """Add `--config`, `--log-format` and `--verbose`; the last one given wins."""
     common: dict[str, Any] = {"callback": _remember, "expose_value": False}
     options = [
         click.option(
@@ -115,42 +115,42 @@ def global_options(command: F) -> F:
     return command
 
 
-def _apply_dotenv(given: GlobalOptions) -> None:
-    """Proxies, certificates and log format of `.env`, before anything looks for them."""
+def _apply_dotenv(options: GlobalOptions) -> None:
+    """Set proxies, certificates and log format from `.env`, before anything reads them."""
     from pathlib import Path
 
     from etl.config.files import LOG_FORMAT, dotenv_files, for_the_process, read_dotenv
     from etl.config.settings import Findings
 
-    file = _named_file(given)
+    file = _named_file(options)
     folder = (file if file.is_dir() else file.parent) if file else Path()
-    for path in reversed(dotenv_files(file, folder)):  # the file's own comes first, and wins
+    for path in reversed(dotenv_files(file, folder)):  # the first one belongs to the file, and wins
         os.environ.update(for_the_process(read_dotenv(path, Findings()), os.environ, folder))
     name = os.environ.get(LOG_FORMAT)
-    if name and not given.is_format_chosen:
+    if name and not options.is_format_chosen:
         if name not in (CONSOLE, JSON):
             raise click.UsageError(f"{LOG_FORMAT}: expected {CONSOLE} or {JSON}")
-        given.log_format = name
+        options.log_format = name
 
 
-def load_sources(given: GlobalOptions, level: str = "WARNING") -> Sources:
+def load_sources(options: GlobalOptions, level: str = "WARNING") -> Sources:
     """The configuration of every source, with logging set up; raises `ConfigError`."""
     from etl.config.folder import is_folder
     from etl.config.load import load_configs
     from etl.config.model import Sources
     from etl.runtime import logs
 
-    _apply_dotenv(given)
-    logs.set_up(given.log_format, "DEBUG" if given.verbose else level)
-    file = _named_file(given)
+    _apply_dotenv(options)
+    logs.set_up(options.log_format, "DEBUG" if options.verbose else level)
+    file = _named_file(options)
     try:
-        configs = tuple(load_configs(given.config))
+        configs = tuple(load_configs(options.config))
     except ConfigError as error:
-        raise ConfigError(_of_file(file, error.problems)) from None
+        raise ConfigError(_under_file_name(file, error.problems)) from None
     return Sources(configs, is_folder=file is not None and is_folder(file))
 
 
-def the_only_database(sources: Sources, advice: str = "name one file") -> Config:
+def require_single_database(sources: Sources, advice: str = "name one file") -> Config:
     """The configuration of the one database that all sources name; raises `EtlError` for more."""
     configs = sources.by_database().configs
     if len(configs) > 1:
@@ -158,19 +158,19 @@ def the_only_database(sources: Sources, advice: str = "name one file") -> Config
     return configs[0]
 
 
-def _named_file(given: GlobalOptions) -> Path | None:
+def _named_file(options: GlobalOptions) -> Path | None:
     from pathlib import Path
 
     from etl.config.files import find_file
 
     try:
-        return find_file(given.config, os.environ, Path.cwd())
-    except OSError:  # the current folder is gone, which is the problem to tell
+        return find_file(options.config, os.environ, Path.cwd())
+    except OSError:  # the current folder is gone; loading the configuration reports it
         return None
 
 
-def _of_file(file: Path | None, problems: Sequence[str]) -> list[str]:
-    """The problems under the name of the file they stand in; those of a folder name theirs."""
+def _under_file_name(file: Path | None, problems: Sequence[str]) -> list[str]:
+    """Put the name of the file before its problems; those of a folder name their file already."""
     from etl.config.folder import is_folder
 
     if file is None or is_folder(file) or problems[0].startswith(str(file)):

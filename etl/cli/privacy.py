@@ -1,4 +1,4 @@
-"""`privacy apply`: what is stored, under the configured privacy setting."""
+"""`privacy apply`: brings stored rows under the configured privacy setting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Exit codes:
 )
 @global_options
 @click.pass_obj
-def privacy_apply(given: GlobalOptions) -> int:
+def privacy_apply(options: GlobalOptions) -> int:
     """Rewrite what is stored under the configured privacy.created_by.
 
     In place, in batches; no version begins. Cut short, it goes on when it is run again. Hashing
@@ -41,18 +41,18 @@ def privacy_apply(given: GlobalOptions) -> int:
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(given)
+        sources = load_sources(options)
         from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
         from etl.cli.output.privacy import privacy_lines
         from etl.database.connection import opened
         from etl.source.reapply_privacy import apply_privacy
 
-        one_after_the_other = threading.Lock()  # they may share a SQLite file
+        one_at_a_time = threading.Lock()  # the sources may share a SQLite file
 
         def apply_to_one(config: Config) -> CommandResult:
-            with one_after_the_other, opened(config) as database:
-                done = apply_privacy(config, database, signals.stop)
-                return CommandResult(lines=privacy_lines(done, config, database))
+            with one_at_a_time, opened(config) as database:
+                rewriting = apply_privacy(config, database, signals.stop)
+                return CommandResult(lines=privacy_lines(rewriting, config, database))
 
         outcomes = run_for_each(sources, apply_to_one)
         signals.raise_if_set()

@@ -1,4 +1,4 @@
-"""One line on a terminal that says how far a command is. Nothing anywhere else."""
+"""A progress line on a terminal; nothing where there is none."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _EVERY_S = 0.1
 
 
 class Progress:
-    """A context manager: the line is gone when it ends. `is_wanted` False: it shows nothing.
+    """A context manager that removes its line at the end; shows nothing unless `is_wanted`.
 
-    Several sources that work at the same time share the line.
+    Sources that are read at the same time share the line.
     """
 
     def __init__(self, total: int, *, is_wanted: bool = True) -> None:
@@ -47,7 +47,7 @@ class Progress:
             _draw("")
 
     def show(self, source: str, views: int, records: int, requests: int | None = None) -> None:
-        """How many views of a source are done, and what they brought so far."""
+        """Set how many views of a source are done, and their records and requests so far."""
         if not self.is_shown:
             return
         with self._lock:

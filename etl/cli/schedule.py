@@ -38,7 +38,7 @@ Example:
 )
 @global_options
 @click.pass_obj
-def schedule(given: GlobalOptions, listen: tuple[str, int] | None) -> int:
+def schedule(options: GlobalOptions, listen: tuple[str, int] | None) -> int:
     """Run sync again and again, as [schedule] says; stays in the foreground.
 
     What is due stands in the database: after downtime one run makes up for all missed slots, and
@@ -50,7 +50,7 @@ def schedule(given: GlobalOptions, listen: tuple[str, int] | None) -> int:
 
     log = logging.getLogger(__name__)
     with stop_on_signals() as signals:
-        sources = load_sources(given, "INFO")
+        sources = load_sources(options, "INFO")
         for warning in sources.warnings:
             log.warning("%s", warning)
         from etl.monitor.http_server import listening
@@ -58,11 +58,12 @@ def schedule(given: GlobalOptions, listen: tuple[str, int] | None) -> int:
         from etl.monitor.pages import pages_of
         from etl.schedule.daemon import Daemon, prepare
 
-        if not given.verbose:  # a line for each wait is for who looks for something
+        if not options.verbose:  # a line for each wait helps only with --verbose
             logging.getLogger("etl.datadog.client").setLevel(logging.WARNING)
         prepare(sources)
-        kind = metrics_class() if listen else None
-        metrics = kind([config.source for config in sources.configs]) if kind else None
+        metrics_type = metrics_class() if listen else None
+        names = [config.source for config in sources.configs]
+        metrics = metrics_type(names) if metrics_type else None
         daemon = Daemon(sources, signals.stop, metrics.add if metrics else None)
         with listening(listen, pages_of(daemon, metrics)) if listen else nullcontext("") as url:
             if url:

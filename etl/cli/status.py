@@ -1,4 +1,4 @@
-"""`status`: how fresh what is stored is."""
+"""`status`: how fresh the stored data is."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ Example:
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @global_options
 @click.pass_obj
-def status(given: GlobalOptions, max_age: float | None, as_json: bool) -> int:
+def status(options: GlobalOptions, max_age: float | None, as_json: bool) -> int:
     """How fresh each view is, what is wrong, the last runs. Needs no keys."""
-    sources = load_sources(given)
+    sources = load_sources(options)
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
     from etl.cli.output.status import status_lines
     from etl.database.connection import opened
@@ -48,9 +48,9 @@ def status(given: GlobalOptions, max_age: float | None, as_json: bool) -> int:
 
     def read_one(config: Config) -> CommandResult:
         with opened(config) as database:
-            found = read_status(config, database, max_age_s=max_age)
-        lines = status_lines(found, has_colours=shows_colours())
-        return CommandResult(int(found.is_stale), lines, found.as_json())
+            current = read_status(config, database, max_age_s=max_age)
+        lines = status_lines(current, has_colours=shows_colours())
+        return CommandResult(int(current.is_stale), lines, current.as_json())
 
     outcomes = run_for_each(sources, read_one)
     return print_outcomes(outcomes, OutputStyle(sources.is_folder, as_json))

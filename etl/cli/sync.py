@@ -1,4 +1,4 @@
-"""`sync`: one run, or with --plan what it would do."""
+"""`sync`: one run, or with --plan what it would write."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Examples:
 @global_options
 @click.pass_obj
 def sync(
-    given: GlobalOptions,
+    options: GlobalOptions,
     *,
     views: tuple[str, ...],
     plan: bool,
@@ -68,7 +68,7 @@ def sync(
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(given, "ERROR" if quiet else "WARNING")
+        sources = load_sources(options, "ERROR" if quiet else "WARNING")
         import logging
 
         for warning in sources.warnings:
@@ -76,8 +76,8 @@ def sync(
         from etl.cli.sync_sources import Output, plan_sources, sync_sources
         from etl.pipeline.run import Options
 
-        by = "manual" if is_terminal(sys.stdin) else "cron"
-        options = Options(views, full, accept_removals, by)
+        started_by = "manual" if is_terminal(sys.stdin) else "cron"
+        run_options = Options(views, full, accept_removals, started_by)
         if plan:
-            return plan_sources(sources, options, signals, as_json=as_json)
-        return sync_sources(sources, options, signals, Output(as_json, quiet, metrics_file))
+            return plan_sources(sources, run_options, signals, as_json=as_json)
+        return sync_sources(sources, run_options, signals, Output(as_json, quiet, metrics_file))

@@ -1,4 +1,4 @@
-"""What `sync` does with each source, and what it prints of all of them together."""
+"""Runs or plans every source for `sync`, and prints the results together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Output(msgspec.Struct, frozen=True):
-    """What a run shall write beside its rows."""
+    """How a run is reported."""
 
     as_json: bool = False
     is_quiet: bool = False
@@ -45,7 +45,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def sync_sources(sources: Sources, options: Options, signals: StopSignal, output: Output) -> int:
-    """Run every source that has one of the chosen views, and print it; returns the exit code."""
+    """Run every source that has a chosen view, and print all results; returns the exit code."""
     sources = _with_views(sources, options.views)
     total = _view_count(sources, options.views)
     metrics_file = output.metrics_file and metrics_path(sources, output.metrics_file)
@@ -53,7 +53,7 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
 
     def on_end(run: RunResult) -> None:
         runs.append(run)
-        if log.isEnabledFor(logging.INFO):  # else what is printed would say it twice
+        if log.isEnabledFor(logging.INFO):  # at other levels the printed result is enough
             log_run(run)
 
     def sync_one(config: Config) -> CommandResult:
@@ -64,12 +64,12 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
             run = sync(
                 config,
                 database,
-                _options_of(config, options, sources),
+                _source_options(config, options, sources),
                 stop=signals.stop,
                 progress=show if progress.is_shown else None,
                 on_end=on_end,
             )
-        # Some views alone are not what somebody waits for.
+        # The heartbeat means that the whole source was read; --view reads a part of it.
         if run.status == "ok" and config.heartbeat_url and not options.views:
             ping(config.heartbeat_url, config.source)
         return _result(run, database.label, is_quiet=output.is_quiet)
@@ -99,7 +99,7 @@ def _result(run: RunResult, database: str, *, is_quiet: bool) -> CommandResult:
 
 
 def plan_sources(sources: Sources, options: Options, signals: StopSignal, *, as_json: bool) -> int:
-    """Print what a run would do to every source that has one of the chosen views."""
+    """Print what a run would do to every source that has a chosen view; returns the exit code."""
     from etl.cli.output.plan import plan_json, plan_lines
     from etl.pipeline.plan import make_plan
 
@@ -110,7 +110,7 @@ def plan_sources(sources: Sources, options: Options, signals: StopSignal, *, as_
         def show(plans: list[ViewPlan]) -> None:
             progress.show(config.source, len(plans), sum(plan.listed for plan in plans))
 
-        chosen = _options_of(config, options, sources)
+        chosen = _source_options(config, options, sources)
         with opened(config) as database:
             plans = make_plan(config, database, chosen, stop=signals.stop, progress=show)
         lines = plan_lines(plans, database.label)
@@ -132,7 +132,7 @@ def _style(sources: Sources, *, as_json: bool) -> OutputStyle:
 
 
 def _json_without_run(config: Config) -> dict[str, Any]:
-    """The object of a source that could not even start."""
+    """The object of a source whose run could not start."""
     return {
         "contract": CONTRACT,
         "run_id": None,
@@ -148,27 +148,32 @@ def _json_without_run(config: Config) -> dict[str, Any]:
 
 
 def _with_views(sources: Sources, names: Sequence[str]) -> Sources:
-    """The sources that have a view of these names. For one file the run itself refuses names."""
+    """The sources that have a view of these names; raises `ConfigError` for an unknown name.
+
+    For a single file the run itself refuses unknown names.
+    """
     if not sources.is_folder or not names:
         return sources
-    unknown = [n for n in names if not any(_has(config, n) for config in sources.configs)]
+    unknown = [n for n in names if not any(_has_view(config, n) for config in sources.configs)]
     if unknown:
         raise ConfigError([f'--view "{name}" is not a view of any source' for name in unknown])
-    having = [config for config in sources.configs if any(_has(config, name) for name in names)]
-    return sources._replace(configs=tuple(having))
+    chosen = [
+        config for config in sources.configs if any(_has_view(config, name) for name in names)
+    ]
+    return sources._replace(configs=tuple(chosen))
 
 
-def _options_of(config: Config, options: Options, sources: Sources) -> Options:
-    """Of a folder each source takes only the names that it has."""
+def _source_options(config: Config, options: Options, sources: Sources) -> Options:
+    """In a folder each source gets only the names that it has."""
     if not sources.is_folder:
         return options
-    return replace(options, views=[name for name in options.views if _has(config, name)])
+    return replace(options, views=[name for name in options.views if _has_view(config, name)])
 
 
-def _has(config: Config, name: str) -> bool:
+def _has_view(config: Config, name: str) -> bool:
     try:
         return any(view.name == name for view in expected_views(config))
-    except EtlError:  # its run will say so, and stops no other
+    except EtlError:  # its own run reports it, and the other sources go on
         return True
 
 

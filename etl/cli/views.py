@@ -23,16 +23,16 @@ def views() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @global_options
 @click.pass_obj
-def list_(given: GlobalOptions, as_json: bool) -> int:
+def list_(options: GlobalOptions, as_json: bool) -> int:
     """The views that a run covers, and how they stand. Asks nobody."""
-    sources = load_sources(given)
+    sources = load_sources(options)
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
     from etl.cli.output.views import list_lines
     from etl.monitor.views import list_views
 
     def list_one(config: Config) -> CommandResult:
-        listed = list_views(config)
-        return CommandResult(0, list_lines(listed), listed.as_json())
+        covered = list_views(config)
+        return CommandResult(0, list_lines(covered), covered.as_json())
 
     outcomes = run_for_each(sources, list_one)
     return print_outcomes(outcomes, OutputStyle(sources.is_folder, as_json))
@@ -49,7 +49,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @global_options
 @click.pass_obj
-def discover(given: GlobalOptions, *, write: bool, as_toml: bool, as_json: bool) -> int:
+def discover(options: GlobalOptions, *, write: bool, as_toml: bool, as_json: bool) -> int:
     """Which views RUM saw in 30 days, beside those configured.
 
     The keys need the permission rum_apps_read. [discover] says which names --write and --toml
@@ -60,19 +60,19 @@ def discover(given: GlobalOptions, *, write: bool, as_toml: bool, as_json: bool)
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(given)
+        sources = load_sources(options)
         from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
         from etl.cli.output.views import discover_lines, toml_lines
-        from etl.monitor.views import added, compare_views
+        from etl.monitor.views import add_missing, compare_views
 
         def discover_one(config: Config) -> CommandResult:
-            found = compare_views(config, stop=signals.stop)
+            comparison = compare_views(config, stop=signals.stop)
             signals.raise_if_set()
             if write:
-                found = added(config, found)
+                comparison = add_missing(config, comparison)
             if as_toml:
-                return CommandResult(0, toml_lines(found), problems=found.warnings)
-            return CommandResult(0, discover_lines(found), found.as_json())
+                return CommandResult(0, toml_lines(comparison), problems=comparison.warnings)
+            return CommandResult(0, discover_lines(comparison), comparison.as_json())
 
         outcomes = run_for_each(sources, discover_one)
         signals.raise_if_set()

@@ -1,7 +1,7 @@
-"""The demo: the rounds against the bundled fake Datadog, told as a story, then what to query.
+"""The demo: four runs against the bundled fake Datadog, explained step by step, then SQL queries.
 
-Comes in: a folder and where to print. Goes out: `heatmap-demo.db` in that folder. It takes the
-way a user takes: `load_config` from variables, `sync` over real HTTP, plain SQL on the tables.
+It works as a user does: `load_config` from variables, `sync` over real HTTP, plain SQL on the
+tables of `heatmap-demo.db`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ ORDER BY r.started_at""",
 """Question and SQL, the same on SQLite, PostgreSQL and MariaDB."""
 
 _LISTED = "SELECT id, event_id FROM snapshots WHERE removed_at IS NULL"
-_TOUCHED = """\
+_LAST_CHANGES = """\
 SELECT id, CASE WHEN removed_at IS NOT NULL THEN 'removed' ELSE began END
 FROM snapshots
 WHERE valid_from >= (SELECT MAX(started_at) FROM sync_runs)
@@ -112,18 +112,18 @@ _KINDS: dict[Kind, tuple[str, str]] = {
     "unpinned": ("unpinned", "removed"),
     "pinned again": ("pinned again", "returned"),
 }
-"""What the fake Datadog does: in words, and as `_TOUCHED` tells it."""
+"""The changes of the fake Datadog: in words, and as `_LAST_CHANGES` selects them."""
 
 
 def run_demo(folder: Path, echo: Echo) -> None:
-    """The whole way into a new `heatmap-demo.db` in `folder`, each step printed by `echo`.
+    """Fill a new `heatmap-demo.db` in `folder`, and print each step by `echo`.
 
     Raises `EtlError` when a file of that name is not a demo's, or when the tables do not hold
     what the fake Datadog lists.
     """
     file = folder / FILE
-    remove_old(file)
-    # So that the newest snapshots are of today: the clock of the fake world goes on its own.
+    remove_old_file(file)
+    # The fake world has its own clock: it starts so that the newest snapshots are of today.
     start_at = datetime.now(UTC) - timedelta(hours=2 * HOURS + 1)
     world = World(SEED, views=VIEWS, start_at=start_at)
     with without_proxy(), FakeDatadog(world) as datadog:
@@ -140,7 +140,7 @@ def run_demo(folder: Path, echo: Echo) -> None:
 
 
 def demo_config(file: Path, api_url: str, world: World, **more: str) -> Config:
-    """The configuration a user would get from these variables, and from nothing else."""
+    """The configuration from these variables alone."""
     path = quote(str(file.absolute()), errors="surrogateescape")
     environ = {
         "HEATMAP_ETL_DATABASE_URL": f"sqlite:///{path}",
@@ -151,7 +151,7 @@ def demo_config(file: Path, api_url: str, world: World, **more: str) -> Config:
         "DD_APP_KEY": APP_KEY,
         **more,
     }
-    # An empty folder: a `.env` or heatmap-etl.toml beside the demo may hold real keys.
+    # In an empty folder: a `.env` or heatmap-etl.toml in the current one may hold real keys.
     with tempfile.TemporaryDirectory() as empty:
         return load_config(environ=environ, cwd=Path(empty))
 
@@ -159,8 +159,8 @@ def demo_config(file: Path, api_url: str, world: World, **more: str) -> Config:
 # --- the old file -------------------------------------------------------------------------
 
 
-def remove_old(file: Path) -> None:
-    """Makes room for a new file; raises `EtlError` when the old one is not a demo's."""
+def remove_old_file(file: Path) -> None:
+    """Remove the file of an earlier demo; raises `EtlError` when it is not one."""
     if not os.path.lexists(file):
         return
     if not _is_demo(file):
@@ -173,46 +173,46 @@ def remove_old(file: Path) -> None:
 
 
 def _is_demo(file: Path) -> bool:
-    """Whether the file holds our tables and nothing but what a demo wrote."""
-    others = """\
+    """Whether the file holds our tables, and only rows that a demo wrote."""
+    foreign_rows = """\
 SELECT source FROM sources WHERE source <> :demo OR api_url NOT LIKE 'http://127.0.0.1:%'
 UNION ALL SELECT source FROM snapshots WHERE source <> :demo
 UNION ALL SELECT source FROM sync_runs WHERE source <> :demo"""
     try:
-        address = f"{file.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as connection:
-            return connection.execute(others, {"demo": SOURCE}).fetchone() is None
+        uri = f"{file.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            return connection.execute(foreign_rows, {"demo": SOURCE}).fetchone() is None
     except sqlite3.Error:
         return False
 
 
 @contextlib.contextmanager
 def without_proxy() -> Iterator[None]:
-    """A proxy of the environment would be asked for 127.0.0.1, and nothing may leave here."""
-    before = os.environ.get("no_proxy")
+    """Use no proxy of the environment, even for 127.0.0.1: nothing may leave the machine."""
+    previous = os.environ.get("no_proxy")
     os.environ["no_proxy"] = "*"
     try:
         yield
     finally:
-        if before is None:
+        if previous is None:
             del os.environ["no_proxy"]
         else:
-            os.environ["no_proxy"] = before
+            os.environ["no_proxy"] = previous
 
 
-# --- the story ----------------------------------------------------------------------------
+# --- the rounds ---------------------------------------------------------------------------
 
 
 def _introduce(url: str, world: World, echo: Echo) -> None:
-    what = f"A fake Datadog, {len(world.view_names)} views, on {url}"
-    echo(f"{what}: no account needed, nothing leaves the machine.")
+    server = f"A fake Datadog, {len(world.view_names)} views, on {url}"
+    echo(f"{server}: no account needed, nothing leaves the machine.")
     echo("A snapshot is a moment of a session replay that somebody pinned as the background")
     echo("of a heatmap. Datadog lists only what is pinned now; heatmap-etl asks again and again")
     echo(f"and keeps what was. Here it does so four times, into {FILE}.")
 
 
 def play(config: Config, database: Database, world: World, echo: Echo) -> None:
-    """Four rounds, of which the second and third find changes; each is checked by SQL."""
+    """Four rounds, each checked by SQL; the second and third find changes."""
     _round(1, "the first sync: everything is new", config, database, echo)
     records = [record for view in world.view_names for record in world.records(view)]
     listed = _check(database, world, {record["id"]: "baseline" for record in records})
@@ -220,8 +220,8 @@ def play(config: Config, database: Database, world: World, echo: Echo) -> None:
     echo(f"  Checked by SQL: the tables hold the {listed} snapshots that Datadog lists.")
     for number in (2, 3):
         events = world.tick(HOURS)
-        what = f"{HOURS} hours later in the fake Datadog: {_happened(events)}"
-        _round(number, what, config, database, echo)
+        title = f"{HOURS} hours later in the fake Datadog: {_summary(events)}"
+        _round(number, title, config, database, echo)
         listed = _check(database, world, {e.snapshot_id: _KINDS[e.kind][1] for e in events})
         echo(f"  Checked by SQL: exactly these {len(events)} changes are in the tables, and the")
         echo(f"  {listed} snapshots without removed_at are those that Datadog lists now.")
@@ -232,7 +232,7 @@ def play(config: Config, database: Database, world: World, echo: Echo) -> None:
     echo("0 rows of snapshots and history written. The ledger notes the run all the same.")
 
 
-def _round(number: int, what: str, config: Config, database: Database, echo: Echo) -> None:
+def _round(number: int, title: str, config: Config, database: Database, echo: Echo) -> None:
     counts = ("new", "changed", "vanished", "returned")
     run = _sync(number, config, database)
     rows: list[list[object]] = [
@@ -241,7 +241,7 @@ def _round(number: int, what: str, config: Config, database: Database, echo: Ech
     ]
     rows.append(["all", "", run.total("listed"), *(run.total(n) or None for n in counts)])
     echo("")
-    echo(f"Round {number}, {what}")
+    echo(f"Round {number}, {title}")
     print_table(("view", "verdict", "listed", *counts), rows, echo, null="-")
 
 
@@ -253,18 +253,21 @@ def _sync(number: int, config: Config, database: Database) -> RunResult:
     return run
 
 
-def _happened(events: Sequence[Event]) -> str:
+def _summary(events: Sequence[Event]) -> str:
     counts = Counter(event.kind for event in events)
     return ", ".join(f"{counts[k]} {word}" for k, (word, _) in _KINDS.items() if counts[k])
 
 
-def _check(database: Database, world: World, touched: dict[str, str]) -> int:
-    """How many snapshots are listed; raises when the tables say anything else than the world."""
+def _check(database: Database, world: World, changes: dict[str, str]) -> int:
+    """Compare the tables with the world: its snapshots, and `changes` by their ids.
+
+    Returns how many snapshots are listed; raises `EtlError` when the tables differ.
+    """
     records = [record for view in world.view_names for record in world.records(view)]
-    truth = {(record["id"], record["attributes"]["event_id"]) for record in records}
-    stored = [tuple(row) for row in _ask(database, _LISTED)[1]]
-    found = {str(identifier): str(what) for identifier, what in _ask(database, _TOUCHED)[1]}
-    if set(stored) != truth or found != touched:
+    listed = {(record["id"], record["attributes"]["event_id"]) for record in records}
+    stored = [tuple(row) for row in _select(database, _LISTED)[1]]
+    stored_changes = {str(i): str(event) for i, event in _select(database, _LAST_CHANGES)[1]}
+    if set(stored) != listed or stored_changes != changes:
         raise EtlError("the tables do not hold what the fake Datadog lists: please report this bug")
     return len(stored)
 
@@ -281,24 +284,24 @@ def _show_queries(database: Database, echo: Echo) -> None:
         for line in f"{sql};".splitlines():
             echo(f"  {line}")
         echo("")
-        print_table(*_ask(database, sql), echo)
+        print_table(*_select(database, sql), echo)
 
 
-def _ask(database: Database, sql: str) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
-    """Names of the columns, and the rows as the driver gives them."""
+def _select(database: Database, sql: str) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Names of the columns, and the rows as the driver returns them."""
 
-    def ask(connection: Connection) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    def select(connection: Connection) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
         result = connection.exec_driver_sql(sql)
         return tuple(result.keys()), [tuple(row) for row in result]
 
-    return database.read(ask)
+    return database.read(select)
 
 
 # --- tables -------------------------------------------------------------------------------
 
 
 def print_table(names: Sequence[str], rows: Rows, echo: Echo, *, null: str = "NULL") -> None:
-    """An aligned table: numbers to the right, everything else to the left."""
+    """Print a table: numbers aligned to the right, everything else to the left."""
     end = _end_of_instants(rows)
     cells = [[null if value is None else _cell(value, end) for value in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(names, *cells, strict=True)]
@@ -347,6 +350,6 @@ def _is_instant(value: object) -> bool:
 
 
 def _end_of_instants(rows: Rows) -> int:
-    """Where to cut them: at the seconds, or at the milliseconds when seconds tell too little."""
+    """Where to cut them: after the seconds, or after the milliseconds if some would look equal."""
     instants = {str(value) for row in rows for value in row if _is_instant(value)}
     return 19 if len({instant[:19] for instant in instants}) == len(instants) else 23

@@ -1,7 +1,7 @@
 """The large demo: a year of an invented shop, read again and again, into `heatmap-demo.db`.
 
-Every reading is a run of `sync` over real HTTP. What a demo cannot do is wait for days between
-two of them: instead, what is stored becomes so much older. The last run is of this moment.
+Every reading is a run of `sync` over real HTTP. A demo cannot wait for days between two readings:
+instead, all stored instants are moved into the past. So the last run is of the present.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from etl.config.model import Config, require_keys
 from etl.database.connection import Database, open_database
 from etl.database.schema import metadata
 from etl.database.types import UtcDateTime
-from etl.demo.rounds import FILE, Echo, demo_config, remove_old, without_proxy
+from etl.demo.rounds import FILE, Echo, demo_config, remove_old_file, without_proxy
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
@@ -31,39 +31,43 @@ from etl.pipeline.sync import sync
 
 _DAILY = 28
 _READINGS = (*range(0, DAYS - _DAILY, 7), *range(DAYS - _DAILY, DAYS + 1))
-"""The days with a run: one a week, in the last four weeks each."""
-_OFF = (DAYS - 18, DAYS - 17)
-"""But for these: the machine was switched off."""
-_REFUSED = (DAYS - 10, DAYS - 9)
+"""The days with a run: one in each week, every day in the last four weeks."""
+_DAYS_OFF = (DAYS - 18, DAYS - 17)
+"""Days without a run: the machine was switched off."""
+_DAYS_REFUSED = (DAYS - 10, DAYS - 9)
 """Days on which the keys were refused."""
 _EMPTY = {"/search": range(287, 294), "/account/settings": range(DAYS, DAYS + 1)}
-"""Days on which a view's answer is empty: what it listed before is held."""
+"""Days on which a view lists nothing: its removals are held."""
 _BROKEN, _BROKEN_FROM = "/orders/?", DAYS - 2
-"""A view whose answers are no JSON, and since when."""
+"""A view whose response is not JSON, and the day from which on."""
 
-_FOUND = ("new", "changed", "vanished", "returned", "held")
-_DATADOGS = ("created_at", "modified_at")
-_RUN_IDS = (("sync_runs", "run_id"), ("sync_run_views", "run_id"), ("view_state", "last_run_id"))
+_COUNTS = ("new", "changed", "vanished", "returned", "held")
+_DATADOG_INSTANTS = ("created_at", "modified_at")
+_RUN_ID_COLUMNS = (
+    ("sync_runs", "run_id"),
+    ("sync_run_views", "run_id"),
+    ("view_state", "last_run_id"),
+)
 
 
 def run_year(folder: Path, echo: Echo) -> None:
-    """A year of readings into a new `heatmap-demo.db` in `folder`; prints a line for each month.
+    """Read a year into a new `heatmap-demo.db` in `folder`; prints a line for each month.
 
     Raises `EtlError` when a file of that name is not a demo's, or when the tables do not hold
     what the fake Datadog lists in the end.
     """
     file = folder / FILE
-    remove_old(file)
+    remove_old_file(file)
     year = Year(datetime.now(UTC))
     with without_proxy(), FakeDatadog(year.world) as datadog:
-        # An answer that is no JSON is given up at once: here it would stay what it is.
+        # No retries for a response that is not JSON: here it would never change.
         config = demo_config(
             file,
             datadog.url,
             year.world,
             HEATMAP_ETL_VIEWS="discover",
             HEATMAP_ETL_DATADOG_MAX_WAIT_S="0",
-            HEATMAP_ETL_KEEP_RUNS="104w",  # else the ledger would be that of 90 days
+            HEATMAP_ETL_KEEP_RUNS="104w",  # the default would keep 90 days of the ledger
         )
         with closing(open_database(config.database_url, label=config.database_label)) as database:
             echo(f"A year of an invented shop, read from a fake Datadog on {datadog.url} into")
@@ -79,98 +83,98 @@ def run_year(folder: Path, echo: Echo) -> None:
 
 
 def _read(year: Year, config: Config, database: Database, echo: Echo) -> None:
-    wrong = replace(config, keys=replace(require_keys(config), api_key="expired"))
-    options, months, read_on = Options(started_by="cron"), _Months(echo), 0
+    expired = replace(config, keys=replace(require_keys(config), api_key="expired"))
+    options, months, last_day = Options(started_by="cron"), _Months(echo), 0
     while True:
-        if year.day in _READINGS and year.day not in _OFF:
-            database.transaction(partial(_grow_older, days=year.day - read_on))
-            read_on = year.day
-            used = wrong if year.day in _REFUSED else config
+        if year.day in _READINGS and year.day not in _DAYS_OFF:
+            database.transaction(partial(_move_back, days=year.day - last_day))
+            last_day = year.day
+            used = expired if year.day in _DAYS_REFUSED else config
             months.add(year.world.now, sync(used, database, options, stop=threading.Event()))
         if year.day == DAYS:
             break
         year.pass_day()
-        _spoil(year)
+        _break_responses(year)
     months.show()
     database.transaction(_rename_runs)
 
 
-def _spoil(year: Year) -> None:
-    """Makes the answers of this day as bad as they are to be."""
+def _break_responses(year: Year) -> None:
+    """Make the responses of this day empty or invalid where the plan says so."""
     for view_name, days in _EMPTY.items():
         if year.day == days.start:
-            year.take_away(view_name)
+            year.empty_view(view_name)
         elif year.day == days.stop:
-            year.give_back(view_name)
+            year.restore_view(view_name)
     if year.day == _BROKEN_FROM:
         year.world.put(b"<html>", _BROKEN)
 
 
 class _Months:
-    """Adds runs up by the month, and prints a line for each."""
+    """Sums up runs by month, and prints a line for each month."""
 
     def __init__(self, echo: Echo) -> None:
         self._echo, self._month = echo, ""
         self._counts: Counter[str] = Counter()
-        self._line("month", ("runs", "bad", *_FOUND))
+        self._line("month", ("runs", "bad", *_COUNTS))
 
     def add(self, now: datetime, run: RunResult) -> None:
-        """A run of that moment; the line of a month is printed when it is over."""
+        """Count a run of that moment; prints the line of the month before when a new one begins."""
         if self._month and f"{now:%Y-%m}" != self._month:
             self.show()
             self._counts.clear()
         self._month = f"{now:%Y-%m}"
-        self._counts.update({name: run.total(name) for name in _FOUND})
+        self._counts.update({name: run.total(name) for name in _COUNTS})
         self._counts.update(runs=1, bad=run.status != "ok")
 
     def show(self) -> None:
-        """The line of this month, so far."""
-        self._line(self._month, [str(self._counts[name]) for name in ("runs", "bad", *_FOUND)])
+        """Print the line of the current month."""
+        self._line(self._month, [str(self._counts[name]) for name in ("runs", "bad", *_COUNTS)])
 
     def _line(self, first: str, cells: Sequence[str]) -> None:
         self._echo(f"  {first:7}" + "".join(f"{cell:>10}" for cell in cells))
 
 
-# --- a day passes in the file -------------------------------------------------------------
+# --- instants in the file -----------------------------------------------------------------
 
 
-def _grow_older(connection: Connection, *, days: int) -> None:
-    """Every instant that we wrote is so much earlier; Datadog's own stay what they are."""
-    if not days:  # there is no schema yet
+def _move_back(connection: Connection, *, days: int) -> None:
+    """Move every stored instant into the past by so many days, except those from Datadog."""
+    if not days:  # the first day: there is no schema yet
         return
     for table in metadata.sorted_tables:
-        ours = [c for c in table.columns if c.name not in _DATADOGS]
-        instants = [c.name for c in ours if isinstance(c.type, UtcDateTime)]
-        moved = [f"{i} = date({i}, '-{days} days') || substr({i}, 11)" for i in instants]
-        if moved:
-            connection.exec_driver_sql(f"UPDATE {table.name} SET {', '.join(moved)}")  # noqa: S608
+        own = [c for c in table.columns if c.name not in _DATADOG_INSTANTS]
+        instants = [c.name for c in own if isinstance(c.type, UtcDateTime)]
+        assignments = [f"{i} = date({i}, '-{days} days') || substr({i}, 11)" for i in instants]
+        if assignments:
+            connection.exec_driver_sql(f"UPDATE {table.name} SET {', '.join(assignments)}")  # noqa: S608
 
 
 def _rename_runs(connection: Connection) -> None:
-    """The id of a run begins with its start, so it moved too."""
+    """Give runs new ids: an id begins with the start of its run, which has moved."""
     runs = connection.exec_driver_sql("SELECT run_id, started_at FROM sync_runs").fetchall()
     for run_id, started_at in runs:
         start = datetime.fromisoformat(started_at)
         names = (f"{start:%Y%m%dT%H%M%SZ}-{run_id[-8:]}", run_id)
-        for table, column in _RUN_IDS:
+        for table, column in _RUN_ID_COLUMNS:
             sql = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"  # noqa: S608
             connection.exec_driver_sql(sql, names)
 
 
-# --- checked ------------------------------------------------------------------------------
+# --- check --------------------------------------------------------------------------------
 
 
 def _check(year: Year, database: Database) -> int:
-    """How many snapshots are listed; raises when the tables say anything else than the world."""
-    live = "SELECT id FROM snapshots WHERE removed_at IS NULL AND {} ORDER BY id"
+    """How many snapshots are listed; raises `EtlError` when tables and world differ."""
+    query = "SELECT id FROM snapshots WHERE removed_at IS NULL AND {} ORDER BY id"
     held, broken = "missing_since IS NOT NULL", f"synced_view = '{_BROKEN}'"
 
     def ids(condition: str) -> list[str]:
-        sql = live.format(condition)
+        sql = query.format(condition)
         return list(database.read(lambda c: c.exec_driver_sql(sql).scalars().all()))
 
     views = [name for name in year.world.view_names if name != _BROKEN]
-    truth = sorted(record["id"] for name in views for record in year.world.records(name))
-    if ids(f"NOT ({held} OR {broken})") != truth or not ids(held) or not ids(broken):
+    listed = sorted(record["id"] for name in views for record in year.world.records(name))
+    if ids(f"NOT ({held} OR {broken})") != listed or not ids(held) or not ids(broken):
         raise EtlError("the tables do not hold what the fake Datadog lists: please report this bug")
     return len(ids("1 = 1"))

@@ -1,6 +1,6 @@
-"""Does everything hold? Configuration, database, keys, and one real request per view.
+"""Checks configuration, database, keys, and one real request for each view.
 
-Writes nothing, and goes on after a point that fails: a person sees all at once.
+Writes nothing, and goes on after a failure, so that a person sees all problems at once.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ _RUNS_A_DAY = 24
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One thing that holds or not; `text` says what to do. `view` is set for a view's listing."""
+    """The verdict on one thing; `text` says what to do. `view` is set for a view's listing."""
 
     about: str
     verdict: str
     text: str
     view: View | None = None
-    is_failed: bool = False  # the view gave no answer
+    is_failed: bool = False  # the view could not be read
     listed: int = 0  # records of the view
 
 
-def check(
+def find_points(
     config: Config,
     *,
     stop: threading.Event,
     progress: Callable[[int, int], None] = lambda _views, _records: None,
 ) -> list[Point]:
-    """Every point, in the order in which a person would mend them."""
+    """Every point, in the order in which a person would fix them."""
     points = [_configuration(config)]
     points += [Point("configuration", WARNING, warning) for warning in config.warnings]
     points += _database(config)
@@ -65,15 +65,15 @@ def check(
 
 
 def _discovered(selection: ViewSelection) -> Iterator[Point]:
-    said = f'"discover" means {many(len(selection.views), "view")} now'
+    text = f'"discover" means {many(len(selection.views), "view")} now'
     if daily := len(selection.asked_daily):
-        said += f", of which {daily:,} are asked once a day: no snapshot so far"
-    yield Point("views", OK, said)
+        text += f", of which {daily:,} are asked once a day: no snapshot so far"
+    yield Point("views", OK, text)
     yield from (Point("views", WARNING, note) for note in selection.notes)
 
 
 def listed_by_view(points: Sequence[Point]) -> list[tuple[View, int]]:
-    """How many records each view has; -1: it failed."""
+    """How many records each view has; -1 where it could not be read."""
     return [(p.view, -1 if p.is_failed else p.listed) for p in points if p.view]
 
 
@@ -88,9 +88,9 @@ def exit_code(points: Sequence[Point]) -> int:
 
 
 def _configuration(config: Config) -> Point:
-    where = str(config.path) if config.path else "environment only"
+    origin = str(config.path) if config.path else "environment only"
     views = "views by discovery" if config.discovers else many(len(config.views), "view")
-    return Point("configuration", OK, f"{where}: {views}, source {config.source}")
+    return Point("configuration", OK, f"{origin}: {views}, source {config.source}")
 
 
 # --- database -----------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _database_points(database: Database) -> Iterator[Point]:
         yield from points
         if any(point.verdict == PROBLEM for point in points):
             return
-    state = found_schema(database)  # raises before anything good is said of a server
+    state = found_schema(database)  # raises before a server is called ok
     if not database.file:
         is_read_only = database.read(database.dialect.is_read_only)
         advice = ": it is read-only; use its primary server, or another user" * is_read_only
@@ -139,9 +139,9 @@ def _database_points(database: Database) -> Iterator[Point]:
 def _privacy(config: Config, database: Database) -> Iterator[Point]:
     if found_schema(database).state != "current":
         return
-    found = database.read(lambda connection: read_privacy(connection, config))
-    text = found.problem or f"created_by: {found.configured}"
-    yield Point("privacy", PROBLEM if found.problem else OK, text)
+    privacy = database.read(lambda connection: read_privacy(connection, config))
+    text = privacy.problem or f"created_by: {privacy.configured}"
+    yield Point("privacy", PROBLEM if privacy.problem else OK, text)
 
 
 def _label(config: Config, database: Database) -> Iterator[Point]:
@@ -180,7 +180,7 @@ def _datadog(
         yield _requests(config, [])
         return
     try:
-        results = _ask(config, stop, progress)
+        results = _read_views(config, stop, progress)
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
         return
@@ -199,8 +199,8 @@ def _datadog(
     yield from map(_view, sorted(results, key=lambda r: order[r.view]))
 
 
-class _Answers:
-    """What each view answered, without its records; nothing is written."""
+class _ResultsOnly:
+    """A loader that keeps the result of each view without its records, and writes nothing."""
 
     def __init__(self, progress: Callable[[int, int], None]) -> None:
         self.results: list[Result] = []
@@ -209,39 +209,39 @@ class _Answers:
     def load(self, results: Sequence[Result]) -> None:
         for result in results:
             if isinstance(result, Listing):
-                result.records.close()  # the views that follow want their room in memory
+                result.records.close()  # frees their memory for the next views
         self.results += results
         self._progress(len(self.results), sum(map(_listed, self.results)))
 
     def load_deferred(self, _ask_organization: object) -> None:
-        """Nothing waits for other views."""
+        """Nothing was deferred."""
 
 
-def _ask(
+def _read_views(
     config: Config, stop: threading.Event, progress: Callable[[int, int], None]
 ) -> list[Result]:
-    answers, api_state = _Answers(progress), ApiState()
+    loader, api_state = _ResultsOnly(progress), ApiState()
     with (
         Client(config, require_keys(config), stop=stop) as client,
         open_verifier(client, config, api_state, stop, lambda: (set(), set())) as verifier,
     ):
-        read_and_load(client, verifier, config.views, answers)
-    return answers.results
+        read_and_load(client, verifier, config.views, loader)
+    return loader.results
 
 
 def _requests(config: Config, listings: Sequence[Listing]) -> Point:
     views = len(config.views)
     requests = max(views, sum(listing.requests for listing in listings))
-    said = f"{views:,} views: {requests:,} requests a run, {_RUNS_A_DAY * requests:,} a day, hourly"
+    text = f"{views:,} views: {requests:,} requests a run, {_RUNS_A_DAY * requests:,} a day, hourly"
     limits = [item for item in listings if item.rate_limit_remaining is not None]
     if not limits:
-        return Point("requests", OK, said)
-    least = min(limits, key=lambda item: item.rate_limit_remaining or 0)
-    name = least.rate_limit_name or "without a name"
-    said += f"; rate limit {name}: {least.rate_limit_remaining:,} left"
-    is_tight = (least.rate_limit_remaining or 0) < requests
+        return Point("requests", OK, text)
+    lowest = min(limits, key=lambda item: item.rate_limit_remaining or 0)
+    name = lowest.rate_limit_name or "without a name"
+    text += f"; rate limit {name}: {lowest.rate_limit_remaining:,} left"
+    is_tight = (lowest.rate_limit_remaining or 0) < requests
     advice = ", so a run has to wait for it; fewer views, or a higher limit, make it faster"
-    return Point("requests", WARNING if is_tight else OK, said + advice * is_tight)
+    return Point("requests", WARNING if is_tight else OK, text + advice * is_tight)
 
 
 def _view(result: Listing | Failed) -> Point:
@@ -249,15 +249,15 @@ def _view(result: Listing | Failed) -> Point:
     if isinstance(result, Failed):
         text = str(result.error).removeprefix(f"view {result.view.label}: ")
         return Point(about, PROBLEM, text, result.view, is_failed=True)
-    said = f"{result.verdict}, {_listed(result):,} listed"
+    text = f"{result.verdict}, {_listed(result):,} listed"
     if result.verdict == TRUNCATED:
-        said += ": there may be more; narrow it down by device_type or application_id"
+        text += ": there may be more; narrow it down by device_type or application_id"
         verdict = WARNING if result.view.accept_truncated else PROBLEM
-        return Point(about, verdict, said, result.view, listed=result.listed)
+        return Point(about, verdict, text, result.view, listed=result.listed)
     if not _listed(result):
-        said += ": is the name spelt exactly as RUM shows it?"
-        return Point(about, WARNING, said, result.view)
-    return Point(about, OK, said, result.view, listed=result.listed)
+        text += ": is the name spelt exactly as RUM shows it?"
+        return Point(about, WARNING, text, result.view)
+    return Point(about, OK, text, result.view, listed=result.listed)
 
 
 def _listed(result: Result) -> int:

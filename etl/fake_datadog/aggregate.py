@@ -1,8 +1,4 @@
-"""RUM analytics: which views of which applications were visited, as buckets.
-
-Comes in: the body of an aggregate request, the traffic and the moment. Goes out: the
-answer as a dictionary, or `BadRequest`.
-"""
+"""RUM analytics: which views of which applications were visited, as buckets."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ MAX_BUCKETS = 10_000  # the product of the limits of all groups
 
 
 class BadRequest(Exception):
-    """The request is malformed; the text goes into the answer."""
+    """The request is malformed; the text goes into the response."""
 
 
 class _Filter(msgspec.Struct):
@@ -70,7 +66,10 @@ _Bucket = tuple[dict[str, str], int]  # by, count
 
 
 def aggregate(body: bytes, traffic: Sequence[Traffic], now: datetime) -> dict[str, object]:
-    """The buckets of one page, most visited first."""
+    """The response to the body of an aggregate request: one page of buckets.
+
+    Raises `BadRequest` for a malformed body.
+    """
     try:
         request = msgspec.json.decode(body, type=_Request)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -102,7 +101,7 @@ def _check_limits(groups: list[_GroupBy]) -> None:
 
 
 def _visits(filters: _Filter, traffic: Sequence[Traffic], now: datetime) -> _Visits:
-    """What the filter leaves, less the shorter the time; of the query only the application."""
+    """Visits in the time of the filter; of its query only the application is used."""
     start, end = _moment(filters.from_, now), _moment(filters.to, now)
     if start > end:
         raise BadRequest("filter.from is after filter.to")

@@ -1,4 +1,4 @@
-"""The endpoints: a request comes in, a reply goes out. No sockets here."""
+"""The endpoints: make the reply to a request, without sockets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back."""
+    """Status, body and its type."""
 
     status: int
     body: bytes = b""
@@ -57,18 +57,18 @@ class Keys:
     bearer_token: str = field(default=BEARER_TOKEN, repr=False)
 
     def refusal(self, request: Request) -> Reply | None:
-        """401 when something is missing, 403 when something is wrong, None when all is well."""
+        """401 when a key is missing, 403 when one is wrong, None when all are right."""
         headers = request.headers
         if "authorization" in headers:
-            given, wanted = [headers["authorization"]], [f"Bearer {self.bearer_token}"]
+            sent, expected = [headers["authorization"]], [f"Bearer {self.bearer_token}"]
         else:
-            given, wanted = [headers.get("dd-api-key", "")], [self.api_key]
+            sent, expected = [headers.get("dd-api-key", "")], [self.api_key]
             if request.path != VALIDATE:
-                given.append(headers.get("dd-application-key", ""))
-                wanted.append(self.app_key)
-        if not all(given):
+                sent.append(headers.get("dd-application-key", ""))
+                expected.append(self.app_key)
+        if not all(sent):
             return _errors(401, "Unauthorized")
-        if given != wanted:
+        if sent != expected:
             return _json({"errors": [{"title": "Forbidden", "status": "403"}]}, 403)
         return None
 
@@ -113,7 +113,7 @@ class _UpdateBody(msgspec.Struct):
 
 
 class Api:
-    """Answers requests from a world."""
+    """Answers requests from the state of a world."""
 
     def __init__(self, world: World, keys: Keys, page_default: int, page_max: int) -> None:
         self._world = world
@@ -163,12 +163,13 @@ class Api:
         return min(int(text), self._page_max)
 
     def _create(self, request: Request) -> Reply:
-        given = msgspec.json.decode(request.body, type=_CreateBody).data.attributes
-        attributes = _given(given)
+        body = msgspec.json.decode(request.body, type=_CreateBody)
+        attributes = _set_fields(body.data.attributes)
         del attributes["view_name"]
-        # What the caller leaves out stays out: `pin` would invent it.
-        left_out = {"session_id", "view_id"} - set(attributes)
-        record = self._world.pin(given.view_name, without=left_out, **attributes)
+        # An attribute that the caller leaves out stays out: `pin` would invent it.
+        omitted = {"session_id", "view_id"} - set(attributes)
+        view_name = body.data.attributes.view_name
+        record = self._world.pin(view_name, without=omitted, **attributes)
         return _json({"data": record}, 200, JSON_API)
 
     def _update(self, request: Request) -> Reply:
@@ -176,7 +177,7 @@ class Api:
         data = msgspec.json.decode(request.body, type=_UpdateBody).data
         if data.id not in (UNSET, snapshot_id):
             raise BadRequest("data.id is not the id of the path")
-        attributes = _given(data.attributes)
+        attributes = _set_fields(data.attributes)
         if not attributes:
             raise BadRequest("data.attributes is empty")
         try:
@@ -224,8 +225,8 @@ def _application(application: Application, organization: Organization) -> dict[s
     }
 
 
-def _given(attributes: msgspec.Struct) -> dict[str, object]:
-    """The fields that the caller named, null included."""
+def _set_fields(attributes: msgspec.Struct) -> dict[str, object]:
+    """The fields that the caller set, also those set to null."""
     fields = msgspec.structs.asdict(attributes)
     return {name: value for name, value in fields.items() if value is not UNSET}
 

@@ -1,4 +1,4 @@
-"""What a person needs to copy when the fake serves in a terminal."""
+"""What the fake prints in a terminal: address, keys, commands to paste."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from etl.fake_datadog.api import API_KEY, APP_KEY, BEARER_TOKEN
 
 
 def greeting(url: str, view_names: Sequence[str]) -> list[str]:
-    """Lines: where it is, its keys, and commands to paste. The database is one of its own."""
+    """Lines for a person; the commands use a database of their own."""
     views = shlex.quote(json.dumps(list(view_names), ensure_ascii=False))
     return [
         f"fake Datadog at {url} (Ctrl-C ends it)",

@@ -1,7 +1,6 @@
-"""The organization: its people, applications and views, and the values of one snapshot.
+"""The organization: its people, applications and views, and the attributes of one snapshot.
 
-Comes in: a random generator. Goes out: invented values, the same for the same seed.
-It knows neither what is pinned now nor HTTP.
+All values are drawn from a random generator: the same seed gives the same values.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ SNAPSHOT_NAMES = (
     "Open navigation menu",
     "Open modal",
     "Cookie banner gone",
-    "Checkout – step 2",  # noqa: RUF001 - meant
+    "Checkout – step 2",  # noqa: RUF001 - an en dash on purpose
     "Logged in, empty cart",
     'Variant "B"',
     "Größe wählen 👟",
@@ -87,7 +86,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """What does not change while time passes."""
+    """The people, applications and traffic of one customer of Datadog."""
 
     org_id: int
     people: tuple[Person, ...]
@@ -97,7 +96,7 @@ class Organization:
 
 
 def draw_organization(random: Random, views: Sequence[str], start_at: datetime) -> Organization:
-    """One organization whose applications show these views."""
+    """Draw an organization whose applications show these views."""
     applications = tuple(
         Application(draw_id(random), *application, start_at - timedelta(days=400 + 37 * number))
         for number, application in enumerate(APPLICATIONS)
@@ -116,8 +115,8 @@ def draw_organization(random: Random, views: Sequence[str], start_at: datetime) 
 def _draw_traffic(
     random: Random, shown: dict[str, tuple[str, ...]], main_application: str
 ) -> tuple[Traffic, ...]:
-    """Visits of all views but the last, and of two views that nobody made a snapshot of."""
-    # A saved snapshot outlives the traffic of its view: discovery must not be all there is.
+    """Visits of all views but the last, and of two views without snapshots."""
+    # A snapshot outlives the traffic of its view: discovery must not be the only source of views.
     visited = dict(list(shown.items())[:-1]) if len(shown) > 1 else dict(shown)
     for view in VIEWS_WITHOUT_SNAPSHOTS:
         visited.setdefault(view, (main_application,))
@@ -139,9 +138,9 @@ def draw_id(random: Random) -> str:
 
 
 def draw_counts(random: Random, views: int) -> list[int]:
-    """How many snapshots each view has: 5 to 39, never a round number.
+    """How many snapshots each view has: 5 to 39, never a round number, equal only among very many.
 
-    A round count looks like the limit of a server; views that differ keep that out.
+    Round or equal counts would look like the limit of a server.
     """
     counts = [count for count in range(5, 40) if count < 10 or count % 5]
     if views <= len(counts):

@@ -1,4 +1,4 @@
-"""The rate limit: so many requests in each calendar-aligned window."""
+"""The rate limit: a number of requests in each calendar-aligned window."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What one request met: whether it may pass, and the headers that say how things stand."""
+class Permit:
+    """Whether a request is allowed, and the rate-limit headers of its response."""
 
     allowed: bool
     headers: dict[str, str]
@@ -26,8 +26,8 @@ class RateLimit:
         self._lock = threading.Lock()
         self._used: dict[str, tuple[int, int]] = {}  # name -> window, requests in it
 
-    def take(self, name: str) -> Taken:
-        """One more request under this name."""
+    def take(self, name: str) -> Permit:
+        """Count one more request under this name."""
         now = self._clock()
         window = int(now // self._period_s)
         with self._lock:
@@ -42,4 +42,4 @@ class RateLimit:
             "X-RateLimit-Reset": str(reset),
             "X-RateLimit-Name": name,
         }
-        return Taken(used <= self._limit, headers)
+        return Permit(used <= self._limit, headers)

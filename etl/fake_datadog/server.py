@@ -1,7 +1,4 @@
-"""The HTTP server around the endpoints: connections, rate limit, compression, records.
-
-Comes in: a world. Goes out: answers over real HTTP/1.1 on a local port.
-"""
+"""The HTTP/1.1 server around the endpoints: connections, rate limit, compression, request log."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ class RecordedRequest:
 class FakeDatadog:
     """A server for one world, a context manager: it answers between enter and exit.
 
-    `port` 0 takes any free one. `page_default` and `page_max` rule `page[limit]`;
+    `port` 0 takes any free one. `page_default` and `page_max` apply to `page[limit]`;
     `rate_limit` is (requests, seconds); `latency_s` is added to every answer.
     """
 
@@ -83,12 +80,12 @@ class FakeDatadog:
 
     @property
     def request_count(self) -> int:
-        """How many requests came in, refused ones included."""
+        """How many requests came in, including refused ones."""
         return self._request_count
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests that came in, oldest first; of very many only the last ones."""
+        """The last `KEPT_REQUESTS` requests, oldest first."""
         with self._lock:
             return list(self._requests)
 
@@ -116,8 +113,8 @@ class FakeDatadog:
             self._requests.append(recorded)
         if self._latency_s:
             time.sleep(self._latency_s)
-        taken = self._rate_limit.take(_limit_name(request.path))
-        return (self._api.answer(request) if taken.allowed else Reply(429)), taken.headers
+        permit = self._rate_limit.take(_limit_name(request.path))
+        return (self._api.answer(request) if permit.allowed else Reply(429)), permit.headers
 
 
 class _Server(ThreadingHTTPServer):
@@ -131,7 +128,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        # HTTPServer's own looks up the name of the host, which can take seconds.
+        # HTTPServer.server_bind looks up the name of the host, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
@@ -147,7 +144,7 @@ class _Server(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def close_connections(self) -> None:
-        """Ends kept-alive connections: else a stopped server would go on answering them."""
+        """End kept-alive connections: a stopped server would go on answering them."""
         with self._changed:
             for connection in self._connections:
                 with contextlib.suppress(OSError):
@@ -155,7 +152,7 @@ class _Server(ThreadingHTTPServer):
             self._changed.wait_for(lambda: not self._connections, timeout=2.0)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is its own business; anything else is a bug to show."""
+        """Ignore clients that disconnect; print any other error, which is a bug."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -206,12 +203,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Quiet: the client has the log."""
+        """No log lines: the client logs its requests."""
 
 
 @lru_cache(maxsize=32)
 def _compressed(body: bytes) -> bytes:
-    # Kept because most answers are asked for again unchanged, and this is the slowest step.
+    # Cached: most responses are requested again unchanged, and this is the slowest step.
     return gzip.compress(body, compresslevel=1, mtime=0)
 
 
@@ -230,10 +227,10 @@ def serve(
     latency_s: float = 0.0,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Answers in the foreground until SIGINT or SIGTERM, then returns.
+    """Serve in the foreground until SIGINT or SIGTERM, then return.
 
-    `on_ready` gets the URL. OSError: the port is taken. To be called from the main
-    thread, where signals arrive. Every `tick_every_s` seconds time passes.
+    `on_ready` gets the URL. Every `tick_every_s` seconds the world ticks. Call it in the main
+    thread, where signals arrive. Raises OSError when the port is taken.
     """
     never = threading.Event()
     with (
@@ -251,8 +248,8 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    previous_handler = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)

@@ -1,7 +1,6 @@
 """The world: which snapshots are pinned now, and how that changes while time passes.
 
-Comes in: a seed, and calls that pin, re-point and unpin. Goes out: records, and the
-encoded records of a listing. It has its own clock and knows nothing of HTTP.
+It has its own clock, and knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -50,28 +49,28 @@ class Event:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A record in its place: under a view, at the moment it was created."""
+    """A record of a view; listings are sorted by `position`."""
 
     record: object  # as decoded; None when it was put as bytes that are not JSON
     view_name: str
     created_at: datetime
     number: int
-    is_made: bool  # by the world itself, so that a tick may change it
+    is_invented: bool  # by the world itself, so that a tick may change it
     encoded: bytes | None = None
 
     @property
-    def place(self) -> tuple[datetime, int]:
+    def position(self) -> tuple[datetime, int]:
         return self.created_at, self.number
 
     @property
     def id(self) -> str | None:
-        found = self.record.get("id") if isinstance(self.record, dict) else None
-        return found if isinstance(found, str) else None
+        identifier = self.record.get("id") if isinstance(self.record, dict) else None
+        return identifier if isinstance(identifier, str) else None
 
     @property
     def attributes(self) -> dict[str, object]:
-        found = self.record.get("attributes") if isinstance(self.record, dict) else None
-        return found if isinstance(found, dict) else {}
+        attributes = self.record.get("attributes") if isinstance(self.record, dict) else None
+        return attributes if isinstance(attributes, dict) else {}
 
     def matches(self, application_id: str | None, device_type: str | None) -> bool:
         attributes = self.attributes
@@ -89,7 +88,7 @@ class World:
     """One organization and its snapshots. Equal seeds and calls give equal worlds.
 
     `snapshots_per_view` sets the size of every view, `views` their names; `start_at`
-    is the moment at which the world stands when made, all its snapshots are older.
+    is the first time of its clock: all its first snapshots are older.
     Every method may be called from any thread.
     """
 
@@ -131,7 +130,7 @@ class World:
 
     @property
     def now(self) -> datetime:
-        """The moment at which the world stands."""
+        """The time of the world's clock."""
         with self._lock:
             return self._now
 
@@ -160,11 +159,11 @@ class World:
             return [entry.encode() for entry in matching[:limit]]
 
     def pin(self, view_name: str, *, without: Collection[str] = (), **attributes: object) -> Record:
-        """A new snapshot, `without` some attributes, others invented. Returns a copy."""
+        """Pin a new snapshot; returns a copy. Attributes are invented unless given or `without`."""
         with self._lock:
-            drawn = draw_attributes(self._random, self.organization, view_name, self._pass())
-            made = {n: v for n, v in (drawn | attributes).items() if n not in without}
-            return _copy_of(self._add_made(view_name, made))
+            drawn = draw_attributes(self._random, self.organization, view_name, self._advance())
+            kept = {n: v for n, v in (drawn | attributes).items() if n not in without}
+            return _copy_of(self._add_invented(view_name, kept))
 
     def repoint(self, snapshot_id: str, **attributes: object) -> Record:
         """Changes the background, invented when no attribute is given. Returns a copy.
@@ -180,51 +179,52 @@ class World:
             return _copy_of(entry)
 
     def unpin(self, snapshot_id: str) -> None:
-        """Takes the snapshot out of every listing. KeyError: there is none."""
+        """Remove the snapshot from every listing. KeyError: there is none."""
         with self._lock:
             for entry in self._by_id.pop(snapshot_id):
                 self._views[entry.view_name].remove(entry)
                 self._unpinned[snapshot_id] = entry
 
     def pin_again(self, snapshot_id: str) -> Record:
-        """Brings an unpinned snapshot back to its old place. KeyError: there is none."""
+        """List an unpinned snapshot again, at its old position. KeyError: there is none."""
         with self._lock:
             entry = self._unpinned.pop(snapshot_id)
             self._add(entry)
             return _copy_of(entry)
 
-    def put(self, record: object, view_name: str | None = None, *, beside: bool = False) -> None:
-        """Lists a record, or bytes in its place, exactly as given, under a view.
+    def put(self, record: object, view_name: str | None = None, *, replaces: bool = True) -> None:
+        """List a record, or bytes in its place, exactly as given, under a view.
 
-        `view_name`: under which; else the one that the record names. A record takes the
-        place of that with its id under the same view, unless `beside` wants both.
+        The view is `view_name`, else the one that the record names. If it `replaces`, a record
+        takes the position of one with the same id in that view; else both are listed.
         """
         if isinstance(record, bytes):
             decoded, encoded = _decode(record), record
         else:
             decoded, encoded = copy.deepcopy(record), _encode(record)
         with self._lock:
-            entry = _Entry(decoded, "", self._pass(), 0, is_made=False, encoded=encoded)
+            entry = _Entry(decoded, "", self._advance(), 0, is_invented=False, encoded=encoded)
             entry.view_name = _view_of(entry) if view_name is None else view_name
-            old = None if beside else self._same(entry)
+            old = self._same(entry) if replaces else None
             if old is None:
                 entry.created_at = _created_at(entry) or entry.created_at
                 entry.number = self._next_number()
             else:
-                entry.created_at, entry.number = old.place
+                entry.created_at, entry.number = old.position
                 self._remove(old)
             self._add(entry)
 
     def wait(self, hours: float) -> None:
-        """Time passes, and nothing happens."""
+        """Let time pass without any change."""
         with self._lock:
             self._now += timedelta(hours=hours)
 
     def tick(self, hours: float = 6) -> list[Event]:
-        """Time passes. At least one snapshot is new, one re-pointed and one unpinned.
+        """Let time pass; returns the changes.
 
-        Some that were unpinned earlier come back. A world with fewer than two
-        snapshots keeps what it has. The longer and the larger, the more happens.
+        At least one snapshot is new, one re-pointed and one unpinned. Some that were unpinned
+        earlier come back. With fewer than two snapshots none is unpinned. The longer the time and
+        the larger the world, the more changes.
         """
         with self._lock:
             end = self._now + timedelta(hours=hours)
@@ -233,31 +233,31 @@ class World:
             events = []
             for kind, entry in plan:
                 self._now += step * self._random.uniform(0.3, 1.0)
-                events.append(self._happen(kind, entry))
+                events.append(self._apply(kind, entry))
             self._now = max(self._now, end)
             return events
 
     def _plan(self, hours: float) -> list[tuple[Kind, _Entry | None]]:
-        """What a tick does, in order; no snapshot twice."""
-        live = [e for entries in self._by_id.values() for e in entries if e.is_made]
-        most = 1 + round((1 + len(live) / 100) * min(hours / 6, 4.0))
-        repointed = self._random.randint(1, most)
-        # As many go as come: a world that grew by its size would outgrow any page in a year.
-        added = self._random.randint(1, most)
-        unpinned = self._random.randint(1, most)
+        """The changes of a tick, in order; none changes the same snapshot as another."""
+        live = [e for entries in self._by_id.values() for e in entries if e.is_invented]
+        maximum = 1 + round((1 + len(live) / 100) * min(hours / 6, 4.0))
+        repointed = self._random.randint(1, maximum)
+        # As many are removed as added: growth by a share would exceed any page within a year.
+        added = self._random.randint(1, maximum)
+        unpinned = self._random.randint(1, maximum)
         chosen = self._random.sample(live, min(len(live), repointed + unpinned))
         unpinned = min(unpinned, len(chosen) - 1) if len(chosen) > 1 else 0
         plan: list[tuple[Kind, _Entry | None]] = []
         plan += [("new", None)] * added
         plan += [("unpinned", entry) for entry in chosen[:unpinned]]
         plan += [("repointed", entry) for entry in chosen[unpinned:]]
-        gone = [entry for entry in self._unpinned.values() if entry.is_made]
-        if gone and self._random.random() < 0.5:
-            plan.append(("pinned again", self._random.choice(gone)))
+        unpinned_before = [entry for entry in self._unpinned.values() if entry.is_invented]
+        if unpinned_before and self._random.random() < 0.5:
+            plan.append(("pinned again", self._random.choice(unpinned_before)))
         self._random.shuffle(plan)
         return plan
 
-    def _happen(self, kind: Kind, entry: _Entry | None) -> Event:
+    def _apply(self, kind: Kind, entry: _Entry | None) -> Event:
         if entry is None:
             record = self.pin(self._random.choice(list(self._views)))
             return Event(kind, record["id"], record["attributes"]["view_name"])
@@ -272,16 +272,16 @@ class World:
         return Event(kind, snapshot_id, entry.view_name, changed)
 
     def _repoint(self, entry: _Entry, attributes: dict[str, object]) -> tuple[str, ...]:
-        """Sets the attributes; returns the names of those that changed."""
+        """Set the attributes; returns the names of those that changed."""
         before = dict(entry.attributes)
         entry.attributes.update(attributes)
-        entry.attributes["modified_at"] = draw_timestamp(self._random, self._pass())
+        entry.attributes["modified_at"] = draw_timestamp(self._random, self._advance())
         entry.encoded = None
         after = entry.attributes
         return tuple(sorted(name for name in after if _differ(before, after, name)))
 
     def _fill(self, view_name: str, count: int) -> None:
-        """Snapshots from the year before, one after the other."""
+        """Add snapshots of the year before, at even distances."""
         span = timedelta(days=365) / (count + 1)
         for number in range(count, 0, -1):
             created_at = self._now - span * (number - self._random.random() * 0.9)
@@ -289,18 +289,18 @@ class World:
             if self._random.random() < 0.25:
                 modified_at = created_at + (self._now - created_at) * self._random.random()
                 drawn["modified_at"] = draw_timestamp(self._random, modified_at)
-            self._add_made(view_name, drawn)
+            self._add_invented(view_name, drawn)
 
-    def _add_made(self, view_name: str, attributes: dict[str, object]) -> _Entry:
+    def _add_invented(self, view_name: str, attributes: dict[str, object]) -> _Entry:
         record = {"id": draw_id(self._random), "type": "snapshots", "attributes": attributes}
-        entry = _Entry(record, view_name, self._now, self._next_number(), is_made=True)
+        entry = _Entry(record, view_name, self._now, self._next_number(), is_invented=True)
         entry.created_at = _created_at(entry) or self._now
         self._add(entry)
         return entry
 
     def _add(self, entry: _Entry) -> None:
         entries = self._views.setdefault(entry.view_name, [])
-        bisect.insort(entries, entry, key=lambda e: e.place)
+        bisect.insort(entries, entry, key=lambda e: e.position)
         if entry.id is not None:
             self._by_id.setdefault(entry.id, []).append(entry)
 
@@ -316,8 +316,8 @@ class World:
         self._numbers += 1
         return self._numbers
 
-    def _pass(self) -> datetime:
-        """A moment later: every write has its own time."""
+    def _advance(self) -> datetime:
+        """Let a moment pass, and return the time: every write has its own."""
         self._now += timedelta(microseconds=self._random.randrange(1_000, 2_000_000))
         return self._now
 

@@ -1,8 +1,4 @@
-"""A year of an invented shop: who pinned what, day by day, for a demo with a past.
-
-Comes in: the moment at which the year ends. Goes out: a world that stands a year before
-it, and moves on by a day whenever it is told to.
-"""
+"""A year of an invented shop, for a demo with a history: who pinned what, day by day."""
 
 from __future__ import annotations
 
@@ -28,24 +24,24 @@ _DEVICES = {
     OFFICE: {"desktop": 96, "tablet": 4},
     IOS: {"mobile": 84, "tablet": 16},
 }
-_WEEKEND = 0.06  # of the work of a day
-_HOLIDAYS = {8: 0.4, 12: 0.6}  # the same of August and December
-_UNPINNED, _REPOINTED = 0.004, 0.003  # of all snapshots on a working day
-_MISTAKEN = 0.2  # of those unpinned: soon missed, and pinned again
+_WEEKEND = 0.06  # share of the changes of a working day
+_HOLIDAYS = {8: 0.4, 12: 0.6}  # the same for August and December
+_UNPINNED, _REPOINTED = 0.004, 0.003  # share of all snapshots on a working day
+_MISTAKEN = 0.2  # share of those unpinned that are soon pinned again
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A view of the shop. `pins` are those of a usual week; days count from the year's first."""
+    """A view of the shop. `pins`: in a usual week; days count from the start of the year."""
 
     name: str
     application: int
     views_30d: int
     pins: float = 0.0
     before: int = 0  # snapshots that are older than the year
-    owner: int = 0  # of PEOPLE: who pins most of it
+    owner: int = 0  # index in PEOPLE: the person who pins most of it
     since: int = 0  # the day of its first visitors
-    until: int = DAYS + 1  # the day from which nobody works on it any more
+    until: int = DAYS + 1  # the day from which it is not worked on any more
 
     def is_worked_on(self, day: int) -> bool:
         return self.since <= day < self.until
@@ -75,18 +71,18 @@ PAGES = (
     _Page("/legal/imprint", WEB, 310),
 )
 _REDESIGN = range(126, 138)
-"""When the checkout gets a new face: its backgrounds are taken anew within a few days."""
+"""Days on which the checkout is redesigned: many of its snapshots are re-pointed."""
 
 
 class Year:
-    """The world a year before `end_at`; `pass_day` lets a day pass in it, `DAYS` times."""
+    """Holds a world that starts a year before `end_at`; call `pass_day` `DAYS` times."""
 
     def __init__(self, end_at: datetime) -> None:
         self.day = 0
         self._random = Random(SEED)  # noqa: S311 - repeatable, not secret
         self._pinned: dict[str, list[str]] = {page.name: [] for page in PAGES}
-        self._away: set[str] = set()
-        self._missed: list[tuple[str, str]] = []  # view and id of those unpinned by mistake
+        self._emptied: set[str] = set()
+        self._mistaken: list[tuple[str, str]] = []  # view and id of those unpinned by mistake
         self.world = World(SEED, views=(), start_at=end_at - timedelta(days=DAYS))
         for page in PAGES:
             for _ in range(page.before):
@@ -96,61 +92,61 @@ class Year:
         self._count_traffic()
 
     def pass_day(self) -> None:
-        """A day of pinning, re-pointing and unpinning."""
+        """Let a day pass: some snapshots are pinned, re-pointed and unpinned."""
         self.day += 1
         end_at = self.world.now + timedelta(days=1)
         for page in PAGES:
             self.world.wait(self._random.random())
-            if page.name not in self._away:
-                self._work_on(page)
+            if page.name not in self._emptied:
+                self._change_page(page)
         if self._random.random() < 0.3:
-            self._pin_missed()
+            self._undo_one_mistake()
         self.world.wait((end_at - self.world.now) / timedelta(hours=1))
         self._count_traffic()
 
-    def take_away(self, view_name: str) -> None:
-        """The view lists nothing any more, until `give_back`; meanwhile nobody works on it."""
-        self._away.add(view_name)
+    def empty_view(self, view_name: str) -> None:
+        """Unpin all snapshots of the view, and change nothing in it until `restore_view`."""
+        self._emptied.add(view_name)
         for snapshot_id in self._pinned[view_name]:
             self.world.unpin(snapshot_id)
 
-    def give_back(self, view_name: str) -> None:
-        """It lists what it did before."""
-        self._away.remove(view_name)
+    def restore_view(self, view_name: str) -> None:
+        """Pin again what `empty_view` unpinned."""
+        self._emptied.remove(view_name)
         for snapshot_id in self._pinned[view_name]:
             self.world.pin_again(snapshot_id)
 
-    def _work_on(self, page: _Page) -> None:
+    def _change_page(self, page: _Page) -> None:
         if page is SALE and self.day >= page.until:
             while self._pinned[page.name]:
                 self.world.unpin(self._pinned[page.name].pop())
-            self._missed = [missed for missed in self._missed if missed[0] != page.name]
+            self._mistaken = [item for item in self._mistaken if item[0] != page.name]
             return
-        work, now = 1.0, self.world.now
-        work *= _WEEKEND if now.weekday() >= 5 else _HOLIDAYS.get(now.month, 1.0)
+        now = self.world.now
+        activity = _WEEKEND if now.weekday() >= 5 else _HOLIDAYS.get(now.month, 1.0)
         is_redesigned = page.application == CHECKOUT and self.day in _REDESIGN
         for snapshot_id in tuple(self._pinned[page.name]):
-            chance = self._random.random() / work
+            chance = self._random.random() / activity
             if chance < _UNPINNED:
                 self._unpin(page, snapshot_id)
             elif chance < _UNPINNED + (0.08 if is_redesigned else _REPOINTED):
                 self.world.repoint(snapshot_id, **draw_background(self._random))
-        pins = page.pins / 5 * work * (4 if is_redesigned else 1)
+        pins = page.pins / 5 * activity * (4 if is_redesigned else 1)
         if page.is_worked_on(self.day) and self._random.random() < pins:
             self._pin(page, self.world.now)
 
-    def _pin_missed(self) -> None:
-        for view_name, snapshot_id in self._missed:
-            if view_name not in self._away:
+    def _undo_one_mistake(self) -> None:
+        for view_name, snapshot_id in self._mistaken:
+            if view_name not in self._emptied:
                 self.world.pin_again(snapshot_id)
                 self._pinned[view_name].append(snapshot_id)
-                self._missed.remove((view_name, snapshot_id))
+                self._mistaken.remove((view_name, snapshot_id))
                 return
 
     def _pin(self, page: _Page, created_at: datetime) -> None:
         people = range(len(PEOPLE))
-        others = [6 if n == page.owner else 1 for n in people]
-        name, handle, user_id = PEOPLE[self._random.choices(people, others)[0]]
+        weights = [6 if n == page.owner else 1 for n in people]
+        name, handle, user_id = PEOPLE[self._random.choices(people, weights)[0]]
         devices = _DEVICES[page.application]
         created = draw_timestamp(self._random, created_at)
         record = self.world.pin(
@@ -170,10 +166,10 @@ class Year:
         self.world.unpin(snapshot_id)
         self._pinned[page.name].remove(snapshot_id)
         if self._random.random() < _MISTAKEN:
-            self._missed.append((page.name, snapshot_id))
+            self._mistaken.append((page.name, snapshot_id))
 
     def _count_traffic(self) -> None:
-        """What RUM counts: a view has visitors from its first day on, the sale until its last."""
+        """Set the traffic: a view has visitors from its first day on, the sale until its last."""
         ids = [application.application_id for application in self.world.applications]
         visited = [
             page

@@ -16,16 +16,16 @@ from etl.formatting import duration, iso
 from etl.schedule.due import LATE, Agenda, read_agenda
 from etl.source.lease import holder
 
-LONG = timedelta(hours=1)
-"""How long a slot may be due where somebody works on the source."""
+LATE_WHILE_WORKING = timedelta(hours=1)
+"""How long a slot may be due while a process works on the source."""
 
-_OF_RUN = ("run_id", "status", "slot_at", "started_at", "finished_at")
+_RUN_FIELDS = ("run_id", "status", "slot_at", "started_at", "finished_at")
 _COUNTS = ("missed_slots", "views", "views_failed")
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`reasons`: what is wrong, empty when all is well. `last_run`: the last one of a slot."""
+    """`reasons`: what is wrong, empty when healthy. `last_run`: the last scheduled run."""
 
     source: str
     reasons: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Health:
 
 
 def read_health(config: Config, *, since: datetime) -> Health:
-    """By the ledger; that it cannot be read is a reason. `since`: when the daemon started."""
+    """Read the ledger; an unreadable one is a reason. `since`: when the daemon started."""
     now = datetime.now(UTC)
 
     def read(connection: Connection) -> tuple[Agenda, str]:
@@ -55,30 +55,30 @@ def read_health(config: Config, *, since: datetime) -> Health:
 
     try:
         with opened_ready(config) as database:
-            agenda, working = database.read(read)
+            agenda, run_holder = database.read(read)
     except EtlError as error:
         return Health(config.source, (str(error),))
     last = agenda.last._asdict() if agenda.last else None
     return Health(
         config.source,
-        tuple(reasons(agenda, is_working=bool(working), now=now)),
-        {n: last[n] for n in (*_OF_RUN, *_COUNTS, "error")} if last else None,
+        tuple(find_reasons(agenda, is_working=bool(run_holder), now=now)),
+        {n: last[n] for n in (*_RUN_FIELDS, *_COUNTS, "error")} if last else None,
         agenda.next_run_at,
         agenda.due_since,
-        working,
+        run_holder,
     )
 
 
-def reasons(agenda: Agenda, *, is_working: bool, now: datetime) -> list[str]:
+def find_reasons(agenda: Agenda, *, is_working: bool, now: datetime) -> list[str]:
     """What is wrong with the schedule: the last due run is late, or failed."""
-    found = []
-    if agenda.due_since and now - agenda.due_since > (LONG if is_working else LATE):
+    reasons = []
+    if agenda.due_since and now - agenda.due_since > (LATE_WHILE_WORKING if is_working else LATE):
         late = duration((now - agenda.due_since).total_seconds())
-        found.append(f"late: a run is due since {iso(agenda.due_since)}, {late} ago")
+        reasons.append(f"late: a run is due since {iso(agenda.due_since)}, {late} ago")
     if agenda.last and agenda.last.status == "failed":
-        said = agenda.last.error or f"{agenda.last.views_failed} of {agenda.last.views} views"
-        found.append(f"failed: run {agenda.last.run_id} of {iso(agenda.last.slot_at)}: {said}")
-    return found
+        cause = agenda.last.error or f"{agenda.last.views_failed} of {agenda.last.views} views"
+        reasons.append(f"failed: run {agenda.last.run_id} of {iso(agenda.last.slot_at)}: {cause}")
+    return reasons
 
 
 def _plain(value: Any) -> Any:

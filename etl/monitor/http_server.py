@@ -1,4 +1,4 @@
-"""The HTTP server of `--listen`. Knows nothing but paths and responses."""
+"""The HTTP server of `--listen`; it knows only paths and responses."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def json_response(status: int, content: Any) -> Response:
 
 
 Pages: TypeAlias = "Mapping[str, Callable[[], Response]]"
-"""What makes the response to each path."""
+"""The function that makes the response, by path."""
 
 
 @contextmanager
 def listening(address: tuple[str, int], pages: Pages) -> Iterator[str]:
-    """Answer in the background; yields the URL. Raises `EtlError` when it cannot listen."""
+    """Serve in the background; yields the URL. Raises `EtlError` when it cannot listen."""
     host, port = address
 
     class Handler(_Handler):
@@ -59,8 +59,8 @@ def listening(address: tuple[str, int], pages: Pages) -> Iterator[str]:
         raise EtlError(f"--listen: cannot listen on {host}:{port}: {reason}") from None
     threading.Thread(target=server.serve_forever, name="listen", daemon=True).start()
     try:
-        shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{server.server_address[1]}"
+        url_host = f"[{host}]" if ":" in host else host
+        yield f"http://{url_host}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(response.body)
 
-    do_HEAD = do_GET  # noqa: N815 - named by the base
+    do_HEAD = do_GET  # noqa: N815 - the base class sets the name
 
     def _response(self) -> Response:
         respond = self.responders.get(self.path.partition("?")[0])
@@ -95,4 +95,4 @@ class _Handler(BaseHTTPRequestHandler):
             return Response(500, b"a bug, see the log\n")
 
     def log_message(self, *_: object) -> None:
-        """A probe every few seconds is no event."""
+        """No log lines: probes come every few seconds."""

@@ -1,7 +1,7 @@
-"""Runs and ledger -> Prometheus' text. Only where metrics are wanted is the library imported.
+"""Metrics in Prometheus' text format. Imports prometheus_client, so import it only when needed.
 
-Counters move when a run is closed in the ledger; gauges are read from the ledger, so that they
-are true whoever ran. All times are instants: their age is for the reader to work out.
+Counters grow when a run is closed in the ledger. Gauges are read from the ledger, so they hold
+whichever process ran. All times are instants: Prometheus computes their age.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _key(name: str, **labels: str) -> _Key:
 
 
 class Metrics(Collector):
-    """Every sample, by name and labels; for many threads. Counters begin at zero."""
+    """Every sample, by name and labels; thread-safe. Counters begin at zero."""
 
     def __init__(self, sources: Collection[str]) -> None:
         self._sources = frozenset(sources)
@@ -80,11 +80,11 @@ class Metrics(Collector):
         self._samples = dict.fromkeys(keys, 0.0)
         self._samples[_key("build_info", version=__version__)] = 1.0
 
-    def go_on_from(self, text: str) -> None:
-        """Take over what an earlier process wrote. Raises ValueError when it is no such text."""
-        ours = {_PREFIX + name: kind for name, kind, _ in _FAMILIES if name != "build_info"}
+    def restore(self, text: str) -> None:
+        """Take over the samples an earlier process wrote; raises ValueError for any other text."""
+        own_kinds = {_PREFIX + name: kind for name, kind, _ in _FAMILIES if name != "build_info"}
         for family in text_string_to_metric_families(text):
-            for sample in family.samples if family.type == ours.get(family.name) else ():
+            for sample in family.samples if family.type == own_kinds.get(family.name) else ():
                 key = sample.name, tuple(sorted(sample.labels.items()))
                 if key in self._samples or sample.labels.get("source") in self._sources:
                     self._samples[key] = sample.value
@@ -93,27 +93,27 @@ class Metrics(Collector):
         """Count a run that the ledger has closed."""
         end = run.finished_at or run.started_at
         seconds, source = (end - run.started_at).total_seconds(), run.source
-        moved: list[tuple[_Key, float]] = [
+        increments: list[tuple[_Key, float]] = [
             (_key("runs_total", source=source, status=run.status), 1),
             (_key("runs_total", source=source, status="died"), run.died),
             (_key(f"{_DURATION}_count"), 1),
             (_key(f"{_DURATION}_sum"), seconds),
         ]
-        moved += [(_key(f"{_DURATION}_bucket", le=b), seconds <= float(b)) for b in _BOUNDS]
-        moved += [
+        increments += [(_key(f"{_DURATION}_bucket", le=b), seconds <= float(b)) for b in _BOUNDS]
+        increments += [
             (_key("records_total", source=source, outcome=outcome), run.total(name))
             for name, outcome in _OUTCOMES.items()
         ]
-        moved += [
+        increments += [
             (_key("http_requests_total", source=source, code=code), number)
             for code, number in dict(run.codes).items()
         ]
         with self._lock:
-            for key, step in moved:
-                self._samples[key] = self._samples.get(key, 0.0) + step
+            for key, increment in increments:
+                self._samples[key] = self._samples.get(key, 0.0) + increment
 
     def refresh(self, config: Config) -> None:
-        """Read the gauges of a source. Where that cannot be, the last known stay."""
+        """Read the gauges of a source anew; when the ledger cannot be read the last values stay."""
         try:
             with opened_ready(config) as database:
                 gauges = database.read(lambda connection: _gauges(connection, config))
@@ -121,28 +121,28 @@ class Metrics(Collector):
             log.debug("%s: the last known metrics stay: %s", config.source, error)
             return
         names = {_PREFIX + name for name in (_COMPLETE_AT, _RUN_AT, "views", _REMAINING)}
-        mine = ("source", config.source)
+        source_label = ("source", config.source)
         with self._lock:
-            for key in [key for key in self._samples if key[0] in names and mine in key[1]]:
+            for key in [key for key in self._samples if key[0] in names and source_label in key[1]]:
                 del self._samples[key]
             self._samples.update(gauges)
 
     def text(self) -> bytes:
-        """What Prometheus reads."""
+        """All metrics in the text format of Prometheus."""
         registry = CollectorRegistry()
         registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
-        """The families, as prometheus_client asks for them."""
+        """All metric families; prometheus_client calls this."""
         with self._lock:
             samples = list(self._samples.items())
-        parts = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
         for name, kind, description in _FAMILIES:
             metric = Metric(_PREFIX + name, description, kind)
-            known = {metric.name + part for part in parts.get(kind, ("",))}
+            names = {metric.name + suffix for suffix in suffixes.get(kind, ("",))}
             for (sample, labels), value in samples:
-                if sample in known:
+                if sample in names:
                     metric.add_sample(sample, dict(labels), value)
             yield metric
 
@@ -150,26 +150,26 @@ class Metrics(Collector):
 def _gauges(connection: Connection, config: Config) -> dict[_Key, float]:
     source, states = config.source, read_view_states(connection, config.source)
     views = select_stored(connection, config, datetime.now(UTC)).views
-    known = [(view.name, states.get(view.key(source))) for view in views]
-    verdicts = Counter(state.verdict for _, state in known if state)
+    view_states = [(view.name, states.get(view.key(source))) for view in views]
+    verdicts = Counter(state.verdict for _, state in view_states if state)
     gauges = {_key("views", source=source, verdict=v): float(verdicts[v]) for v in _VERDICTS}
-    for name, state in known:
+    for name, state in view_states:
         read_at = state.last_complete_at if state else None
         key = _key(_COMPLETE_AT, source=source, view_name=name)
         seconds = read_at.timestamp() if read_at else 0.0
         gauges[key] = min(seconds, gauges.get(key, seconds))
-    return gauges | _of_last_run(connection, source)
+    return gauges | _last_run_gauges(connection, source)
 
 
-def _of_last_run(connection: Connection, source: str) -> dict[_Key, float]:
+def _last_run_gauges(connection: Connection, source: str) -> dict[_Key, float]:
     r, v = sync_runs.c, sync_run_views.c
-    ended = select(r.run_id, r.finished_at).where(r.source == source, r.finished_at.is_not(None))
-    run = connection.execute(ended.order_by(r.started_at.desc()).limit(1)).one_or_none()
+    finished = select(r.run_id, r.finished_at).where(r.source == source, r.finished_at.is_not(None))
+    run = connection.execute(finished.order_by(r.started_at.desc()).limit(1)).one_or_none()
     if run is None:
         return {}
-    least = select(func.min(v.rate_limit_remaining)).where(v.run_id == run.run_id)
-    remaining = connection.execute(least).scalar()
-    found = {_key(_RUN_AT, source=source): run.finished_at.timestamp()}
+    lowest = select(func.min(v.rate_limit_remaining)).where(v.run_id == run.run_id)
+    remaining = connection.execute(lowest).scalar()
+    gauges = {_key(_RUN_AT, source=source): run.finished_at.timestamp()}
     if remaining is not None:
-        found[_key(_REMAINING, source=source)] = float(remaining)
-    return found
+        gauges[_key(_REMAINING, source=source)] = float(remaining)
+    return gauges

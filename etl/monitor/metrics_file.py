@@ -1,6 +1,6 @@
-"""`sync --metrics-file`: what one run moved -> a file for the node exporter's text collector.
+"""`sync --metrics-file`: writes metrics for the node exporter's textfile collector.
 
-A process that ends keeps no counters: they go on from what the file holds, and begin at zero
+A process that ends loses its counters: they continue from the values in the file, or from zero
 where there is none.
 """
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NEEDS = "needs prometheus-client; run: pip install 'heatmap-etl[metrics]'"
+MISSING_LIBRARY = "needs prometheus-client; run: pip install 'heatmap-etl[metrics]'"
 
 
 def metrics_class() -> type[Metrics] | None:
-    """None where the library is not installed."""
+    """`Metrics`; None where prometheus_client is not installed."""
     try:
         from etl.monitor.metrics import Metrics
     except ModuleNotFoundError as error:
@@ -38,12 +38,12 @@ def metrics_class() -> type[Metrics] | None:
 
 
 def metrics_path(sources: Sources, file: Path) -> Path:
-    """Where it goes, relative to the configuration; raises `ConfigError` before anything is run."""
+    """The path of the file, relative to the configuration; raises `ConfigError` if unusable."""
     config = sources.configs[0].path
     path = (config.parent if config else Path.cwd()) / file
     problem = ""
     if metrics_class() is None:
-        problem = NEEDS
+        problem = MISSING_LIBRARY
     elif path.is_dir():
         problem = f"{plain(path)}: is a folder; name a file in it, such as heatmap-etl.prom"
     elif not os.access(path.parent, os.W_OK):
@@ -54,16 +54,16 @@ def metrics_path(sources: Sources, file: Path) -> Path:
 
 
 def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> None:
-    """Count the runs and read the gauges; the file is there as a whole, or as it was.
+    """Count the runs, read the gauges, and replace the file atomically.
 
-    That it cannot be written is a warning: what was stored stays stored.
+    A file that cannot be written is only a warning: the rows of the runs are stored already.
     """
-    kind = metrics_class()
-    if kind is None or not runs:
+    metrics_type = metrics_class()
+    if metrics_type is None or not runs:
         return
-    metrics = kind([config.source for config in sources.configs])
+    metrics = metrics_type([config.source for config in sources.configs])
     try:
-        metrics.go_on_from(path.read_text(encoding="utf-8"))
+        metrics.restore(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
@@ -73,7 +73,7 @@ def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> No
     for config in sources.configs:
         metrics.refresh(config)
     try:
-        # Not synced: what a crash loses, the next run writes.
+        # Without fsync: what a crash loses, the next run writes again.
         with whole_file(path, is_synced=False) as file:
             file.write(metrics.text())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What `schedule --listen` answers: /healthz, /readyz, /status, /metrics."""
+"""The pages of `schedule --listen`: /healthz, /readyz, /status, /metrics."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from etl.errors import EtlError
 from etl.ledger.results import CONTRACT
 from etl.monitor.health import read_health
 from etl.monitor.http_server import Pages, Response, json_response
-from etl.monitor.metrics_file import NEEDS
+from etl.monitor.metrics_file import MISSING_LIBRARY
 from etl.schedule.daemon import Daemon
 
 if TYPE_CHECKING:
     from etl.monitor.metrics import Metrics
 
 SILENT_S = 30.0
-"""How long the loop of the scheduler may not have been seen before it counts as hanging."""
+"""Without a tick for so long the loop of the scheduler counts as hanging."""
 _LONGEST_WAIT_S = 8.0
 
 
 def pages_of(daemon: Daemon, metrics: Metrics | None) -> Pages:
     """Every page, by path."""
-    configs, database_turn = [job.config for job in daemon.jobs], threading.Lock()
+    configs, database_lock = [job.config for job in daemon.jobs], threading.Lock()
 
-    def one_at_a_time(make: Callable[[], Response]) -> Callable[[], Response]:
-        """Probes come whether or not the databases answer: only one of them asks."""
+    def one_at_a_time(make_response: Callable[[], Response]) -> Callable[[], Response]:
+        """Only one request at a time uses the databases: probes come even while these hang."""
 
         def respond() -> Response:
-            if not database_turn.acquire(timeout=_LONGEST_WAIT_S):
+            if not database_lock.acquire(timeout=_LONGEST_WAIT_S):
                 return _health([f"the database has not answered for {_LONGEST_WAIT_S:g} s"])
             try:
-                return make()
+                return make_response()
             except EtlError as error:
                 return _health([str(error)])
             finally:
-                database_turn.release()
+                database_lock.release()
 
         return respond
 
@@ -70,9 +70,9 @@ def _ready(configs: list[Config]) -> Response:
 
 
 def _status(daemon: Daemon) -> Response:
-    found = [read_health(job.config, since=job.since) for job in daemon.jobs]
-    reasons = [f"{health.source}: {reason}" for health in found for reason in health.reasons]
-    return _health(reasons, contract=CONTRACT, sources=[health.as_json() for health in found])
+    sources = [read_health(job.config, since=job.since) for job in daemon.jobs]
+    reasons = [f"{health.source}: {reason}" for health in sources for reason in health.reasons]
+    return _health(reasons, contract=CONTRACT, sources=[health.as_json() for health in sources])
 
 
 def _health(reasons: list[str], **more: object) -> Response:
@@ -83,7 +83,7 @@ def _health(reasons: list[str], **more: object) -> Response:
 
 def _metrics(configs: list[Config], metrics: Metrics | None) -> Response:
     if metrics is None:
-        return Response(501, f"/metrics {NEEDS}\n".encode())
+        return Response(501, f"/metrics {MISSING_LIBRARY}\n".encode())
     from etl.monitor.metrics import CONTENT_TYPE
 
     for config in configs:

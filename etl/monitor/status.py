@@ -1,12 +1,12 @@
-"""What the ledger says: how fresh each configured view is, and how the last runs went.
+"""Reads from the ledger how fresh each configured view is, and how the last runs went.
 
-Reads only; needs no keys and asks nothing of Datadog.
+Needs no keys, and sends nothing to Datadog.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,9 +20,7 @@ from etl.database.migrations import require_there
 from etl.database.schema import view_state
 from etl.extract.completeness import FAILED, TRUNCATED
 from etl.extract.view_selection import DAY_S
-from etl.formatting import (
-    iso,
-)
+from etl.formatting import iso
 from etl.ledger.results import CONTRACT
 from etl.ledger.runs import last_runs
 from etl.ledger.view_state import read_view_states
@@ -36,7 +34,7 @@ _RUNS = 10
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """One configured view; `is_stale` None: nobody asked."""
+    """One configured view; `is_stale` is None unless a maximum age was given."""
 
     view: View
     verdict: str | None = None
@@ -83,7 +81,7 @@ class ViewStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is known of a source. `holder`: who works on it now; empty: nobody."""
+    """The state of a source. `holder`: the process that works on it now, or ""."""
 
     source: str
     database: str
@@ -93,10 +91,10 @@ class Status:
     holder: str
     views_no_longer_configured: int
     privacy: PrivacyState = KEPT
-    is_unread: bool = False  # with --max-age: no view is known yet that could be stale
+    is_unread: bool = False  # with --max-age: no view is known yet, so none can be stale
     schedule: str = ""  # [schedule] in words, where a daemon runs the source
     next_run_at: datetime | None = None
-    due_since: datetime | None = None  # a slot that nobody has run
+    due_since: datetime | None = None  # the oldest slot that was not run
 
     @property
     def is_stale(self) -> bool:
@@ -121,7 +119,7 @@ class Status:
 
 
 def read_status(config: Config, database: Database, *, max_age_s: float | None) -> Status:
-    """Read the ledger; raises `StoreError` when there is none that can be read."""
+    """Read the ledger; raises `StoreError` when there is no readable one."""
     require_there(database)
     return database.read(lambda connection: _read(connection, config, database.label, max_age_s))
 
@@ -130,54 +128,59 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
     now = datetime.now(UTC)
     states = read_view_states(connection, config.source)
     selection = select_stored(connection, config, now)
-    found = [_view(view, states.pop(view.key(config.source), None)) for view in selection.views]
-    working = holder(connection, config.source)
+    views = [
+        _view_status(
+            view,
+            states.pop(view.key(config.source), None),
+            now,
+            _allowed_age_s(view, selection, max_age_s),
+        )
+        for view in selection.views
+    ]
+    run_holder = holder(connection, config.source)
     runs = last_runs(connection, config.source, _RUNS)
-    # [schedule] always says something; only the ledger shows whether a daemon heeds it.
+    # [schedule] has defaults; only the ledger shows whether a daemon runs the source.
     is_scheduled = any(run.started_by == "schedule" for run in runs)
     agenda = read_agenda(connection, config, now, now) if is_scheduled else None
     return Status(
         source=config.source,
         database=label,
         at=now,
-        views=tuple(_judged(view, now, _allowed(view, selection, max_age_s)) for view in found),
-        runs=tuple(_run(row, is_held=bool(working)) for row in runs),
-        holder=working,
+        views=tuple(views),
+        runs=tuple(_run(row, has_holder=bool(run_holder)) for row in runs),
+        holder=run_holder,
         views_no_longer_configured=len(states),
         privacy=read_privacy(connection, config),
-        is_unread=max_age_s is not None and not found,
+        is_unread=max_age_s is not None and not views,
         schedule=described(config) if agenda else "",
         next_run_at=agenda.next_run_at if agenda else None,
         due_since=agenda.due_since if agenda else None,
     )
 
 
-def _allowed(
-    view: dict[str, Any], selection: ViewSelection, max_age_s: float | None
-) -> float | None:
-    """A view that is asked once a day may be a day older."""
-    is_daily = max_age_s is not None and view["view"] in selection.asked_daily
+def _allowed_age_s(view: View, selection: ViewSelection, max_age_s: float | None) -> float | None:
+    """A view that is read once a day may be a day older."""
+    is_daily = max_age_s is not None and view in selection.asked_daily
     return (max_age_s or 0) + DAY_S if is_daily else max_age_s
 
 
-def _view(view: View, state: Row[Any] | None) -> dict[str, Any]:
+def _view_status(
+    view: View, state: Row[Any] | None, now: datetime, max_age_s: float | None
+) -> ViewStatus:
     names = [n for n in ViewStatus.__dataclass_fields__ if n in view_state.columns]
-    return {"view": view, **({n: getattr(state, n) for n in names} if state else {})}
-
-
-def _judged(fields: dict[str, Any], now: datetime, max_age_s: float | None) -> ViewStatus:
+    status = ViewStatus(view, **({n: getattr(state, n) for n in names} if state else {}))
     if max_age_s is None:
-        return ViewStatus(**fields)
-    trusted_at = ViewStatus(**fields).trusted_at
+        return status
+    trusted_at = status.trusted_at
     is_stale = trusted_at is None or (now - trusted_at).total_seconds() > max_age_s
-    return ViewStatus(**fields, is_stale=is_stale)
+    return replace(status, is_stale=is_stale)
 
 
-def _run(row: Row[Any], *, is_held: bool) -> Mapping[str, Any]:
-    """A run that nobody works on any more died, even before the next one says so."""
+def _run(row: Row[Any], *, has_holder: bool) -> Mapping[str, Any]:
+    """A running run whose source has no holder died, even before the next run closes it."""
     run = row._asdict()
     run["foreign"] = run.pop("foreign_records")  # as in sync --json
-    if run["status"] == "running" and not is_held:
+    if run["status"] == "running" and not has_holder:
         run |= {"status": "died", "error": "its process is gone; the next run closes it"}
     return run
 

@@ -1,4 +1,4 @@
-"""`views list` and `views discover`: which views are covered, and which RUM sees beside them."""
+"""`views list` and `views discover`: the covered views, compared with those that RUM saw."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ CONFIGURED, MISSING, NEVER_SEEN = "configured", "missing", "never_seen"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """What is known of every covered view. `reason`: why the tables could not tell."""
+class CoveredViews:
+    """Every covered view and its state. `reason`: why the database could not be read, or ""."""
 
     source: str
     at: datetime
-    scope: ViewSelection
+    selection: ViewSelection
     known: KnownViews
     states: Mapping[str, Row[Any]]
     configured: frozenset[View]
-    left_out: int  # read once, and now outside [discover]
+    outside_discover: int  # views read before that [discover] excludes now
     reason: str
 
     def rows(self) -> Iterator[tuple[View, str, Row[Any] | None]]:
         """Each view, why it is covered, and its row of `view_state`."""
         read_before = {view.name for view in self.known.read_before}
-        for view in self.scope.views:
+        for view in self.selection.views:
             origin = "configured"
             if view not in self.configured:
                 origin = "read before" if view.name in read_before else "discovered"
@@ -68,7 +68,7 @@ class Listed:
             "contract": CONTRACT,
             "source": self.source,
             "views": [self._view_json(*row) for row in self.rows()],
-            "notes": [*self.scope.all_notes, *([self.reason] if self.reason else [])],
+            "notes": [*self.selection.all_notes, *([self.reason] if self.reason else [])],
         }
 
     def _view_json(self, view: View, origin: str, state: Row[Any] | None) -> dict[str, Any]:
@@ -85,28 +85,28 @@ class Listed:
         }
 
 
-def list_views(config: Config) -> Listed:
-    """The covered views, without asking Datadog."""
+def list_views(config: Config) -> CoveredViews:
+    """The covered views and their states, from configuration and database alone."""
     now = datetime.now(UTC)
     known, states = KnownViews(), dict[str, Row[Any]]()
     with opened_if_current(config) as (database, reason):
         if database:
-            known, states = database.read(lambda c: _stored(c, config.source, now))
+            known, states = database.read(lambda c: _read_states(c, config.source, now))
     bounds = bounds_of(config)
-    left_out = [v for v in known.read_before if config.discovers and not bounds.allow(v.name)]
-    return Listed(
+    outside = [v for v in known.read_before if config.discovers and not bounds.allow(v.name)]
+    return CoveredViews(
         source=config.source,
         at=now,
-        scope=select_known(config, known, now),
+        selection=select_known(config, known, now),
         known=known,
         states=states,
-        left_out=len(left_out),
+        outside_discover=len(outside),
         reason=reason,
         configured=frozenset(config.views),
     )
 
 
-def _stored(
+def _read_states(
     connection: Connection, source: str, now: datetime
 ) -> tuple[KnownViews, dict[str, Row[Any]]]:
     return read_known_views(connection, source, now), read_view_states(connection, source)
@@ -131,7 +131,7 @@ class SeenView:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What RUM sees beside what is configured. `not_stored`: why not; empty: it was."""
+    """What RUM saw and what is configured. `not_stored`: why it could not be stored, or ""."""
 
     source: str
     views: tuple[SeenView, ...]
@@ -141,8 +141,8 @@ class Comparison:
     not_stored: str = ""
     added_to: str = ""  # the file that --write changed
 
-    def of(self, state: str) -> list[SeenView]:
-        """Busiest first."""
+    def in_state(self, state: str) -> list[SeenView]:
+        """The views of one state, busiest first."""
         return [view for view in self.views if view.state == state]
 
     def as_json(self) -> dict[str, Any]:
@@ -174,88 +174,88 @@ class Comparison:
 
 
 def compare_views(config: Config, *, stop: threading.Event) -> Comparison:
-    """Ask RUM, store what it said, and compare; raises `EtlError`."""
-    keys, warnings, listed = require_keys(config), list[str](), None
+    """Ask RUM, store its answer, and compare; raises `EtlError`."""
+    keys, warnings, applications = require_keys(config), list[str](), None
     with Client(config, keys, stop=stop) as client:
-        found = discover(client)
+        discovery = discover(client)
         try:
-            listed = read_applications(client)
+            applications = read_applications(client)
         except DatadogError as error:
             warnings.append(f"applications have no names: {error}")
     now = datetime.now(UTC)
     with opened_if_current(config) as (database, not_stored):
         known, names, reason = KnownViews(), dict[str, str](), not_stored
         if database:
-            reason = _store(config, database, found, listed, now)
-            known, names = database.read(lambda c: _remembered(c, config.source, now))
-    names |= {a.application_id: a.name for a in listed or () if a.name}
+            reason = _save(config, database, discovery, applications, now)
+            known, names = database.read(lambda c: _read_known(c, config.source, now))
+    names |= {a.application_id: a.name for a in applications or () if a.name}
     configured = select_known(config, known, now).views
     return Comparison(
         source=config.source,
-        views=tuple(_compared(configured, found.traffic)),
-        to_add=tuple(_to_add(config, configured, traffic_by_name(found.traffic), now)),
+        views=tuple(_compare(configured, discovery.traffic)),
+        to_add=tuple(_to_add(config, configured, traffic_by_name(discovery.traffic), now)),
         application_names=names,
-        warnings=(*found.warnings, *warnings),
+        warnings=(*discovery.warnings, *warnings),
         not_stored=reason,
     )
 
 
-def added(config: Config, found: Comparison) -> Comparison:
-    """With the missing views in the configuration file; raises `ConfigError`."""
-    if not found.to_add:
-        return found
-    add_views(config.path, config.views, found.to_add)
-    return replace(found, added_to=str(config.path))
+def add_missing(config: Config, comparison: Comparison) -> Comparison:
+    """Add the missing views to the configuration file; raises `ConfigError`."""
+    if not comparison.to_add:
+        return comparison
+    add_views(config.path, config.views, comparison.to_add)
+    return replace(comparison, added_to=str(config.path))
 
 
-def _remembered(
+def _read_known(
     connection: Connection, source: str, now: datetime
 ) -> tuple[KnownViews, dict[str, str]]:
     names = application_names(connection, source)
     return read_known_views(connection, source, now), names
 
 
-def _store(
+def _save(
     config: Config,
     database: Database,
-    found: Discovery,
-    listed: Sequence[Application] | None,
+    discovery: Discovery,
+    applications: Sequence[Application] | None,
     now: datetime,
 ) -> str:
-    """Why it could not be stored, or ""; a run that is under way is not disturbed."""
+    """Why it could not be stored, or "". The lease keeps it from disturbing a run."""
     lease = Lease(config.source, config.lease_s)
 
-    def store(connection: Connection) -> None:
+    def save(connection: Connection) -> None:
         lease.take(connection, config)
-        save_discovery(connection, config.source, found, now)
-        if listed is not None:
-            save_applications(connection, config.source, listed, now)
+        save_discovery(connection, config.source, discovery, now)
+        if applications is not None:
+            save_applications(connection, config.source, applications, now)
         lease.release(connection)
 
     try:
-        database.transaction(store)
+        database.transaction(save)
     except EtlError as error:
         return str(error)
     return ""
 
 
-def _compared(configured: Sequence[View], traffic: Sequence[Traffic]) -> Iterator[SeenView]:
-    seen: dict[str, list[Traffic]] = {}
+def _compare(configured: Sequence[View], traffic: Sequence[Traffic]) -> Iterator[SeenView]:
+    by_name: dict[str, list[Traffic]] = {}
     for item in traffic:
-        seen.setdefault(item.view_name, []).append(item)
+        by_name.setdefault(item.view_name, []).append(item)
     names = {view.name for view in configured}
-    found = [
+    seen = [
         SeenView(name, CONFIGURED if name in names else MISSING, tuple(items))
-        for name, items in seen.items()
+        for name, items in by_name.items()
     ]
-    yield from sorted(found, key=lambda view: (-view.views_30d, view.name))
-    yield from (SeenView(name, NEVER_SEEN) for name in sorted(names - set(seen)))
+    yield from sorted(seen, key=lambda view: (-view.views_30d, view.name))
+    yield from (SeenView(name, NEVER_SEEN) for name in sorted(names - set(by_name)))
 
 
 def _to_add(
     config: Config, configured: Sequence[View], traffic: Mapping[str, int], now: datetime
 ) -> list[str]:
-    """Busiest first."""
+    """The missing views that [discover] allows, busiest first."""
     names = [view.name for view in configured]
-    added = select_names(names, (), traffic, bounds_of(config), now)
-    return sorted(added.names, key=lambda name: (-traffic[name], name))
+    selected = select_names(names, (), traffic, bounds_of(config), now)
+    return sorted(selected.names, key=lambda name: (-traffic[name], name))

@@ -1,8 +1,8 @@
-"""The SQL views -> CSV, JSON Lines or Parquet, some thousand rows at a time.
+"""Exports a SQL view as CSV, JSON Lines or Parquet, into a stream or a file.
 
-Comes in: a database and what to export. Goes out: bytes, into a stream or into a file that is
-replaced as a whole. Memory does not grow with the rows. Text is hostile until shown to be
-harmless: `neutral` is for spreadsheets, which take some of it for formulas.
+Rows are read and written in batches, so memory does not grow with their number. A file is replaced
+atomically. Text may be hostile: `escape_formulas` protects spreadsheets, which take some of it for
+formulas.
 """
 
 from __future__ import annotations
@@ -30,79 +30,82 @@ from etl.files import whole_file
 from etl.formatting import iso
 
 FORMATS = ("csv", "jsonl", "parquet")
-_ROWS = 10_000  # at a time; also a row group of Parquet
+_BATCH_ROWS = 10_000  # also the size of Parquet's row groups
 
 Rows: TypeAlias = "Sequence[Sequence[Any]]"
 _Write: TypeAlias = "Callable[[Rows], object]"
 
-SINCE = {
+SINCE_COLUMNS = {
     "current_snapshots": "valid_from",
     "snapshot_versions": "valid_from",
     "snapshot_changes": "noticed_at",
     "sync_health": "last_run_at",
 }
-"""The instant that `--since` looks at; view_coverage is of now and has none."""
+"""The column that `--since` compares; view_coverage describes the present and has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What to export. `since`: rows whose instant of `SINCE` is not earlier."""
+    """What to export. `since`: only rows whose column of `SINCE_COLUMNS` is not earlier."""
 
     view: str
-    form: str = "csv"
+    file_format: str = "csv"
     view_name: str | None = None
     since: datetime | None = None
     is_spreadsheet: bool = False
 
     @property
     def columns(self) -> list[Column[Any]]:
-        """As the catalogue has them."""
+        """The columns of the view, as the catalogue describes them."""
         return list(metadata.tables[self.view].columns)
 
 
-def format_of(form: str | None, output: Path | None) -> str:
-    """The format asked for, else the one that the name of the file ends with, else CSV."""
+def choose_format(file_format: str | None, output: Path | None) -> str:
+    """The requested format, else the one the file name ends with, else CSV."""
     ending = output.suffix.lower().removeprefix(".") if output else ""
-    return form or (ending if ending in FORMATS else FORMATS[0])
+    return file_format or (ending if ending in FORMATS else FORMATS[0])
 
 
-def require_sense(export: Export, output: Path | None) -> None:
-    """Raises ConfigError with everything about it that cannot be done."""
+def require_possible(export: Export, output: Path | None) -> None:
+    """Raises ConfigError with everything that cannot be exported as requested."""
     problems = []
-    if export.since and export.view not in SINCE:
+    if export.since and export.view not in SINCE_COLUMNS:
         problems.append(f"--since: {export.view} says how it stands now and has no instant to ask")
-    if export.is_spreadsheet and export.form != "csv":
+    if export.is_spreadsheet and export.file_format != "csv":
         problems.append("--spreadsheet is for CSV; the other formats know text from formulas")
-    if export.form == "parquet" and output is None:
+    if export.file_format == "parquet" and output is None:
         problems.append("--format parquet needs --output FILE")
     if problems:
         raise ConfigError(problems)
-    if export.form == "parquet":
-        _parquet()
+    if export.file_format == "parquet":
+        _import_pyarrow()
 
 
-def since(text: str, now: datetime) -> datetime:
-    """An ISO 8601 date or instant (UTC unless it says otherwise), or so long before `now`."""
+def parse_since(text: str, now: datetime) -> datetime:
+    """Parse an ISO 8601 date or instant (UTC by default), or an age before `now` such as 30d.
+
+    Raises ConfigError for anything else.
+    """
     try:
         return now - timedelta(seconds=float(duration("1s", "5200w")(text)))
     except BadValue:
         pass
     try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        instant = datetime.fromisoformat(text)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
         expected = "an instant such as 2026-11-01 or 2026-11-01T09:00:00Z, or a time such as 30d"
         raise ConfigError([f"--since: {plain(text)}: expected {expected}"]) from None
 
 
-def output_path(output: Path, folder: Path, kept: Sequence[Path]) -> Path:
-    """Where the file goes, relative to `folder`; raises ConfigError when it cannot go there.
+def output_path(output: Path, folder: Path, protected: Sequence[Path]) -> Path:
+    """The path of the file, relative to `folder`; raises ConfigError when it is unusable.
 
-    `kept`: files of ours, which no export may replace.
+    `protected`: configuration and database, which no export may replace.
     """
     path = (folder / output).resolve()
     problem = ""
-    if path in {file.resolve() for file in kept}:
+    if path in {file.resolve() for file in protected}:
         problem = "holds the configuration or the database; name another file"
     elif path.exists() and not path.is_file():
         problem = "is no file; name one, or leave --output away for stdout"
@@ -114,43 +117,45 @@ def output_path(output: Path, folder: Path, kept: Sequence[Path]) -> Path:
 
 
 def write_file(database: Database, export: Export, path: Path, check: Callable[[], None]) -> int:
-    """Replace the file as a whole, or leave what is there; returns the number of rows."""
+    """Replace the file atomically, or leave it as it is; returns the number of rows."""
     try:
         mode = path.stat().st_mode & 0o7777 if path.exists() else None
         with whole_file(path, mode=mode) as file:
-            return write(database, export, file, check)
+            return write_rows(database, export, file, check)
     except OSError as error:
         raise EtlError(f"{plain(path)}: cannot be written: {error.strerror or error}") from None
 
 
-def write(database: Database, export: Export, file: BinaryIO, check: Callable[[], None]) -> int:
-    """Write the rows into the stream; returns how many. `check` may raise between two batches."""
+def write_rows(
+    database: Database, export: Export, file: BinaryIO, check: Callable[[], None]
+) -> int:
+    """Write the rows to the stream; returns their number. `check` may raise between batches."""
     if not is_there(database):
         raise DatabaseUnreachable(f"the database {database.label} does not exist")
     require_schema(database)
-    streams = {"csv": _csv, "jsonl": _json_lines, "parquet": _parquet_file}
+    writers = {"csv": _csv, "jsonl": _json_lines, "parquet": _parquet}
 
-    def work(connection: Connection) -> int:
+    def copy_rows(connection: Connection) -> int:
         count = 0
-        with streams[export.form](export, file) as put:
+        with writers[export.file_format](export, file) as write_batch:
             for rows in _batches(connection, export):
                 check()
-                put(rows)
+                write_batch(rows)
                 count += len(rows)
         return count
 
-    return database.read(work)
+    return database.read(copy_rows)
 
 
 def query(export: Export) -> Select[Any]:
-    """The rows in an order that stays: of the key, or of time."""
+    """Select the rows in a stable order: by key, or by time."""
     view = metadata.tables[export.view]
-    found = select(view).order_by(*(view.c[name] for name in _ORDER[export.view]))
+    statement = select(view).order_by(*(view.c[name] for name in _ORDER[export.view]))
     if export.view_name is not None:
-        found = found.where(_name_column(view) == export.view_name)
+        statement = statement.where(_name_column(view) == export.view_name)
     if export.since is not None:
-        found = found.where(view.c[SINCE[export.view]] >= export.since)
-    return found
+        statement = statement.where(view.c[SINCE_COLUMNS[export.view]] >= export.since)
+    return statement
 
 
 _ORDER = {
@@ -167,24 +172,24 @@ def _name_column(view: Table) -> Column[Any]:
 
 
 def _batches(connection: Connection, export: Export) -> Iterator[Rows]:
-    """Off a cursor that stays on the server, where there is one."""
-    streaming = connection.execution_options(yield_per=_ROWS)
+    """Rows from a server-side cursor, where the driver has one."""
+    streaming = connection.execution_options(yield_per=_BATCH_ROWS)
     with streaming.execute(query(export)) as result:
         yield from result.partitions()
 
 
 # --- CSV ----------------------------------------------------------------------------------
 
-_BOM = "\ufeff"  # without it Excel takes UTF-8 for the encoding of the country
+_BOM = "\ufeff"  # without it Excel assumes the local encoding instead of UTF-8
 _FORMULA = re.compile(r"""[\s"'\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]""")
 _FORMULA_INSIDE = re.compile(r"""([;\t\r\n][\s"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 
 
-def neutral(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: with an apostrophe before it, if need be.
+def escape_formulas(text: str) -> str:
+    """Put an apostrophe before whatever a spreadsheet would take for a formula.
 
-    Also after blanks and quotes, and behind what may separate cells elsewhere: some countries
-    have the semicolon.
+    Also after blanks and quotes, and after characters that separate cells in some countries, such
+    as the semicolon.
     """
     text = _FORMULA_INSIDE.sub(r"\1'", text)
     return f"'{text}" if text[:1] in ("\t", "\r", "\n") or _FORMULA.match(text) else text
@@ -192,32 +197,32 @@ def neutral(text: str) -> str:
 
 @contextlib.contextmanager
 def _csv(export: Export, file: BinaryIO) -> Iterator[_Write]:
-    words = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(words)
-    as_cells = [_cell(column, export.is_spreadsheet) for column in export.columns]
+    text_stream = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text_stream)
+    converters = [_cell_converter(column, export.is_spreadsheet) for column in export.columns]
 
-    def put(rows: Rows) -> None:
+    def write_batch(rows: Rows) -> None:
         for row in rows:
-            pairs = zip(as_cells, row, strict=True)
-            writer.writerow(["" if value is None else cell(value) for cell, value in pairs])
+            pairs = zip(converters, row, strict=True)
+            writer.writerow(["" if value is None else convert(value) for convert, value in pairs])
 
     try:
         if export.is_spreadsheet:
-            words.write(_BOM)
+            text_stream.write(_BOM)
         writer.writerow([column.name for column in export.columns])
-        yield put
+        yield write_batch
     finally:
-        words.detach()
+        text_stream.detach()
 
 
-def _cell(column: Column[Any], is_spreadsheet: bool) -> Callable[[Any], str]:
+def _cell_converter(column: Column[Any], is_spreadsheet: bool) -> Callable[[Any], str]:
     if isinstance(column.type, UtcDateTime):
         return iso
     if isinstance(column.type, Boolean):
         return lambda value: "true" if value else "false"
     if isinstance(column.type, Integer | Double):
         return repr
-    return neutral if is_spreadsheet else str
+    return escape_formulas if is_spreadsheet else str
 
 
 # --- JSON Lines ---------------------------------------------------------------------------
@@ -228,18 +233,18 @@ def _json_lines(export: Export, file: BinaryIO) -> Iterator[_Write]:
     names = [column.name for column in export.columns]
     encode = msgspec.json.Encoder(enc_hook=str).encode
 
-    def put(rows: Rows) -> None:
+    def write_batch(rows: Rows) -> None:
         for row in rows:
             values = [iso(value) if isinstance(value, datetime) else value for value in row]
             file.write(encode(dict(zip(names, values, strict=True))) + b"\n")
 
-    yield put
+    yield write_batch
 
 
 # --- Parquet ------------------------------------------------------------------------------
 
 
-def _parquet() -> Any:
+def _import_pyarrow() -> Any:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -250,17 +255,17 @@ def _parquet() -> Any:
 
 
 @contextlib.contextmanager
-def _parquet_file(export: Export, file: BinaryIO) -> Iterator[_Write]:
-    pa, pq = _parquet()
+def _parquet(export: Export, file: BinaryIO) -> Iterator[_Write]:
+    pa, pq = _import_pyarrow()
     schema = pa.schema([(c.name, _arrow_type(pa, c)) for c in export.columns])
 
-    def put(rows: Rows) -> None:
+    def write_batch(rows: Rows) -> None:
         columns = zip(zip(*rows, strict=True), schema, strict=True)
         arrays = [pa.array(values, type=field.type) for values, field in columns]
         writer.write_batch(pa.record_batch(arrays, schema=schema))
 
     with pq.ParquetWriter(file, schema) as writer:
-        yield put
+        yield write_batch
 
 
 def _arrow_type(pa: Any, column: Column[Any]) -> Any:

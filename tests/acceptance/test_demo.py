@@ -293,7 +293,7 @@ def test_the_queries_on_every_database(database_url):
         with closing(database):
             demo.play(config, database, world, lambda _: None)
             for question, sql in QUERIES:
-                names, rows = demo._ask(database, sql)
+                names, rows = demo._select(database, sql)
                 assert rows, question
                 assert len(names) == len(rows[0])
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from etl.demo.rounds import FILE, SOURCE
-from etl.demo.year import _spoil, run_year
+from etl.demo.year import _break_responses, run_year
 from etl.errors import EtlError
 from etl.fake_datadog.year import DAYS, PAGES, SALE, Year
 
@@ -165,7 +165,7 @@ def test_a_year_can_end_at_any_moment(day):
     year = Year(datetime(2026, day % 12 + 1, day, day % 24, 30, tzinfo=UTC))
     for _ in range(DAYS):
         year.pass_day()
-        _spoil(year)
+        _break_responses(year)
     assert year.world.records("/home")
     assert year.world.records("/account/settings") == []
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import event
 
 from etl.datadog import retry
-from etl.diagnose.check import _ask
+from etl.diagnose.check import _read_views
 from etl.extract import buffer
 from etl.extract.buffer import MAX_BODIES, Slot
 from etl.extract.fetch import Failed
@@ -306,7 +306,7 @@ def test_check_asks_for_more_views_than_there_is_room_for(
         found: list[Listing | Failed] = []
 
         def ask() -> None:
-            found.extend(_ask(project.config, project.stop, lambda *_: None))
+            found.extend(_read_views(project.config, project.stop, lambda *_: None))
 
         work = threading.Thread(target=ask, daemon=True)
         work.start()
@@ -395,7 +395,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
         otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 150))
     ) as s:
         project = open_on(s, names, concurrency=8)
-        _ask(project.config, project.stop, count_them)
+        _read_views(project.config, project.stop, count_them)
         make_plan(
             project.config, project.database, Options(), stop=project.stop, progress=count_them
         )

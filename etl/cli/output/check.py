@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from etl.cli.output.selection import left_out, worth_a_line
+from etl.cli.output.selection import choose_shown, omitted_line
 from etl.diagnose.check import OK, PROBLEM, WARNING, Point
 from etl.formatting import many, table
 
 
 def check_lines(points: Sequence[Point]) -> list[str]:
-    """The table, and what to do next."""
-    facts = [point for point in points if not point.view]
+    """A table of points, and what to do next."""
+    general = [point for point in points if not point.view]
     views = [point for point in points if point.view]
-    shown = worth_a_line(views, lambda p: p.verdict == PROBLEM, lambda p: p.verdict != OK)
-    rows = [(p.verdict, p.about, p.text) for p in [*facts, *shown]]
-    lines = table(("", "", ""), rows)[1:] + left_out(len(views), len(shown), " that hold")
+    shown = choose_shown(views, lambda p: p.verdict == PROBLEM, lambda p: p.verdict != OK)
+    rows = [(p.verdict, p.about, p.text) for p in [*general, *shown]]
+    lines = table(("", "", ""), rows)[1:] + omitted_line(len(views), len(shown), " that hold")
     problems = sum(point.verdict == PROBLEM for point in points)
     warnings = sum(point.verdict == WARNING for point in points)
-    also = f" ({many(warnings, 'warning')})" if warnings else ""
+    warned = f" ({many(warnings, 'warning')})" if warnings else ""
     if problems:
-        return [*lines, "", f"{many(problems, 'problem')} to mend{also}. Nothing was written."]
-    return [*lines, "", f"All holds{also}. Nothing was written. Next: heatmap-etl sync"]
+        return [*lines, "", f"{many(problems, 'problem')} to mend{warned}. Nothing was written."]
+    return [*lines, "", f"All holds{warned}. Nothing was written. Next: heatmap-etl sync"]

@@ -24,25 +24,27 @@ _KINDS = {
 
 
 def plan_lines(plans: Sequence[ViewPlan], database: str) -> list[str]:
-    """What a run would do, row by row."""
+    """Every view with its planned rows, then totals."""
     lines: list[str] = []
-    quiet = [p for p in plans if not _planned_rows(p) and p.verdict == COMPLETE]
+    unchanged = [p for p in plans if not _row_count(p) and p.verdict == COMPLETE]
     for plan in plans:
-        if len(plans) <= ALL_SHOWN or plan not in quiet:
+        if len(plans) <= ALL_SHOWN or plan not in unchanged:
             lines += [*_view_plan_lines(plan), ""]
-    if quiet and len(plans) > ALL_SHOWN:
-        lines += [f"{many(len(quiet), 'view')} as stored", ""]
-    total = {kind: sum(len(rows) for _, k, rows in _rows(plans) if k == kind) for kind in _KINDS}
-    said = ", ".join(f"{number:,} {_KINDS[kind]}" for kind, number in total.items())
-    return [*lines, f"A run would find {said}.", f"Nothing was written to {database}."]
+    if unchanged and len(plans) > ALL_SHOWN:
+        lines += [f"{many(len(unchanged), 'view')} as stored", ""]
+    counts = {
+        kind: sum(len(rows) for _, k, rows in _rows_by_kind(plans) if k == kind) for kind in _KINDS
+    }
+    totals = ", ".join(f"{number:,} {_KINDS[kind]}" for kind, number in counts.items())
+    return [*lines, f"A run would find {totals}.", f"Nothing was written to {database}."]
 
 
-def _rows(plans: Iterable[ViewPlan]) -> list[tuple[ViewPlan, str, list[RowPlan]]]:
+def _rows_by_kind(plans: Iterable[ViewPlan]) -> list[tuple[ViewPlan, str, list[RowPlan]]]:
     return [(plan, kind, getattr(plan, kind)) for plan in plans for kind in _KINDS]
 
 
-def _planned_rows(plan: ViewPlan) -> int:
-    return sum(len(rows) for _, _, rows in _rows([plan]))
+def _row_count(plan: ViewPlan) -> int:
+    return sum(len(rows) for _, _, rows in _rows_by_kind([plan]))
 
 
 def _view_plan_lines(plan: ViewPlan) -> list[str]:
@@ -50,9 +52,9 @@ def _view_plan_lines(plan: ViewPlan) -> list[str]:
     if plan.verdict == FAILED:
         return [f"{label}: failed: {plan.reason.removeprefix(f'view {plan.view.label}: ')}"]
     counts = {n: getattr(plan, n) for n in ("unchanged", "foreign", "duplicates", "rejected")}
-    said = [f"{number:,} {name}" for name, number in counts.items() if number]
-    lines = [f"{label}: {', '.join([plan.verdict, f'{plan.listed:,} listed', *said])}"]
-    for _, kind, rows in _rows([plan]):
+    other = [f"{number:,} {name}" for name, number in counts.items() if number]
+    lines = [f"{label}: {', '.join([plan.verdict, f'{plan.listed:,} listed', *other])}"]
+    for _, kind, rows in _rows_by_kind([plan]):
         lines += [line for row in rows[:_ROWS_SHOWN] for line in _row_lines(_KINDS[kind], row)]
         if len(rows) > _ROWS_SHOWN:
             lines.append(f"  {_KINDS[kind]:12}  ... and {len(rows) - _ROWS_SHOWN:,} more")
@@ -70,22 +72,22 @@ def _row_lines(kind: str, row: RowPlan) -> list[str]:
 
 
 def _difference(before: object, after: object) -> str:
-    """Both values; of long texts what stands around the first place where they differ."""
+    """Both values; of long texts only the part around their first difference."""
     if isinstance(before, str) and isinstance(after, str):
         pairs = zip(before, after, strict=False)
         shorter = min(len(before), len(after))
-        place = next((n for n, (one, other) in enumerate(pairs) if one != other), shorter)
-        before, after = _around(before, place), _around(after, place)
+        position = next((n for n, (old, new) in enumerate(pairs) if old != new), shorter)
+        before, after = _around(before, position), _around(after, position)
     return f"{_value(before)} -> {_value(after)}"
 
 
-def _around(text: str, place: int) -> str:
+def _around(text: str, position: int) -> str:
     if len(text) <= _LONGEST_VALUE:
         return text
     size = _LONGEST_VALUE - 6
-    begin = max(0, place - size // 2)
-    rest = text[begin : begin + size]
-    return "..." * (begin > 0) + rest + "..." * (begin + size < len(text))
+    begin = max(0, position - size // 2)
+    part = text[begin : begin + size]
+    return "..." * (begin > 0) + part + "..." * (begin + size < len(text))
 
 
 def _value(value: object) -> str:
@@ -109,7 +111,7 @@ def _plan_json(plan: ViewPlan) -> dict[str, Any]:
         "application_id": plan.view.application_id,
         "device_type": plan.view.device_type,
         **{name: getattr(plan, name) for name in names},
-        **{kind: [_row_json(row) for row in rows] for _, kind, rows in _rows([plan])},
+        **{kind: [_row_json(row) for row in rows] for _, kind, rows in _rows_by_kind([plan])},
     }
 
 

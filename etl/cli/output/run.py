@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etl.cli.output.selection import MOST_SHOWN, left_out, worth_a_line
+from etl.cli.output.selection import MOST_SHOWN, choose_shown, omitted_line
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.formatting import count, duration, many, shortened, table
@@ -14,16 +14,16 @@ from etl.pipeline.notify import problem
 
 _EVENTS = ("new", "changed", "vanished", "returned")
 _RARE = ("held", "rejected", "foreign_records", "duplicates")
-_WHERE_THE_REST_IS = ", see `heatmap-etl status` or sync --json"
+_OMITTED_ENDING = ", see `heatmap-etl status` or sync --json"
 
 
 def run_lines(run: RunResult, database: str, planned: int) -> list[str]:
-    """What a run did. `planned`: how many views it was to read."""
-    shown = worth_a_line(run.views, lambda v: v.is_bad, _has_news)
-    lines = [*_run_table(shown), *left_out(len(run.views), len(shown), _WHERE_THE_REST_IS)]
-    lines += ["", *_totals(run, planned), _where(run, database)]
+    """Views, totals and problems of a run. `planned`: how many views it was to read."""
+    shown = choose_shown(run.views, lambda v: v.is_bad, _has_news)
+    lines = [*_run_table(shown), *omitted_line(len(run.views), len(shown), _OMITTED_ENDING)]
+    lines += ["", *_totals(run, planned), _run_line(run, database)]
     lines += [f"Note: {note}" for note in run.notes]
-    if problems := _problems([v for v in run.views if needs_look(v)]):
+    if problems := _problems([v for v in run.views if needs_attention(v)]):
         lines += ["", "Problems:", *problems, *_advice(run)]
     return lines
 
@@ -54,18 +54,18 @@ def _totals(run: RunResult, planned: int) -> list[str]:
         lines[0] += f", {planned - len(run.views)} not read"
     names = ("new", "changed", "unchanged", "vanished", "returned", *_RARE)
     counts = {n.removesuffix("_records"): run.total(n) for n in names}
-    said = [f"{number:,} {n}" for n, number in counts.items() if number or n in ("new", "changed")]
-    return [*lines, f"{many(run.total('listed'), 'record')} listed: {', '.join(said)}"]
+    shown = [f"{number:,} {n}" for n, number in counts.items() if number or n in ("new", "changed")]
+    return [*lines, f"{many(run.total('listed'), 'record')} listed: {', '.join(shown)}"]
 
 
-def _where(run: RunResult, database: str) -> str:
-    took = (run.finished_at - run.started_at).total_seconds() if run.finished_at else 0.0
+def _run_line(run: RunResult, database: str) -> str:
+    seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else 0.0
     requests = many(run.total("requests"), "request")
-    return f"{database}, run {run.run_id}: {run.status}, {duration(took)}, {requests}"
+    return f"{database}, run {run.run_id}: {run.status}, {duration(seconds)}, {requests}"
 
 
 def _problems(bad: Sequence[ViewResult]) -> list[str]:
-    """One line for each reason: an outage of Datadog gives every view the same."""
+    """One line for each reason: in an outage of Datadog all views have the same."""
     groups: dict[str, list[ViewResult]] = {}
     for result in bad:
         groups.setdefault(problem(result), []).append(result)
@@ -87,11 +87,11 @@ def _advice(run: RunResult) -> list[str]:
 
 
 def quiet_lines(run: RunResult) -> list[str]:
-    """One line per view that needs somebody: what cron mails."""
-    return [f"{shortened(v.view.label)}: {problem(v)}" for v in run.views if needs_look(v)]
+    """One line for each view that a person should look at: what cron mails."""
+    return [f"{shortened(v.view.label)}: {problem(v)}" for v in run.views if needs_attention(v)]
 
 
-def needs_look(result: ViewResult) -> bool:
+def needs_attention(result: ViewResult) -> bool:
     """Whether a person should look at a view: it is bad, or removals are held."""
     return result.is_bad or result.counts["held"] > 0
 
@@ -103,7 +103,7 @@ def refusal(run: RunResult) -> str:
 
 
 def lines_of_all_sources(runs: Sequence[Mapping[str, Any] | None]) -> list[str]:
-    """One line below the runs of a folder, made of their JSON objects; None: it did not start."""
+    """The last line for a folder, from the JSON objects of its runs; None: a run did not start."""
     statuses = [run["status"] if run else "not run" for run in runs]
     kinds = ", ".join(f"{statuses.count(kind)} {kind}" for kind in sorted(set(statuses)))
     views = [view for run in runs if run for view in run["views"]]

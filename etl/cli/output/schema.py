@@ -1,4 +1,4 @@
-"""What `db upgrade` and `db status` found, for people."""
+"""The lines of `db upgrade` and `db status`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from etl.database.migrations import SchemaState
 
 
 def upgrade_line(database: str, before: SchemaState) -> str:
-    """From which revision to which; `before`: what was there."""
+    """What an upgrade did; `before`: the schema it began with."""
     if before.state == "current":
         return f"{database}: already current, revision {before.revision}"
     if before.state == "unfinished":
         return f"{database}: finished what was cut short, now at revision {schema.HEAD}"
-    was = f"from revision {before.revision}" if before.revision else "from nothing"
-    return f"{database}: upgraded {was} to revision {schema.HEAD}"
+    origin = f"from revision {before.revision}" if before.revision else "from nothing"
+    return f"{database}: upgraded {origin} to revision {schema.HEAD}"
 
 
-def status_line(database: str, found: SchemaState, detail: str) -> str:
-    """What is there; `detail`: what is missing, or what to do."""
-    if found.state == "current":
-        return f"{database}: current, revision {found.revision}"
-    if found.state == "absent":
+def status_line(database: str, schema_state: SchemaState, detail: str) -> str:
+    """The state of the schema; `detail`: what is missing, or what to do."""
+    if schema_state.state == "current":
+        return f"{database}: current, revision {schema_state.revision}"
+    if schema_state.state == "absent":
         advice = "`heatmap-etl sync` or `heatmap-etl db upgrade` creates the schema"
         return f"{database}: absent, {detail}; {advice}"
-    return f"{found.state}: {detail}"
+    return f"{schema_state.state}: {detail}"

@@ -1,6 +1,6 @@
-"""A few views are all listed; of hundreds only those that have something to say.
+"""Which views a table shows: all of a few; of hundreds only bad ones and those with news.
 
-The bad ones come first when even those are too many.
+Bad ones are preferred where even these are too many.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ALL_SHOWN = 20
 MOST_SHOWN = 40
 
 
-def worth_a_line(
+def choose_shown(
     items: Sequence[T], is_bad: Callable[[T], bool], has_news: Callable[[T], bool]
 ) -> list[T]:
-    """Those to show, in their order."""
+    """The items to show, in their order."""
     if len(items) <= ALL_SHOWN:
         return list(items)
     bad = [n for n, item in enumerate(items) if is_bad(item)]
@@ -27,6 +27,6 @@ def worth_a_line(
     return [items[n] for n in sorted((bad + news)[:MOST_SHOWN])]
 
 
-def left_out(total: int, shown: int, what: str) -> list[str]:
-    """The line that says how many views are not shown, if any; `what` ends it."""
-    return [f"... and {many(total - shown, 'more view')}{what}"] if total > shown else []
+def omitted_line(total: int, shown: int, ending: str) -> list[str]:
+    """The line that says how many views are not shown, if any."""
+    return [f"... and {many(total - shown, 'more view')}{ending}"] if total > shown else []

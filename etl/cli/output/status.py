@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from etl.cli.output.selection import left_out, worth_a_line
+from etl.cli.output.selection import choose_shown, omitted_line
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.formatting import age, clipped, count, duration, many, moment, shortened, table
 from etl.monitor.status import Status, ViewStatus
@@ -26,8 +26,8 @@ _COMPLAINTS_SHOWN = 20
 def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
     """Freshness first, then what is wrong, then the last runs."""
     style = _coloured if has_colours else str
-    kept = f", created_by: {status.privacy.stored}"
-    lines = [f"{status.database}, source {status.source}{kept}", ""]
+    privacy = f", created_by: {status.privacy.stored}"
+    lines = [f"{status.database}, source {status.source}{privacy}", ""]
     lines += _view_lines(status, style)
     if status.privacy.problem:
         lines += ["", f"No run starts: {status.privacy.problem}"]
@@ -41,7 +41,7 @@ def _coloured(cell: str) -> str:
 
 
 def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
-    shown = worth_a_line(status.views, lambda v: v.is_bad, lambda v: v.verdict != COMPLETE)
+    shown = choose_shown(status.views, lambda v: v.is_bad, lambda v: v.verdict != COMPLETE)
     header = ("view", "verdict", "listed", "last read", "last complete", "failures", "held")
     rows = [
         (
@@ -57,11 +57,11 @@ def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
     ]
     right = "listed failures held"
     lines = table(header, rows, right=right, style=style) if rows else []
-    lines += left_out(len(status.views), len(shown), ", all complete" if rows else "")
+    lines += omitted_line(len(status.views), len(shown), ", all complete" if rows else "")
     oldest = min((v.trusted_at for v in status.views if v.trusted_at), default=None)
     bad = sum(v.is_bad for v in status.views)
-    total = f"{many(len(status.views), 'view')}, {bad} to look at"
-    lines += ["", f"{total}; oldest trusted reading: {age(oldest, status.at)}"]
+    views = f"{many(len(status.views), 'view')}, {bad} to look at"
+    lines += ["", f"{views}; oldest trusted reading: {age(oldest, status.at)}"]
     if status.views_no_longer_configured:
         gone = many(status.views_no_longer_configured, "view")
         lines.append(f"{gone} no longer configured; the rows stay")
@@ -71,15 +71,15 @@ def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
 def _complaints(bad: list[ViewStatus], now: datetime) -> list[str]:
     lines = []
     for view in bad[:_COMPLAINTS_SHOWN]:
-        stale = ["staler than --max-age"] if view.is_stale and view.verdict else []
+        problems = ["staler than --max-age"] if view.is_stale and view.verdict else []
         reason = (view.reason or "").removeprefix(f"view {view.view.label}: ")
         if view.verdict in (FAILED, TRUNCATED):
-            stale.append(f"{view.verdict} {age(view.last_run_at, now)}: {reason}")
+            problems.append(f"{view.verdict} {age(view.last_run_at, now)}: {reason}")
         if view.held:
             last = reason.rpartition("; ")[2]
-            stale.append(last if "held" in last else f"{many(view.held, 'removal')} held")
-        said = "; ".join(stale) or f"{_NEVER}; run `heatmap-etl sync`"
-        lines.append(f"  {shortened(view.view.label)}: {said}")
+            problems.append(last if "held" in last else f"{many(view.held, 'removal')} held")
+        text = "; ".join(problems) or f"{_NEVER}; run `heatmap-etl sync`"
+        lines.append(f"  {shortened(view.view.label)}: {text}")
     return lines + [f"  ... and {len(bad) - len(lines)} more"] * (len(bad) > len(lines))
 
 

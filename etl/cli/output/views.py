@@ -1,4 +1,4 @@
-"""The covered views, and those that RUM saw: for people, and as lines of a configuration file."""
+"""Covered views and those that RUM saw: for people, and as lines of a configuration file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from etl.config.template import quoted
 from etl.extract.discovery import Traffic
 from etl.formatting import age, count, many, shortened, table
-from etl.monitor.views import CONFIGURED, MISSING, NEVER_SEEN, Comparison, Listed, SeenView
+from etl.monitor.views import CONFIGURED, MISSING, NEVER_SEEN, Comparison, CoveredViews, SeenView
 
 _TITLES = {
     CONFIGURED: "Seen and configured",
@@ -17,8 +17,8 @@ _TITLES = {
 _SHOWN = 40
 
 
-def list_lines(listed: Listed) -> list[str]:
-    """A table of all views, and what is to be said of them together."""
+def list_lines(covered: CoveredViews) -> list[str]:
+    """A table of all views, then their number and notes."""
     header = ("view", "from", "verdict", "listed", "last read", "traffic")
     rows = [
         (
@@ -26,48 +26,51 @@ def list_lines(listed: Listed) -> list[str]:
             origin,
             (state.verdict if state else None) or "never read",
             count(state.listed if state else 0),
-            age(state.last_read_at if state else None, listed.at),
-            count(listed.known.traffic.get(view.name, 0)),
+            age(state.last_read_at if state else None, covered.at),
+            count(covered.known.traffic.get(view.name, 0)),
         )
-        for view, origin, state in listed.rows()
+        for view, origin, state in covered.rows()
     ]
     lines = table(header, rows, right="listed traffic") if rows else []
-    said = [f"{many(len(rows), 'view')}, source {listed.source}"]
-    if listed.left_out:
-        said.append(f"{many(listed.left_out, 'view')} read before, now outside [discover]")
-    said += listed.scope.all_notes
-    said += [f"nothing more is known: {listed.reason}"] * bool(listed.reason)
-    return [*lines, *([""] * bool(lines)), *said]
+    summary = [f"{many(len(rows), 'view')}, source {covered.source}"]
+    if covered.outside_discover:
+        summary.append(
+            f"{many(covered.outside_discover, 'view')} read before, now outside [discover]"
+        )
+    summary += covered.selection.all_notes
+    summary += [f"nothing more is known: {covered.reason}"] * bool(covered.reason)
+    return [*lines, *([""] * bool(lines)), *summary]
 
 
-def discover_lines(found: Comparison) -> list[str]:
+def discover_lines(comparison: Comparison) -> list[str]:
     """Three tables, and what to do next."""
     lines: list[str] = []
     for state in (CONFIGURED, MISSING, NEVER_SEEN):
-        views = found.of(state)
-        lines += [f"{_TITLES[state]}: {len(views):,}", *_view_lines(found, views), ""]
-    lines += [f"Warning: {text}" for text in found.warnings]
-    stored = f"not stored: {found.not_stored}" if found.not_stored else "stored in discovered_views"
+        views = comparison.in_state(state)
+        lines += [f"{_TITLES[state]}: {len(views):,}", *_view_lines(comparison, views), ""]
+    lines += [f"Warning: {text}" for text in comparison.warnings]
+    reason = comparison.not_stored
+    stored = f"not stored: {reason}" if reason else "stored in discovered_views"
     lines.append(f"Views of 30 days, as far as RUM kept them; {stored}.")
-    left_out = len(found.of(MISSING)) - len(found.to_add)
-    if left_out:
-        lines.append(f"{many(left_out, 'view')} stay out, by include, exclude or max_views.")
-    added = many(len(found.to_add), "view")
-    if found.added_to:
-        lines.append(f"{added} added to {found.added_to}. Next: heatmap-etl check")
-    elif found.to_add:
+    excluded = len(comparison.in_state(MISSING)) - len(comparison.to_add)
+    if excluded:
+        lines.append(f"{many(excluded, 'view')} stay out, by include, exclude or max_views.")
+    added = many(len(comparison.to_add), "view")
+    if comparison.added_to:
+        lines.append(f"{added} added to {comparison.added_to}. Next: heatmap-etl check")
+    elif comparison.to_add:
         lines.append(f"`heatmap-etl views discover --write` adds {added}, --toml prints the lines.")
     return lines
 
 
-def _view_lines(found: Comparison, views: Sequence[SeenView]) -> list[str]:
+def _view_lines(comparison: Comparison, views: Sequence[SeenView]) -> list[str]:
     if not views:
         return []
     rows = [
         (
             shortened(view.name),
             count(view.views_30d),
-            shortened(", ".join(_application(found, item) for item in view.traffic)),
+            shortened(", ".join(_application(comparison, item) for item in view.traffic)),
         )
         for view in views[:_SHOWN]
     ]
@@ -77,14 +80,14 @@ def _view_lines(found: Comparison, views: Sequence[SeenView]) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
-def _application(found: Comparison, item: Traffic) -> str:
+def _application(comparison: Comparison, item: Traffic) -> str:
     identifier = item.application_id or "no application"
-    return found.application_names.get(identifier, identifier)
+    return comparison.application_names.get(identifier, identifier)
 
 
-def toml_lines(found: Comparison) -> list[str]:
+def toml_lines(comparison: Comparison) -> list[str]:
     """Lines to paste into `views = [...]`."""
-    traffic = {view.name: view.views_30d for view in found.views}
-    if not found.to_add:
+    traffic = {view.name: view.views_30d for view in comparison.views}
+    if not comparison.to_add:
         return ["# nothing to add: every view that RUM saw within [discover] is configured"]
-    return [f"    {quoted(n)},  # {traffic[n]:,} views in 30 days" for n in found.to_add]
+    return [f"    {quoted(n)},  # {traffic[n]:,} views in 30 days" for n in comparison.to_add]

@@ -1,7 +1,7 @@
-"""What a probe brought -> one finding for each open question about the live API. Pure.
+"""Turns the answers of a probe into one finding for each open question about the API. Pure.
 
-A finding holds nothing that was received but counts, types, member names and redacted error
-texts. What could not be answered says why.
+Of what was received, a finding holds only counts, types, member names and redacted error texts.
+A question that could not be answered says why.
 """
 
 from __future__ import annotations
@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from etl.diagnose.probe import records as shapes
 from etl.diagnose.probe.data import Answer, Finding, Probe
+from etl.diagnose.probe.records import (
+    count_kinds,
+    date_forms,
+    ids_of,
+    kind_of,
+    orders,
+    unknown_names,
+    uuid_count,
+)
 from etl.diagnose.probe.redaction import count, media_type
 
 NAME_VARIANTS = {
@@ -62,35 +70,35 @@ def _largest(probe: Probe) -> str:
 
 def _default_limit(probe: Probe) -> Finding:
     about = ("default_limit", "How many records without page[limit]?")
-    asked = probe.answers.get("default", Answer())
-    if asked.records is None:
-        return _unanswered(*about, probe.why_not("default"))
-    facts = {"records": asked.count, "known": probe.known}
-    if asked.count >= probe.known:
+    default = probe.answers.get("default", Answer())
+    if default.records is None:
+        return _unanswered(*about, probe.reason_without("default"))
+    facts = {"records": default.count, "known": probe.known}
+    if default.count >= probe.known:
         return _unanswered(*about, f"{_largest(probe)}, and all came", facts)
-    return Finding(*about, f"{asked.count}, of at least {probe.known:,}", facts=facts)
+    return Finding(*about, f"{default.count}, of at least {probe.known:,}", facts=facts)
 
 
 def _maximum_limit(probe: Probe) -> Finding:
     about = ("maximum_limit", "What is the largest page[limit]?")
     answers = probe.limits
     if not answers:
-        return _unanswered(*about, probe.why_not("limits"))
+        return _unanswered(*about, probe.reason_without("limits"))
     facts = {"asked": [{"limit": n, **probe.as_json(a)} for n, a in answers.items()]}
     accepted, largest = probe.largest
     refused = [n for n, a in answers.items() if a.is_refused and n > accepted]
     if accepted and refused:
         least = min(refused)
-        said = f"{accepted:,} is accepted, {least:,} is refused: {probe.summary(answers[least])}"
-        return Finding(*about, said, facts=facts)
+        text = f"{accepted:,} is accepted, {least:,} is refused: {probe.summary(answers[least])}"
+        return Finding(*about, text, facts=facts)
     if not accepted:
         return _unanswered(*about, probe.summary(next(iter(answers.values()))), facts)
     if fewer := [n for n, a in answers.items() if n > accepted and a.records is not None]:
-        said = f"{accepted:,} brings {largest.count:,}, {fewer[-1]:,} only"
-        return Finding(*about, f"{said} {answers[fewer[-1]].count:,}", facts=facts)
+        text = f"{accepted:,} brings {largest.count:,}, {fewer[-1]:,} only"
+        return Finding(*about, f"{text} {answers[fewer[-1]].count:,}", facts=facts)
     if largest.count < min(probe.known, accepted):
-        said = f"{largest.count:,}: more are asked for without an error, but no more come"
-        return Finding(*about, f"{said} of at least {probe.known:,}", facts=facts)
+        text = f"{largest.count:,}: more are asked for without an error, but no more come"
+        return Finding(*about, f"{text} of at least {probe.known:,}", facts=facts)
     why = f"{accepted:,} is accepted, but {_largest(probe)}"
     if 10 <= largest.count < accepted and largest.count % 10 == 0:
         why += " (a round number: it may be the maximum, or all that there is)"
@@ -104,9 +112,9 @@ def _honoured_limit(probe: Probe) -> Finding:
     if not lower:
         return _unanswered(*about, _largest(probe))
     facts = {"asked": [{"limit": n, "records": a.count} for n, a in lower.items()]}
-    said = ", ".join(f"asked for {n}: {a.count} came" for n, a in lower.items())
+    text = ", ".join(f"asked for {n}: {a.count} came" for n, a in lower.items())
     is_kept = all(a.count == n for n, a in lower.items())
-    return Finding(*about, f"{'yes' if is_kept else 'no'}; {said}", facts=facts)
+    return Finding(*about, f"{'yes' if is_kept else 'no'}; {text}", facts=facts)
 
 
 # --- order --------------------------------------------------------------------------------
@@ -115,19 +123,19 @@ def _honoured_limit(probe: Probe) -> Finding:
 def _order(probe: Probe) -> Finding:
     about = ("order", "How are the records sorted?")
     records = probe.largest[1].records or []
-    found = shapes.orders(records)
-    if not found:
+    by_member = orders(records)
+    if not by_member:
         return _unanswered(*about, _largest(probe))
-    said = ", ".join(f"{name} {order}" for name, order in found.items())
-    return Finding(*about, f"{said} (of {len(records):,} records)", facts=found)
+    text = ", ".join(f"{name} {order}" for name, order in by_member.items())
+    return Finding(*about, f"{text} (of {len(records):,} records)", facts=by_member)
 
 
 def _stable(probe: Probe) -> Finding:
     about = ("stable", "Do two identical requests bring the same records in the same order?")
     again = probe.answers.get("again", Answer())
     if again.records is None:
-        return _unanswered(*about, probe.why_not("again"))
-    first, second = shapes.ids_of(probe.largest[1].records or []), shapes.ids_of(again.records)
+        return _unanswered(*about, probe.reason_without("again"))
+    first, second = ids_of(probe.largest[1].records or []), ids_of(again.records)
     facts = {"is_same_set": sorted(first) == sorted(second), "is_same_order": first == second}
     if first == second:
         return Finding(*about, "yes", facts=facts)
@@ -149,21 +157,21 @@ def _view_name(probe: Probe) -> Finding:
             iter([*(probe.summary(a) for a in answers.values()), *not_asked.values()]), "not asked"
         )
         return _unanswered(*about, why, facts)
-    said = [f"{NAME_VARIANTS[n]}: {_matched(probe, a)}" for n, a in answered.items()]
-    said += [
+    texts = [f"{NAME_VARIANTS[n]}: {_matched(probe, a)}" for n, a in answered.items()]
+    texts += [
         f"{NAME_VARIANTS[n]}: {probe.summary(a)}" for n, a in answers.items() if n not in answered
     ]
-    said += [f"{NAME_VARIANTS[name]}: not asked, {why}" for name, why in not_asked.items()]
+    texts += [f"{NAME_VARIANTS[name]}: not asked, {why}" for name, why in not_asked.items()]
     is_exact = all(answer.count == 0 for answer in answered.values())
     rule = "exactly" if is_exact else "not exactly"
-    return Finding(*about, f"{rule}; the name {'; '.join(said)}", facts=facts)
+    return Finding(*about, f"{rule}; the name {'; '.join(texts)}", facts=facts)
 
 
 def _matched(probe: Probe, answer: Answer) -> str:
     if not answer.count:
         return "nothing"
-    same = sorted(shapes.ids_of(answer.records or []))
-    is_same = same == sorted(shapes.ids_of(probe.largest[1].records or []))
+    same = sorted(ids_of(answer.records or []))
+    is_same = same == sorted(ids_of(probe.largest[1].records or []))
     return "the same records" if is_same else f"{answer.count:,} records, not the same"
 
 
@@ -172,13 +180,13 @@ def _device_type(probe: Probe) -> Finding:
     as_sent, other = (probe.answers.get(key, Answer()) for key in ("device", "device case"))
     if as_sent.records is None or other.records is None:
         key = "device" if as_sent.records is None else "device case"
-        return _unanswered(*about, probe.why_not(key))
+        return _unanswered(*about, probe.reason_without(key))
     facts = {"as_in_the_records": as_sent.count, "in_the_other_case": other.count}
-    said = f"as the records spell it: {as_sent.count:,}, in the other case: {other.count:,}"
+    text = f"as the records spell it: {as_sent.count:,}, in the other case: {other.count:,}"
     if not as_sent.count:
-        return _unanswered(*about, f"{said} records", facts)
+        return _unanswered(*about, f"{text} records", facts)
     rule = "case matters" if other.count != as_sent.count else "case does not matter"
-    return Finding(*about, f"{rule}; {said} records", facts=facts)
+    return Finding(*about, f"{rule}; {text} records", facts=facts)
 
 
 def _errors(probe: Probe) -> Iterator[Finding]:
@@ -193,7 +201,7 @@ def _errors(probe: Probe) -> Iterator[Finding]:
         answer = probe.answers.get(key, Answer())
         if answer.is_temporary:
             facts = {} if answer.status is None else probe.as_json(answer)
-            yield _unanswered(*about, probe.why_not(key), facts)
+            yield _unanswered(*about, probe.reason_without(key), facts)
         else:
             yield Finding(*about, probe.summary(answer), facts=probe.as_json(answer))
 
@@ -210,9 +218,9 @@ def _refusal(probe: Probe) -> Finding:
     ]
     if not refused:
         return _unanswered(*about, "these keys were refused nowhere")
-    said = "; ".join(f"{name}: {probe.summary(a)} ({_error_shape(a)})" for name, a in refused)
+    text = "; ".join(f"{name}: {probe.summary(a)} ({_error_shape(a)})" for name, a in refused)
     facts = {n: probe.as_json(a) | {"shape": _error_shape(a)} for n, a in refused}
-    return Finding(*about, said, facts=facts)
+    return Finding(*about, text, facts=facts)
 
 
 def _error_shape(answer: Answer) -> str:
@@ -222,7 +230,7 @@ def _error_shape(answer: Answer) -> str:
         return f"an empty body, {kind}"
     errors = found.get("errors") if isinstance(found, dict) else None
     if isinstance(errors, list):
-        inner = sorted({shapes.kind_of(error) for error in errors}) or ["nothing"]
+        inner = sorted({kind_of(error) for error in errors}) or ["nothing"]
         return f"errors: list of {' and '.join(inner)}, {kind}"
     return f"{'another JSON' if found is not None else 'not JSON'}, {kind}"
 
@@ -235,11 +243,11 @@ def _rate_limits(probe: Probe) -> Iterator[Finding]:
         numbers = {h.lower(): count(headers.get(f"X-RateLimit-{h}", "").strip()) for h in _RATE}
         facts = {"name": probe.redaction.name(name) if name else None, **numbers}
         if not any(facts.values()):
-            asked = probe.answers.get(key, Answer()).status is not None
-            yield _unanswered(*about, "no such header" if asked else probe.why_not(key))
+            has_answer = probe.answers.get(key, Answer()).status is not None
+            yield _unanswered(*about, "no such header" if has_answer else probe.reason_without(key))
             continue
-        said = ", ".join(f"{n} {facts[n]}" for n in numbers if facts[n] is not None)
-        yield Finding(*about, f"{facts['name'] or 'without a name'}: {said}", facts=facts)
+        text = ", ".join(f"{n} {facts[n]}" for n in numbers if facts[n] is not None)
+        yield Finding(*about, f"{facts['name'] or 'without a name'}: {text}", facts=facts)
 
 
 # --- records ------------------------------------------------------------------------------
@@ -257,10 +265,10 @@ def _of_records(probe: Probe) -> Iterator[Finding]:
     if not records:
         yield from (_unanswered(key, about[key], "no record was read") for key in about)
         return
-    dates, kinds = shapes.date_forms(records), shapes.kinds(records)
-    unknown = shapes.unknown_names(records, probe.redaction)
+    dates, kinds = date_forms(records), count_kinds(records)
+    unknown = unknown_names(records, probe.redaction)
     empty = {n: _only(kinds[n], "null", "absent") for n in ("session_id", "view_id")}
-    uuids = shapes.uuid_count(records)
+    uuids = uuid_count(records)
     answers: Sequence[tuple[str, Mapping[str, Any]]] = (
         (_spelled(dates), dates),
         (_spelled(kinds), kinds),
@@ -268,8 +276,8 @@ def _of_records(probe: Probe) -> Iterator[Finding]:
         (_spelled(empty), empty),
         (f"{uuids:,} of {len(records):,}", {"uuids": uuids, "records": len(records)}),
     )
-    for key, (said, facts) in zip(about, answers, strict=True):
-        yield Finding(key, about[key], said, facts=facts)
+    for key, (text, facts) in zip(about, answers, strict=True):
+        yield Finding(key, about[key], text, facts=facts)
 
 
 def _only(counts: Mapping[str, int], *names: str) -> dict[str, int]:
@@ -290,7 +298,7 @@ def _applications(probe: Probe) -> Finding:
     about = ("applications", "Is the list of RUM applications permitted?")
     answer = probe.answers.get("applications", Answer())
     if answer.is_temporary:
-        return _unanswered(*about, probe.why_not("applications"))
+        return _unanswered(*about, probe.reason_without("applications"))
     if answer.records is None:
         return Finding(*about, probe.summary(answer), facts=probe.as_json(answer))
     facts = {"status": 200, "applications": answer.count}
@@ -301,21 +309,21 @@ def _aggregate(probe: Probe) -> Finding:
     about = ("aggregate", "Is RUM's aggregate permitted?")
     answer = probe.answers.get("aggregate", Answer())
     if answer.is_temporary:
-        return _unanswered(*about, probe.why_not("aggregate"))
+        return _unanswered(*about, probe.reason_without("aggregate"))
     is_fine = answer.status == 200 and isinstance(answer.parsed, dict)
-    said = "yes" if is_fine else probe.summary(answer)
-    return Finding(*about, said, facts=probe.as_json(answer))
+    text = "yes" if is_fine else probe.summary(answer)
+    return Finding(*about, text, facts=probe.as_json(answer))
 
 
 def _credentials(probe: Probe) -> Finding:
     about = ("credentials", "Which kind of credential does the list endpoint accept?")
-    asked = probe.answers.get("default", Answer())
-    facts = {"kind": probe.credentials, "status": asked.status}
-    if asked.status == 200:
+    default = probe.answers.get("default", Answer())
+    facts = {"kind": probe.credentials, "status": default.status}
+    if default.status == 200:
         return Finding(*about, f"{probe.credentials}: accepted", facts=facts)
-    if asked.status in (401, 403):
-        return Finding(*about, f"{probe.credentials}: refused, {asked.status}", facts=facts)
-    return _unanswered(*about, f"{probe.credentials}: {probe.why_not('default')}", facts)
+    if default.status in (401, 403):
+        return Finding(*about, f"{probe.credentials}: refused, {default.status}", facts=facts)
+    return _unanswered(*about, f"{probe.credentials}: {probe.reason_without('default')}", facts)
 
 
 def _transport(probe: Probe) -> Finding:
@@ -331,10 +339,10 @@ def _transport(probe: Probe) -> Finding:
 
 def _members(probe: Probe) -> Finding:
     about = ("members", "Has the list answer members beside data?")
-    asked = probe.answers.get("default", Answer())
-    if asked.records is None or not isinstance(asked.parsed, dict):
-        return _unanswered(*about, probe.why_not("default"))
-    names = sorted({probe.redaction.name(name) for name in asked.parsed if name != "data"})
+    default = probe.answers.get("default", Answer())
+    if default.records is None or not isinstance(default.parsed, dict):
+        return _unanswered(*about, probe.reason_without("default"))
+    names = sorted({probe.redaction.name(name) for name in default.parsed if name != "data"})
     return Finding(*about, ", ".join(names) or "none", facts={"names": names})
 
 

@@ -1,4 +1,4 @@
-"""What a probe asked and what came back; the shape of a finding. Pure."""
+"""The answers of a probe, and the finding that is made of them. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from etl.datadog.responses import error_text
 from etl.diagnose.probe.redaction import Redaction
 from etl.transform.lenient_json import NotJson, Value, parse
 
-THE_REST = "the rest"
+ALL_OTHERS = "the rest"
 LIMITS = (10_000, 5000, 1001, 1000, 100, 10, 1)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back of one question; `fault` says why nothing did."""
+    """The response to one question; `fault` says why there was none."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -33,9 +33,9 @@ class Answer:
 
     @cached_property
     def records(self) -> list[Value] | None:
-        """Those of a 200 that is `{"data": [...]}`."""
-        found = self.parsed.get("data") if isinstance(self.parsed, dict) else None
-        return found if self.status == 200 and isinstance(found, list) else None
+        """The records of a 200 with `{"data": [...]}`, else None."""
+        data = self.parsed.get("data") if isinstance(self.parsed, dict) else None
+        return data if self.status == 200 and isinstance(data, list) else None
 
     @property
     def count(self) -> int:
@@ -48,15 +48,15 @@ class Answer:
 
     @property
     def is_refused(self) -> bool:
-        """An answer that asking again will not change."""
+        """A refusal that would be the same another time."""
         return not self.is_temporary and (self.status or 0) >= 400
 
 
 @dataclass(slots=True)
 class Probe:
-    """The answers by the key of their question; `not_asked` says why something was not asked.
+    """The answers by the key of their question; `not_asked` gives the reason for those without.
 
-    `listed`: records of the probed view as `check` counted them, over all parts.
+    `listed`: records of the probed view as `check` counted them, over all partitions.
     """
 
     listed: int
@@ -69,33 +69,35 @@ class Probe:
 
     @property
     def limits(self) -> dict[int, Answer]:
-        """The tries with a proper page[limit], largest first."""
+        """The answers to valid values of page[limit], largest first."""
         return {n: self.answers[f"limit {n}"] for n in LIMITS if f"limit {n}" in self.answers}
 
     @property
     def largest(self) -> tuple[int, Answer]:
         """The limit under which the most records came, and the answer."""
-        found = [(a.count, n, a) for n, a in self.limits.items() if a.records is not None]
-        best = max(found, key=lambda item: item[:2], default=(0, 0, Answer()))
+        counted = [(a.count, n, a) for n, a in self.limits.items() if a.records is not None]
+        best = max(counted, key=lambda item: item[:2], default=(0, 0, Answer()))
         return best[1], best[2]
 
     @property
     def known(self) -> int:
-        """How many records the view has at least."""
+        """The largest number of records seen of the view: it has at least so many."""
         counts = [a.count for a in (*self.limits.values(), self.answers.get("default", Answer()))]
         return max([self.listed, *counts])
 
     @property
     def records(self) -> list[Value]:
-        """All that were read, of the views that were asked."""
-        others = [a.records or [] for key, a in self.answers.items() if key.startswith("view ")]
+        """All records that were read, of every probed view."""
+        other_views = [
+            a.records or [] for key, a in self.answers.items() if key.startswith("view ")
+        ]
         default = self.answers.get("default", Answer()).records or []
-        return [r for part in (self.largest[1].records or default, *others) for r in part]
+        return [r for part in (self.largest[1].records or default, *other_views) for r in part]
 
-    def why_not(self, key: str) -> str:
-        """Why there is no use in the answer to `key`."""
+    def reason_without(self, key: str) -> str:
+        """Why the question `key` has no usable answer."""
         if key not in self.answers:
-            return self.not_asked.get(key) or self.not_asked.get(THE_REST, "it was not asked")
+            return self.not_asked.get(key) or self.not_asked.get(ALL_OTHERS, "it was not asked")
         return self.summary(self.answers[key])
 
     def summary(self, answer: Answer) -> str:
@@ -110,7 +112,7 @@ class Probe:
         return f"{answer.status}: {text}" if text else f"{answer.status}, no error text"
 
     def as_json(self, answer: Answer) -> dict[str, Any]:
-        """The same as facts."""
+        """Status, and the number of records or the error text."""
         facts: dict[str, Any] = {"status": answer.status}
         if answer.records is not None:
             facts["records"] = answer.count
@@ -121,7 +123,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question, or why there is none."""
+    """The answer to one question, or why it could not be answered."""
 
     key: str
     question: str

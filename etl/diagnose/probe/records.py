@@ -1,6 +1,6 @@
-"""Received records -> what they show about the API, without saying what stands in them. Pure.
+"""What received records show about the API, without any of their values. Pure.
 
-Counts, types and shapes only; of a name only those of members.
+Only counts, types, formats and the names of members.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _FEWEST_FOR_ORDER = 3
 
 
 def attributes_of(record: Value) -> dict[str, Value]:
-    """Those of a record; none where it has none."""
-    found = record.get("attributes") if isinstance(record, dict) else None
-    return found if isinstance(found, dict) else {}
+    """The attributes of a record; empty where it has none."""
+    attributes = record.get("attributes") if isinstance(record, dict) else None
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def id_of(record: Value) -> str:
-    found = record.get("id") if isinstance(record, dict) else None
-    return str(found) if isinstance(found, str) else ""
+    identifier = record.get("id") if isinstance(record, dict) else None
+    return str(identifier) if isinstance(identifier, str) else ""
 
 
 def ids_of(records: Sequence[Value]) -> list[str]:
@@ -51,26 +51,26 @@ def kind_of(value: Value) -> str:
     return next((kind for type_, kind in kinds if isinstance(value, type_)), "null")
 
 
-def kinds(records: Sequence[Value]) -> dict[str, dict[str, int]]:
-    """How often each specified attribute was of which type, or absent."""
-    given = [attributes_of(record) for record in records]
-    found = {
-        name: Counter(kind_of(a[name]) if name in a else "absent" for a in given)
+def count_kinds(records: Sequence[Value]) -> dict[str, dict[str, int]]:
+    """How often each specified attribute had which JSON type, or was absent."""
+    attributes = [attributes_of(record) for record in records]
+    counts = {
+        name: Counter(kind_of(a[name]) if name in a else "absent" for a in attributes)
         for name in READERS
     }
-    found["id"] = Counter(
+    counts["id"] = Counter(
         kind_of(r["id"]) if isinstance(r, dict) and "id" in r else "absent" for r in records
     )
-    return {name: dict(sorted(counts.items())) for name, counts in sorted(found.items())}
+    return {name: dict(sorted(c.items())) for name, c in sorted(counts.items())}
 
 
 def unknown_names(records: Sequence[Value], redaction: Redaction) -> list[str]:
-    """Attributes that the specification does not name, and members beside `attributes`."""
+    """Attributes and other members of a record that the specification does not name."""
     inner = {name for r in records for name in attributes_of(r)} - set(READERS)
-    beside = {name for r in records if isinstance(r, dict) for name in r}
-    beside -= {"id", "type", "attributes"}
+    members = {name for r in records if isinstance(r, dict) for name in r}
+    members -= {"id", "type", "attributes"}
     shown = {redaction.name(name) for name in inner}
-    return sorted(shown | {f"beside attributes: {redaction.name(name)}" for name in beside})
+    return sorted(shown | {f"beside attributes: {redaction.name(name)}" for name in members})
 
 
 def uuid_count(records: Sequence[Value]) -> int:
@@ -79,10 +79,10 @@ def uuid_count(records: Sequence[Value]) -> int:
 
 
 def date_forms(records: Sequence[Value]) -> dict[str, dict[str, int]]:
-    """Of each instant how often it came in which form."""
-    given = [attributes_of(record) for record in records]
+    """How often each instant came in which format."""
+    attributes = [attributes_of(record) for record in records]
     return {
-        name: dict(sorted(Counter(date_form(a[name]) for a in given if name in a).items()))
+        name: dict(sorted(Counter(date_form(a[name]) for a in attributes if name in a).items()))
         for name in ("created_at", "modified_at")
     }
 
@@ -102,7 +102,7 @@ def date_form(value: Value) -> str:
 
 
 def orders(records: Sequence[Value]) -> dict[str, str]:
-    """How the answer is sorted: ascending, descending, unsorted, all equal; "" with too few."""
+    """By which members the answer is sorted, and how; empty with too few records to tell."""
     if len(records) < _FEWEST_FOR_ORDER:
         return {}
     keys: dict[str, list[Any]] = {"id": ids_of(records)}
@@ -121,7 +121,7 @@ def _order(values: Sequence[Any]) -> str:
 
 
 def texts_in(value: Value) -> list[str]:
-    """Every text and number at any depth: what must not be repeated."""
+    """Every text and number at any depth: values that a report must not repeat."""
     if isinstance(value, str):
         return [value]
     inner: list[Value] = []

@@ -1,8 +1,8 @@
-"""Foreign text -> what of it a stranger may read. Pure.
+"""Redacts text from the API, so that a report may be published. Pure.
 
-Nothing is searched for that looks personal: only what is known to be harmless passes. Of an
-error text these are the words that errors are made of and short numbers, less every
-value that is known to be somebody's.
+It does not look for personal data: only text that is known to be harmless passes. In an error text
+that is the common words of errors, and short numbers; never a value that belongs to the
+organization.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PERMISSIONS = ("rum_apps_read", "rum_session_replay_read", "session_replay_read
 
 
 class Redaction:
-    """`values` by placeholder: what must not pass, though it may be made of harmless words."""
+    """`values`: texts to hide even if their words are harmless, each with its placeholder."""
 
     def __init__(self, values: Iterable[tuple[str, str]] = ()) -> None:
         self._values: dict[str, str] = {}
@@ -51,7 +51,7 @@ class Redaction:
             self.learn(value, placeholder)
 
     def learn(self, value: str, placeholder: str) -> None:
-        """One more value; the first placeholder for it stays."""
+        """Hide this value, too; the first placeholder of a value stays."""
         if value.strip():
             self._values.setdefault(value.strip().lower(), placeholder)
 
@@ -75,7 +75,7 @@ class Redaction:
         return word if all(map(_is_harmless, pieces)) else HIDDEN
 
     def name(self, text: str) -> str:
-        """The name of an attribute or a limit, or that there is one."""
+        """The name of an attribute or a limit; a placeholder for one that may be personal."""
         is_number_like = re.search(r"[0-9]{4}|[0-9a-fA-F]{8}", text)
         if _NAME.fullmatch(text) and not is_number_like and text.lower() not in self._values:
             return text
@@ -83,7 +83,7 @@ class Redaction:
 
 
 def _words(text: str) -> list[str]:
-    """At blanks, but for those inside a placeholder."""
+    """Split at blanks, but not inside a placeholder."""
     return re.findall(r"\[[a-z][a-z ]*[0-9]*\]|\S+", text)
 
 
@@ -95,16 +95,16 @@ def _is_harmless(piece: str) -> bool:
 
 
 def _replaced(text: str, value: str, by: str) -> str:
-    """Not inside a longer word: a view may be called "/" or "a"."""
+    """Only whole words: a view may be called "/" or "a"."""
     pattern = rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])"
     return re.sub(pattern, lambda _: by, text, flags=re.IGNORECASE)
 
 
 def media_type(content_type: str) -> str:
-    """Of those seen in Datadog's answers; else "other"."""
+    """The media type if Datadog is known to send it; else "other", or "none"."""
     known = ("application/json", "application/vnd.api+json", "text/json", "text/plain", "text/html")
-    found = content_type.partition(";")[0].strip().lower()
-    return found if found in known else "other" if found else "none"
+    name = content_type.partition(";")[0].strip().lower()
+    return name if name in known else "other" if name else "none"
 
 
 def count(text: str) -> int | None:

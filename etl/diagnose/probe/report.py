@@ -1,7 +1,7 @@
-"""Findings -> one Markdown file with a JSON block, to attach to a bug report.
+"""Writes the findings into a Markdown file with a JSON block, to attach to a bug report.
 
-Both are made from one structure. The file is there as a whole or not at all, for its owner's
-eyes, and never in the place of another.
+Both are made from the same data. The file is written atomically, readable by its owner only, and
+never replaces another.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ stands for the view with the most records. Read it before you send it.
 
 
 def report_path(sources: Sources, file: Path | None) -> Path | None:
-    """Where the report goes; raises ConfigError when it cannot be written there."""
+    """The path of the report; raises ConfigError when it is unusable."""
     if file is None:
         return None
     if sources.is_folder:
@@ -55,35 +55,35 @@ def report_path(sources: Sources, file: Path | None) -> Path | None:
 def write_report(
     config: Config, path: Path, listed: Sequence[tuple[View, int]], stop: threading.Event
 ) -> list[str]:
-    """Ask, and write what was found; returns what to tell. When stopped nothing is written."""
+    """Ask, and write the report; returns lines for the user. When stopped, writes nothing."""
     if config.keys is None:
         return ["No report was written: there are no keys to ask with."]
-    found = probe(config, listed or [(view, -1) for view in config.views], stop)
+    result = probe(config, listed or [(view, -1) for view in config.views], stop)
     if stop.is_set():
         return []
-    report = structure(config, found)
+    report = report_data(config, result)
     _write(path, markdown(report))
     answered = sum(finding["is_answered"] for finding in report["findings"])
-    asked = f"{answered} of {len(report['findings'])} questions answered"
-    said = f"Wrote {plain(path)}: {asked}, {many(found.requests, 'more request')}."
-    return [said, "Read it, then attach it to a bug report."]
+    summary = f"{answered} of {len(report['findings'])} questions answered"
+    line = f"Wrote {plain(path)}: {summary}, {many(result.requests, 'more request')}."
+    return [line, "Read it, then attach it to a bug report."]
 
 
-def structure(config: Config, found: Probe) -> dict[str, Any]:
-    """All that the report says."""
+def report_data(config: Config, result: Probe) -> dict[str, Any]:
+    """The content of the report: plain data for Markdown and JSON."""
     is_known = config.site in SITES and config.api_url == hosts(config.site, None, None).api_url
     return {
         "contract": 1,
         "heatmap_etl": __version__,
         "python": platform.python_version(),
         "site": config.site if is_known else "custom",
-        "requests": found.requests,
-        "findings": [finding.as_json() for finding in findings(found)],
+        "requests": result.requests,
+        "findings": [finding.as_json() for finding in findings(result)],
     }
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """For people first, for programs at the end."""
+    """Markdown for people, with the JSON block at the end."""
     lines = [_INTRODUCTION]
     about = ("heatmap_etl", "python", "site", "requests")
     lines += [f"- {name}: {report[name]}" for name in about]
@@ -91,7 +91,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += ["", f"## {title}", ""]
         chosen = [f for f in report["findings"] if f["is_answered"] is is_answered]
         lines += [f"- **{f['question']}** {_escaped(f['answer'])}" for f in chosen] or ["Nothing."]
-    # A report pasted into a page must not end its own block.
+    # A backtick in a value must not end the code block.
     block = json.dumps(report, indent=1).replace("`", "\\u0060")
     return "\n".join([*lines, "", "## The same for programs", "", "```json", block, "```", ""])
 

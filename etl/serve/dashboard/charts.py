@@ -16,53 +16,53 @@ FILES: Traversable = files("etl.serve.dashboard") / "files"
 class Chart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A query for SQLite, and how its rows are drawn: by Vega-Lite, or by `heatmaps.js`.
 
-    `[[ AND ... :name ]]` is left out of the query unless the filter of that name is set.
+    Datasette drops `[[ AND ... :name ]]` from the query unless the filter of that name is set.
     """
 
     title: str
     library: Literal["number", "table", "vega-lite"]
     query: str
-    empty: str = ""  # what to say when there is no row
+    empty: str = ""  # the text shown when there is no row
     note: str = ""
-    display: dict[str, Any] = {}  # of Vega-Lite without data and size; of a number its unit
+    display: dict[str, Any] = {}  # Vega-Lite without data and size; for a number its unit
 
 
 class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the page can be narrowed down by; its query lists the values."""
+    """A filter of the page; its query lists the values to choose from."""
 
     name: str
     query: str
 
 
 class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`numbers` stand at the top, the charts of each of the `rows` side by side below."""
+    """`numbers` are at the top; below, each of the `rows` shows its charts side by side."""
 
     title: str
     description: str
     numbers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     filters: dict[str, Filter]
-    parts: dict[str, str]  # of queries, which name them in braces
+    parts: dict[str, str]  # SQL that queries include by its name in braces
     charts: dict[str, Chart]
 
 
 def read_dashboard() -> Dashboard:
-    """The page; raises `msgspec.ValidationError` when a file is not as the classes say."""
-    found = tomllib.loads((FILES / "dashboard.toml").read_text(encoding="utf-8"))
-    dashboard = msgspec.convert(_without_last_breaks(found), Dashboard)
-    charts = {name: _whole(name, c, dashboard.parts) for name, c in dashboard.charts.items()}
+    """The page; raises `msgspec.ValidationError` when a file does not match the classes."""
+    raw = tomllib.loads((FILES / "dashboard.toml").read_text(encoding="utf-8"))
+    dashboard = msgspec.convert(_without_final_newlines(raw), Dashboard)
+    charts = {name: _resolved(name, c, dashboard.parts) for name, c in dashboard.charts.items()}
     return msgspec.structs.replace(dashboard, charts=charts)
 
 
-def _without_last_breaks(value: Any) -> Any:
-    """Texts of several lines end with a line break in TOML."""
+def _without_final_newlines(value: Any) -> Any:
+    """TOML's multi-line texts end with a line break."""
     if isinstance(value, dict):
-        return {name: _without_last_breaks(inner) for name, inner in value.items()}
+        return {name: _without_final_newlines(inner) for name, inner in value.items()}
     return value.removesuffix("\n") if isinstance(value, str) else value
 
 
-def _whole(name: str, chart: Chart, parts: Mapping[str, str]) -> Chart:
-    """The chart with the parts of its query, and with its drawing."""
+def _resolved(name: str, chart: Chart, parts: Mapping[str, str]) -> Chart:
+    """The chart with the parts in its query filled in, and its Vega-Lite file read."""
     display = chart.display
     if chart.library == "vega-lite":
         display = msgspec.json.decode((FILES / "vega-lite" / f"{name}.json").read_bytes())

@@ -1,7 +1,7 @@
-"""The dashboard in a browser: Datasette on the SQLite file, with one page of ours.
+"""The dashboard in a browser: Datasette on the SQLite file, with one page of our own.
 
-Comes in: the file and where to listen. It is opened read-only, so a job may go on writing
-to it; nothing is asked of anybody outside, and browsers are told not to either.
+The file is opened read-only, so a run may write to it meanwhile. Neither the server nor the pages
+in the browser send requests to other hosts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from etl.errors import EtlError
 from etl.serve.dashboard.charts import DASHBOARD
 
 NAME = "heatmaps"
-"""Of the database and of the page, in the addresses that Datasette serves."""
+"""Name of the database and of the page in Datasette's URLs."""
 PAGE = f"/-/dashboards/{NAME}"
 _FILES = Path(__file__).resolve().parent / "files"
 
 App: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
 
-# Vega compiles its expressions, Datasette's pages hold scripts of their own.
+# Vega compiles expressions with eval, and Datasette's pages have inline scripts.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
@@ -40,7 +40,7 @@ _POLICY = (
 
 
 def require_file(database: Database) -> Path:
-    """The SQLite file to show. Raises `EtlError` when it is none, or holds no schema of ours."""
+    """The SQLite file to show; raises `EtlError` for another database, or without our schema."""
     file = database.file
     if not file:
         raise EtlError(
@@ -59,7 +59,7 @@ def require_datasette() -> None:
         raise EtlError("the dashboard needs an extra; run: pip install 'heatmap-etl[dashboard]'")
 
 
-def listening(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A socket bound to the port; 0 takes a free one. Raises `EtlError` when it is taken."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -69,8 +69,8 @@ def listening(host: str, port: int) -> socket.socket:
         raise EtlError(f"cannot listen on {host}:{port}: {reason}") from None
 
 
-def serve(file: Path, bound: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Answers on the socket until SIGINT or SIGTERM; `on_ready` is called once it does."""
+def serve(file: Path, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `on_ready` is called once requests are answered."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -78,31 +78,31 @@ def serve(file: Path, bound: socket.socket, on_ready: Callable[[], None]) -> Non
             await super().startup(sockets)
             on_ready()
 
-    # Its own access log would tell each query; errors still come.
+    # Its access log would show each query; errors are still logged.
     config = uvicorn.Config(make_app(file), log_level="error", lifespan="on")
-    # Once ended, uvicorn raises anew the signal that ended it.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # uvicorn raises the signal that ended it once more when it is done.
+    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):
-            Server(config).run(sockets=[bound])
+            Server(config).run(sockets=[listener])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def make_app(file: Path) -> App:
     """Datasette with the file and the page, and nothing else."""
     from datasette.app import Datasette
-    from datasette.database import Database as Served
+    from datasette.database import Database as DatasetteDatabase
 
-    class File(Served):  # type: ignore[misc]
-        """A path may hold what has a meaning in a URI, and nobody may write."""
+    class ReadOnlyFile(DatasetteDatabase):  # type: ignore[misc]
+        """Refuses to write, and quotes the path, which may hold characters special in a URI."""
 
         def connect(self, write: bool = False) -> sqlite3.Connection:
             if write:
                 raise sqlite3.OperationalError("attempt to write a readonly database")
             mode = "immutable=1" if is_sealed(file) else "mode=ro"
-            address = f"{file.absolute().as_uri()}?{mode}"
-            connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+            uri = f"{file.absolute().as_uri()}?{mode}"
+            connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
             self._all_file_connections.append(connection)
             return connection
 
@@ -118,16 +118,16 @@ def make_app(file: Path) -> App:
         },
     )
     datasette.remove_database("_memory")
-    datasette.add_database(File(datasette, path=str(file), is_mutable=True), name=NAME)
+    datasette.add_database(ReadOnlyFile(datasette, path=str(file), is_mutable=True), name=NAME)
     app: App = datasette.app()
-    return _within(app)
+    return _with_security_headers(app)
 
 
-def _within(app: App) -> App:
-    """The same with a policy that keeps a page from asking anybody but this server."""
+def _with_security_headers(app: App) -> App:
+    """Add a policy that keeps pages from sending requests to any other server."""
 
-    async def asked(scope: Any, receive: Any, send: Any) -> None:
-        async def answer(message: Any) -> None:
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 extra = [
                     (b"content-security-policy", _POLICY.encode()),
@@ -136,18 +136,18 @@ def _within(app: App) -> App:
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
-        await app(scope, receive, answer)
+        await app(scope, receive, send_with_headers)
 
-    return asked
+    return wrapped
 
 
 # --- what it shows ------------------------------------------------------------------------
 
 
 def metadata() -> dict[str, Any]:
-    """Datasette's metadata: what the catalogue says of tables, views and columns, and the page."""
+    """Datasette's metadata: descriptions of tables, views and columns, and the page."""
     tables = (*sql_views.metadata.tables.values(), *schema.metadata.tables.values())
-    described = {
+    descriptions = {
         table.name: {
             "description": table.comment,
             "columns": {column.name: column.comment for column in table.columns},
@@ -156,19 +156,19 @@ def metadata() -> dict[str, Any]:
     }
     return {
         "title": DASHBOARD.title,
-        "databases": {NAME: {"tables": described}},
+        "databases": {NAME: {"tables": descriptions}},
         "plugins": {"datasette-dashboards": {NAME: page()}},
     }
 
 
 def page() -> dict[str, Any]:
-    """The page, as the plugin has it."""
-    filters = {name: asdict(each) for name, each in DASHBOARD.filters.items()}
+    """The page in the format of the plugin datasette-dashboards."""
+    filters = {name: asdict(f) for name, f in DASHBOARD.filters.items()}
     return {
         "title": DASHBOARD.title,
         "description": DASHBOARD.description,
         "numbers": list(DASHBOARD.numbers),
         "rows": [list(row) for row in DASHBOARD.rows],
-        "filters": {name: {"type": "select", "db": NAME, **each} for name, each in filters.items()},
+        "filters": {name: {"type": "select", "db": NAME, **f} for name, f in filters.items()},
         "charts": {name: {"db": NAME, **asdict(c)} for name, c in DASHBOARD.charts.items()},
     }

@@ -20,10 +20,10 @@ from etl.config.credentials import Keys
 from etl.config.model import Config, Sources
 from etl.config.views import View
 from etl.diagnose.probe.answers import findings
-from etl.diagnose.probe.questions import MOST, credentials, probe
+from etl.diagnose.probe.questions import MAX_QUESTIONS, credentials, probe
 from etl.diagnose.probe.records import date_form
 from etl.diagnose.probe.redaction import LONGEST, Redaction
-from etl.diagnose.probe.report import markdown, report_path, structure, write_report
+from etl.diagnose.probe.report import markdown, report_data, report_path, write_report
 from etl.errors import ConfigError, EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from tests.support.api import record
@@ -116,7 +116,7 @@ def test_what_is_known_of_the_fake_is_found() -> None:
         world.pin("/home")
     with FakeDatadog(world) as datadog:
         facts = found(fake_config(datadog, "/home", "/little"), 1500, 0)
-        assert datadog.request_count <= MOST
+        assert datadog.request_count <= MAX_QUESTIONS
     assert answer(facts, "default_limit") == "10, of at least 1,500"
     assert answer(facts, "maximum_limit").startswith("1,000: more are asked for without an error")
     assert answer(facts, "limit_honoured").startswith("yes; asked for 100: 100 came")
@@ -382,7 +382,7 @@ def test_nothing_personal_stands_in_the_report(tmp_path: Path) -> None:
 def test_a_report_is_one_structure_told_twice(tmp_path: Path) -> None:
     with FakeDatadog(World(views=("/home",))) as datadog:
         config = fake_config(datadog, "/home")
-        report = structure(config, probe(config, [(config.views[0], 4)], threading.Event()))
+        report = report_data(config, probe(config, [(config.views[0], 4)], threading.Event()))
     text = markdown(report)
     (block,) = text.split("```json\n")[1:]
     assert json.loads(block.split("\n```")[0]) == json.loads(json.dumps(report))

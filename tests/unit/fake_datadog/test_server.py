@@ -335,7 +335,7 @@ def test_a_record_put_takes_the_place_of_its_id_unless_both_are_wanted(world: Wo
     changed = {**record, "attributes": {**record["attributes"], "brand_new": True}}
     world.put(changed)
     assert world.records("/home") == [*before[:3], changed, *before[4:]]
-    world.put(record, beside=True)
+    world.put(record, replaces=False)
     assert len(world.records("/home")) == len(before) + 1
     world.put(record, "/elsewhere")
     assert world.records("/elsewhere") == [record]

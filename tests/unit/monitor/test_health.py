@@ -20,7 +20,7 @@ import time_machine
 from etl.config.model import Config, Sources
 from etl.errors import EtlError
 from etl.ledger.results import new_run
-from etl.monitor.health import reasons
+from etl.monitor.health import find_reasons
 from etl.monitor.http_server import listening
 from etl.monitor.metrics import Metrics
 from etl.monitor.metrics_file import write_metrics
@@ -63,7 +63,7 @@ def test_a_schedule_is_kept_or_why_not(
     due_since = NOON - timedelta(seconds=due_s) if due_s else None
     due = Due(due_since, 0) if due_since else None
     last: Any = Run(status) if status else None
-    found = reasons(Agenda(last, due, due_since, NOON), is_working=is_working, now=NOON)
+    found = find_reasons(Agenda(last, due, due_since, NOON), is_working=is_working, now=NOON)
     assert [reason.partition(":")[0] for reason in found] == expected
 
 

@@ -23,7 +23,7 @@ from etl.database import schema, sql_views
 from etl.database.connection import Database, open_database
 from etl.errors import ConfigError, EtlError
 from etl.serve import export
-from etl.serve.export import Export, neutral
+from etl.serve.export import Export, escape_formulas
 from tests.support import known_history
 from tests.support.known_history import day
 from tests.support.paths import ROOT
@@ -104,7 +104,7 @@ def as_csv(text: str) -> list[dict[str, str]]:
 def test_the_command_knows_the_views_of_the_catalogue():
     assert export_command._VIEWS == sql_views.NAMES
     assert set(export._ORDER) == set(sql_views.NAMES)
-    for view, column in export.SINCE.items():
+    for view, column in export.SINCE_COLUMNS.items():
         assert column in sql_views.metadata.tables[view].c
 
 
@@ -218,7 +218,7 @@ def test_only_rows_since_an_instant(run: Callable[..., int], configured: Path):
     ],
 )
 def test_an_instant_may_be_said_in_several_ways(said: str, meant: datetime):
-    assert export.since(said, NOW) == meant
+    assert export.parse_since(said, NOW) == meant
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_an_instant_may_be_said_in_several_ways(said: str, meant: datetime):
 )
 def test_what_is_no_instant_is_said(said: str):
     with pytest.raises(ConfigError, match="expected an instant such as"):
-        export.since(said, NOW)
+        export.parse_since(said, NOW)
 
 
 # --- hostile text -------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(
     assert content.startswith(b"\xef\xbb\xbfid,")
     cells = as_csv(content.decode("utf-8-sig"))
     names = [row["snapshot_name"] for row in cells]
-    assert names == [neutral(name) for name in HOSTILE]
+    assert names == [escape_formulas(name) for name in HOSTILE]
     dangerous = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
     for row in cells:
         for cell in row.values():
@@ -276,7 +276,7 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(
     ],
 )  # fmt: skip
 def test_only_what_could_be_a_formula_gets_an_apostrophe(text: str, written: str):
-    assert neutral(text) == written
+    assert escape_formulas(text) == written
 
 
 # --- files --------------------------------------------------------------------------------
