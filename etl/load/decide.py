@@ -29,12 +29,12 @@ class RunState:
     organization: Organization
 
     def draft(self) -> RunState:
-        """A copy for one transaction: one that is rolled back leaves nothing behind."""
-        return RunState(self.ownership.draft(), self.removals.draft(), replace(self.organization))
+        """A copy for one transaction, of a state that is certain.
 
-    def commit(self) -> None:
-        """The transaction of this draft is committed."""
-        self.ownership.claims.commit()
+        Once the transaction is committed the copy takes the place of this state; after a rollback
+        it is dropped, and leaves nothing behind.
+        """
+        return RunState(self.ownership.draft(), self.removals.draft(), replace(self.organization))
 
     def record(self, view_key: str, changes: ChangeSet, listed: Iterable[str]) -> None:
         """A view has answered, and this is what it means; `listed`: the ids in its listing."""

@@ -20,9 +20,9 @@ _NO_IDS: frozenset[str] = frozenset()
 class Claims:
     """The views of a run that list an id.
 
-    A draft reads what is committed and keeps its own beside it, so that a transaction that is
-    rolled back leaves nothing behind. To copy instead would cost a run that loses many rows as
-    much as all of its ids, at each transaction.
+    A draft keeps what it learns in `own`, apart from what is `committed` and shared by all, so
+    that a transaction that is rolled back leaves nothing behind. To copy instead would cost a run
+    that loses many rows as much as all of its ids, at each transaction.
     """
 
     committed: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -46,13 +46,11 @@ class Claims:
         return self.committed.get(identifier, _NOBODY) if found is None else found
 
     def draft(self) -> Claims:
-        """For one transaction; what it was made of stays as it is until the draft is committed."""
-        return replace(self, own={})
-
-    def commit(self) -> None:
-        """What this draft knows is certain now."""
+        """For one transaction. Only certain claims are drafted from: not those of a draft whose
+        transaction may still be rolled back."""
         self.committed.update(self.own)
         self.own.clear()
+        return replace(self, own={})
 
 
 @dataclass(slots=True)

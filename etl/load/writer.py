@@ -86,7 +86,6 @@ class TableWriter:
 
         self._database.transaction(attempt)
         state, results = attempts[-1]
-        state.commit()
         for result in results:
             if result:
                 self._on_result(result)

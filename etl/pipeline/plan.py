@@ -147,7 +147,6 @@ class PlanWriter:
             return self._compare(listing, decoded or Decoded(), tables, draft)
 
         plan = self._database.read(compare) if self._database else compare(None)
-        draft.commit()
         if plan is None:
             return draft, [listing]
         self._add(plan)

@@ -135,6 +135,23 @@ def test_a_database_error_in_one_view_fails_that_view_alone(project: Project, ap
     assert "no poison here" in failed["error"]
 
 
+@pytest.mark.parametrize("order", [("/owner", "/taker"), ("/taker", "/owner")])
+def test_a_row_that_a_failing_view_lists_is_not_gone(
+    project: Project, api: Api, order: tuple[str, str]
+) -> None:
+    """Its owner no longer lists it, and the view that does could not be stored."""
+    one_process(project)
+    project.watch(*order, "/large")
+    large = [record(f"large {n}") for n in range(12)]  # so that the two others are whole
+    api.views |= {"/owner": [record("x"), record("y")], "/taker": [], "/large": large}
+    project.run()
+    poison(project)
+    api.views |= {"/owner": [record("y")], "/taker": [record("x"), record("poison")]}
+    run = project.run()
+    assert {view.view.name for view in run.views if view.is_bad} == {"/taker"}
+    assert {"x", "y"} < project.live()
+
+
 def poison(project: Project) -> None:
     """The database refuses one id."""
     if project.database.family == "postgresql":
