@@ -226,9 +226,9 @@ def _close(run: Run, on_end: OnRun | None) -> bool:
     config, database, lease = run.config, run.database, run.lease
 
     def close(connection: Connection) -> bool:
-        """Where there are old runs to delete, the lease is kept for that."""
+        """Where there are old runs to delete the lease is kept for that; says whether it is."""
         if status_of(connection, run.result) != "running":
-            return False  # a commit whose answer was lost
+            return lease.is_held(connection)  # a commit whose answer was lost
         lease.guard(connection)
         if run.verifier:
             write_findings(connection, config.source, run.verifier.findings())

@@ -123,14 +123,14 @@ class Lease:
 
     def guard(self, connection: Connection) -> None:
         """First statement of every committing transaction; raises `LeaseLost`."""
-        row = connection.execute(
-            select(sources.c.lease_token, sources.c.lease_expires_at)
-            .where(sources.c.source == self.source)
-            .with_for_update()
-        ).one_or_none()
-        if row is None or row.lease_token != self.token:
+        if not self.is_held(connection):
             self.is_lost = True
             raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+
+    def is_held(self, connection: Connection) -> bool:
+        """Whether the source still has the token of this lease; locks its row."""
+        token = select(sources.c.lease_token).where(sources.c.source == self.source)
+        return connection.execute(token.with_for_update()).scalar() == self.token
 
     def renew(self, connection: Connection) -> None:
         """Push the expiry on; raises `LeaseLost`."""
