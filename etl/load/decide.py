@@ -63,7 +63,7 @@ def _provable(
     proof: Proof, decoded: Decoded, owner: Owner, lookup: Lookup
 ) -> Collection[str] | None:
     """Rows of the view that are gone when they are not listed; None: all."""
-    if decoded.rejected and not lookup.has_these_rejects(owner, decoded):
+    if decoded.rejected and not lookup.has_same_rejects(owner, decoded):
         return ()
     if proof.is_whole:
         return None

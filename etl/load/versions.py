@@ -41,11 +41,6 @@ class StoredRow(NamedTuple):
     removed_at: datetime | None
     content_hash: str = ""
 
-    @classmethod
-    def planned(cls, content: tuple[Any, ...], content_hash: str) -> StoredRow:
-        """A row that a dry run would have written: its place in time is never asked for."""
-        return cls(content, _NEVER, 0, "", None, _NEVER, None, content_hash)
-
 
 def new_rows(
     snapshots: Iterable[Snapshot], owner: Owner, *, began: str, read_at: datetime

@@ -24,9 +24,8 @@ from etl.ledger.runs import is_recorded
 from etl.ledger.view_state import LedgerRows, ViewStates
 from etl.load.changeset import Absence, ChangeSet
 from etl.load.decide import RunState, decide_listing
-from etl.load.existing import THESE, read_stored
 from etl.load.loader import Failure, OpenListing
-from etl.load.lookup import Tables
+from etl.load.lookup import HAS_BOUND_ID, Tables
 from etl.load.rejects import save_rejects
 from etl.load.schema_drift import save_drift
 from etl.load.upsert import PendingRows
@@ -124,12 +123,13 @@ class TableWriter:
             ids = one.ids
             if pending.touches(owner.view_key, ids):
                 pending.write(connection)  # else this view would not find these rows
-            changes = decide_listing(one.listing, one.decoded, owner, Tables(connection), state)
+            tables = Tables(connection)
+            changes = decide_listing(one.listing, one.decoded, owner, tables, state)
             state.record(owner.view_key, changes, ids)
             if changes.is_deferred:
                 results.append(None)
                 continue
-            stored = read_stored(connection, changes.touched)
+            stored = tables.rows(changes.touched)
             reading = _Reading(one.listing, one.decoded, owner, before, changes, stored)
             result = _write_changes(
                 connection,
@@ -310,7 +310,7 @@ def _closing(ended: str) -> Insert:
     valid_to = s.removed_at if ended == "removed" else bindparam("read_at", type_=s.valid_from.type)
     source = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
     columns = [source[name] if name in source else s[name] for name in _HISTORY]
-    return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(THESE))
+    return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(HAS_BOUND_ID))
 
 
 def _close_versions(
@@ -324,19 +324,23 @@ def _close_versions(
 @cache
 def _removing() -> Update:
     read_at = bindparam("read_at", type_=snapshots.c.removed_at.type)
-    return update(snapshots).where(THESE).values(removed_at=read_at, missing_since=None)
+    return update(snapshots).where(HAS_BOUND_ID).values(removed_at=read_at, missing_since=None)
 
 
 @cache
 def _holding() -> Update:
     s = snapshots.c
     read_at = bindparam("read_at", type_=s.missing_since.type)
-    return update(snapshots).where(THESE, s.missing_since.is_(None)).values(missing_since=read_at)
+    return (
+        update(snapshots)
+        .where(HAS_BOUND_ID, s.missing_since.is_(None))
+        .values(missing_since=read_at)
+    )
 
 
 @cache
 def _clearing() -> Update:
-    return update(snapshots).where(THESE).values(missing_since=None)
+    return update(snapshots).where(HAS_BOUND_ID).values(missing_since=None)
 
 
 def _mark(connection: Connection, absence: Absence, read_at: datetime) -> None:
