@@ -76,14 +76,14 @@ def make_plan(
     stop: threading.Event,
     progress: Callable[[list[ViewPlan]], None] | None = None,
 ) -> list[ViewPlan]:
-    """Read the views and compare; raises `EtlError`. Views come in the configured order."""
+    """What a run would do to each view, in the configured order. Raises `EtlError`."""
     keys = require_keys(config)
     if not config.discovers:
         chosen_views(config, options.views)
     has_tables = _has_tables(config, database)
-    scope = select_views(config, database, stop=stop)
-    config = with_views(config, scope)
-    views = chosen_views(config, options.views) if options.views else scope.due
+    selection = select_views(config, database, stop=stop)
+    config = with_views(config, selection)
+    views = chosen_views(config, options.views) if options.views else selection.due
     api_state = ApiState()
     if has_tables:
         # Every answer is decoded.
@@ -119,7 +119,7 @@ def _has_tables(config: Config, database: Database) -> bool:
 
 
 class PlanWriter:
-    """Keeps what would be written. `database`: None while there are no tables."""
+    """Keeps what a run would write. `database`: None while there are no tables."""
 
     is_grouping = False  # there is no commit to share
 
@@ -162,7 +162,7 @@ class PlanWriter:
     def _compare(
         self, listing: Listing, decoded: Decoded, tables: PlannedTables, state: RunState
     ) -> ViewPlan | None:
-        """None: the listing must wait for the views still unread."""
+        """What a run would do; None: the listing must wait for the views still unread."""
         owner = owner_of(listing, self._source)
         state.organization.recognise(self._source, decoded)
         changes = decide_listing(listing, decoded, owner, tables, state)
@@ -258,9 +258,9 @@ def _view_plan(
     plan.unchanged = changes.unchanged + len(changed) - len(plan.changed)
     plan.returned = [_row_plan(s, stored[s.id]) for s in changes.returned]
     plan.vanished = [
-        _gone(identifier, stored[identifier]) for identifier in changes.absence.removed
+        _absent_row(identifier, stored[identifier]) for identifier in changes.absence.removed
     ]
-    plan.held = [_gone(identifier, stored[identifier]) for identifier in changes.absence.held]
+    plan.held = [_absent_row(identifier, stored[identifier]) for identifier in changes.absence.held]
     return plan
 
 
@@ -268,13 +268,13 @@ def _row_plan(snapshot: Snapshot, stored: StoredRow) -> RowPlan:
     new = content_of(snapshot)
     names = [name for name in differences(stored, snapshot).split(",") if name]
     return RowPlan(
-        snapshot.id, snapshot.snapshot_name, _some(stored.content, names), _some(new, names)
+        snapshot.id, snapshot.snapshot_name, _columns(stored.content, names), _columns(new, names)
     )
 
 
-def _gone(identifier: str, stored: StoredRow) -> RowPlan:
-    return RowPlan(identifier, _some(stored.content, ["snapshot_name"])["snapshot_name"])
+def _absent_row(identifier: str, stored: StoredRow) -> RowPlan:
+    return RowPlan(identifier, _columns(stored.content, ["snapshot_name"])["snapshot_name"])
 
 
-def _some(content: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+def _columns(content: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: content[CONTENT.index(name)] for name in names}
