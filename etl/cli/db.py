@@ -60,10 +60,10 @@ def rename_source(options: GlobalOptions, old: str, new: str) -> int:
     """Give the rows of source OLD the label NEW, after datadog.source was changed."""
     sources = load_sources(options)
     from etl.database.connection import opened
-    from etl.source.rename import renamed
+    from etl.source.rename import rename_source
 
     with opened(require_single_database(sources)) as database:
-        print_results([renamed(database, old, new)])
+        print_results([rename_source(database, old, new)])
     return 0
 
 

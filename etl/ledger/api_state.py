@@ -1,4 +1,4 @@
-"""What runs learn of the API, kept in `sources` and `view_state` for the next ones."""
+"""What a run learns of the API: read from `sources` and `view_state`, written for later runs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from etl.extract.api_state import ApiFindings, ApiState, LastReading
 from etl.ledger.view_state import read_view_states
 
 PROBE_AFTER = timedelta(days=7)
-"""How long a refused limit is believed, and a cap taken for certain when not seen again."""
+"""How long a refused limit is believed, and a cap that is not seen again taken for certain."""
 
 
 def read_api_state(connection: Connection, config: Config, *, is_full: bool) -> ApiState:
-    """What earlier runs of the configured source learned; with `is_full` no answer is skipped."""
+    """What earlier runs of the source learned; with `is_full` no answer may be skipped."""
     row = connection.execute(select(sources).where(sources.c.source == config.source)).one_or_none()
     may_skip = config.shortcut and not is_full
-    known = read_view_states(connection, config.source)
+    states = read_view_states(connection, config.source)
     readings = {
         key: LastReading(state.shortcut_digest, state.listed)
-        for key, state in known.items()
+        for key, state in states.items()
         if may_skip and state.shortcut_digest
     }
-    needing = frozenset(key for key, state in known.items() if state.needs_acceptance)
+    needs_acceptance = frozenset(key for key, state in states.items() if state.needs_acceptance)
     if row is None:
         return ApiState(readings)
     oldest = datetime.now(UTC) - PROBE_AFTER
@@ -37,12 +37,12 @@ def read_api_state(connection: Connection, config: Config, *, is_full: bool) -> 
         is_cap_recent=bool(row.learned_cap_probed_at and row.learned_cap_probed_at > oldest),
         page_limit=row.largest_accepted_limit if is_limit_known else None,
         org_id=row.org_id,
-        needs_acceptance=needing,
+        needs_acceptance=needs_acceptance,
     )
 
 
 def write_findings(connection: Connection, source: str, findings: ApiFindings) -> None:
-    """Write what a run learned of the API, for the next ones."""
+    """Write what a run learned of the API, for later runs."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {}
     if findings.is_cap_seen or findings.learned_cap is None:

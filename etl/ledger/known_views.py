@@ -16,15 +16,17 @@ from etl.ledger.view_state import read_view_states
 
 
 class KnownViews(msgspec.Struct, frozen=True):
-    """`read_before`: each name that was read; `traffic`: views of 30 days by name."""
+    """`read_before`: each name that was read. `traffic`: page views in 30 days, by name."""
 
     read_before: tuple[ReadBefore, ...] = ()
     traffic: Mapping[str, int] = msgspec.field(default_factory=dict)
     discovered_at: datetime | None = None
 
-    def with_traffic(self, found: Iterable[Traffic]) -> KnownViews:
-        """With what was discovered just now, which need not be stored."""
-        return msgspec.structs.replace(self, traffic={**self.traffic, **traffic_by_name(found)})
+    def with_traffic(self, discovered: Iterable[Traffic]) -> KnownViews:
+        """With traffic that was discovered just now, whether or not it is stored."""
+        return msgspec.structs.replace(
+            self, traffic={**self.traffic, **traffic_by_name(discovered)}
+        )
 
 
 def read_known_views(connection: Connection, source: str, now: datetime) -> KnownViews:
@@ -38,12 +40,16 @@ def read_known_views(connection: Connection, source: str, now: datetime) -> Know
         d.source == source, d.sampled_at >= now - SPAN
     )
     traffic = traffic_by_name(Traffic(*row) for row in connection.execute(query))
-    at = select(sources.c.discovered_at).where(sources.c.source == source)
-    return KnownViews(tuple(read_before.values()), traffic, connection.execute(at).scalar())
+    discovered_at = select(sources.c.discovered_at).where(sources.c.source == source)
+    asked_at = connection.execute(discovered_at).scalar()
+    return KnownViews(tuple(read_before.values()), traffic, asked_at)
 
 
 def _read_before(row: Row[Any], other: ReadBefore | None) -> ReadBefore:
-    """A name may have been read in parts before, by filters: then not yet as a whole."""
+    """What one row of `view_state` adds to `other`, what earlier rows say of the same name.
+
+    A name that was read under filters only was read in parts, and not yet as a whole.
+    """
     had_snapshots = row.last_nonempty_at is not None or row.listed > 0 or row.held > 0
     had_snapshots = had_snapshots or bool(other and other.had_snapshots)
     if row.application_id is None and row.device_type is None:

@@ -1,4 +1,4 @@
-"""One run and its views, as the ledger and `sync --json` show them."""
+"""The results of one run and of its views, as the ledger and `sync --json` show them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REFUSALS = (DatadogAuthError, DatadogHostUnknown)
 
 @dataclass(slots=True)
 class ViewResult:
-    """What became of one configured view in one run; `counts` has the names of the ledger."""
+    """The result of one configured view in one run; `counts` has the names of the ledger."""
 
     view: View
     verdict: str
@@ -85,7 +85,7 @@ def failed_result(view: View, error: EtlError, *, requests: int, seconds: float)
 
 @dataclass(slots=True)
 class RunResult:
-    """One run, as the ledger and `sync --json` tell it."""
+    """The result of one run."""
 
     source: str
     run_id: str
@@ -101,7 +101,7 @@ class RunResult:
     planned: int = 0  # views it was to read
     died: int = 0  # earlier runs that it found dead
     codes: Counter[str] = field(default_factory=Counter)  # HTTP exchanges by status code
-    notes: list[str] = field(default_factory=list)  # what to say of it beside its views
+    notes: list[str] = field(default_factory=list)  # for people, about the selection of views
 
     def as_json(self) -> dict[str, Any]:
         """The object that `sync --json` prints."""
@@ -121,7 +121,7 @@ class RunResult:
         return any(view.verdict != FAILED for view in self.views)
 
     def settle(self, *, is_stopped: bool) -> None:
-        """Say how the run ended, by its views; `is_stopped`: it was asked to end."""
+        """Set status and error by the results of the views; `is_stopped`: it was asked to end."""
         if exit_code(self) == 2:
             self.error = self.views[0].error
         self.status = "ok"
@@ -142,7 +142,7 @@ def new_run(source: str) -> RunResult:
 
 
 def exit_code(run: RunResult) -> int:
-    """0 all views read, 1 some failed or truncated, 2 no view could be: wrong keys or site."""
+    """0 all views read, 1 some failed or truncated, 2 none could be read: wrong keys or site."""
     classes = {view.error_class for view in run.views}
     if classes and classes <= {kind.__name__ for kind in _REFUSALS}:
         return 2

@@ -29,10 +29,10 @@ LONGEST_S = 5.0
 
 
 def old_runs(connection: Connection, config: Config, now: datetime) -> Sequence[str]:
-    """The oldest few runs that may go.
+    """Ids of the oldest few runs that may be deleted.
 
-    Never the newest one, that of the last slot, which says what is due, nor one that
-    `view_state` names.
+    Never the newest run, nor one that `view_state` names, nor that of the last slot, which says
+    what is due.
     """
     r, source = sync_runs.c, config.source
     newest = select(r.run_id).where(r.source == source).order_by(r.started_at.desc()).limit(1)
@@ -51,8 +51,8 @@ def old_runs(connection: Connection, config: Config, now: datetime) -> Sequence[
 
 
 def prune(config: Config, database: Database, lease: Lease, stop: threading.Event) -> None:
-    """Delete until nothing old is left, time is up, or `stop` is set. Raises nothing expected."""
-    end, gone = time.monotonic() + LONGEST_S, 0
+    """Delete until nothing old is left, time is up, or `stop` is set. `EtlError` is only logged."""
+    end, deleted = time.monotonic() + LONGEST_S, 0
 
     def batch(connection: Connection) -> int:
         lease.renew(connection)
@@ -63,11 +63,11 @@ def prune(config: Config, database: Database, lease: Lease, stop: threading.Even
 
     try:
         while not stop.is_set() and time.monotonic() < end:
-            done = database.transaction(batch)
-            gone += done
-            if done < BATCH:
+            count = database.transaction(batch)
+            deleted += count
+            if count < BATCH:
                 break
     except EtlError as error:
         log.warning("%s: the ledger was not pruned: %s", config.source, error)
-    if gone:
-        log.debug("%s: %d runs older than keep.runs left the ledger", config.source, gone)
+    if deleted:
+        log.debug("%s: %d runs older than keep.runs left the ledger", config.source, deleted)

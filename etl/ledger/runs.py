@@ -10,18 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from etl.database.schema import (
-    COUNTS,
-    sync_run_views,
-    sync_runs,
-)
+from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import SlotTaken
 from etl.extract.completeness import FAILED
 from etl.formatting import iso
 from etl.ledger.results import RunResult
 
 FULFILS = ("ok", "partial", "failed")
-"""Statuses of a run that make its slot done: one that was stopped or died is done again."""
+"""Statuses of a run that fulfil its slot; that of a run that was stopped or died is run again."""
 
 
 def start_run(connection: Connection, run: RunResult) -> None:
@@ -60,7 +56,7 @@ def start_run(connection: Connection, run: RunResult) -> None:
 def last_slot_run(connection: Connection, source: str, job: str, now: datetime) -> Row[Any] | None:
     """The run of the latest slot that was run; None when none was.
 
-    What a wrong clock ran ahead of `now` does not count.
+    A slot later than `now`, run under a wrong clock, does not count.
     """
     r = sync_runs.c
     query = (
@@ -75,7 +71,7 @@ def last_slot_run(connection: Connection, source: str, job: str, now: datetime) 
 def _is_fulfilled(connection: Connection, run: RunResult, slot_at: datetime) -> bool:
     """Whether this slot, or a later one up to now, was run."""
     r = sync_runs.c
-    # A run starts after its slot; a day is for clocks that disagree. The index has started_at.
+    # A run starts after its slot, but clocks may disagree by a day. The index is on started_at.
     query = select(r.run_id).where(
         r.source == run.source,
         r.started_at >= slot_at - timedelta(days=1),
@@ -87,7 +83,7 @@ def _is_fulfilled(connection: Connection, run: RunResult, slot_at: datetime) -> 
 
 
 def status_of(connection: Connection, run: RunResult) -> str | None:
-    """What the ledger says of a run; None: nothing."""
+    """The status of a run in the ledger; None when it has no row."""
     query = select(sync_runs.c.status).where(sync_runs.c.run_id == run.run_id)
     return connection.execute(query).scalar()
 
@@ -110,10 +106,10 @@ def finish_run(connection: Connection, run: RunResult) -> None:
 
 def is_recorded(connection: Connection, run_id: str, view_key: str) -> bool:
     """Whether the view's transaction of this run was committed."""
-    row = select(sync_run_views.c.run_id).where(
+    query = select(sync_run_views.c.run_id).where(
         sync_run_views.c.run_id == run_id, sync_run_views.c.view_key == view_key
     )
-    return connection.execute(row).first() is not None
+    return connection.execute(query).first() is not None
 
 
 def last_runs(connection: Connection, source: str | None, count: int) -> Sequence[Row[Any]]:

@@ -1,4 +1,4 @@
-"""`view_state` and `sync_run_views`: what became of each view, in this run and so far."""
+"""`view_state` and `sync_run_views`: the result of each view, so far and in one run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from etl.database.schema import rejected_records, sync_run_views, view_state
 from etl.extract.completeness import COMPLETE, FAILED, UNPROVEN
 from etl.ledger.results import RunResult, ViewResult
 
-_KEY = "of_view"  # a bound name beside those of the columns
+_KEY = "of_view"  # name of a bound value; it must differ from those of the columns
 
 
 class ViewStates(msgspec.Struct, frozen=True):
-    """What the tables said when the run began: nobody else writes these rows meanwhile.
+    """What the tables held when the run began: no other process writes these rows meanwhile.
 
     `states`: rows of `view_state` by view key. `with_open_rejects`: keys of views whose last
     reading had rejects.
@@ -35,9 +35,10 @@ def read_states_before(connection: Connection, source: str) -> ViewStates:
 
 
 class LedgerRows(msgspec.Struct):
-    """What the ledger will say of the views of one transaction.
+    """The ledger rows of the views of one transaction.
 
-    Collected, and written at its end in a few statements: a statement costs more than a row.
+    They are collected and written at its end in a few statements: a statement costs more than a
+    row.
     """
 
     run: RunResult
@@ -50,17 +51,17 @@ class LedgerRows(msgspec.Struct):
     def add(
         self,
         result: ViewResult,
-        before: Row[Any] | None,
+        previous: Row[Any] | None,
         reading: Mapping[str, Any],
         losing: Collection[str] = (),
     ) -> None:
-        """A view was tried; `before` is its row of `view_state`, None for a new view.
+        """Add the result of a view; `previous` is its row of `view_state`, None for a new view.
 
         `reading` holds the columns of `view_state` that only a reading changes; `losing`: keys of
         views that lost rows to this one.
         """
-        row = _state_row(self.run, result, before, reading)
-        self._states.setdefault((before is None, tuple(row)), []).append(row)
+        row = _state_row(self.run, result, previous, reading)
+        self._states.setdefault((previous is None, tuple(row)), []).append(row)
         self._views.append(_view_row(self.run, result))
         self._losing.update(losing)
 
@@ -71,18 +72,18 @@ class LedgerRows(msgspec.Struct):
                 connection.execute(insert(view_state), rows)
                 continue
             values: dict[str, Any] = {name: bindparam(name) for name in names if name != _KEY}
-            this = update(view_state).where(view_state.c.view_key == bindparam(_KEY))
-            connection.execute(this.values(values), rows)
+            of_view = update(view_state).where(view_state.c.view_key == bindparam(_KEY))
+            connection.execute(of_view.values(values), rows)
         if self._views:
             connection.execute(insert(sync_run_views), self._views)
         _forget_shortcuts(connection, self._losing)
 
 
 def _state_row(
-    run: RunResult, result: ViewResult, before: Row[Any] | None, reading: Mapping[str, Any]
+    run: RunResult, result: ViewResult, previous: Row[Any] | None, reading: Mapping[str, Any]
 ) -> dict[str, Any]:
     view = result.view
-    failures = before.consecutive_failures if before else 0
+    failures = previous.consecutive_failures if previous else 0
     values = {
         "last_run_id": run.run_id,
         "last_run_at": run.started_at,
@@ -96,7 +97,7 @@ def _state_row(
     if result.verdict in (COMPLETE, UNPROVEN):
         values["last_trusted_at"] = result.read_at
     key = view.key(run.source)
-    if before:
+    if previous:
         return {_KEY: key, **values}
     never_read = dict.fromkeys(("listed", "duplicates", "rejected", "foreign_records", "held"), 0)
     return {
@@ -131,10 +132,10 @@ def _view_row(run: RunResult, result: ViewResult) -> dict[str, Any]:
 
 
 def _forget_shortcuts(connection: Connection, view_keys: Collection[str]) -> None:
-    """Views that lost rows to another one must look at their next answer, even an equal one."""
+    """The next answer of views that lost rows to another one is decoded, even an equal one."""
     if view_keys:
-        these = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
-        connection.execute(these.values(shortcut_digest=None))
+        of_views = update(view_state).where(view_state.c.view_key.in_(sorted(view_keys)))
+        connection.execute(of_views.values(shortcut_digest=None))
 
 
 def read_view_states(connection: Connection, source: str) -> dict[str, Row[Any]]:
@@ -151,14 +152,14 @@ def read_view_state(connection: Connection, view_key: str) -> Row[Any] | None:
 
 
 def note_watched(connection: Connection, source: str, view_keys: Collection[str]) -> None:
-    """Write which views are still among those that are read, where that is not known yet."""
+    """Write which views of the source are in `view_keys`, the views that runs read."""
     v = view_state.c
     rows = connection.execute(select(v.view_key, v.is_watched).where(v.source == source))
-    news = [
+    outdated = [
         {"key": key, "watched": key in view_keys}
         for key, is_watched in rows
         if is_watched is not (key in view_keys)
     ]
-    if news:
-        this = update(view_state).where(v.view_key == bindparam("key"))
-        connection.execute(this.values(is_watched=bindparam("watched")), news)
+    if outdated:
+        of_view = update(view_state).where(v.view_key == bindparam("key"))
+        connection.execute(of_view.values(is_watched=bindparam("watched")), outdated)

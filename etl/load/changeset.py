@@ -40,11 +40,11 @@ class StoredIds(NamedTuple):
 class Absence:
     """The rows of a view that its listing does not hold. Lists are in id order.
 
-    `live`: how many rows the view had. `unlisted`: which of them are not listed. `absent`:
-    which of those would have been listed, were they still pinned. `gone`: which of those no
-    other view of the run lists. Of `gone`, rows are `removed`, or `held` because they are too
-    many to believe it at once. `kept`: unlisted, but not gone. `missing`: rows whose removal was
-    held before; `cleared`: those of them that are listed again.
+    `live`: how many rows the view had. `unlisted`: which of them are not listed. `absent`: which
+    of those would have been listed if they were still pinned. `gone`: which of those no other
+    view of the run lists. Each of `gone` is `removed` or, when too many are gone at once, `held`.
+    `kept`: unlisted, but not gone. `missing`: rows whose removal an earlier reading held;
+    `cleared`: those of them that are listed again.
     """
 
     live: int = 0
@@ -69,10 +69,10 @@ class Absence:
 class ChangeSet:
     """What one listing means for the tables. Lists are in id order.
 
-    `elsewhere`: listed rows that another view of the source owns, until `Ownership` has said of
-    each whether it is `taken` over (former owner by id) or stays `foreign`. `moved` rows are
-    taken over with unchanged content. `is_deferred`: the answers of other views of this run
-    decide whose some ids are, or whether rows may go.
+    `elsewhere`: listed rows that another view of the source owns, until `Ownership` has decided
+    which are `taken` over (former owner by id) and which stay `foreign`. `moved`: rows taken over
+    with unchanged content. `is_deferred`: it must wait, since the answers of other views of this
+    run decide who owns some ids, or whether rows may go.
     """
 
     new: list[Snapshot] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Counts of what was found again, in statements for many rows at once."""
+"""Adds to the `count` of many rows at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from etl.database.batches import batches
 def add_counts(
     connection: Connection,
     table: Table,
-    mine: ColumnElement[bool],
+    among: ColumnElement[bool],
     key: ColumnElement[str],
     more: Mapping[str, int],
     values: Mapping[str, Any],
 ) -> None:
-    """Add `more[key]` to the count of each row of `mine`, and set `values` in it.
+    """Add `more[key]` to the count of the row with that key, and set `values` in it.
 
-    One statement for many of the same number.
+    `among`: which rows of the table the keys belong to. Rows that get the same number share a
+    statement.
     """
     keys: defaultdict[int, list[str]] = defaultdict(list)
     for name in sorted(more):
@@ -29,4 +30,4 @@ def add_counts(
     for number, names in sorted(keys.items()):
         for batch in batches(names):
             counted = {**values, "count": table.c["count"] + number}
-            connection.execute(update(table).where(mine, key.in_(batch)).values(counted))
+            connection.execute(update(table).where(among, key.in_(batch)).values(counted))

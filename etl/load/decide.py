@@ -1,4 +1,4 @@
-"""One listing and all that is known -> what it changes."""
+"""One listing, what is stored and what the run knows -> what the listing changes."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class RunState:
     organization: Organization
 
     def draft(self) -> RunState:
-        """A copy for one transaction: one that is rolled back leaves nothing behind."""
+        """A copy for one transaction, of a state that is certain.
+
+        Once the transaction is committed the copy takes the place of this state; after a rollback
+        it is dropped, and leaves nothing behind.
+        """
         return RunState(self.ownership.draft(), self.removals.draft(), replace(self.organization))
 
-    def commit(self) -> None:
-        """The transaction of this draft is committed."""
-        self.ownership.claims.commit()
-
     def record(self, view_key: str, changes: ChangeSet, listed: Iterable[str]) -> None:
-        """A view has answered, and this is what it means; `listed`: the ids in its listing."""
+        """A view has answered with these changes; `listed`: the ids in its listing."""
         self.ownership.record(view_key, changes, listed)
         self.removals.record(view_key, changes, self.ownership)
 
@@ -59,45 +59,6 @@ def decide_listing(
     return decide(snapshots, stored, owner, state, _provable(listing.proof, decoded, owner, lookup))
 
 
-def _provable(
-    proof: Proof, decoded: Decoded, owner: Owner, lookup: Lookup
-) -> Collection[str] | None:
-    """Rows of the view that are gone when they are not listed; None: all."""
-    if decoded.rejected and not lookup.has_these_rejects(owner, decoded):
-        return ()
-    if proof.is_whole:
-        return None
-    return lookup.covered(owner.view_key, proof) if proof.parts else ()
-
-
-def _recognise_duplicates(
-    snapshots: Sequence[Snapshot], stored: StoredIds, owner: Owner, lookup: Lookup
-) -> StoredIds:
-    """Say which record of several with one id is stored, where the hashes cannot."""
-    plain, others = dict(stored.plain), dict(stored.others)
-    times = Counter(snapshot.id for snapshot in snapshots)
-    repeated = {identifier for identifier, count in times.items() if count > 1}
-    for identifier in repeated & plain.keys():
-        found = StoredId(plain.pop(identifier), owner.view_key, owner.source, is_removed=False)
-        others[identifier] = found
-    doubtful = [
-        snapshot
-        for snapshot in snapshots
-        if snapshot.id in repeated & others.keys()
-        and _is_of_other_version(snapshot, others[snapshot.id])
-    ]
-    rows = lookup.rows(sorted({snapshot.id for snapshot in doubtful}))
-    for snapshot in doubtful:
-        if not differences(rows[snapshot.id], snapshot):
-            found = others[snapshot.id]
-            others[snapshot.id] = msgspec.structs.replace(found, equal_hash=snapshot.content_hash)
-    return StoredIds(plain, others)
-
-
-def _is_of_other_version(snapshot: Snapshot, stored: StoredId) -> bool:
-    return stored.content_hash.partition(":")[0] != snapshot.content_hash.partition(":")[0]
-
-
 def decide(
     snapshots: Sequence[Snapshot],
     stored: StoredIds,
@@ -107,15 +68,54 @@ def decide(
 ) -> ChangeSet:
     """What one listing changes; see `diff` for what goes in."""
     changes = diff(snapshots, stored, owner, provable)
-    _doubt(changes, state.organization)
+    if state.organization.is_other:
+        # What another organization's keys do not list is not gone.
+        changes.absence.absent = []
+        changes.absence.is_other_organization = bool(changes.absence.unlisted)
     changes = state.ownership.assign(changes, owner.view_key)
-    # RUM can still say whose keys these are, before rows go.
+    # Before rows go, RUM can still say which organization the keys belong to.
     changes.is_deferred |= bool(changes.absence.gone and state.organization.is_open)
     return state.removals.hold(changes, owner.view_key, state.ownership)
 
 
-def _doubt(changes: ChangeSet, organization: Organization) -> None:
-    """What another organization's keys do not list is not gone."""
-    if organization.is_other:
-        changes.absence.absent = []
-        changes.absence.is_other_organization = bool(changes.absence.unlisted)
+def _provable(
+    proof: Proof, decoded: Decoded, owner: Owner, lookup: Lookup
+) -> Collection[str] | None:
+    """Rows of the view that are gone when they are not listed; None: all."""
+    if decoded.rejected and not lookup.has_same_rejects(owner, decoded):
+        return ()
+    if proof.is_whole:
+        return None
+    return lookup.covered(owner.view_key, proof) if proof.parts else ()
+
+
+def _recognise_duplicates(
+    snapshots: Sequence[Snapshot], stored: StoredIds, owner: Owner, lookup: Lookup
+) -> StoredIds:
+    """Of several records with one id, say which is stored where the hashes cannot.
+
+    A hash of another version says nothing: there the contents are compared.
+    """
+    plain, others = dict(stored.plain), dict(stored.others)
+    copies = Counter(snapshot.id for snapshot in snapshots)
+    repeated = {identifier for identifier, count in copies.items() if count > 1}
+    for identifier in repeated & plain.keys():
+        content_hash = plain.pop(identifier)
+        others[identifier] = StoredId(content_hash, owner.view_key, owner.source, is_removed=False)
+    incomparable = [
+        snapshot
+        for snapshot in snapshots
+        if snapshot.id in repeated & others.keys()
+        and _hash_version(snapshot) != _hash_version(others[snapshot.id])
+    ]
+    rows = lookup.rows(sorted({snapshot.id for snapshot in incomparable}))
+    for snapshot in incomparable:
+        if not differences(rows[snapshot.id], snapshot):
+            others[snapshot.id] = msgspec.structs.replace(
+                others[snapshot.id], equal_hash=snapshot.content_hash
+            )
+    return StoredIds(plain, others)
+
+
+def _hash_version(hashed: Snapshot | StoredId) -> str:
+    return hashed.content_hash.partition(":")[0]

@@ -31,21 +31,20 @@ def diff(
     listed, duplicates = unique(snapshots, stored.others)
     changes = ChangeSet(duplicates=duplicates)
     plain, others = stored
-    # Nearly always that is next to nothing.
     differing = sorted(i for i, s in listed.items() if plain.get(i) != s.content_hash)
     changes.unchanged = len(listed) - len(differing)
-    for identifier in differing:
-        snapshot, found = listed[identifier], others.get(identifier)
+    for identifier in differing:  # nearly always none or few
+        snapshot, row = listed[identifier], others.get(identifier)
         if identifier in plain:
             changes.changed.append(snapshot)
-        elif found is None:
+        elif row is None:
             changes.new.append(snapshot)
-        elif found.source != owner.source:
+        elif row.source != owner.source:
             changes.rejected.append(reject_text(OTHER_SOURCE, record_of(snapshot)))
-        elif found.view_key != owner.view_key:
-            changes.elsewhere.append((snapshot, found))
+        elif row.view_key != owner.view_key:
+            changes.elsewhere.append((snapshot, row))
         else:
-            changes.add_own(snapshot, found)
+            changes.add_own(snapshot, row)
     changes.absence = _absence(listed, stored, owner, provable)
     return changes
 
@@ -57,11 +56,11 @@ def _absence(
     provable: Collection[str] | None,
 ) -> Absence:
     plain, others = stored
-    mine = {i: s for i, s in others.items() if s.view_key == owner.view_key and not s.is_removed}
-    missing = frozenset(i for i, s in mine.items() if s.is_missing)
-    unlisted = sorted((mine.keys() | plain.keys()) - listed.keys())
+    own = {i: s for i, s in others.items() if s.view_key == owner.view_key and not s.is_removed}
+    missing = frozenset(i for i, s in own.items() if s.is_missing)
+    unlisted = sorted((own.keys() | plain.keys()) - listed.keys())
     return Absence(
-        live=len(mine) + len(plain),
+        live=len(own) + len(plain),
         unlisted=unlisted,
         absent=unlisted if provable is None else [i for i in unlisted if i in provable],
         missing=missing,
@@ -72,7 +71,7 @@ def _absence(
 def unique(
     snapshots: Sequence[Snapshot], stored: Mapping[str, StoredId]
 ) -> tuple[dict[str, Snapshot], int]:
-    """One snapshot for each id, and how many records were superfluous.
+    """One snapshot for each id, and how many duplicates were left out.
 
     The later `modified_at` wins, NULL being earliest; on a tie the one equal to
     what is stored, else the greater hash: never the order of the answer.
@@ -82,8 +81,8 @@ def unique(
     if duplicates:
         for snapshot in snapshots:
             best = by_id[snapshot.id]
-            found = stored.get(snapshot.id)
-            by_id[snapshot.id] = max(best, snapshot, key=lambda s: _rank(s, found))
+            row = stored.get(snapshot.id)
+            by_id[snapshot.id] = max(best, snapshot, key=lambda s: _rank(s, row))
     return by_id, duplicates
 
 

@@ -1,4 +1,4 @@
-"""What RUM said -> `applications` and `discovered_views`."""
+"""What RUM answered -> `applications` and `discovered_views`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def applications_asked_at(connection: Connection, source: str) -> datetime | Non
 
 def note_applications_asked(connection: Connection, source: str, now: datetime) -> None:
     """Keep when they were asked for, so that a refusal too costs one request a day."""
-    this = update(sources).where(sources.c.source == source)
-    connection.execute(this.values(applications_read_at=now))
+    of_source = update(sources).where(sources.c.source == source)
+    connection.execute(of_source.values(applications_read_at=now))
 
 
 def application_names(connection: Connection, source: str) -> dict[str, str]:
@@ -71,8 +71,8 @@ def save_discovery(connection: Connection, source: str, found: Discovery, now: d
     }
     _replace(connection, discovered_views, discovered_views.c.discovered_key, rows, now)
     if not found.is_cut_short:
-        this = update(sources).where(sources.c.source == source)
-        connection.execute(this.values(discovered_at=now))
+        of_source = update(sources).where(sources.c.source == source)
+        connection.execute(of_source.values(discovered_at=now))
 
 
 def _replace(
@@ -90,9 +90,9 @@ def _replace(
         return
     source = next(iter(rows.values()))["source"]
     for batch in batches(sorted(rows)):
-        these = (table.c.source == source) & key.in_(batch)
-        first = connection.execute(select(key, table.c.first_seen_at).where(these))
-        known = {row[0]: row[1] for row in first}
-        connection.execute(delete(table).where(these))
-        new = [rows[k] | {"first_seen_at": known.get(k, now)} for k in batch]
+        in_batch = (table.c.source == source) & key.in_(batch)
+        known = connection.execute(select(key, table.c.first_seen_at).where(in_batch))
+        first_seen = {row[0]: row[1] for row in known}
+        connection.execute(delete(table).where(in_batch))
+        new = [rows[k] | {"first_seen_at": first_seen.get(k, now)} for k in batch]
         connection.execute(insert(table), new)

@@ -1,7 +1,8 @@
-"""The listings of one run, as they come -> a writer: together, one by one, or when all are read.
+"""The listings of one run, as they come -> a writer.
 
 Several views share a commit; a group that cannot be written is repeated view by view, so that one
-bad view never stops a run. A run and a dry run differ in their writer only.
+bad view never stops a run. A listing that depends on others waits until all are read. A run and a
+dry run differ in their writer only.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class Writer(Protocol):
     def write(
         self, listings: Sequence[OpenListing], state: RunState
     ) -> tuple[RunState, list[Listing]]:
-        """Write several listings as one; what the run knows then, and those that must wait.
+        """Write several listings as one; returns the new state, and those that must wait.
 
-        Raises `StoreError` when nothing of it could be written; `state` is unchanged then.
+        Raises `StoreError` when nothing was written. `state` itself is never changed.
         """
 
     def write_failure(self, failure: Failure) -> None:
@@ -60,7 +61,7 @@ class Writer(Protocol):
 class Loader:
     """Hands each listing of a run to `writer`, and keeps on disk those that wait for others.
 
-    `source`: label of the organization; `stop` ends the loading of what waits.
+    `source`: label of the organization; once `stop` is set, none of those is loaded.
     """
 
     def __init__(self, writer: Writer, state: RunState, source: str, stop: threading.Event) -> None:
@@ -71,7 +72,7 @@ class Loader:
         self._deferred: list[Listing] = []
 
     def load(self, results: Sequence[Result]) -> None:
-        """Load what was read; a listing that needs the other views' answers is put on disk."""
+        """Load what was read; spill listings that need the answers of other views."""
         for failed in results:
             if isinstance(failed, Failed):
                 error = failed.error
@@ -90,8 +91,8 @@ class Loader:
     def load_deferred(self, ask_organization: Callable[[], set[int]]) -> None:
         """Load what waited, now that every view has answered.
 
-        `ask_organization`: ids of the organizations that the keys belong to, as far as they can
-        be known; asked only before rows go although no record has shown it.
+        `ask_organization`: ids of the organizations that the keys belong to, none when they cannot
+        be known; called only when rows may go and no record has shown the organization.
         """
         organization = self.state.organization
         if self._deferred and organization.is_open:
@@ -105,7 +106,7 @@ class Loader:
         self._deferred.clear()
 
     def _write(self, listings: Sequence[OpenListing]) -> list[Listing]:
-        """Several views share one commit; when that fails, each gets its own."""
+        """In one commit or, when that fails, in one for each view; returns those that must wait."""
         if not listings:
             return []
         try:

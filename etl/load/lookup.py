@@ -1,66 +1,74 @@
-"""What is stored, as the decision over one listing asks for it."""
+"""What is stored, as the decision over one listing asks for it. Reads only."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
 
-from sqlalchemy import Column, Connection, select
+from sqlalchemy import Column, Connection, Select, bindparam, select
 
+from etl.database.batches import batches
+from etl.database.cursor import driver_cursor
+from etl.database.dialects import dialect_of
 from etl.database.schema import snapshots
 from etl.extract.partition import Proof
 from etl.ledger.view_state import read_view_state
-from etl.load.changeset import ChangeSet, StoredId, StoredIds
-from etl.load.existing import read_known, read_stored
+from etl.load.changeset import StoredId, StoredIds
 from etl.load.rejects import open_rejects
-from etl.load.versions import Owner, StoredRow, content_of
-from etl.transform.snapshot import Decoded
+from etl.load.versions import Owner, StoredRow
+from etl.transform.snapshot import CONTENT, Decoded
 
 
 class Lookup(Protocol):
-    """Reads what is stored; writes nothing."""
+    """Where the decision looks up what is stored: the tables or, in a dry run, a plan of them."""
 
     def ids(self, owner: Owner, listed: Collection[str]) -> StoredIds:
         """Every live row of the view, and every stored row of a listed id."""
 
     def rows(self, ids: Sequence[str]) -> dict[str, StoredRow]:
-        """Rows that will be written again, by id."""
+        """Rows by id, with their content."""
 
     def covered(self, view_key: str, proof: Proof) -> set[str]:
-        """Live rows of the view that a proven part of its listing would have held."""
+        """Ids of live rows of the view that a proven part of its listing would have held."""
 
-    def has_these_rejects(self, owner: Owner, decoded: Decoded) -> bool:
+    def has_same_rejects(self, owner: Owner, decoded: Decoded) -> bool:
         """Whether the last reading of the view had the same rejects, each as often."""
 
 
-class NoTables:
-    """Before the schema is there, nothing is stored."""
-
-    def ids(self, owner: Owner, listed: Collection[str]) -> StoredIds:  # noqa: ARG002
-        return StoredIds()
-
-    def rows(self, ids: Sequence[str]) -> dict[str, StoredRow]:  # noqa: ARG002
-        return {}
-
-    def covered(self, view_key: str, proof: Proof) -> set[str]:  # noqa: ARG002
-        return set()
-
-    def has_these_rejects(self, owner: Owner, decoded: Decoded) -> bool:  # noqa: ARG002
-        return False
-
-
-class Tables(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tables:
     """The tables, through a connection of one transaction."""
 
     connection: Connection
 
     def ids(self, owner: Owner, listed: Collection[str]) -> StoredIds:
-        return StoredIds(*read_known(self.connection, owner, listed))
+        """As `Lookup.ids`; first the rows of the view, then the listed ids not among them."""
+        dialect = dialect_of(self.connection)
+        with driver_cursor(self.connection) as cursor:
+            plain, rest = dialect.read_live(cursor, owner.view_key, owner.source)
+            others = {
+                identifier: StoredId(content_hash, owner.view_key, source, False, bool(is_missing))
+                for identifier, content_hash, source, is_missing in rest
+            }
+            unread = {i for i in listed if i not in plain and i not in others}
+            for batch in batches(sorted(unread), dialect.ids_at_once):
+                for row in dialect.read_ids(cursor, batch):
+                    others[row[0]] = StoredId(row[1], row[2], row[3], bool(row[4]))
+        return StoredIds(plain, others)
 
     def rows(self, ids: Sequence[str]) -> dict[str, StoredRow]:
-        return read_stored(self.connection, ids)
+        """As `Lookup.rows`."""
+        end = 1 + len(CONTENT)
+        return {
+            row[0]: StoredRow(tuple(row[1:end]), *row[end:])
+            for batch in batches(ids)
+            for row in self.connection.execute(_selecting_rows(), {"ids": batch})
+        }
 
     def covered(self, view_key: str, proof: Proof) -> set[str]:
+        """As `Lookup.covered`."""
         s = snapshots.c
         query = select(s.id, s.application_id, s.device_type).where(
             s.view_key == view_key, s.removed_at.is_(None)
@@ -68,64 +76,29 @@ class Tables(NamedTuple):
         rows = self.connection.execute(query)
         return {row.id for row in rows if proof.covers(row.application_id, row.device_type)}
 
-    def has_these_rejects(self, owner: Owner, decoded: Decoded) -> bool:
-        """Behind a record whose id cannot be read may stand any row of the view, and behind one
-        more of the same, too."""
+    def has_same_rejects(self, owner: Owner, decoded: Decoded) -> bool:
+        """A record whose id cannot be read may be any row of the view, and so may one more copy
+        of it."""
         state = read_view_state(self.connection, owner.view_key)
-        before = open_rejects(self.connection, owner)
+        last_hashes = open_rejects(self.connection, owner)
         hashes = {reject.raw_hash for reject in decoded.rejected}
-        repeated = len(decoded.rejected) - len(hashes)
-        return state is not None and hashes <= before and repeated <= state.rejected - len(before)
+        if state is None or not hashes <= last_hashes:
+            return False
+        last_copies: int = state.rejected - len(last_hashes)
+        return len(decoded.rejected) - len(hashes) <= last_copies
 
 
-class Planned:
-    """What a dry run would have written by now, over all views that it has decided."""
-
-    def __init__(self) -> None:
-        self.ids: dict[str, StoredId] = {}
-        self.rows: dict[str, StoredRow] = {}
-
-    def add(self, changes: ChangeSet, owner: Owner, stored: dict[str, StoredRow]) -> None:
-        """One more view is decided; `stored`: its touched rows as they are in the tables."""
-        for snapshot in (*changes.new, *changes.changed, *changes.returned, *changes.moved):
-            content_hash = snapshot.content_hash
-            self.ids[snapshot.id] = StoredId(
-                content_hash, owner.view_key, owner.source, is_removed=False
-            )
-            self.rows[snapshot.id] = StoredRow.planned(content_of(snapshot), content_hash)
-        for identifier in changes.absence.removed:
-            self.ids[identifier] = StoredId(
-                stored[identifier].content_hash, owner.view_key, owner.source, is_removed=True
-            )
+# Built once: to build it takes longer than to execute it.
+HAS_BOUND_ID = snapshots.c.id.in_(bindparam("ids", expanding=True))
+"""Rows of the bound `ids`, which `batches` makes few enough."""
 
 
-class PlannedTables(NamedTuple):
-    """The tables as they would be, had a dry run written what it planned so far.
-
-    A view is decided once for good: whatever was planned before it is about other views.
-    """
-
-    tables: Lookup
-    planned: Planned
-
-    def ids(self, owner: Owner, listed: Collection[str]) -> StoredIds:
-        stored = self.tables.ids(owner, listed)
-        plain, others = dict(stored.plain), dict(stored.others)
-        for identifier in self.planned.ids.keys() & {*plain, *others, *listed}:
-            plain.pop(identifier, None)
-            others.pop(identifier, None)
-        listed_here = self.planned.ids.keys() & {*listed}
-        return StoredIds(plain, others | {i: self.planned.ids[i] for i in listed_here})
-
-    def rows(self, ids: Sequence[str]) -> dict[str, StoredRow]:
-        written = {i: self.planned.rows[i] for i in ids if i in self.planned.rows}
-        return self.tables.rows([i for i in ids if i not in written]) | written
-
-    def covered(self, view_key: str, proof: Proof) -> set[str]:
-        return self.tables.covered(view_key, proof) - self.planned.ids.keys()
-
-    def has_these_rejects(self, owner: Owner, decoded: Decoded) -> bool:
-        return self.tables.has_these_rejects(owner, decoded)
+@cache
+def _selecting_rows() -> Select[Any]:
+    s = snapshots.c
+    versioning = (s.first_seen_at, s.version, s.began, s.changed_columns, s.valid_from)
+    columns = (s.id, *(s[name] for name in CONTENT), *versioning, s.removed_at, s.content_hash)
+    return select(*columns).where(HAS_BOUND_ID)
 
 
 def read_parts(connection: Connection, source: str) -> tuple[set[str | None], set[str | None]]:

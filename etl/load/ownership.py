@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from etl.load.changeset import ChangeSet, StoredId
 
-_NOBODY: frozenset[str] = frozenset()
+_NO_VIEWS: frozenset[str] = frozenset()
 _NO_IDS: frozenset[str] = frozenset()
 
 
@@ -20,9 +20,9 @@ _NO_IDS: frozenset[str] = frozenset()
 class Claims:
     """The views of a run that list an id.
 
-    A draft reads what is committed and keeps its own beside it, so that a transaction that is
-    rolled back leaves nothing behind. To copy instead would cost a run that loses many rows as
-    much as all of its ids, at each transaction.
+    A draft keeps what it learns in `own`, apart from what is `committed` and shared by all, so
+    that a transaction that is rolled back leaves nothing behind. To copy instead would cost a run
+    that loses many rows as much as all of its ids, at each transaction.
     """
 
     committed: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -30,38 +30,37 @@ class Claims:
     own: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def add(self, view_key: str, ids: Iterable[str]) -> None:
-        """The view lists these."""
-        alone = frozenset((view_key,))  # one object for all ids: most are listed by one view
+        """The view lists these ids."""
+        only_view = frozenset((view_key,))  # one object for all ids: most are listed by one view
         for identifier in ids:
             views = self.of(identifier)
             if not views:
                 self.count += 1
-                self.own[identifier] = alone
+                self.own[identifier] = only_view
             elif view_key not in views:
-                self.own[identifier] = views | alone
+                self.own[identifier] = views | only_view
 
     def of(self, identifier: str) -> frozenset[str]:
         """The views that list it."""
-        found = self.own.get(identifier)
-        return self.committed.get(identifier, _NOBODY) if found is None else found
+        views = self.own.get(identifier)
+        return self.committed.get(identifier, _NO_VIEWS) if views is None else views
 
     def draft(self) -> Claims:
-        """For one transaction; what it was made of stays as it is until the draft is committed."""
-        return replace(self, own={})
-
-    def commit(self) -> None:
-        """What this draft knows is certain now."""
+        """For one transaction. Only certain claims are drafted from: not those of a draft whose
+        transaction may still be rolled back."""
         self.committed.update(self.own)
         self.own.clear()
+        return replace(self, own={})
 
 
 @dataclass(slots=True)
 class Ownership:
-    """What one run knows of its views beside the one that is decided.
+    """Which views of one run have answered, and what they list and no longer list.
 
     `configured`: keys of every configured view of the source, of this run or not. `unread`: keys
-    that this run has yet to read. `absent`: rows that their owner provably no longer lists, by
-    each view that was read. `deferred`: ids listed by views that wait for others.
+    of views that this run has yet to read. `absent`: for each view that was read, the rows that
+    it owns and provably no longer lists. `deferred`: for each view that waits for others, the ids
+    in its listing.
     """
 
     configured: frozenset[str]
@@ -81,7 +80,7 @@ class Ownership:
         )
 
     def assign(self, changes: ChangeSet, view_key: str) -> ChangeSet:
-        """Decide whose the listed rows of other views are, and which absent rows are gone.
+        """Decide who owns the listed rows of other views, and which absent rows are gone.
 
         Each of `changes.elsewhere` is taken over or foreign; an absent row that another view of
         the run lists is kept. Returns `changes`.
@@ -125,7 +124,7 @@ class Ownership:
     def record(
         self, view_key: str, changes: ChangeSet | None = None, listed: Iterable[str] = ()
     ) -> None:
-        """The view has answered, and this is what it means; None: nothing changed.
+        """The view has answered with these changes; None: its answer is that of last time.
 
         Of a view that waits, `listed` are the ids in its listing.
         """
@@ -141,9 +140,9 @@ class Ownership:
             self.claims.add(view_key, self.deferred[view_key])
 
     def record_failure(self, view_key: str, listed: Iterable[str] = ()) -> None:
-        """The view gave no answer, or could not be loaded: what it owns stays its own.
+        """The view gave no answer, or could not be loaded: it keeps the rows that it owns.
 
-        What it was seen to list is not gone, whatever became of it.
+        The ids that it `listed` are not gone.
         """
         self.unread.discard(view_key)
         self.claims.add(view_key, listed)

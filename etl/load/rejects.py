@@ -1,6 +1,6 @@
-"""Records that could not be read -> `rejected_records`, inside the view's transaction.
+"""Records that could not become rows -> `rejected_records`, inside the view's transaction.
 
-Counts move with each call: the caller knows whether the answer is a new one.
+Each call adds to the counts, so it is called for an answer that is new only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from etl.transform.snapshot import Rejected
 
 
 def open_rejects(connection: Connection, owner: Owner) -> set[str]:
-    """Hashes of the rejects that stood in the view's last reading."""
+    """Hashes of the rejects of the view's last reading."""
     r = rejected_records.c
     query = select(r.raw_hash).where(
         r.source == owner.source, r.view_key == owner.view_key, r.resolved_at.is_(None)
@@ -34,25 +34,25 @@ def save_rejects(
     rejected: Sequence[Rejected],
     read_at: datetime,
 ) -> None:
-    """Insert what is new, count what was there before, resolve what is gone."""
+    """Insert new rejects, count known ones again, and resolve those that are gone."""
     r = rejected_records.c
-    mine = (r.source == owner.source) & (r.view_key == owner.view_key)
-    query = select(r.raw_hash, r.resolved_at.is_(None).label("is_open")).where(mine)
+    of_view = (r.source == owner.source) & (r.view_key == owner.view_key)
+    query = select(r.raw_hash, r.resolved_at.is_(None).label("is_open")).where(of_view)
     known = {row.raw_hash: bool(row.is_open) for row in connection.execute(query)}
     times = Counter(reject.raw_hash for reject in rejected)
     gone = sorted(key for key, is_open in known.items() if is_open and key not in times)
     for batch in batches(gone):
-        this = update(rejected_records).where(mine, r.raw_hash.in_(batch))
-        connection.execute(this.values(resolved_at=read_at))
-    again = {key: count for key, count in times.items() if key in known}
+        resolved = update(rejected_records).where(of_view, r.raw_hash.in_(batch))
+        connection.execute(resolved.values(resolved_at=read_at))
+    repeated = {key: count for key, count in times.items() if key in known}
     values = {"last_seen_at": read_at, "resolved_at": None}
-    add_counts(connection, rejected_records, mine, r.raw_hash, again, values)
+    add_counts(connection, rejected_records, of_view, r.raw_hash, repeated, values)
     new = {reject.raw_hash: reject for reject in rejected if reject.raw_hash not in known}
     dialect_of(connection).require_room(connection, [(reject.raw,) for reject in new.values()])
-    place = {"source": owner.source, "view_key": owner.view_key, "first_seen_at": read_at}
+    common = {"source": owner.source, "view_key": owner.view_key, "first_seen_at": read_at}
     rows = [
         {"raw_hash": key, "reason": reject.reason, "raw": reject.raw, "count": times[key]}
         for key, reject in sorted(new.items())
     ]
     if rows:
-        connection.execute(insert(rejected_records), [{**row, **place, **values} for row in rows])
+        connection.execute(insert(rejected_records), [{**row, **common, **values} for row in rows])

@@ -19,11 +19,11 @@ class RemovalGuard:
     is_off: bool = False
 
     def holds(self, gone: int, live: int, *, is_any_listed: bool) -> bool:
-        """Whether so many of so many live rows are too many to believe it at once."""
+        """Whether `gone` of so many `live` rows are too many to be believed at once."""
         if self.is_off or not gone:
             return False
-        is_much = gone > self.hold_above * live and gone > self.hold_min
-        return is_much or (live >= 3 and not is_any_listed)
+        exceeds_limits = gone > self.hold_above * live and gone > self.hold_min
+        return exceeds_limits or (live >= 3 and not is_any_listed)
 
 
 class Loss(NamedTuple):
@@ -38,9 +38,9 @@ class Loss(NamedTuple):
 class Removals:
     """What the views of one run would lose together.
 
-    `needs_acceptance`: views whose removals were held until a person accepts them, before this
-    run. `with_rows` had rows before; `losses`: what of them each would lose; `losing`: views that
-    would lose too much, with as many claims as `claims_counted`.
+    `needs_acceptance`: views whose removals an earlier run held until a person accepts them.
+    `with_rows`: views that had rows. `losses`: what of them each view would lose. `losing`: views
+    that would lose too much; valid while the run knows as many claims as `claims_counted`.
     """
 
     guard: RemovalGuard
@@ -63,13 +63,13 @@ class Removals:
         """Remove what is gone, or hold it: `changes` with `removed` and `held`."""
         absence = changes.absence
         absence.removed = absence.gone
-        is_waiting = view_key in self.needs_acceptance and not self.guard.is_off
-        is_much = self.guard.holds(
+        needs_acceptance = view_key in self.needs_acceptance and not self.guard.is_off
+        exceeds_limits = self.guard.holds(
             len(absence.gone), absence.live, is_any_listed=_is_any_listed(absence)
         )
-        if not (is_much or is_waiting):
+        if not (exceeds_limits or needs_acceptance):
             return changes
-        absence.needs_acceptance = is_waiting or self._is_mass_removal(view_key, ownership)
+        absence.needs_acceptance = needs_acceptance or self._is_mass_removal(view_key, ownership)
         # Missing in the last proven reading too: proof enough, unless many views say so at once.
         is_proven_twice = not absence.needs_acceptance
         absence.removed = [i for i in absence.gone if is_proven_twice and i in absence.missing]
@@ -77,7 +77,7 @@ class Removals:
         return changes
 
     def record(self, view_key: str, changes: ChangeSet, ownership: Ownership) -> None:
-        """The view has answered, and this is what it means."""
+        """The view has answered with these changes."""
         absence = changes.absence
         self.record_rows(view_key, has_rows=absence.live > 0)
         loss = Loss(absence.absent, absence.live, _is_any_listed(absence))
@@ -92,7 +92,7 @@ class Removals:
             self.with_rows.add(view_key)
 
     def _is_mass_removal(self, view_key: str, ownership: Ownership) -> bool:
-        """Whether so many views would lose so much, this one included, that the API is doubted."""
+        """Whether so many views, this one included, would lose so much that the API is doubted."""
         if self.claims_counted != ownership.claims.count:
             self.claims_counted = ownership.claims.count
             self.losing = {

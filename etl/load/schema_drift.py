@@ -1,6 +1,6 @@
 """What is not as the API's specification says -> `schema_drift`, inside the view's transaction.
 
-Counts move with each call: the caller knows whether the answer is a new one.
+Each call adds to the counts, so it is called for an answer that is new only.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ def save_drift(
     d = schema_drift.c
     query = select(d.name, d.kind).where(d.source == source)
     known = {Drift(row.name, row.kind) for row in connection.execute(query)}
-    found = _storable(drift, known)
+    storable = _storable(drift, known)
     values = {"last_seen_at": read_at}
-    for kind in sorted({key.kind for key in found.keys() & known}):
-        mine = (d.source == source) & (d.kind == kind)
-        again = {key.name: found[key][0] for key in found.keys() & known if key.kind == kind}
-        add_counts(connection, schema_drift, mine, d.name, again, values)
+    repeated = storable.keys() & known
+    for kind in sorted({key.kind for key in repeated}):
+        of_kind = (d.source == source) & (d.kind == kind)
+        more = {key.name: storable[key][0] for key in repeated if key.kind == kind}
+        add_counts(connection, schema_drift, of_kind, d.name, more, values)
     rows = [
         {"name": key.name, "kind": key.kind, "count": count, "example": example[:_MAX_EXAMPLE]}
-        for key, (count, example) in sorted(found.items())
+        for key, (count, example) in sorted(storable.items())
         if key not in known
     ]
-    place = {"source": source, "first_seen_at": read_at}
+    common = {"source": source, "first_seen_at": read_at}
     if rows:
-        connection.execute(insert(schema_drift), [{**row, **place, **values} for row in rows])
+        connection.execute(insert(schema_drift), [{**row, **common, **values} for row in rows])
 
 
 def _storable(
@@ -52,16 +53,16 @@ def _storable(
 ) -> dict[Drift, tuple[int, str]]:
     """`drift` under names that the table can hold; those that become equal are counted together."""
     room = MAX_UNKNOWN_NAMES - len(known)
-    found: dict[Drift, tuple[int, str]] = {}
+    storable: dict[Drift, tuple[int, str]] = {}
     for (name, kind), (count, example) in sorted(drift.items()):
         key = Drift(_storable_name(name), kind)
-        if key not in known and key not in found:
+        if key not in known and key not in storable:
             if room <= 0 and kind.startswith("unknown"):
                 key = Drift(OTHER_NAMES, kind)
             room -= 1
-        before, first = found.get(key, (0, example))
-        found[key] = (before + count, first)
-    return found
+        previous, first = storable.get(key, (0, example))
+        storable[key] = (previous + count, first)
+    return storable
 
 
 def _storable_name(name: str) -> str:

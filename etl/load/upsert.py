@@ -15,7 +15,7 @@ from etl.load.versions import Row
 class PendingRows:
     """Rows of several views that wait to be written together, at the end.
 
-    A statement costs more than a row, and whoever waits for its end cannot work meanwhile.
+    A statement costs more than a row, and the run waits for the end of each.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class PendingRows:
         self._former_owners.update(former_owners)
 
     def touches(self, view_key: str, ids: Collection[str]) -> bool:
-        """Whether a view that lists these ids would find its rows, or theirs, otherwise."""
+        """Whether a view that lists these ids would find other rows once these are written."""
         return view_key in self._former_owners or not self._ids.isdisjoint(ids)
 
     def write(self, connection: Connection) -> None:
@@ -49,17 +49,17 @@ class PendingRows:
 
 
 def insert_new(connection: Connection, rows: Sequence[Row]) -> None:
-    """Write rows whose ids nobody had when they were decided on; else as `upsert`.
+    """Write rows whose ids were not in the table when they were decided on.
 
-    An id that another source took in the meantime may be an error: then the transaction is
-    repeated, from the decision.
+    Where another source has inserted such an id since, some databases raise: then the transaction
+    is repeated from the decision.
     """
     if rows:
         dialect_of(connection).insert_new(connection, snapshots, _in_order(rows))
 
 
 def upsert(connection: Connection, rows: Sequence[Row]) -> None:
-    """Insert each row, or replace all of it where its id is there already; no id stands twice."""
+    """Insert each row, or replace the row of its id; `rows` holds no id twice."""
     if rows:
         dialect_of(connection).upsert(connection, snapshots, _in_order(rows))
 

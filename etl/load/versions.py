@@ -30,7 +30,7 @@ class Owner(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """A stored row that will be written again: its content and its place in time."""
+    """A stored row: its content, and which version of the snapshot it is."""
 
     content: tuple[Any, ...]
     first_seen_at: datetime
@@ -41,18 +41,13 @@ class StoredRow(NamedTuple):
     removed_at: datetime | None
     content_hash: str = ""
 
-    @classmethod
-    def planned(cls, content: tuple[Any, ...], content_hash: str) -> StoredRow:
-        """A row that a dry run would have written: its place in time is never asked for."""
-        return cls(content, _NEVER, 0, "", None, _NEVER, None, content_hash)
-
 
 def new_rows(
     snapshots: Iterable[Snapshot], owner: Owner, *, began: str, read_at: datetime
 ) -> list[Row]:
     """The first row of each id; `began` is baseline or added."""
-    content, place = msgspec.structs.astuple, (read_at, 1, began, None, read_at, None, None)
-    return [(s.id, *owner, *content(s)[1:], *place) for s in snapshots]
+    content, version = msgspec.structs.astuple, (read_at, 1, began, None, read_at, None, None)
+    return [(s.id, *owner, *content(s)[1:], *version) for s in snapshots]
 
 
 def next_row(
@@ -87,8 +82,10 @@ def _row(
     valid_from: datetime,
 ) -> Row:
     identifier, *content = msgspec.structs.astuple(snapshot)
-    place = (first_seen_at, version, began, columns, valid_from, None, None)
-    return (identifier, *owner, *content, *place)
+    return (
+        *(identifier, *owner, *content),
+        *(first_seen_at, version, began, columns, valid_from, None, None),
+    )
 
 
 def content_of(snapshot: Snapshot) -> tuple[Any, ...]:
@@ -97,7 +94,7 @@ def content_of(snapshot: Snapshot) -> tuple[Any, ...]:
 
 
 def differences(stored: StoredRow, snapshot: Snapshot) -> str:
-    """`changed_columns`, without what differs because the privacy setting does."""
+    """As `changed_columns`; under another privacy setting, columns of persons do not count."""
     before, after = stored.content, content_of(snapshot)
     if mark_of(stored.content_hash) != mark_of(snapshot.content_hash):
         before, after = without_persons(before), without_persons(after)

@@ -24,9 +24,8 @@ from etl.ledger.runs import is_recorded
 from etl.ledger.view_state import LedgerRows, ViewStates
 from etl.load.changeset import Absence, ChangeSet
 from etl.load.decide import RunState, decide_listing
-from etl.load.existing import THESE, read_stored
 from etl.load.loader import Failure, OpenListing
-from etl.load.lookup import Tables
+from etl.load.lookup import HAS_BOUND_ID, Tables
 from etl.load.rejects import save_rejects
 from etl.load.schema_drift import save_drift
 from etl.load.upsert import PendingRows
@@ -44,15 +43,15 @@ from etl.source.identity import bind
 from etl.source.lease import Lease
 from etl.transform.snapshot import Decoded, Snapshot
 
-_REMEMBERED = ("listed", "duplicates", "rejected", "foreign_records", "held")
+_KEPT_COUNTS = ("listed", "duplicates", "rejected", "foreign_records", "held")
 _HISTORY = tuple(column.name for column in snapshot_history.columns)
 
 
 class TableWriter:
     """Writes listings into the tables, several in one transaction under the lease.
 
-    `before`: what the tables said of each view when the run began. `on_result` is called with
-    each view that the ledger has.
+    `previous`: the view states when the run began. `on_result` is called with the result of each
+    view, once the ledger has it.
     """
 
     is_grouping = True  # a commit costs more than the rows of a small view
@@ -62,13 +61,13 @@ class TableWriter:
         database: Database,
         run: RunResult,
         lease: Lease,
-        before: ViewStates,
+        previous: ViewStates,
         on_result: Callable[[ViewResult], None],
     ) -> None:
         self._database = database
         self._run = run
         self._lease = lease
-        self._before = before
+        self._previous = previous
         self._on_result = on_result
 
     def write(
@@ -86,7 +85,6 @@ class TableWriter:
 
         self._database.transaction(attempt)
         state, results = attempts[-1]
-        state.commit()
         for result in results:
             if result:
                 self._on_result(result)
@@ -103,7 +101,7 @@ class TableWriter:
             self._lease.guard(connection)
             if not is_recorded(connection, self._run.run_id, key):
                 ledger = LedgerRows(self._run)
-                ledger.add(result, self._before.states.get(key), {})
+                ledger.add(result, self._previous.states.get(key), {})
                 ledger.write(connection)
 
         self._database.transaction(write)
@@ -112,33 +110,34 @@ class TableWriter:
     def _write_all(
         self, connection: Connection, listings: Sequence[OpenListing], state: RunState
     ) -> list[ViewResult | None]:
-        """Every listing; None for one that must wait."""
+        """Write every listing; returns None in place of the result of one that must wait."""
         pending, ledger = PendingRows(), LedgerRows(self._run)
         results: list[ViewResult | None] = []
         for one in listings:
             owner = owner_of(one.listing, self._run.source)
-            before = self._before.states.get(owner.view_key)
+            previous = self._previous.states.get(owner.view_key)
             if one.decoded is None:
-                results.append(_write_same(one.listing, owner, before, ledger, state))
+                results.append(_write_same(one.listing, owner, previous, ledger, state))
                 continue
             _recognise_organization(connection, owner.source, one.decoded, state)
             ids = one.ids
             if pending.touches(owner.view_key, ids):
-                pending.write(connection)  # else this view would not find these rows
-            changes = decide_listing(one.listing, one.decoded, owner, Tables(connection), state)
+                pending.write(connection)  # else the lookup would not find these rows
+            tables = Tables(connection)
+            changes = decide_listing(one.listing, one.decoded, owner, tables, state)
             state.record(owner.view_key, changes, ids)
             if changes.is_deferred:
                 results.append(None)
                 continue
-            stored = read_stored(connection, changes.touched)
-            reading = _Reading(one.listing, one.decoded, owner, before, changes, stored)
+            stored = tables.rows(changes.touched)
+            reading = _Reading(one.listing, one.decoded, owner, previous, changes, stored)
             result = _write_changes(
                 connection,
                 reading,
                 pending,
-                has_open_rejects=owner.view_key in self._before.with_open_rejects,
+                has_open_rejects=owner.view_key in self._previous.with_open_rejects,
             )
-            ledger.add(result, before, _state_after(reading, result), changes.taken.values())
+            ledger.add(result, previous, _state_after(reading, result), changes.taken.values())
             results.append(result)
         pending.write(connection)
         ledger.write(connection)
@@ -158,12 +157,13 @@ def owner_of(listing: Listing, source: str) -> Owner:
 
 @dataclass(slots=True)
 class _Reading:
-    """A listing that is applied: `stored` are the rows it touches, `before` the view's state."""
+    """A listing that is applied. `stored`: the rows that it touches; `previous`: the view's state
+    after the reading before."""
 
     listing: Listing
     decoded: Decoded
     owner: Owner
-    before: SelectedRow[Any] | None
+    previous: SelectedRow[Any] | None
     changes: ChangeSet
     stored: Mapping[str, StoredRow]
 
@@ -172,32 +172,32 @@ class _Reading:
         """When its last answer arrived, raised above every instant it touches."""
         rows = self.stored.values()
         touched = [instant for row in rows for instant in (row.valid_from, row.removed_at)]
-        last = self.before.last_read_at if self.before else None
+        last = self.previous.last_read_at if self.previous else None
         return reading_instant(self.listing.arrived_at, [last, *touched])
 
     @property
     def is_new_answer(self) -> bool:
         """Counts of rejects and drift move only when a changed answer was decoded."""
-        return self.before is None or self.before.answer_digest != self.listing.digest
+        return self.previous is None or self.previous.answer_digest != self.listing.digest
 
 
 def _write_same(
     listing: Listing,
     owner: Owner,
-    before: SelectedRow[Any] | None,
+    previous: SelectedRow[Any] | None,
     ledger: LedgerRows,
     state: RunState,
 ) -> ViewResult:
-    """The answer is that of the last reading: its ids are unchanged, the rest as it was then."""
-    if before is None:
+    """The answer equals that of the last reading: its ids are unchanged, all else is as then."""
+    if previous is None:
         raise AssertionError("a shortcut without a last reading")
     result = result_of(listing)
-    result.read_at = reading_instant(listing.arrived_at, [before.last_read_at])
-    result.counts["listed"] = before.listed
-    result.counts["duplicates"] = before.duplicates
-    result.counts["rejected"] = before.rejected
-    result.counts["unchanged"] = before.listed - before.duplicates - before.rejected
-    ledger.add(result, before, _instants_after(result))
+    result.read_at = reading_instant(listing.arrived_at, [previous.last_read_at])
+    result.counts["listed"] = previous.listed
+    result.counts["duplicates"] = previous.duplicates
+    result.counts["rejected"] = previous.rejected
+    result.counts["unchanged"] = previous.listed - previous.duplicates - previous.rejected
+    ledger.add(result, previous, _instants_after(result))
     state.record_same(owner.view_key, has_rows=result.counts["unchanged"] > 0)
     return result
 
@@ -223,10 +223,10 @@ def _write_changes(
     rewritten = [s for s in changes.changed if s.id not in changed_ids] + changes.moved
     _close_versions(connection, sorted(changed_ids), ended="changed", read_at=read_at)
     _close_versions(connection, [s.id for s in changes.returned], ended="removed", read_at=read_at)
-    began = "added" if reading.before and reading.before.first_read_at else "baseline"
+    began = "added" if reading.previous and reading.previous.first_read_at else "baseline"
     new = new_rows(changes.new, owner, began=began, read_at=read_at)
-    again = _rows_again(reading, changed, rewritten, read_at)
-    pending.add(new, again, changes.taken.values())
+    replacing = _replacing_rows(reading, changed, rewritten, read_at)
+    pending.add(new, replacing, changes.taken.values())
     _mark(connection, changes.absence, read_at)
     rejected = [*reading.decoded.rejected, *changes.rejected]
     if reading.is_new_answer:
@@ -236,13 +236,13 @@ def _write_changes(
     return _result(reading, read_at, changed=len(changed), rejected=len(rejected))
 
 
-def _rows_again(
+def _replacing_rows(
     reading: _Reading, changed: list[Snapshot], rewritten: list[Snapshot], read_at: datetime
 ) -> list[Row]:
     owner, stored = reading.owner, reading.stored
     rows: list[Row] = []
-    for began, read in (("changed", changed), ("returned", reading.changes.returned)):
-        rows += [next_row(s, stored[s.id], owner, began=began, read_at=read_at) for s in read]
+    for began, snaps in (("changed", changed), ("returned", reading.changes.returned)):
+        rows += [next_row(s, stored[s.id], owner, began=began, read_at=read_at) for s in snaps]
     return rows + [kept_row(s, stored[s.id], owner) for s in rewritten]
 
 
@@ -267,7 +267,7 @@ def _result(reading: _Reading, read_at: datetime, *, changed: int, rejected: int
 
 
 def reason_of(absence: Absence) -> str:
-    """Why rows were not removed, to be added to the reason of a verdict; or ""."""
+    """Why rows were not removed, to be added to the reason of a verdict; "" when none was kept."""
     text = ""
     if absence.held:
         text = f"; {len(absence.held)} removals held"
@@ -281,18 +281,18 @@ def reason_of(absence: Absence) -> str:
 
 
 def _state_after(reading: _Reading, result: ViewResult) -> dict[str, Any]:
-    """The part of `view_state` that a reading changes, the digest included."""
+    """The columns of `view_state` that only a reading changes."""
     changes, absence = reading.changes, reading.changes.absence
     is_settled = not (changes.foreign or absence.kept or absence.held)
     may_skip = reading.listing.can_skip and is_settled
-    first = reading.before.first_read_at if reading.before else None
+    first = reading.previous.first_read_at if reading.previous else None
     return {
         "first_read_at": first or result.read_at,
         **_instants_after(result),
         "answer_digest": reading.listing.digest,
         "shortcut_digest": reading.listing.digest if may_skip else None,
         "needs_acceptance": absence.needs_acceptance and absence.still_missing > 0,
-        **{name: result.counts[name] for name in _REMEMBERED},
+        **{name: result.counts[name] for name in _KEPT_COUNTS},
     }
 
 
@@ -309,9 +309,9 @@ def _instants_after(result: ViewResult) -> dict[str, Any]:
 def _closing(ended: str) -> Insert:
     s = snapshots.c
     valid_to = s.removed_at if ended == "removed" else bindparam("read_at", type_=s.valid_from.type)
-    source = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
-    columns = [source[name] if name in source else s[name] for name in _HISTORY]
-    return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(THESE))
+    added = {"snapshot_id": s.id, "valid_to": valid_to, "ended": literal(ended)}
+    columns = [added[name] if name in added else s[name] for name in _HISTORY]
+    return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(HAS_BOUND_ID))
 
 
 def _close_versions(
@@ -325,19 +325,23 @@ def _close_versions(
 @cache
 def _removing() -> Update:
     read_at = bindparam("read_at", type_=snapshots.c.removed_at.type)
-    return update(snapshots).where(THESE).values(removed_at=read_at, missing_since=None)
+    return update(snapshots).where(HAS_BOUND_ID).values(removed_at=read_at, missing_since=None)
 
 
 @cache
 def _holding() -> Update:
     s = snapshots.c
     read_at = bindparam("read_at", type_=s.missing_since.type)
-    return update(snapshots).where(THESE, s.missing_since.is_(None)).values(missing_since=read_at)
+    return (
+        update(snapshots)
+        .where(HAS_BOUND_ID, s.missing_since.is_(None))
+        .values(missing_since=read_at)
+    )
 
 
 @cache
 def _clearing() -> Update:
-    return update(snapshots).where(THESE).values(missing_since=None)
+    return update(snapshots).where(HAS_BOUND_ID).values(missing_since=None)
 
 
 def _mark(connection: Connection, absence: Absence, read_at: datetime) -> None:

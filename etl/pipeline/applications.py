@@ -1,4 +1,4 @@
-"""Keeps the table `applications` current, one request a day."""
+"""Refreshes the table `applications`, with one request a day."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def refresh_applications(
     """
     if not is_due(database.read(lambda c: applications_asked_at(c, source)), DAY_S, now):
         return
-    found: list[Application] | None = None
+    listed: list[Application] | None = None
     try:
-        found = read_applications(client)
+        listed = read_applications(client)
     except DatadogError as error:
         log.debug("the applications stay as they are: %s", error)
 
     def save(connection: Connection) -> None:
         guard(connection)
-        if found is None:
+        if listed is None:
             note_applications_asked(connection, source, now)
         else:
-            save_applications(connection, source, found, now)
+            save_applications(connection, source, listed, now)
 
     try:
         database.transaction(save)

@@ -1,7 +1,8 @@
-"""Tells others of a finished run: the log, and whoever waits for a heartbeat.
+"""Reports a finished run: to the log, and by a heartbeat.
 
-The heartbeat is a dead man's switch: its receiver raises an alarm when the good runs end. Its
-URL is a secret, since whoever has it can keep the alarm silent: nothing shows more than its host.
+The heartbeat is a dead man's switch: its receiver raises an alarm when no good run reports any
+more. Its URL is a secret, since anyone who has it can keep the alarm silent: no text shows more
+than its host.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _TRUNCATED_ADVICE = (
 def log_run(run: RunResult) -> None:
     """One line for the run, one for each view that changed or failed.
 
-    Run, source and view stand in fields of their own, too, where logs are JSON.
+    Where logs are JSON, run, source and view are in fields of their own, too.
     """
     fields = {"run_id": run.run_id, "source": run.source}
     for view in run.views:
@@ -89,7 +90,7 @@ def problem(result: ViewResult) -> str:
 
 
 def ping(url: str, source: str) -> None:
-    """GET the URL. Whatever goes wrong is a warning: the run itself was good."""
+    """GET the URL. A failure is only logged as a warning: the run itself was good."""
     answers: list[str] = []
     # In a thread: resolving a name knows no time-out, and bytes may drip.
     sender = threading.Thread(
@@ -104,7 +105,7 @@ def ping(url: str, source: str) -> None:
 
 
 def _get(url: str) -> str:
-    """What went wrong; empty: nothing. Python's own words may quote the URL."""
+    """What went wrong; empty: nothing. Never Python's own message, which may quote the URL."""
     try:
         agent = {"User-Agent": f"heatmap-etl/{__version__}"}
         request = Request(_ascii(url), headers=agent)  # noqa: S310 - the configuration is http(s)
@@ -122,7 +123,7 @@ def _get(url: str) -> str:
 
 
 def _ascii(url: str) -> str:
-    """The URL as it travels: letters of other alphabets encoded, all else as it was written."""
+    """The URL as it is sent: letters of other alphabets encoded, all else as it was written."""
     parts = urlsplit(url)
     return parts._replace(
         netloc=parts.netloc.encode("idna").decode("ascii"),
@@ -138,7 +139,7 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 def _opener() -> OpenerDirector:
-    """Proxies and certificates as requests to Datadog have them."""
+    """With the proxies and certificates that requests to Datadog use."""
     proxies = getproxies()
     if default := proxies.get("all"):  # which Python itself looks up, and ignores
         proxies = {"http": default, "https": default, **proxies}

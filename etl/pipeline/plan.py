@@ -7,7 +7,7 @@ database that is not there yet holds no rows.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +22,14 @@ from etl.errors import EtlError
 from etl.extract.api_state import ApiState
 from etl.extract.completeness import FAILED
 from etl.extract.listing import Listing
+from etl.extract.partition import Proof
 from etl.ledger.api_state import read_api_state
 from etl.ledger.results import is_refused
-from etl.load.changeset import ChangeSet
+from etl.load.changeset import ChangeSet, StoredId, StoredIds
 from etl.load.decide import RunState, decide_listing
 from etl.load.loader import Failure, Loader, OpenListing
-from etl.load.lookup import Lookup, NoTables, Planned, PlannedTables, Tables, read_parts
-from etl.load.versions import StoredRow, content_of, differences
+from etl.load.lookup import Lookup, Tables, read_parts
+from etl.load.versions import Owner, StoredRow, content_of, differences
 from etl.load.writer import owner_of
 from etl.pipeline.run import Options, initial_state, open_verifier, read_and_load
 from etl.pipeline.select_views import select_views, with_views
@@ -75,14 +76,14 @@ def make_plan(
     stop: threading.Event,
     progress: Callable[[list[ViewPlan]], None] | None = None,
 ) -> list[ViewPlan]:
-    """Read the views and compare; raises `EtlError`. Views come in the configured order."""
+    """What a run would do to each view, in the configured order. Raises `EtlError`."""
     keys = require_keys(config)
     if not config.discovers:
         chosen_views(config, options.views)
     has_tables = _has_tables(config, database)
-    scope = select_views(config, database, stop=stop)
-    config = with_views(config, scope)
-    views = chosen_views(config, options.views) if options.views else scope.due
+    selection = select_views(config, database, stop=stop)
+    config = with_views(config, selection)
+    views = chosen_views(config, options.views) if options.views else selection.due
     api_state = ApiState()
     if has_tables:
         # Every answer is decoded.
@@ -118,7 +119,7 @@ def _has_tables(config: Config, database: Database) -> bool:
 
 
 class PlanWriter:
-    """Keeps what would be written. `database`: None while there are no tables."""
+    """Keeps what a run would write. `database`: None while there are no tables."""
 
     is_grouping = False  # there is no commit to share
 
@@ -133,7 +134,7 @@ class PlanWriter:
         self._source = source
         self._database = database
         self._progress = progress
-        self._planned = Planned()
+        self._planned: dict[str, StoredId] = {}
 
     def write(
         self, listings: Sequence[OpenListing], state: RunState
@@ -144,10 +145,10 @@ class PlanWriter:
 
         def compare(connection: Connection | None) -> ViewPlan | None:
             tables = Tables(connection) if connection else NoTables()
-            return self._compare(listing, decoded or Decoded(), tables, draft)
+            planned = PlannedTables(tables, self._planned)
+            return self._compare(listing, decoded or Decoded(), planned, draft)
 
         plan = self._database.read(compare) if self._database else compare(None)
-        draft.commit()
         if plan is None:
             return draft, [listing]
         self._add(plan)
@@ -159,24 +160,89 @@ class PlanWriter:
         self._add(ViewPlan(failure.view, FAILED, str(failure.error)))
 
     def _compare(
-        self, listing: Listing, decoded: Decoded, tables: Lookup, state: RunState
+        self, listing: Listing, decoded: Decoded, tables: PlannedTables, state: RunState
     ) -> ViewPlan | None:
-        """None: the listing must wait for the views still unread."""
+        """What a run would do; None: the listing must wait for the views still unread."""
         owner = owner_of(listing, self._source)
         state.organization.recognise(self._source, decoded)
-        lookup = PlannedTables(tables, self._planned)
-        changes = decide_listing(listing, decoded, owner, lookup, state)
+        changes = decide_listing(listing, decoded, owner, tables, state)
         state.record(owner.view_key, changes, [snapshot.id for snapshot in decoded.snapshots])
         if changes.is_deferred:
             return None
-        stored = lookup.rows(sorted({*changes.touched, *changes.absence.held}))
-        self._planned.add(changes, owner, stored)
+        stored = tables.rows(sorted({*changes.touched, *changes.absence.held}))
+        tables.add(changes, owner, stored)
         return _view_plan(listing, decoded, changes, stored)
 
     def _add(self, plan: ViewPlan) -> None:
         self.plans.append(plan)
         if self._progress:
             self._progress(self.plans)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTables:
+    """The tables as they would be, had a dry run written what it planned so far.
+
+    `planned`: by id, what it would have written of views other than the one that is decided, each
+    of which is decided once. A view may list these ids, but never takes over a row that another
+    view of the run lists, so that the content of planned rows is not needed.
+    """
+
+    tables: Lookup
+    planned: dict[str, StoredId]
+
+    def add(self, changes: ChangeSet, owner: Owner, stored: Mapping[str, StoredRow]) -> None:
+        """One more view is decided; `stored`: its touched rows as they are in the tables."""
+        for snapshot in (*changes.new, *changes.changed, *changes.returned, *changes.moved):
+            self.planned[snapshot.id] = StoredId(
+                snapshot.content_hash, owner.view_key, owner.source, is_removed=False
+            )
+        for identifier in changes.absence.removed:
+            self.planned[identifier] = StoredId(
+                stored[identifier].content_hash, owner.view_key, owner.source, is_removed=True
+            )
+
+    def ids(self, owner: Owner, listed: Collection[str]) -> StoredIds:
+        """As `Lookup.ids`: a planned row is the view's own no longer, but may be listed."""
+        plain, others = self.tables.ids(owner, listed)
+        planned = self.planned
+        return StoredIds(
+            {i: content_hash for i, content_hash in plain.items() if i not in planned},
+            {i: stored for i, stored in others.items() if i not in planned}
+            | {i: planned[i] for i in planned.keys() & {*listed}},
+        )
+
+    def rows(self, ids: Sequence[str]) -> dict[str, StoredRow]:
+        """As `Lookup.rows`."""
+        return self.tables.rows(ids)
+
+    def covered(self, view_key: str, proof: Proof) -> set[str]:
+        """As `Lookup.covered`."""
+        return self.tables.covered(view_key, proof)
+
+    def has_same_rejects(self, owner: Owner, decoded: Decoded) -> bool:
+        """As `Lookup.has_same_rejects`."""
+        return self.tables.has_same_rejects(owner, decoded)
+
+
+class NoTables:
+    """Before the schema is there, nothing is stored."""
+
+    def ids(self, owner: Owner, listed: Collection[str]) -> StoredIds:  # noqa: ARG002
+        """As `Lookup.ids`."""
+        return StoredIds()
+
+    def rows(self, ids: Sequence[str]) -> dict[str, StoredRow]:  # noqa: ARG002
+        """As `Lookup.rows`."""
+        return {}
+
+    def covered(self, view_key: str, proof: Proof) -> set[str]:  # noqa: ARG002
+        """As `Lookup.covered`."""
+        return set()
+
+    def has_same_rejects(self, owner: Owner, decoded: Decoded) -> bool:  # noqa: ARG002
+        """As `Lookup.has_same_rejects`."""
+        return False
 
 
 def _view_plan(
@@ -192,9 +258,9 @@ def _view_plan(
     plan.unchanged = changes.unchanged + len(changed) - len(plan.changed)
     plan.returned = [_row_plan(s, stored[s.id]) for s in changes.returned]
     plan.vanished = [
-        _gone(identifier, stored[identifier]) for identifier in changes.absence.removed
+        _absent_row(identifier, stored[identifier]) for identifier in changes.absence.removed
     ]
-    plan.held = [_gone(identifier, stored[identifier]) for identifier in changes.absence.held]
+    plan.held = [_absent_row(identifier, stored[identifier]) for identifier in changes.absence.held]
     return plan
 
 
@@ -202,13 +268,13 @@ def _row_plan(snapshot: Snapshot, stored: StoredRow) -> RowPlan:
     new = content_of(snapshot)
     names = [name for name in differences(stored, snapshot).split(",") if name]
     return RowPlan(
-        snapshot.id, snapshot.snapshot_name, _some(stored.content, names), _some(new, names)
+        snapshot.id, snapshot.snapshot_name, _columns(stored.content, names), _columns(new, names)
     )
 
 
-def _gone(identifier: str, stored: StoredRow) -> RowPlan:
-    return RowPlan(identifier, _some(stored.content, ["snapshot_name"])["snapshot_name"])
+def _absent_row(identifier: str, stored: StoredRow) -> RowPlan:
+    return RowPlan(identifier, _columns(stored.content, ["snapshot_name"])["snapshot_name"])
 
 
-def _some(content: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+def _columns(content: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: content[CONTENT.index(name)] for name in names}

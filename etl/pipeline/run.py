@@ -1,7 +1,6 @@
-"""One run at work: it owns the lease, the row in the ledger, and how it ended.
+"""One run: it owns the lease and the row in the ledger, and says how it ended.
 
-A run, a plan and a check read with the same loop, `read_and_load`; they differ in who takes what
-was read.
+A run, a plan and a check read with the same loop, `read_and_load`; they differ in the sink only.
 """
 
 from __future__ import annotations
@@ -67,13 +66,13 @@ class Options:
 
 
 class Sink(Protocol):
-    """Where listings go: a `Loader`, or somebody who only looks at them."""
+    """Where listings go: a `Loader`, or what only looks at them."""
 
     def load(self, results: Sequence[Result]) -> None:
-        """A few views; their records are gone from memory afterwards."""
+        """Take a few views; their records are gone from memory afterwards."""
 
     def load_deferred(self, ask_organization: Callable[[], set[int]]) -> None:
-        """Every view was read."""
+        """Take what waited, now that every view was read; see `Loader.load_deferred`."""
 
 
 def read_and_load(client: Client, verifier: Verifier, views: Sequence[View], sink: Sink) -> None:
@@ -87,7 +86,7 @@ def read_and_load(client: Client, verifier: Verifier, views: Sequence[View], sin
 def open_verifier(
     client: Client, config: Config, api_state: ApiState, stop: threading.Event, parts: Parts
 ) -> Iterator[Verifier]:
-    """Reads the configured views and says what their answers prove."""
+    """A verifier, which reads the configured views and says what their answers prove."""
 
     def applications() -> list[str] | None:
         try:
@@ -101,9 +100,9 @@ def open_verifier(
 
 
 def _organizations(client: Client) -> set[int]:
-    """Those that the keys belong to: RUM's list of applications names that of each.
+    """The organizations that the keys belong to: RUM's list of applications names that of each.
 
-    Where it is not to be had, the thresholds for removals remain.
+    Without that list none is known, and only the thresholds hold removals.
     """
     try:
         return {a.org_id for a in read_applications(client) if a.org_id is not None}
@@ -115,7 +114,7 @@ def _organizations(client: Client) -> set[int]:
 def initial_state(
     config: Config, views: Iterable[View], api_state: ApiState, *, accepts_removals: bool
 ) -> RunState:
-    """What a run over `views` knows before it has read one."""
+    """What a run over `views` knows before it has read any."""
     guard = RemovalGuard(config.hold_above, config.hold_min, is_off=accepts_removals)
     configured = frozenset(view.key(config.source) for view in config.views)
     unread = {view.key(config.source) for view in views}
@@ -128,7 +127,7 @@ def initial_state(
 
 @dataclass(slots=True)
 class Run:
-    """A run that has begun. `stop` is set by whoever asks it to end, and when the lease is lost."""
+    """A run that has begun. `stop` is set to ask it to end, and when the lease is lost."""
 
     config: Config
     database: Database
@@ -140,12 +139,12 @@ class Run:
     verifier: Verifier | None = None
 
     def read_and_load(self, views: Sequence[View], options: Options) -> None:
-        """Each view from the question to the rows; what fails is part of the result."""
+        """Read each view and load it; a view that fails is part of the result."""
         config, database, source = self.config, self.database, self.config.source
         keys, self.views = require_keys(config), views
         api_state = database.read(lambda c: read_api_state(c, config, is_full=options.is_full))
-        before = database.read(lambda c: read_states_before(c, source))
-        writer = TableWriter(database, self.result, self.lease, before, self._report)
+        states = database.read(lambda c: read_states_before(c, source))
+        writer = TableWriter(database, self.result, self.lease, states, self._report)
         state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
         loader = Loader(writer, state, source, self.stop)
 
@@ -177,7 +176,7 @@ def open_run(
     progress: OnRun | None = None,
     on_end: OnRun | None = None,
 ) -> Iterator[Run]:
-    """A run: the lease is taken and the ledger says that it runs; afterwards, how it ended.
+    """Take the lease and open a run in the ledger; at the end, close it and give the lease back.
 
     `planned`: how many views it is to read. `on_end` is called once the ledger has it closed,
     also when this raises. A bug is recorded as a failed run, and raised; so is an `EtlError`,
@@ -222,13 +221,16 @@ def open_run(
 
 
 def _close(run: Run, on_end: OnRun | None) -> bool:
-    """Close the run in the ledger and give the lease back; says whether that could be done."""
+    """Close the run in the ledger, delete old runs and give the lease back.
+
+    Returns whether the run is closed; what could not be done is logged.
+    """
     config, database, lease = run.config, run.database, run.lease
 
     def close(connection: Connection) -> bool:
-        """Where there are old runs to delete, the lease is kept for that."""
+        """Where there are old runs to delete the lease is kept for that; says whether it is."""
         if status_of(connection, run.result) != "running":
-            return False  # a commit whose answer was lost
+            return lease.is_held(connection)  # a commit whose answer was lost
         lease.guard(connection)
         if run.verifier:
             write_findings(connection, config.source, run.verifier.findings())

@@ -1,6 +1,6 @@
 """Which views a run covers: those configured or, with `views = "discover"`, those known.
 
-RUM is asked anew when that is due; a run stores what it said, others only use it.
+RUM is asked when that is due. A run stores the answer; a plan and a check only use it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from etl.load.discovered import save_discovery
 
 
 class ViewSelection(msgspec.Struct, frozen=True):
-    """`views`: all that are covered. `due`: those to be asked now, the others being among those
-    `asked_daily`. `notes`: what to say of it.
+    """`views`: all that are covered. `due`: those to be read now. `asked_daily`: those that are
+    read once a day only, which are not always due. `notes`: warnings, for people.
     """
 
     views: tuple[View, ...]
@@ -39,10 +39,10 @@ class ViewSelection(msgspec.Struct, frozen=True):
 
     @property
     def all_notes(self) -> list[str]:
-        """With what is no cause for concern."""
+        """The warnings, and how many views are not due."""
         not_due = len(self.views) - len(self.due)
-        said = f"{many(not_due, 'view')} without any snapshot so far: asked once a day"
-        return [*self.notes, *([said] if not_due else [])]
+        note = f"{many(not_due, 'view')} without any snapshot so far: asked once a day"
+        return [*self.notes, *([note] if not_due else [])]
 
 
 def bounds_of(config: Config) -> Bounds:
@@ -72,14 +72,14 @@ def add_known_views(
 
 
 def select_known(config: Config, known: KnownViews, now: datetime) -> ViewSelection:
-    """What is covered as far as is known without asking."""
+    """The views covered by what is `known`; RUM is not asked."""
     if not config.discovers:
         return ViewSelection(config.views, config.views)
     return add_known_views(config.views, known, bounds_of(config), now)
 
 
 def select_stored(connection: Connection, config: Config, now: datetime) -> ViewSelection:
-    """The same, by what the tables know at this moment."""
+    """The views covered by what the tables hold at this moment."""
     if not config.discovers:
         return ViewSelection(config.views, config.views)
     return select_known(config, read_known_views(connection, config.source, now), now)
@@ -102,10 +102,10 @@ def select_views(
     guard: Callable[[Connection], None] | None = None,
     codes: Counter[str] | None = None,
 ) -> ViewSelection:
-    """What is covered, with views discovered anew when that is due. Only with `guard`, which
-    begins a transaction of the run, is anything stored. `codes` counts the requests.
+    """The views that are covered; RUM is asked for new ones when that is due.
 
-    Raises `EtlError` when no view is known at all.
+    `guard` begins a transaction of the run; without it nothing is stored. `codes` counts the
+    requests. Raises `EtlError` when no view is known at all.
     """
     if not config.discovers:
         return ViewSelection(config.views, config.views)
@@ -144,7 +144,7 @@ def _store(
 
 
 def _known_views(config: Config, database: Database | None, now: datetime) -> KnownViews:
-    """Nothing when the tables are not there, or not as this program needs them."""
+    """What the tables hold; nothing when they are absent, or not as this program needs them."""
     if database is None or found_schema(database).state != "current":
         return KnownViews()
     return database.read(lambda connection: read_known_views(connection, config.source, now))

@@ -7,7 +7,7 @@
       select the views                    pipeline/select_views
       ask for each view                   extract/fetch     datadog/client
         decode its answer                 transform/decode  transform/privacy
-        judge what it proves              extract/verify    extract/completeness
+        verify what it proves             extract/verify    extract/completeness
       load it, or wait for other views    load/loader
         look up, decide, write            load/writer       load/decide
 
@@ -69,19 +69,19 @@ def sync(
 
 
 def _discover(run: Run, options: Options) -> tuple[View, ...]:
-    """The views to ask with `views = "discover"`; from here on they count as configured."""
-    scope = select_views(
+    """The views to read with `views = "discover"`; from here on they count as configured."""
+    selection = select_views(
         run.config,
         run.database,
         stop=run.stop,
         guard=run.lease.guard,
         codes=run.result.codes,
     )
-    for note in scope.notes:
+    for note in selection.notes:
         log.warning("%s", note)
-    run.result.notes = scope.all_notes
-    run.config = with_views(run.config, scope)
-    views = chosen_views(run.config, options.views) if options.views else scope.due
+    run.result.notes = selection.all_notes
+    run.config = with_views(run.config, selection)
+    views = chosen_views(run.config, options.views) if options.views else selection.due
     run.result.planned = len(views)
     return views
 

@@ -1,4 +1,4 @@
-"""Whose rows a source holds: one label in the configuration, one Datadog organization (rule 8)."""
+"""A source: one label in the configuration, and one Datadog organization (rule 8)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from etl.transform.snapshot import Decoded
 
 @dataclass(slots=True)
 class Organization:
-    """The organization that a source is bound to, and what one run found out about its keys.
+    """The organization that a source is bound to, and what one run learned about its keys.
 
-    A source is bound to the first organization whose records were seen. Copy it with
+    A source is bound to the first organization whose records were read. Copy it with
     `dataclasses.replace` before a transaction that may have to be repeated.
     """
 
     org_id: int | None = None
     is_seen: bool = False  # a listing of this run held its records
     is_asked: bool = False  # this run asked RUM, with or without an answer
-    is_other: bool = False  # the keys belong to another one: what it does not list is not gone
+    is_other: bool = False  # the keys belong to another one: rows it does not list are not gone
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing has shown yet whose keys these are, and RUM could still be asked."""
+        """Whether the organization of the keys is not known yet, and RUM can still be asked."""
         is_known = self.org_id is None or self.is_seen or self.is_other
         return not (is_known or self.is_asked)
 
     def recognise(self, source: str, decoded: Decoded) -> None:
         """Learn the organization of a source from a listing, or compare the listing with it.
 
-        Raises `SourceMismatch` when the records name organizations, and none of
-        them is the one the source is bound to. A single odd record proves nothing.
+        Raises `SourceMismatch` when the records name organizations, and none of them is the one
+        that the source is bound to. One record of another organization among others proves
+        nothing.
         """
         named = Counter(s.org_id for s in decoded.snapshots if s.org_id is not None)
         if not named:
@@ -58,12 +59,12 @@ def bind(connection: Connection, source: str, org_id: int) -> None:
 
 
 def require_label(connection: Connection, config: Config) -> None:
-    """Raises `SourceMismatch` when the label looks like a new name of rows that are there.
+    """Raises `SourceMismatch` when the label looks like a new name for a source that has rows.
 
-    A view's key is a hash of the label too: under another label the rows that are there would
-    look like those of another organization that lists the same ids. So it is refused when no run
-    was ever made under it, and of the sources that are not configured beside it exactly one
-    holds rows, from the same API.
+    A view's key is a hash of the label too: under a new label the stored rows would look like
+    those of another organization that lists the same ids. So a label is refused when no run was
+    ever made under it, and exactly one source that is no longer configured holds rows, which came
+    from the same API.
     """
     s = sources.c
     known = {row.source: row.api_url for row in connection.execute(select(s.source, s.api_url))}

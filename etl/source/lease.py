@@ -1,10 +1,9 @@
-"""Who may work on a source: one process at a time, on one machine or many.
+"""The lease of a source: one process at a time may write its rows, on one machine or many.
 
-A process takes the lease before its first request, renews it while it works,
-and each of its committing transactions locks the `sources` row and compares
-the random token: who lost the lease cannot write. The expiry, by the
-database's clock, only decides who may take a lease that nobody renews; a
-holder on this machine whose process is gone loses it at once.
+A process takes the lease before its first request and renews it while it runs. Each of its
+committing transactions locks the `sources` row and compares the random token: a process that lost
+the lease cannot write. The expiry, by the database's clock, only decides when another process may
+take a lease that is not renewed; a holder on this machine whose process is gone loses it at once.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def _kernel() -> str:
 
 
 def is_gone(holder: str, host: str) -> bool:
-    """Whether that process certainly no longer lives; False when it cannot be known from here."""
+    """Whether that process has certainly ended; False when it cannot be known from here."""
     if host != this_process().host:
         return False
     pid, _, started = holder.partition("@")
@@ -76,9 +75,9 @@ def is_gone(holder: str, host: str) -> bool:
         pass
     except ValueError:
         return False
-    # Where /proc hides the processes of others (hidepid, ProtectProc), a living one has no start.
-    found = _started(int(pid))
-    return bool(started and found) and found != started
+    # Where /proc hides the processes of other users (hidepid, ProtectProc), no start is shown.
+    started_now = _started(int(pid))
+    return bool(started and started_now) and started_now != started
 
 
 def clock(connection: Connection) -> datetime:
@@ -99,20 +98,20 @@ class Lease:
     def take(self, connection: Connection, config: Config) -> None:
         """Take it, or raise `LeaseHeld` with holder and expiry."""
         _ensure_source(connection, config)
-        mine = sources.c.source == self.source
-        row = connection.execute(select(sources).where(mine).with_for_update()).one_or_none()
+        of_source = sources.c.source == self.source
+        row = connection.execute(select(sources).where(of_source).with_for_update()).one_or_none()
         if row is None:
             raise LeaseHeld(f"source {self.source} was renamed at this moment; try again later")
         now = clock(connection)
         if row.lease_token != self.token:
             require_free(row, now)
-        me = this_process()
+        process = this_process()
         connection.execute(
             update(sources)
-            .where(mine)
+            .where(of_source)
             .values(
-                lease_holder=me.holder,
-                lease_host=me.host,
+                lease_holder=process.holder,
+                lease_host=process.host,
                 lease_token=self.token,
                 lease_expires_at=now + timedelta(seconds=self.seconds),
                 site=config.site,
@@ -123,27 +122,27 @@ class Lease:
 
     def guard(self, connection: Connection) -> None:
         """First statement of every committing transaction; raises `LeaseLost`."""
-        row = connection.execute(
-            select(sources.c.lease_token, sources.c.lease_expires_at)
-            .where(sources.c.source == self.source)
-            .with_for_update()
-        ).one_or_none()
-        if row is None or row.lease_token != self.token:
+        if not self.is_held(connection):
             self.is_lost = True
             raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+
+    def is_held(self, connection: Connection) -> bool:
+        """Whether the source still has the token of this lease; locks its row."""
+        token = select(sources.c.lease_token).where(sources.c.source == self.source)
+        return connection.execute(token.with_for_update()).scalar() == self.token
 
     def renew(self, connection: Connection) -> None:
         """Push the expiry on; raises `LeaseLost`."""
         self.guard(connection)
         expires_at = clock(connection) + timedelta(seconds=self.seconds)
-        connection.execute(self._mine().values(lease_expires_at=expires_at))
+        connection.execute(self._if_held().values(lease_expires_at=expires_at))
 
     def release(self, connection: Connection) -> None:
         """Give the lease back, in the transaction that ends the run."""
         self._done.set()
         self.guard(connection)
         connection.execute(
-            self._mine().values(
+            self._if_held().values(
                 lease_holder=None, lease_host=None, lease_token=None, lease_expires_at=None
             )
         )
@@ -171,14 +170,14 @@ class Lease:
             except EtlError as error:
                 log.warning("lease not renewed, trying again: %s", error)
 
-    def _mine(self) -> Update:
+    def _if_held(self) -> Update:
         return update(sources).where(
             sources.c.source == self.source, sources.c.lease_token == self.token
         )
 
 
 def holder(connection: Connection, source: str) -> str:
-    """Who works on the source now, for people; empty: nobody."""
+    """The process that holds the lease now, for people; empty: none."""
     row = connection.execute(select(sources).where(sources.c.source == source)).one_or_none()
     if row is None or row.lease_token is None or row.lease_expires_at <= clock(connection):
         return ""
@@ -189,13 +188,13 @@ def holder(connection: Connection, source: str) -> str:
 
 
 def require_free(row: Row[Any], now: datetime) -> None:
-    """Raises `LeaseHeld` when somebody works on the source of this row of `sources`."""
+    """Raises `LeaseHeld` when another process holds the lease in this row of `sources`."""
     is_free = row.lease_token is None or row.lease_expires_at <= now
     if not is_free and not is_gone(row.lease_holder, row.lease_host):
-        raise LeaseHeld(_who_holds(row))
+        raise LeaseHeld(_holder_text(row))
 
 
-def _who_holds(row: Row[Any]) -> str:
+def _holder_text(row: Row[Any]) -> str:
     pid = row.lease_holder.partition("@")[0]
     host = row.lease_host.partition(" ")[0]
     return (
@@ -205,8 +204,8 @@ def _who_holds(row: Row[Any]) -> str:
 
 
 def _ensure_source(connection: Connection, config: Config) -> None:
-    known = select(sources.c.source).where(sources.c.source == config.source)
-    if connection.execute(known).first() is not None:
+    query = select(sources.c.source).where(sources.c.source == config.source)
+    if connection.execute(query).first() is not None:
         return
     row = {
         "source": config.source,
@@ -220,4 +219,4 @@ def _ensure_source(connection: Connection, config: Config) -> None:
         with connection.begin_nested():
             connection.execute(insert(sources).values(row))
     except IntegrityError:
-        pass  # another process was quicker; its row will do
+        pass  # another process was quicker, and its row is the same

@@ -1,7 +1,7 @@
-"""Under which privacy setting the stored rows of a source stand, and whether a run may add to them.
+"""The privacy setting of the stored rows of a source, and whether a run may add to them.
 
-`sources.privacy` holds it; NULL is keep. While `privacy apply` works, the new
-setting stands there with `applying:` before it, and no run starts.
+`sources.privacy` holds it; NULL is keep. While `privacy apply` rewrites the rows, it holds the new
+setting after the prefix `applying:`, and no run starts.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _TABLES = (snapshots, snapshot_history, rejected_records, schema_drift)
 
 
 class PrivacyState(msgspec.Struct, frozen=True):
-    """The configured `created_by` and that of the stored rows."""
+    """The configured `created_by`, and that of the stored rows."""
 
     configured: str
     stored: str
-    problem: str  # what to do when they differ, or a rewriting was cut short; empty: nothing
+    problem: str  # what to do when they differ, or `privacy apply` was cut short; or empty
 
     def require_same(self) -> None:
         """Raises `PrivacyMismatch` when a run would mix settings."""
@@ -48,34 +48,34 @@ def privacy_of(config: Config) -> Privacy:
 
 
 def read_privacy(connection: Connection, config: Config) -> PrivacyState:
-    """Compare the configured setting with the stored one. A new source has any."""
-    row = select(sources.c.privacy).where(sources.c.source == config.source)
-    found = connection.execute(row).one_or_none()
-    if found is None or found.privacy == privacy_of(config).setting:
+    """Compare the configured setting with the stored one. A new source fits any setting."""
+    query = select(sources.c.privacy).where(sources.c.source == config.source)
+    row = connection.execute(query).one_or_none()
+    if row is None or row.privacy == privacy_of(config).setting:
         return PrivacyState(config.created_by, config.created_by, "")
-    stored = str(found.privacy or KEEP)
+    stored = str(row.privacy or KEEP)
     problem = _problem(config.created_by, stored)
     return PrivacyState(config.created_by, stored.removeprefix(APPLYING).partition(":")[0], problem)
 
 
 def adopt_privacy(connection: Connection, config: Config) -> PrivacyState:
-    """`read_privacy`, after a source without rows has taken the configured setting."""
-    found = read_privacy(connection, config)
-    if found.problem and not _has_rows(connection, config.source):
+    """As `read_privacy`; a source without rows takes the configured setting first."""
+    state = read_privacy(connection, config)
+    if state.problem and not _has_rows(connection, config.source):
         write_setting(connection, config.source, privacy_of(config).setting)
         return read_privacy(connection, config)
-    return found
+    return state
 
 
 def write_setting(connection: Connection, source: str, setting: str | None) -> None:
-    """From now on the rows of `source` stand under `setting`.
+    """Note that the rows of `source` are stored under `setting`.
 
-    An answer may be skipped only under the setting it was read under. What it held
-    is the same: that digest stays, so that no count of rejects and drift moves.
+    An answer may be skipped only under the setting it was read under, so the shortcuts are
+    cleared. The digests of the answers stay, so that no count of rejects and drift moves.
     """
     connection.execute(update(sources).where(sources.c.source == source).values(privacy=setting))
-    mine = view_state.c.source == source
-    connection.execute(update(view_state).where(mine).values(shortcut_digest=None))
+    of_source = view_state.c.source == source
+    connection.execute(update(view_state).where(of_source).values(shortcut_digest=None))
 
 
 def _has_rows(connection: Connection, source: str) -> bool:
@@ -86,13 +86,13 @@ def _has_rows(connection: Connection, source: str) -> bool:
 def _problem(configured: str, stored: str) -> str:
     if stored.startswith(APPLYING):
         return f"privacy apply was cut short; {_APPLY}"
-    before = stored.partition(":")[0]
-    if configured == before:
+    adopted = stored.partition(":")[0]
+    if configured == adopted:
         return (
             "HEATMAP_ETL_HASH_KEY is not the key that the stored rows were hashed with; "
             f"set that one again, or {_APPLY}"
         )
     return (
-        f'privacy.created_by is "{configured}", but the stored rows stand under "{before}"; '
+        f'privacy.created_by is "{configured}", but the stored rows stand under "{adopted}"; '
         f"{_APPLY}, or set it back"
     )

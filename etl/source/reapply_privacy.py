@@ -1,9 +1,9 @@
 """`privacy apply`: rewrites what is stored of a source under the configured privacy setting.
 
-Rows and history, rejected records, examples of drift; in batches, each a
-transaction of its own under the lease. No version begins, no event happens.
-Each content says itself under which setting it stands, so that a rewriting cut
-short is simply done again: what is rewritten already stays as it is.
+That is rows and history, rejected records and examples of drift. It is done in batches, each a
+transaction of its own under the lease. No version begins and no event happens. The hash of each
+content names its setting, so that a rewriting that was cut short is simply done again: what is
+rewritten already stays as it is.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ _Rows: TypeAlias = "Sequence[Row[Any]]"
 class Rewriting:
     """What `apply_privacy` did.
 
-    `is_needed` False: everything stood under the setting already. `counts`: what was rewritten, by
-    kind. `has_lost`: some contents hold no longer what the setting would show. `is_file_clean`:
-    the SQLite file holds no former value.
+    `is_needed`: False when everything was stored under the setting already. `counts`: how many
+    were rewritten, by kind. `has_lost`: some contents no longer hold what the setting would show.
+    `is_file_clean`: the SQLite file holds no former value.
     """
 
     is_needed: bool
@@ -75,13 +75,13 @@ def apply_privacy(config: Config, database: Database, stop: threading.Event) -> 
         raise DatabaseUnreachable(f"the database {database.label} does not exist yet")
     require_schema(database)
     lease = Lease(config.source, config.lease_s)
-    before = database.transaction(lambda connection: _start(connection, config, lease))
-    done = Rewriting(is_needed=bool(before.problem))
-    work = _Work(database, lease, privacy_of(config), stop, done)
+    state = database.transaction(lambda connection: _start(connection, config, lease))
+    done = Rewriting(is_needed=bool(state.problem))
+    rewriter = _Rewriter(database, lease, privacy_of(config), stop, done)
     lease.keep(database, on_loss=stop.set)
     try:
         if done.is_needed:
-            work.rewrite_all()
+            rewriter.rewrite_all()
     finally:
         lease.stop_keeping()
         if not lease.is_lost:
@@ -93,17 +93,17 @@ def apply_privacy(config: Config, database: Database, stop: threading.Event) -> 
 
 
 def _start(connection: Connection, config: Config, lease: Lease) -> PrivacyState:
-    """Take the lease; from here to the end no run starts."""
+    """Take the lease; no run starts before the rewriting has ended."""
     lease.take(connection, config)
-    found = adopt_privacy(connection, config)
-    if found.problem:
+    state = adopt_privacy(connection, config)
+    if state.problem:
         setting = privacy_of(config).setting or KEEP
         write_setting(connection, config.source, APPLYING + setting)
-    return found
+    return state
 
 
 @dataclass(slots=True)
-class _Work:
+class _Rewriter:
     database: Database
     lease: Lease
     privacy: Privacy
@@ -111,7 +111,7 @@ class _Work:
     done: Rewriting
 
     def rewrite_all(self) -> None:
-        """Every table; then the setting is that of the source."""
+        """Rewrite every table, and then note the setting in `sources`."""
         if self.privacy.created_by != KEEP:
             self._rewrite("row", snapshots, ("id",), _CONTENT, self._contents)
             versions = ("snapshot_id", "version")
@@ -138,14 +138,14 @@ class _Work:
         columns: Sequence[str],
         rewrite: Callable[[Connection, Table, _Rows], int],
     ) -> None:
-        """One table, in the order of its key."""
+        """Rewrite one table, in the order of its key; `rewrite` says how many rows it changed."""
         order = [table.c[name] for name in keys]
         last: Sequence[Any] = ()
 
         def batch(connection: Connection) -> tuple[_Rows, int]:
             self.lease.guard(connection)
-            mine = and_(table.c.source == self.lease.source, _after(order, last))
-            query = select(*order, *(table.c[name] for name in columns)).where(mine)
+            of_source = and_(table.c.source == self.lease.source, _after(order, last))
+            query = select(*order, *(table.c[name] for name in columns)).where(of_source)
             rows = connection.execute(query.order_by(*order).limit(BATCH)).all()
             return rows, rewrite(connection, table, rows)
 
@@ -161,8 +161,8 @@ class _Work:
         for row in rows:
             stored = Snapshot(row[0], *row[len(keys) :])
             if new := self.privacy.rewritten(stored):
-                found = {f"key_{name}": getattr(row, name) for name in keys}
-                changed.append({**found, **{name: getattr(new, name) for name in _REWRITTEN}})
+                key = {f"key_{name}": getattr(row, name) for name in keys}
+                changed.append({**key, **{name: getattr(new, name) for name in _REWRITTEN}})
             elif mark_of(stored.content_hash) != self.privacy.mark:
                 self.done.has_lost = True
         return _update(connection, table, keys, changed)
@@ -182,28 +182,29 @@ class _Work:
             new = self.privacy.reject(Rejected(row.reason, row.raw, row.raw_hash))
             if new.raw_hash == row.raw_hash:
                 continue
-            view = (table.c.source == self.lease.source) & (table.c.view_key == row.view_key)
-            this, other = (view & (table.c.raw_hash == h) for h in (row.raw_hash, new.raw_hash))
-            twin = connection.execute(select(*(table.c[n] for n in _SEEN)).where(other)).first()
-            if twin:
-                connection.execute(delete(table).where(this))
-                connection.execute(update(table).where(other).values(_together(row, twin)))
+            of_view = (table.c.source == self.lease.source) & (table.c.view_key == row.view_key)
+            is_row = of_view & (table.c.raw_hash == row.raw_hash)
+            is_equal = of_view & (table.c.raw_hash == new.raw_hash)
+            query = select(*(table.c[name] for name in _SEEN)).where(is_equal)
+            if equal := connection.execute(query).first():
+                connection.execute(delete(table).where(is_row))
+                connection.execute(update(table).where(is_equal).values(_merged(row, equal)))
             else:
                 values = {"raw": new.raw, "raw_hash": new.raw_hash}
-                connection.execute(update(table).where(this).values(values))
+                connection.execute(update(table).where(is_row).values(values))
             count += 1
         return count
 
     def _compact(self) -> None:
-        """Make the file anew: free pages and the log beside it still hold what was rewritten."""
-        # Nothing else can write meanwhile, a renewal neither.
+        """Make the file anew: its free pages and its log still hold the former values."""
+        # Nothing else can write meanwhile, not even a renewal of the lease.
         self.lease.seconds = max(self.lease.seconds, _VACUUM_LEASE_S)
         self.database.transaction(self.lease.renew)
         self.done.is_file_clean = self.database.read(self.database.dialect.compact)
 
 
 def _after(order: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> ColumnElement[bool]:
-    """What comes after `last` in the order of one or two columns; in words an index serves."""
+    """What comes after `last` in the order of one or two columns, in terms that use an index."""
     if not last:
         return true()
     if len(order) == 1:
@@ -225,8 +226,8 @@ def _update(
     return len(changed)
 
 
-def _together(row: Row[Any], twin: Row[Any]) -> dict[str, Any]:
-    one, other = row._mapping, twin._mapping  # noqa: SLF001 - a column is called `count`
+def _merged(row: Row[Any], equal: Row[Any]) -> dict[str, Any]:
+    one, other = row._mapping, equal._mapping  # noqa: SLF001 - a column is called `count`
     ends = (one["resolved_at"], other["resolved_at"])
     return {
         "count": one["count"] + other["count"],

@@ -1,7 +1,7 @@
 """`db rename-source OLD NEW`: another label for a source, in every table at once.
 
-The label stands in rows, and in the keys of views as a part of what is hashed:
-both change in one transaction, so that the next run finds everything unchanged.
+Rows hold the label, and the keys of views are hashes of it too. Both change in one transaction, so
+that the next run finds everything unchanged.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Row, Table, case, select, update
 
-from etl.config.validators import BadValue
-from etl.config.validators import text as label
+from etl.config.validators import BadValue, text
 from etl.config.views import View
 from etl.database.batches import batches
 from etl.database.connection import Database, is_there
@@ -23,14 +22,14 @@ from etl.extract.discovery import Traffic
 from etl.formatting import many
 from etl.source.lease import clock, require_free
 
-# Each key is bound three times, and SQLite of old takes 999 parameters.
+# Each key is bound three times, and old versions of SQLite take 999 parameters.
 _KEYS_AT_ONCE = 300
 
 
-def renamed(database: Database, old: str, new: str) -> str:
+def rename_source(database: Database, old: str, new: str) -> str:
     """Rename the source; says how many rows have the new label. Raises `EtlError`."""
     try:
-        label(new)
+        text(new)
     except BadValue as error:
         raise ConfigError([f"NEW: {error}"]) from None
     if not is_there(database):
@@ -44,22 +43,25 @@ def _rename(connection: Connection, old: str, new: str) -> int:
     _lock(connection, old)
     _require_unused(connection, new)
     views = _new_keys(connection, view_state, old, lambda r: View(*_filters(r)).key(new))
-    seen = _new_keys(connection, discovered_views, old, lambda r: _traffic(r).key(new))
+    discovered = _new_keys(connection, discovered_views, old, lambda r: _traffic(r).key(new))
     rows = 0
     for table in _tables_with("source"):
-        given = update(table).where(table.c.source == old).values(source=new)
-        changed = connection.execute(given).rowcount
+        relabel = update(table).where(table.c.source == old).values(source=new)
+        changed = connection.execute(relabel).rowcount
         rows = changed if table is snapshots else rows
     for table in _tables_with("view_key"):
         _replace(connection, table.c.view_key, views)
-    _replace(connection, discovered_views.c.discovered_key, seen)
+    _replace(connection, discovered_views.c.discovered_key, discovered)
     return rows
 
 
 def _lock(connection: Connection, old: str) -> None:
-    """Nobody works on the source, and nobody can begin to before this transaction ends."""
-    found = select(sources).where(sources.c.source == old).with_for_update()
-    row = connection.execute(found).one_or_none()
+    """Keep every process from taking the lease before this transaction ends.
+
+    Raises `LeaseHeld` when one has it, `SourceMismatch` when there is no such source.
+    """
+    query = select(sources).where(sources.c.source == old).with_for_update()
+    row = connection.execute(query).one_or_none()
     if row is None:
         known = ", ".join(sorted(connection.execute(select(sources.c.source)).scalars()))
         raise SourceMismatch(f"there is no source {old}; the database holds: {known or 'none'}")
@@ -68,8 +70,8 @@ def _lock(connection: Connection, old: str) -> None:
 
 def _require_unused(connection: Connection, new: str) -> None:
     for table in _tables_with("source"):
-        row = select(table.c.source).where(table.c.source == new).limit(1)
-        if connection.execute(row).first() is not None:
+        query = select(table.c.source).where(table.c.source == new).limit(1)
+        if connection.execute(query).first() is not None:
             raise SourceMismatch(
                 f"{table.name} has rows of source {new} already, and two sources cannot become "
                 f"one; if {new} was a mistake, rename it first to a label that is not used"
@@ -101,5 +103,5 @@ def _replace(connection: Connection, column: Column[Any], keys: Mapping[str, str
     """Rewrite a column by the mapping, many keys in each statement."""
     for pairs in batches(list(keys.items()), _KEYS_AT_ONCE):
         batch = dict(pairs)
-        these = update(column.table).where(column.in_(batch))
-        connection.execute(these.values({column: case(batch, value=column)}))
+        in_batch = update(column.table).where(column.in_(batch))
+        connection.execute(in_batch.values({column: case(batch, value=column)}))

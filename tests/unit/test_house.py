@@ -230,7 +230,7 @@ datadog.responses datadog.retry datadog.rum datadog.transport errors extract ext
 extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
 extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
 ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
-load.changeset load.counters load.decide load.diff load.discovered load.existing load.loader
+load.changeset load.counters load.decide load.diff load.discovered load.loader
 load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions
 load.writer monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify
 pipeline.run pipeline.select_views pipeline.sync runtime runtime.console runtime.logs

@@ -23,7 +23,7 @@ from etl.database.connection import Database, open_database, unreachable
 from etl.database.dialects import dialect_named
 from etl.database.migrations import schema_state, upgrade
 from etl.errors import DatabaseUnreachable
-from etl.load.existing import read_known
+from etl.load.lookup import Tables
 from etl.load.versions import Owner
 from tests.support.api import Api, record
 from tests.support.project import make_config, open_project
@@ -345,7 +345,7 @@ def test_postgresql_keeps_no_plan_from_when_a_table_was_small(
 
     def plans(connection: Connection) -> tuple[int, int]:
         for _ in range(14):
-            read_known(connection, Owner("a source", "a view", "/a"), ["an id"])
+            Tables(connection).ids(Owner("a source", "a view", "/a"), ["an id"])
         counts = "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements"
         generic, custom = connection.execute(text(counts)).one()
         return generic, custom

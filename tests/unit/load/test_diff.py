@@ -54,8 +54,7 @@ def others(
     ownership = Ownership(VIEWS, {"mine", *unread}, gone, dict(waiting or {}))
     for view, ids in (claims or {}).items():
         ownership.claims.add(view, ids)
-    ownership.claims.commit()
-    return RunState(ownership, Removals(RemovalGuard(0.3, 20, is_off=True)), Organization())
+    return RunState(ownership.draft(), Removals(RemovalGuard(0.3, 20, is_off=True)), Organization())
 
 
 def listing(
@@ -284,7 +283,7 @@ def waits(absent: str, **more: Any) -> ChangeSet:
     return ChangeSet(absence=Absence(absent=list(absent)), is_deferred=True, **more)
 
 
-def test_a_draft_leaves_what_it_was_made_of_alone_until_it_is_committed():
+def test_a_draft_leaves_what_it_was_made_of_alone_until_it_takes_its_place():
     beside = others(unread=("other",), claims={"third": frozenset("a")})
     draft = beside.draft()
     draft.record("mine", waits("b"), ["a", "c"])
@@ -293,7 +292,6 @@ def test_a_draft_leaves_what_it_was_made_of_alone_until_it_is_committed():
     assert beside == others(unread=("other",), claims={"third": frozenset("a")})
     assert draft.ownership.claims.of("a") == {"mine", "third"}
     assert draft.ownership.claims.count == 3
-    draft.commit()
     assert draft.draft().ownership.claims.of("a") == {"mine", "third"}
     assert draft.draft().ownership.claims.of("d") == {"other"}
 

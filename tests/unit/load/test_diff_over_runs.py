@@ -115,7 +115,6 @@ class Store:
         assert decide_on(stored=StoredIds(plain, rest)) == changes
         draft = self.state.draft()
         draft.record(view, changes, [s.id for s in read])
-        draft.commit()
         self.state = draft
         if not changes.is_deferred:
             self.apply(view, changes)

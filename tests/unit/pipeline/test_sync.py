@@ -2,14 +2,16 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from etl.config.views import View
-from etl.database.connection import is_there
+from etl.database.connection import Database, is_there
 from etl.errors import ConfigError, DatabaseUnreachable
 from etl.ledger.results import RunResult, exit_code
 from etl.pipeline.plan import make_plan
@@ -135,6 +137,23 @@ def test_a_database_error_in_one_view_fails_that_view_alone(project: Project, ap
     assert "no poison here" in failed["error"]
 
 
+@pytest.mark.parametrize("order", [("/owner", "/taker"), ("/taker", "/owner")])
+def test_a_row_that_a_failing_view_lists_is_not_gone(
+    project: Project, api: Api, order: tuple[str, str]
+) -> None:
+    """Its owner no longer lists it, and the view that does could not be stored."""
+    one_process(project)
+    project.watch(*order, "/large")
+    large = [record(f"large {n}") for n in range(12)]  # so that the two others are whole
+    api.views |= {"/owner": [record("x"), record("y")], "/taker": [], "/large": large}
+    project.run()
+    poison(project)
+    api.views |= {"/owner": [record("y")], "/taker": [record("x"), record("poison")]}
+    run = project.run()
+    assert {view.view.name for view in run.views if view.is_bad} == {"/taker"}
+    assert {"x", "y"} < project.live()
+
+
 def poison(project: Project) -> None:
     """The database refuses one id."""
     if project.database.family == "postgresql":
@@ -226,6 +245,30 @@ def test_a_bug_is_recorded_and_raised(project: Project, api: Api) -> None:
         sync(project.config, project.database, Options(), stop=threading.Event(), progress=bug)
     row = project.one("SELECT status, error FROM sync_runs")
     assert row == {"status": "failed", "error": "a bug: RuntimeError: a bug"}
+    assert project.one("SELECT lease_token FROM sources") == {"lease_token": None}
+
+
+def test_commits_whose_answers_were_lost_are_noticed(
+    project: Project, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each transaction is repeated although it was committed; the lease is given back too."""
+    api.views["/home"] = [record("1"), record("2")]
+    project.run()
+    project.run()
+    project.execute("UPDATE sync_runs SET started_at = :at", at="2020-01-01 00:00:00")
+    api.views["/home"] = [record("2", start=5), record("3")]
+    commit = Database.transaction
+
+    def commit_and_repeat(database: Database, work: Callable[[Connection], Any]) -> Any:
+        commit(database, work)
+        return commit(database, work)
+
+    monkeypatch.setattr(Database, "transaction", commit_and_repeat)
+    run = project.run()
+    assert counts(run) == {"listed": 2, "new": 1, "changed": 1, "vanished": 1}
+    assert (run.status, project.live()) == ("ok", {"2", "3"})
+    assert len(project.history()) == 1
+    assert len(project.rows("SELECT 1 FROM sync_runs")) == 1, "the old ones were not deleted"
     assert project.one("SELECT lease_token FROM sources") == {"lease_token": None}
 
 

@@ -12,7 +12,7 @@ from etl.errors import ConfigError, LeaseHeld, SourceMismatch
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
 from etl.source.lease import Lease
-from etl.source.rename import renamed
+from etl.source.rename import rename_source
 from tests.support.api import Api, record
 from tests.support.project import TABLES_OF_SOURCE, Project, counts, of_source
 
@@ -67,7 +67,7 @@ def full_of_everything(project: Project, api: Api) -> None:
 def test_a_renamed_source_goes_on_as_if_nothing_had_happened(project: Project, api: Api) -> None:
     full_of_everything(project, api)
     before = project.snapshots()
-    said = renamed(project.database, "datadoghq.com", "acme")
+    said = rename_source(project.database, "datadoghq.com", "acme")
     assert "source datadoghq.com is acme now, 4 snapshots" in said
     for table in metadata.sorted_tables:
         if "source" in table.c:
@@ -100,7 +100,7 @@ def test_only_the_named_source_is_renamed(
     for project in pair:
         project.run()
     before = of_source(pair[0], "b")
-    renamed(pair[0].database, "a", "c")
+    rename_source(pair[0].database, "a", "c")
     assert of_source(pair[0], "b") == before
     assert of_source(pair[0], "a") == {table: [] for table in TABLES_OF_SOURCE}
 
@@ -118,7 +118,7 @@ def test_keys_of_discovered_views_follow(project: Project, api: Api) -> None:
             name=item.view_name,
             application=item.application_id,
         )
-    renamed(project.database, "datadoghq.com", "acme")
+    rename_source(project.database, "datadoghq.com", "acme")
     rows = project.rows("SELECT discovered_key FROM discovered_views")
     assert {row["discovered_key"] for row in rows} == {item.key("acme") for item in traffic}
 
@@ -132,7 +132,7 @@ def test_renaming_many_views_and_rows_is_quick(project: Project, api: Api) -> No
     project.watch(*views)
     project.run()
     started = time.monotonic()
-    renamed(project.database, "datadoghq.com", "acme")
+    rename_source(project.database, "datadoghq.com", "acme")
     assert time.monotonic() - started < 10
     project.configure(source="acme")
     assert counts(project.run(is_full=True)) == {"listed": 5309, "unchanged": 5309}
@@ -147,13 +147,13 @@ def test_a_rename_that_would_mix_or_lose_is_refused(
         one.run()
     before = of_source(project, "a")
     with pytest.raises(SourceMismatch, match="has rows of source b already"):
-        renamed(project.database, "a", "b")
+        rename_source(project.database, "a", "b")
     with pytest.raises(SourceMismatch, match="no source x; the database holds: a, b"):
-        renamed(project.database, "x", "y")
+        rename_source(project.database, "x", "y")
     with pytest.raises(ConfigError, match="NEW"):
-        renamed(project.database, "a", " ")
+        rename_source(project.database, "a", " ")
     lease = Lease("a", 60)
     project.database.transaction(lambda c: lease.take(c, project.config))
     with pytest.raises(LeaseHeld):
-        renamed(project.database, "a", "c")
+        rename_source(project.database, "a", "c")
     assert of_source(project, "a") == before
