@@ -98,12 +98,11 @@ def _folder_and_files(sources: Sources, config: Config) -> tuple[Path, list[Path
     """What `--output` is relative to, and the files it may not replace."""
     from pathlib import Path
 
-    from sqlalchemy.engine import make_url
+    from etl.database.dialects import file_of
 
     files = [c.path for c in sources.configs if c.path]
     folder = config.path.parent if config.path else Path.cwd()
     files += [file.with_suffix(".env") for file in files] + [folder / ".env"]
-    url = make_url(config.database_url)
-    if url.get_backend_name() == "sqlite" and url.database:
-        files += [Path(url.database + suffix) for suffix in ("", "-wal", "-shm")]
+    if database := file_of(config.database_url):
+        files += [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm")]
     return folder, files
