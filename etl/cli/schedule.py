@@ -53,9 +53,9 @@ def schedule(options: GlobalOptions, listen: tuple[str, int] | None) -> int:
         sources = load_sources(options, "INFO")
         for warning in sources.warnings:
             log.warning("%s", warning)
+        from etl.monitor.http_endpoints import pages_of
         from etl.monitor.http_server import listening
         from etl.monitor.metrics_file import metrics_class
-        from etl.monitor.pages import pages_of
         from etl.schedule.daemon import Daemon, prepare
 
         if not options.verbose:  # a line for each wait helps only with --verbose

@@ -24,14 +24,8 @@ import msgspec
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
-from etl.datadog.responses import (
-    error_text,
-    host_of,
-    one_line,
-    remaining,
-    reset_seconds,
-    stated_wait,
-)
+from etl.datadog.rate_limit import remaining, reset_seconds, stated_wait
+from etl.datadog.responses import error_text, host_of, one_line
 from etl.datadog.retry import Retryable, RetryBudget, backoff_s, stopped
 from etl.datadog.transport import Reply, Transport
 from etl.errors import (

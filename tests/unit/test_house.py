@@ -22,7 +22,12 @@ PURE = (
     *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
-    *("etl.datadog.responses", "etl.datadog.page_limit", "etl.datadog.rum"),
+    *(
+        "etl.datadog.responses",
+        "etl.datadog.rate_limit",
+        "etl.datadog.page_limit",
+        "etl.datadog.rum",
+    ),
     *("etl.config.cron_line", "etl.schedule.cron"),
     *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),
     "etl.diagnose.probe.answers",
@@ -226,17 +231,16 @@ config.credentials config.cron_line config.database_url config.files config.fold
 config.model config.settings config.sites config.validators config.views database
 database.batches database.connection database.cursor database.dialects database.dialects.lookup
 database.migrations database.schema database.types datadog datadog.client datadog.page_limit
-datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
-extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
-extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
-ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
-load.changeset load.counters load.decide load.diff load.discovered load.loader
-load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions
-load.writer monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify
-pipeline.run pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
-runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
-transform transform.decode transform.fields transform.lenient_json transform.privacy
-transform.snapshot
+datadog.rate_limit datadog.responses datadog.retry datadog.rum datadog.transport errors extract
+extract.api_state extract.ask extract.buffer extract.completeness extract.discovery extract.fetch
+extract.listing extract.partition extract.verify extract.view_selection files formatting ledger
+ledger.api_state ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state
+load load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
+load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions load.writer
+monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify pipeline.run
+pipeline.select_views pipeline.sync runtime runtime.console runtime.logs runtime.run_context
+runtime.signals source source.identity source.lease source.privacy_setting transform
+transform.decode transform.fields transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

@@ -25,7 +25,8 @@ from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
 from etl.datadog.client import Answer, Client, query_string
-from etl.datadog.responses import error_text, stated_wait
+from etl.datadog.rate_limit import stated_wait
+from etl.datadog.responses import error_text
 from etl.datadog.retry import backoff_s
 from etl.errors import (
     ConfigError,

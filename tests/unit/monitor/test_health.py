@@ -20,11 +20,11 @@ import time_machine
 from etl.config.model import Config, Sources
 from etl.errors import EtlError
 from etl.ledger.results import new_run
-from etl.monitor.health import find_reasons
+from etl.monitor.http_endpoints import SILENT_S, pages_of
 from etl.monitor.http_server import listening
 from etl.monitor.metrics import Metrics
 from etl.monitor.metrics_file import write_metrics
-from etl.monitor.pages import SILENT_S, pages_of
+from etl.monitor.schedule_health import find_reasons
 from etl.pipeline.notify import ping
 from etl.schedule.cron import Due
 from etl.schedule.daemon import Daemon

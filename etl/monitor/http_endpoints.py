@@ -11,9 +11,9 @@ from etl.config.model import Config
 from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.ledger.results import CONTRACT
-from etl.monitor.health import read_health
 from etl.monitor.http_server import Pages, Response, json_response
 from etl.monitor.metrics_file import MISSING_LIBRARY
+from etl.monitor.schedule_health import read_health
 from etl.schedule.daemon import Daemon
 
 if TYPE_CHECKING:
