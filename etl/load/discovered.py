@@ -35,7 +35,7 @@ def application_names(connection: Connection, source: str) -> dict[str, str]:
 
 
 def save_applications(
-    connection: Connection, source: str, found: Applications, now: datetime
+    connection: Connection, source: str, listed: Applications, now: datetime
 ) -> None:
     """Write the applications listed now; the others stay as they were last listed."""
     rows = {
@@ -47,13 +47,15 @@ def save_applications(
             "is_active": item.is_active,
             "last_seen_at": now,
         }
-        for item in found
+        for item in listed
     }
     _replace(connection, applications, applications.c.application_id, rows, now)
     note_applications_asked(connection, source, now)
 
 
-def save_discovery(connection: Connection, source: str, found: Discovery, now: datetime) -> None:
+def save_discovery(
+    connection: Connection, source: str, discovery: Discovery, now: datetime
+) -> None:
     """Write the traffic counted now; views without any keep what was last counted.
 
     A count that was cut short is due again in the next run.
@@ -67,10 +69,10 @@ def save_discovery(connection: Connection, source: str, found: Discovery, now: d
             "views_30d": item.views_30d,
             "sampled_at": now,
         }
-        for item in found.traffic
+        for item in discovery.traffic
     }
     _replace(connection, discovered_views, discovered_views.c.discovered_key, rows, now)
-    if not found.is_cut_short:
+    if not discovery.is_cut_short:
         of_source = update(sources).where(sources.c.source == source)
         connection.execute(of_source.values(discovered_at=now))
 

@@ -49,7 +49,7 @@ class PendingRows:
 
 
 def insert_new(connection: Connection, rows: Sequence[Row]) -> None:
-    """Write rows whose ids were not in the table when they were decided on.
+    """Write rows whose ids were not in the table at the decision.
 
     Where another source has inserted such an id since, some databases raise: then the transaction
     is repeated from the decision.

@@ -25,7 +25,7 @@ from etl.ledger.results import CONTRACT
 from etl.ledger.runs import last_runs
 from etl.ledger.view_state import read_view_states
 from etl.pipeline.select_views import ViewSelection, select_stored
-from etl.schedule.due import described, read_agenda
+from etl.schedule.due import read_agenda, schedule_text
 from etl.source.lease import holder
 from etl.source.privacy_setting import KEPT, PrivacyState, read_privacy
 
@@ -152,7 +152,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         views_no_longer_configured=len(states),
         privacy=read_privacy(connection, config),
         is_unread=max_age_s is not None and not views,
-        schedule=described(config) if agenda else "",
+        schedule=schedule_text(config) if agenda else "",
         next_run_at=agenda.next_run_at if agenda else None,
         due_since=agenda.due_since if agenda else None,
     )

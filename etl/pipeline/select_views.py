@@ -114,14 +114,14 @@ def select_views(
     if is_due(known.discovered_at, config.discover_every_s, now):
         try:
             with Client(config, require_keys(config), stop=stop, codes=codes) as client:
-                found = discover(client)
+                discovery = discover(client)
         except DatadogError as error:
             notes.append(f"no views were discovered: {error}")
         else:
             if database and guard:
-                _store(config.source, database, guard, found, now)
-            known = known.with_traffic(found.traffic)
-            notes += found.warnings
+                _store(config.source, database, guard, discovery, now)
+            known = known.with_traffic(discovery.traffic)
+            notes += discovery.warnings
     selection = select_known(config, known, now)
     if not selection.views and not stop.is_set():
         reason = "; ".join(notes) or "RUM counted none within [discover] in 30 days"
@@ -133,12 +133,12 @@ def _store(
     source: str,
     database: Database,
     guard: Callable[[Connection], None],
-    found: Discovery,
+    discovery: Discovery,
     now: datetime,
 ) -> None:
     def save(connection: Connection) -> None:
         guard(connection)
-        save_discovery(connection, source, found, now)
+        save_discovery(connection, source, discovery, now)
 
     database.transaction(save)
 

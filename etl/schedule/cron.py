@@ -63,16 +63,16 @@ class Cron(msgspec.Struct, frozen=True):
     def due(self, last: datetime, now: datetime) -> Due | None:
         """The latest slot after `last` up to `now`; None when there is none.
 
-        A year of minutes is half a million slots, which cronsim would take seconds to list: those
-        of a whole day are counted at once, where no clock is changed on it.
+        A year of minutes is half a million slots, which cronsim would take seconds to list. So
+        those of a whole day are counted at once, unless clocks are changed on it.
         """
         fields = CronSim(self.line, _EPOCH)
         times = [time(hour, minute) for hour in fields.hours for minute in fields.minutes]
         latest, count = last, 0
         day = last.astimezone(self.zone).date()
-        while (begin := self._eve(day)) < now:
-            end = self._eve(day + _DAY)
-            if last <= begin and end <= now and self._is_calm(day):
+        while (begin := self._end_before(day)) < now:
+            end = self._end_before(day + _DAY)
+            if last <= begin and end <= now and self._keeps_clock(day):
                 if fields.match_day(day) and day.month in fields.months:
                     latest = datetime.combine(day, max(times), self.zone).astimezone(UTC)
                     count += len(times)
@@ -87,18 +87,18 @@ class Cron(msgspec.Struct, frozen=True):
     def slots_after(self, moment: datetime) -> Iterator[datetime]:
         """Every slot later than `moment`, in order."""
         day = moment.astimezone(self.zone).date()
-        # cronsim asked amid a change could find other slots than asked before it.
-        start = moment if self._is_calm(day) else self._eve(day)
+        # In the middle of a change cronsim may find other slots than from before it.
+        start = moment if self._keeps_clock(day) else self._end_before(day)
         slots = (slot.astimezone(UTC) for slot in CronSim(self.line, start.astimezone(self.zone)))
         return (slot for slot in slots if slot > moment)
 
-    def _eve(self, day: date) -> datetime:
-        """The last second before a local day; slots are on whole minutes."""
+    def _end_before(self, day: date) -> datetime:
+        """The last second before a local day begins; slots are on whole minutes."""
         return datetime.combine(day, time(), self.zone).astimezone(UTC) - _SECOND
 
-    def _is_calm(self, day: date) -> bool:
-        """Whether no clock is changed on a local day."""
-        begin, end = self._eve(day), self._eve(day + _DAY)
+    def _keeps_clock(self, day: date) -> bool:
+        """Whether clocks are not changed on a local day."""
+        begin, end = self._end_before(day), self._end_before(day + _DAY)
         offsets = {moment.astimezone(self.zone).utcoffset() for moment in (begin, end)}
         return end - begin == _DAY and len(offsets) == 1
 

@@ -1,8 +1,8 @@
 """A job for each source: it asks the ledger what is due, runs it, and says when to look again.
 
-That is the next slot or, where the slot could not be run, a little later. APScheduler waits and
-gives each job a thread. It keeps nothing: after a restart, beside another daemon, or when the clock
-was moved, the ledger is asked again.
+That is at the next slot or, when the slot could not be run, a little later. APScheduler waits and
+gives each job a thread. The daemon keeps no state: after a restart, with another daemon, or when
+the clock was moved, the ledger is asked again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.runtime.run_context import set_log_fields
 from etl.schedule.cron import Due, Slots
-from etl.schedule.due import described, due_now, slots_of
+from etl.schedule.due import due_now, schedule_text, slots_of
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,9 @@ _MOST_AT_ONCE = 16
 
 @dataclass(slots=True)
 class Job:
-    """One source. `since`: when the daemon started; earlier slots of a new source are not due.
+    """The job of one source.
+
+    `since`: when the daemon started; earlier slots of a source that was never run are not due.
 
     `on_end` is called with each run that the ledger has closed, after it was logged.
     """
@@ -68,7 +70,7 @@ class Job:
         try:
             done_until = self._run_due()
         except LeaseHeld as held:
-            # The process that works may not fulfil the slot: `sync` by hand does not.
+            # The run of the other process may not fulfil the slot: `sync` by hand does not.
             return self._retry(held, _HELD_S, logging.INFO)
         except EtlError as error:
             return self._retry(error, self._pause(), logging.ERROR)
@@ -79,9 +81,9 @@ class Job:
         return self.slots.next_after(done_until)
 
     def _run_due(self) -> datetime:
-        """Run until nothing is due: a run may take longer than from one slot to the next.
+        """Run until nothing is due: during a run the next slot may come.
 
-        Returns the moment up to which nothing is due: the next slot may be a microsecond later.
+        Returns the moment up to which nothing is due; the next slot may be a microsecond later.
         """
         with opened(self.config) as database:
             while True:
@@ -126,9 +128,9 @@ class Job:
 
 
 def prepare(sources: Sources) -> None:
-    """Look for the keys and prepare the schemas. Raises `EtlError` for what needs a person.
+    """Require the keys and prepare the schemas. Raises `EtlError` for what needs a person.
 
-    A database that cannot be reached yet is only warned of: the jobs try again.
+    A database that cannot be reached yet is only a warning: the jobs try again.
     """
     for config in sources.configs:
         require_keys(config)
@@ -140,7 +142,7 @@ def prepare(sources: Sources) -> None:
 
 
 class Daemon:
-    """All jobs. `ticked_at`: when its loop was last alive, by the monotonic clock."""
+    """Runs the jobs of all sources. `ticked_at`: when its loop last ran, in monotonic time."""
 
     def __init__(
         self,
@@ -174,14 +176,14 @@ class Daemon:
         finally:
             with self._ending:
                 self._has_ended = True
-            # Paused first: between starting a job and removing it, its loop needs to find the job.
+            # Paused first: its loop starts a job, then removes it, and must find it there.
             self._scheduler.pause()
             self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
 
     def _tick(self) -> None:
         self.ticked_at = time.monotonic()
-        # No interval: after a leap of the clock APScheduler counts each second that was left out.
+        # No interval: when the clock leaps APScheduler counts each second that was left out.
         soon = datetime.now(UTC) + timedelta(seconds=TICK_S)
         self._scheduler.add_job(self._tick, "date", run_date=soon, executor=_TICK)
 
@@ -198,7 +200,7 @@ class Daemon:
                 self._wait_until(when, job)
 
     def _watch_clock(self, before: datetime) -> None:
-        """Where the clock is put back, look at once: the jobs would wait by the old time."""
+        """When the clock is put back, wake all jobs: they would wait by the old time."""
         while not self._stop.wait(TICK_S):
             now = datetime.now(UTC)
             if now < before - timedelta(seconds=TICK_S):
@@ -212,5 +214,5 @@ class Daemon:
         when = job.slots.next_after(datetime.now(UTC))
         zone: Any = getattr(job.slots, "zone", UTC)
         text = when.astimezone(zone).isoformat(timespec="seconds")
-        source, how = job.config.source, described(job.config)
+        source, how = job.config.source, schedule_text(job.config)
         log.info("%s: next run at %s (%s)", source, text, how, extra={"source": source})

@@ -1,4 +1,4 @@
-"""What is due: the slots of a source that the ledger does not say were run."""
+"""What is due: the slots of a source that were not run, by the ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from etl.ledger.runs import last_slot_run
 from etl.schedule.cron import Due, Every, Slots, parse_cron
 
 LATE = timedelta(minutes=2)
-"""How long a slot may be due before it is a reason to worry that nobody works on it."""
+"""How long a slot may be due before its run counts as late."""
 
 
 def slots_of(config: Config) -> Slots:
@@ -30,15 +30,15 @@ def slots_of(config: Config) -> Slots:
     return parse_cron(config.cron, ZoneInfo(config.timezone))
 
 
-def described(config: Config) -> str:
-    """`[schedule]` in a few words."""
+def schedule_text(config: Config) -> str:
+    """`[schedule]` in a few words, for people."""
     if config.every_s is not None:
         return f"every {config.every_s:g} s"
     return f"cron {config.cron}, {config.timezone}"
 
 
 def due_now(config: Config, database: Database, *, since: datetime, now: datetime) -> Due | None:
-    """The slot to run now. Where none was ever run, those later than `since` count."""
+    """The slot to run now, or None. When none was ever run, slots later than `since` count."""
     if found_schema(database).state != "current":
         return slots_of(config).due(since, now)
     return database.read(lambda c: read_agenda(c, config, since, now)).due
@@ -48,7 +48,7 @@ def due_now(config: Config, database: Database, *, since: datetime, now: datetim
 class Agenda:
     """A source's slots at one moment. `last`: the run of the latest slot that was run.
 
-    `due_since`: the earliest slot that is not done, None when all are.
+    `due_since`: the earliest slot that was not run, None when all were.
     """
 
     last: Row[Any] | None
@@ -58,9 +58,10 @@ class Agenda:
 
 
 def read_agenda(connection: Connection, config: Config, since: datetime, now: datetime) -> Agenda:
-    """What the ledger says; where no slot was ever run, those later than `since` count."""
+    """From the ledger; when no slot was ever run, those later than `since` count."""
     slots = slots_of(config)
     last = last_slot_run(connection, config.source, JOB, now)
-    done = last.slot_at if last else since
-    due = slots.due(done, now)
-    return Agenda(last, due, slots.next_after(done) if due else None, slots.next_after(now))
+    done_until = last.slot_at if last else since
+    due = slots.due(done_until, now)
+    due_since = slots.next_after(done_until) if due else None
+    return Agenda(last, due, due_since, slots.next_after(now))

@@ -41,7 +41,7 @@ def stored(read: Snapshot = RED, *, by: str = "mine", source: str = "s", removed
     return StoredId(read.content_hash, by, source, is_removed=removed)
 
 
-def others(
+def run_state(
     *,
     unread: tuple[str, ...] = (),
     read: tuple[str, ...] = (),
@@ -61,14 +61,14 @@ def listing(
     *read: Snapshot,
     known: dict[str, StoredId] | None = None,
     is_proven: bool = True,
-    beside: RunState | None = None,
+    state: RunState | None = None,
 ) -> ChangeSet:
     stored_ids = StoredIds(others=known or {})
-    return decide(read, stored_ids, OWNER, beside or others(), None if is_proven else ())
+    return decide(read, stored_ids, OWNER, state or run_state(), None if is_proven else ())
 
 
 def outcome(changes: ChangeSet) -> dict[str, Any]:
-    """What of a decision is not empty, snapshots by their ids."""
+    """What of the changes is not empty, snapshots by their ids."""
     inner = ("live", "unlisted", "gone", "missing")
     absence = {n: getattr(changes.absence, n) for n in Absence.__slots__ if n not in inner}
     fields = {name: getattr(changes, name) for name in ChangeSet.__slots__}
@@ -84,98 +84,103 @@ ABSENT_THERE: dict[str, Any] = {"read": ("other",), "absent": {"other": frozense
 WAITS_THERE: dict[str, Any] = {"read": ("other",), "waiting": {"other": frozenset("a")}}
 
 LISTED = [
-    (None, others(), {"new": ["a"]}, "not stored: new"),
-    (stored(), others(), {"unchanged": 1}, "the same content: unchanged"),
-    (stored(BLUE), others(), {"changed": ["a"]}, "other content: changed"),
-    (stored(removed=True), others(), {"returned": ["a"]}, "removed: returned"),
+    (None, run_state(), {"new": ["a"]}, "not stored: new"),
+    (stored(), run_state(), {"unchanged": 1}, "the same content: unchanged"),
+    (stored(BLUE), run_state(), {"changed": ["a"]}, "other content: changed"),
+    (stored(removed=True), run_state(), {"returned": ["a"]}, "removed: returned"),
     (
         stored(BLUE, removed=True),
-        others(),
+        run_state(),
         {"returned": ["a"]},
         "removed, and other content: returned only",
     ),
     (
         stored(by="other"),
-        others(unread=("other",)),
+        run_state(unread=("other",)),
         {"foreign": ["a"], "is_deferred": True},
         "its owner is still unread: wait",
     ),
     (
         stored(by="other", removed=True),
-        others(unread=("other",)),
+        run_state(unread=("other",)),
         {"foreign": ["a"], "is_deferred": True},
         "removed, and its owner still unread: wait",
     ),
-    (stored(by="other"), others(), {"foreign": ["a"]}, "its owner failed or had no part: foreign"),
+    (
+        stored(by="other"),
+        run_state(),
+        {"foreign": ["a"]},
+        "its owner failed or had no part: foreign",
+    ),
     (
         stored(by="other", removed=True),
-        others(),
+        run_state(),
         {"foreign": ["a"]},
         "removed, and its owner failed: foreign",
     ),
     (
         stored(by="other"),
-        others(read=("other",)),
+        run_state(read=("other",)),
         {"foreign": ["a"]},
         "its owner lists it: foreign",
     ),
     (
         stored(BLUE, by="other"),
-        others(read=("other",)),
+        run_state(read=("other",)),
         {"foreign": ["a"]},
         "its owner lists it with other content: foreign",
     ),
     (
         stored(by="other"),
-        others(**WAITS_THERE),
+        run_state(**WAITS_THERE),
         {"foreign": ["a"]},
         "its owner lists it and waits: foreign",
     ),
     (
         stored(by="other", removed=True),
-        others(**WAITS_THERE),
+        run_state(**WAITS_THERE),
         {"foreign": ["a"]},
         "removed, but its owner lists it and waits: foreign",
     ),
     (
         stored(by="other", removed=True),
-        others(read=("other",)),
+        run_state(read=("other",)),
         {"returned": ["a"]},
         "removed, and its owner does not list it: returned",
     ),
     (
         stored(by="other"),
-        others(**ABSENT_THERE),
+        run_state(**ABSENT_THERE),
         {"unchanged": 1, "moved": ["a"]},
         "its owner no longer lists it: moved, no event",
     ),
     (
         stored(BLUE, by="other"),
-        others(**ABSENT_THERE),
+        run_state(**ABSENT_THERE),
         {"changed": ["a"]},
         "its owner no longer lists it, other content: changed",
     ),
     (
         stored(by="third"),
-        others(**ABSENT_THERE),
+        run_state(**ABSENT_THERE),
         {"foreign": ["a"]},
         "another than its owner no longer lists it: foreign",
     ),
     (
         stored(by="gone"),
-        others(),
+        run_state(),
         {"unchanged": 1, "moved": ["a"]},
         "its owner is no longer configured: moved",
     ),
     (
         stored(BLUE, by="gone"),
-        others(unread=("other",)),
+        run_state(unread=("other",)),
         {"changed": ["a"]},
         "its owner is no longer configured, other content: changed",
     ),
     (
         stored(by="gone", removed=True),
-        others(),
+        run_state(),
         {"returned": ["a"]},
         "removed, its owner no longer configured: returned",
     ),
@@ -183,97 +188,97 @@ LISTED = [
 
 
 @pytest.mark.parametrize(
-    ("known", "beside", "expected"), [pytest.param(*row[:3], id=row[3]) for row in LISTED]
+    ("known", "state", "expected"), [pytest.param(*row[:3], id=row[3]) for row in LISTED]
 )
-def test_listed_id(known, beside, expected):
+def test_listed_id(known, state, expected):
     rows = {} if known is None else {"a": known}
     for is_proven in (True, False):
-        decision = listing(RED, known=rows, beside=beside, is_proven=is_proven)
-        assert outcome(decision) == expected
-        is_taken = known is not None and known.view_key != "mine" and not decision.foreign
-        assert decision.taken == ({"a": known.view_key} if is_taken else {})
+        changes = listing(RED, known=rows, state=state, is_proven=is_proven)
+        assert outcome(changes) == expected
+        is_taken = known is not None and known.view_key != "mine" and not changes.foreign
+        assert changes.taken == ({"a": known.view_key} if is_taken else {})
 
 
 @pytest.mark.parametrize("by", ["mine", "other", "gone"])
 @pytest.mark.parametrize("removed", [True, False])
 def test_id_of_another_source_is_a_reject(by, removed):
     known = {"a": stored(by=by, source="elsewhere", removed=removed)}
-    decision = listing(RED, known=known, beside=others(unread=("other",)))
-    assert outcome(decision) == {"rejected": [reject_text(OTHER_SOURCE, record_of(RED))]}
+    changes = listing(RED, known=known, state=run_state(unread=("other",)))
+    assert outcome(changes) == {"rejected": [reject_text(OTHER_SOURCE, record_of(RED))]}
 
 
 def test_what_is_written_is_what_the_view_lists():
     read = [snapshot(i, created_by="red") for i in "cba"]
     known = {"a": stored(BLUE), "b": stored(BLUE, removed=True)}
-    decision = listing(*read, known=known)
-    assert (decision.new, decision.changed, decision.returned) == ([read[0]], [read[2]], [read[1]])
+    changes = listing(*read, known=known)
+    assert (changes.new, changes.changed, changes.returned) == ([read[0]], [read[2]], [read[1]])
 
 
 # --- what is not listed -------------------------------------------------------------------
 
 
 UNLISTED = [
-    (stored(), True, others(), {"absent": ["a"], "removed": ["a"]}, "proven: removed"),
-    (stored(), False, others(), {"kept": ["a"]}, "not proven: blocked"),
+    (stored(), True, run_state(), {"absent": ["a"], "removed": ["a"]}, "proven: removed"),
+    (stored(), False, run_state(), {"kept": ["a"]}, "not proven: kept"),
     (
         stored(),
         False,
-        others(unread=("other",)),
+        run_state(unread=("other",)),
         {"kept": ["a"]},
         "not proven: nothing to wait for",
     ),
     (
         stored(),
         True,
-        others(unread=("other",)),
+        run_state(unread=("other",)),
         {"absent": ["a"], "removed": ["a"], "is_deferred": True},
         "another view is still unread: wait",
     ),
     (
         stored(),
         True,
-        others(read=("other",), claims={"other": frozenset("a")}),
+        run_state(read=("other",), claims={"other": frozenset("a")}),
         {"absent": ["a"], "kept": ["a"]},
         "another view lists it: it stays",
     ),
     (
         stored(),
         True,
-        others(claims={"mine": frozenset("a")}),
+        run_state(claims={"mine": frozenset("a")}),
         {"absent": ["a"], "removed": ["a"]},
         "what this view listed earlier in the run is no claim of another",
     ),
-    (stored(removed=True), True, others(), {}, "removed already: nothing"),
-    (stored(removed=True), False, others(), {}, "removed already and not proven: nothing"),
-    (stored(by="other"), True, others(), {}, "a row of another view: nothing"),
+    (stored(removed=True), True, run_state(), {}, "removed already: nothing"),
+    (stored(removed=True), False, run_state(), {}, "removed already and not proven: nothing"),
+    (stored(by="other"), True, run_state(), {}, "a row of another view: nothing"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("known", "is_proven", "beside", "expected"),
+    ("known", "is_proven", "state", "expected"),
     [pytest.param(*row[:4], id=row[4]) for row in UNLISTED],
 )
-def test_id_that_is_not_listed(known, is_proven, beside, expected):
-    decision = listing(known={"a": known}, is_proven=is_proven, beside=beside)
-    assert outcome(decision) == expected
+def test_id_that_is_not_listed(known, is_proven, state, expected):
+    changes = listing(known={"a": known}, is_proven=is_proven, state=state)
+    assert outcome(changes) == expected
 
 
 def test_lists_are_in_id_order():
     known = {i: stored() for i in "fdeb"} | {"g": stored(BLUE), "c": stored(BLUE)}
     read = [snapshot(i, created_by="red") for i in "hgca"]
-    decision = listing(*read, known=known)
-    assert [s.id for s in decision.new] == ["a", "h"]
-    assert [s.id for s in decision.changed] == ["c", "g"]
-    assert decision.absence.removed == ["b", "d", "e", "f"]
-    assert decision.touched == ["b", "c", "d", "e", "f", "g"]
+    changes = listing(*read, known=known)
+    assert [s.id for s in changes.new] == ["a", "h"]
+    assert [s.id for s in changes.changed] == ["c", "g"]
+    assert changes.absence.removed == ["b", "d", "e", "f"]
+    assert changes.touched == ["b", "c", "d", "e", "f", "g"]
 
 
 def test_deciding_alters_nothing_it_was_given():
-    beside = others(unread=("other",), **WAITS_THERE)
+    state = run_state(unread=("other",), **WAITS_THERE)
     known = {"a": stored(by="other"), "b": stored()}
-    before = deepcopy(beside), dict(known)
-    listing(RED, known=known, beside=beside)
-    assert (beside, known) == before
+    before = deepcopy(state), dict(known)
+    listing(RED, known=known, state=state)
+    assert (state, known) == before
 
 
 # --- what one run knows of its views ------------------------------------------------------
@@ -284,12 +289,12 @@ def waits(absent: str, **more: Any) -> ChangeSet:
 
 
 def test_a_draft_leaves_what_it_was_made_of_alone_until_it_takes_its_place():
-    beside = others(unread=("other",), claims={"third": frozenset("a")})
-    draft = beside.draft()
+    state = run_state(unread=("other",), claims={"third": frozenset("a")})
+    draft = state.draft()
     draft.record("mine", waits("b"), ["a", "c"])
     draft.ownership.record_failure("other", ["d"])
     draft.organization.is_seen = True
-    assert beside == others(unread=("other",), claims={"third": frozenset("a")})
+    assert state == run_state(unread=("other",), claims={"third": frozenset("a")})
     assert draft.ownership.claims.of("a") == {"mine", "third"}
     assert draft.ownership.claims.count == 3
     assert draft.draft().ownership.claims.of("a") == {"mine", "third"}
@@ -297,9 +302,9 @@ def test_a_draft_leaves_what_it_was_made_of_alone_until_it_takes_its_place():
 
 
 def test_view_that_waits_tells_the_others_what_it_lists_and_what_not():
-    beside = others(unread=("other",))
-    beside.record("mine", waits("bd", foreign=["c"]), ["a", "c"])
-    ownership = beside.ownership
+    state = run_state(unread=("other",))
+    state.record("mine", waits("bd", foreign=["c"]), ["a", "c"])
+    ownership = state.ownership
     assert (ownership.unread, set(ownership.absent)) == ({"other"}, {"mine"})
     assert ownership.deferred == {"mine": frozenset("ac")}
     assert ownership.absent == {"mine": frozenset("bd")}
@@ -310,19 +315,19 @@ def test_view_that_waits_tells_the_others_what_it_lists_and_what_not():
 
 
 def test_view_that_was_loaded_waits_no_longer_but_its_claims_stay():
-    beside = others()
-    beside.record("mine", waits(""), ["a"])
-    beside.record("mine", ChangeSet(absence=Absence(absent=["b"])), ["a"])
-    ownership = beside.ownership
+    state = run_state()
+    state.record("mine", waits(""), ["a"])
+    state.record("mine", ChangeSet(absence=Absence(absent=["b"])), ["a"])
+    ownership = state.ownership
     assert (ownership.deferred, ownership.absent) == ({}, {"mine": frozenset("b")})
     assert ownership.is_listed_elsewhere("a", "other")
 
 
 def test_view_that_failed_was_not_read_but_what_it_listed_is_not_gone():
-    beside = others(unread=("other",))
-    beside.ownership.record_failure("other", ["a"])
-    assert (beside.ownership.unread, beside.ownership.absent) == ({"mine"}, {})
-    assert beside.ownership.is_listed_elsewhere("a", "mine")
+    state = run_state(unread=("other",))
+    state.ownership.record_failure("other", ["a"])
+    assert (state.ownership.unread, state.ownership.absent) == ({"mine"}, {})
+    assert state.ownership.is_listed_elsewhere("a", "mine")
 
 
 # --- one id listed twice ------------------------------------------------------------------
@@ -395,7 +400,7 @@ known_rows = st.dictionaries(
     ),
 )
 surroundings = st.builds(
-    lambda unread, read, absent, waiting, claims: others(
+    lambda unread, read, absent, waiting, claims: run_state(
         unread=unread,
         read=read,
         absent={"other": absent},
@@ -409,15 +414,15 @@ surroundings = st.builds(
 
 
 @given(st.lists(pool, max_size=8), known_rows, surroundings, st.booleans(), st.data())
-def test_order_of_an_answer_decides_nothing(read, known, beside, is_proven, data):
-    decision = listing(*read, known=known, beside=beside, is_proven=is_proven)
+def test_order_of_an_answer_decides_nothing(read, known, state, is_proven, data):
+    changes = listing(*read, known=known, state=state, is_proven=is_proven)
     shuffled = data.draw(st.permutations(read))
-    assert listing(*shuffled, known=known, beside=beside, is_proven=is_proven) == decision
+    assert listing(*shuffled, known=known, state=state, is_proven=is_proven) == changes
 
 
 @given(st.lists(pool, max_size=8), known_rows, surroundings, st.booleans())
-def test_each_record_of_a_listing_is_counted_once(read, known, beside, is_proven):
-    d = listing(*read, known=known, beside=beside, is_proven=is_proven)
+def test_each_record_of_a_listing_is_counted_once(read, known, state, is_proven):
+    d = listing(*read, known=known, state=state, is_proven=is_proven)
     written = len(d.new) + len(d.changed) + len(d.returned)
     left_alone = len(d.foreign) + len(d.rejected)
     assert written + d.unchanged + left_alone + d.duplicates == len(read)
@@ -428,10 +433,10 @@ def test_each_record_of_a_listing_is_counted_once(read, known, beside, is_proven
 
 
 @given(st.lists(pool, max_size=8), known_rows, surroundings, st.booleans())
-def test_only_rows_of_the_view_that_are_live_and_unlisted_go(read, known, beside, is_proven):
-    decision = listing(*read, known=known, beside=beside, is_proven=is_proven)
+def test_only_rows_of_the_view_that_are_live_and_unlisted_go(read, known, state, is_proven):
+    changes = listing(*read, known=known, state=state, is_proven=is_proven)
     mine = {i for i, row in known.items() if row.view_key == "mine" and not row.is_removed}
-    absence = decision.absence
+    absence = changes.absence
     assert {*absence.removed, *absence.kept} == mine - {s.id for s in read}
     assert is_proven or not absence.removed
 

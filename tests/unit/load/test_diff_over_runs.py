@@ -71,16 +71,16 @@ Event = tuple[str, str]
 
 
 def sync(rows: Rows, run: Run, order: Iterable[str]) -> tuple[Rows, list[Event]]:
-    """One run as `store.load` and `sync` do it: at once what can be, at the end what waits."""
-    store = Store(dict(rows), run)
+    """One run as `Loader` does it: at once what can be loaded, at the end what waits."""
+    tables = FakeTables(dict(rows), run)
     asked = [view for view in order if view in run and run[view].verdict != "unasked"]
-    store.state.ownership.unread = set(asked)
-    waiting = [view for view in asked if not store.take(view)]
-    assert all(store.take(view) for view in waiting), "what waits must not wait for ever"
-    return store.rows, sorted(store.events)
+    tables.state.ownership.unread = set(asked)
+    waiting = [view for view in asked if not tables.take(view)]
+    assert all(tables.take(view) for view in waiting), "no view waits for ever"
+    return tables.rows, sorted(tables.events)
 
 
-class Store:
+class FakeTables:
     def __init__(self, rows: Rows, run: Run) -> None:
         self.rows, self.run = rows, run
         self.state = RunState(

@@ -1,5 +1,5 @@
 """Removals that are held (rule 2), keys of another organization (rule 8), and caps that nothing
-betrays: what is removed, what waits, and who is told."""
+betrays: what is removed, what waits, and who is asked."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ def test_a_failed_or_unproven_reading_confirms_nothing(project: Project, api: Ap
 @pytest.mark.parametrize(
     ("live", "gone", "is_held"), [(66, 20, False), (70, 21, False), (69, 21, True)]
 )
-def test_the_brake_needs_both_a_share_and_a_number(
+def test_the_removal_guard_needs_both_a_share_and_a_number(
     story: Story, live: int, gone: int, is_held: bool
 ) -> None:
     ids = story.add("/home", live)
@@ -199,7 +199,7 @@ def test_another_organizations_keys_remove_nothing_in_whatever_order_it_shows(
 def test_small_views_that_are_all_empty_are_kept_when_rum_names_another_organization(
     project: Project, api: Api
 ) -> None:
-    """Views of one or two rows have no brake of their own."""
+    """Views of one or two rows have no guard of their own."""
     names = [f"/view-{n}" for n in range(5)]
     project.watch(*names)
     api.views = {name: some(name, 2) for name in names}
@@ -248,7 +248,7 @@ def test_a_sudden_cap_that_nothing_betrays_removes_nothing_at_first(story: Story
 def test_a_sudden_cap_removes_twenty_rows_at_most_before_a_second_reading(
     story: Story, rows: int, is_held: bool
 ) -> None:
-    """Or three in ten, where that is more: what the brake lets through, it lets through here."""
+    """Or three in ten, where that is more: what the guard lets through, it lets through here."""
     story.add("/home", rows)
     story.run()
     story.server.organization.cap = UNTOLD

@@ -93,7 +93,7 @@ def test_a_fault_that_passes_is_not_a_failure(project: Project, api: Api) -> Non
     assert (run.status, run.total("requests")) == ("ok", 3)
 
 
-def test_missing_keys_are_told_and_recorded(project: Project) -> None:
+def test_missing_keys_are_reported_and_recorded(project: Project) -> None:
     project.configure(keys=None, keys_problem="DD_API_KEY: set it in the environment")
     with pytest.raises(ConfigError, match="DD_API_KEY"):
         project.run()
@@ -128,7 +128,7 @@ def test_a_database_error_in_one_view_fails_that_view_alone(project: Project, ap
     poison(project)
     project.watch(*MANY)
     api.views = {name: [record(f"{name} id")] for name in MANY}
-    api.views[MANY[3]] = [record("poison"), record("beside it")]
+    api.views[MANY[3]] = [record("poison"), record("another")]
     run = project.run()
     assert (exit_code(run), run.total("new")) == (1, len(MANY) - 1)
     assert len(project.live()) == len(MANY) - 1
@@ -206,8 +206,8 @@ def test_a_database_lost_for_good_leaves_what_was_stored(project: Project, api: 
         while not project.rows("SELECT 1 FROM sync_run_views") and time.monotonic() < deadline:
             time.sleep(0.01)
         name = project.one("SELECT current_database() AS name")["name"]
-        beside = str(project.config.database_url).replace(name, "postgres")
-        another = open_project(replace(project.config, database_url=beside))
+        other_url = str(project.config.database_url).replace(name, "postgres")
+        another = open_project(replace(project.config, database_url=other_url))
         another.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
         another.rows(terminate, name=name)
@@ -288,7 +288,7 @@ def test_a_stopped_run_keeps_what_it_loaded(project: Project, api: Api) -> None:
     assert len(api.requests) == 2
 
 
-def test_progress_is_told_view_by_view(project: Project, api: Api) -> None:
+def test_progress_is_reported_view_by_view(project: Project, api: Api) -> None:
     project.watch(*MANY)
     seen: list[int] = []
     sync(
@@ -354,7 +354,7 @@ def test_a_plan_makes_no_database(tmp_path: Path, api: Api) -> None:
     assert not is_there(project.database)
 
 
-def test_an_unreachable_database_is_told_without_its_password(api: Api) -> None:
+def test_an_unreachable_database_is_named_without_its_password(api: Api) -> None:
     url = "postgresql://etl:hush-hush@127.0.0.1:1/etl"
     project = open_project(make_config(url, api.url))
     with pytest.raises(DatabaseUnreachable) as caught:

@@ -212,15 +212,15 @@ def test_a_bug_ends_one_run_and_not_the_daemon(
     assert broken.look() == NOON + QUARTER
 
 
-def test_a_database_out_of_reach_is_asked_again_and_told_once(
+def test_a_database_out_of_reach_is_asked_again_and_reported_once(
     clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make_config("postgresql://etl:s3cret@127.0.0.1:9/x", "http://127.0.0.1:9")
     job = Job(replace(config, every_s=900.0), threading.Event(), since=NOON - QUARTER)
     waits = [(job.look() - datetime.now(UTC)).total_seconds() for _ in range(6)]
     assert [round(wait) for wait in waits] == [5, 10, 20, 40, 60, 60]
-    told = [r for r in caplog.records if r.levelname == "ERROR"]
-    assert len(told) == 1
+    errors = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert len(errors) == 1
     assert "s3cret" not in caplog.text
 
 
