@@ -1,4 +1,4 @@
-"""Chromium without a window: opens a page, waits until it is drawn, and tells what it asked for.
+"""Chromium without a window: opens a page, waits until it is drawn, records its requests.
 
 Needs Debian's chromium and chromium-driver, and selenium from superset/requirements.lock.
 """
@@ -70,7 +70,7 @@ class Browser:
         self.size(width, height or 1000)
         if height is None:
             self.size(width, int(str(self.run("return document.documentElement.scrollHeight"))))
-        time.sleep(1)  # what grows with the window is drawn anew
+        time.sleep(1)  # charts that grow with the window are drawn again
         self.driver.save_screenshot(str(file))
 
     def size(self, width: int, height: int) -> None:
@@ -89,7 +89,7 @@ class Browser:
         self.complaints += [f"{e['level']}: {e['message']}" for e in self.driver.get_log("browser")]
 
     def outside(self) -> list[str]:
-        """What was requested of anybody but this machine."""
+        """Requested addresses that are not on this machine."""
         self._listen()
         return [
             url

@@ -1,6 +1,6 @@
 """Looks at a dashboard in Chromium: python look.py datasette|superset URL [PICTURE]
 
-Prints what it saw as JSON. Superset's password stands in SUPERSET_TRY_PASSWORD.
+Prints what it saw as JSON. SUPERSET_TRY_PASSWORD holds Superset's password.
 """
 
 from __future__ import annotations

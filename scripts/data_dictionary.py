@@ -1,4 +1,4 @@
-"""The catalogue -> Markdown: `docs/data-dictionary.md`, and README's table of settings.
+"""Writes `docs/data-dictionary.md` and README's table of settings from the catalogues.
 
     python -m scripts.data_dictionary > docs/data-dictionary.md
     python -m scripts.data_dictionary README.md      writes its table of settings anew
@@ -72,7 +72,7 @@ def settings() -> str:
 
 
 def with_settings(text: str) -> str:
-    """`text` with its table of settings written anew, between the two marks."""
+    """Replace the table of settings between its two marks in `text`."""
     before, _, rest = text.partition(f"{BEGIN}\n")
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{settings()}{END}{after}"
@@ -81,16 +81,16 @@ def with_settings(text: str) -> str:
 def _setting(setting: Setting) -> Sequence[str]:
     default = "" if setting.default is None else f"`{json.dumps(setting.default)}`"
     variables = [setting.environment, *filter(None, [setting.ambient])]
-    described = setting.description[0].upper() + setting.description[1:]
-    return f"`{setting.key}`", default, ", ".join(f"`{v}`" for v in variables), described
+    description = setting.description[0].upper() + setting.description[1:]
+    return f"`{setting.key}`", default, ", ".join(f"`{v}`" for v in variables), description
 
 
 def _types() -> str:
     makers: tuple[Callable[[], Dialect], ...] = (sqlite.dialect, postgresql.dialect, mysql.dialect)
     dialects = [make() for make in makers]
     rows = [
-        (word, *(f"`{type_.compile(dialect=dialect)}`" for dialect in dialects), note)
-        for word, type_, note in _TYPES
+        (name, *(f"`{type_.compile(dialect=dialect)}`" for dialect in dialects), note)
+        for name, type_, note in _TYPES
     ]
     return _markdown(("Here", "SQLite", "PostgreSQL", "MariaDB, MySQL", ""), rows)
 
@@ -117,7 +117,7 @@ def _column(column: Column[Any]) -> Sequence[str]:
 def _type(column: Column[Any]) -> str:
     if isinstance(column.type, String) and column.type.length:
         return f"text({column.type.length})"
-    return next(word for word, type_, _ in _TYPES if type(type_) is type(column.type))
+    return next(name for name, type_, _ in _TYPES if type(type_) is type(column.type))
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -129,7 +129,7 @@ def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the dictionary, or write the table of settings into the files that are named."""
+    """Print the dictionary, or write the table of settings into the named files."""
     if not arguments:
         sys.stdout.write(dictionary())
     for name in arguments:

@@ -1,4 +1,4 @@
-"""The catalogue -> dbt: `dashboards/dbt/sources.yml`, the SQL views as sources with tests.
+"""Writes `dashboards/dbt/sources.yml` from the catalogue: the SQL views as sources with tests.
 
     python -m scripts.dbt_sources > dashboards/dbt/sources.yml
 
@@ -16,7 +16,7 @@ from sqlalchemy import Column, Table
 from etl.database.sql_views import metadata
 
 KEYS = {"current_snapshots": "id", "sync_health": "view_key"}
-"""Columns that are unique in a view, where there is one alone."""
+"""The column that is unique in a view; views with a key of several columns are left out."""
 VALUES = {
     "event": ("baseline", "added", "changed", "removed", "returned"),
     "began": ("baseline", "added", "changed", "returned"),

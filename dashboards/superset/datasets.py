@@ -1,4 +1,4 @@
-"""The datasets of the bundle anew from the catalogue: python dashboards/superset/datasets.py
+"""Writes the datasets of the bundle from the catalogue: python dashboards/superset/datasets.py
 
 A dataset for each SQL view: its columns with their types and what they mean, and the metrics
 that the charts use. `make docs` runs it.
@@ -51,7 +51,7 @@ METRICS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
 }
-CALLED = {
+LABELS = {
     "synced_view": "view",
     "view_name": "view",
     "device_type": "device",
@@ -68,16 +68,16 @@ CALLED = {
     "last_trusted_at": "last trusted reading",
     "views_30d": "views in 30 days",
 }
-"""What people read instead of a column's name, where the name without underscores will not do."""
+"""Labels of columns whose name without underscores does not explain them."""
 
 
 def fixed(name: str) -> str:
-    """The same uuid for the same thing, whoever imports it."""
+    """A UUID that depends on the name only, so that an import replaces what it made before."""
     return str(uuid.uuid5(NAMESPACE, name))
 
 
 def dataset(view: Table) -> dict[str, Any]:
-    """What Superset imports."""
+    """The content of a dataset's file, as Superset imports it."""
     return {
         "table_name": str(view.name),
         "description": view.comment,
@@ -87,8 +87,8 @@ def dataset(view: Table) -> dict[str, Any]:
         "uuid": fixed(f"dataset {view.name}"),
         "database_uuid": fixed("database"),
         "metrics": [
-            {"metric_name": name, "expression": expression, "verbose_name": called}
-            for name, (expression, called) in METRICS[view.name].items()
+            {"metric_name": name, "expression": expression, "verbose_name": label}
+            for name, (expression, label) in METRICS[view.name].items()
         ],
         "columns": [_column(column) for column in view.columns],
         "version": "1.0.0",
@@ -98,7 +98,7 @@ def dataset(view: Table) -> dict[str, Any]:
 def _column(column: Column[Any]) -> dict[str, Any]:
     return {
         "column_name": str(column.name),
-        "verbose_name": CALLED.get(column.name, str(column.name).replace("_", " ")),
+        "verbose_name": LABELS.get(column.name, str(column.name).replace("_", " ")),
         "description": column.comment,
         "type": _type(column),
         "is_dttm": isinstance(column.type, UtcDateTime),
@@ -124,5 +124,5 @@ def text_of(view: Table) -> str:
 
 
 if __name__ == "__main__":
-    for each in metadata.tables.values():
-        (FOLDER / f"{each.name}.yaml").write_text(text_of(each), encoding="utf-8")
+    for view in metadata.tables.values():
+        (FOLDER / f"{view.name}.yaml").write_text(text_of(view), encoding="utf-8")

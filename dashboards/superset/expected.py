@@ -1,4 +1,4 @@
-"""What each chart of the bundle must hold, in SQL of our own.
+"""The expected content of each chart of the bundle, by our own SQL.
 
 Portable SQL over the tables where that is short, else over the SQL views. `:now` is an instant.
 """
@@ -15,7 +15,7 @@ from sqlalchemy import Engine, bindparam, text
 from etl.database.types import UtcDateTime
 
 Rows = Sequence[dict[str, Any]]
-Found = Callable[[Rows], Any]
+Reduce = Callable[[Rows], Any]
 
 
 def value(rows: Rows) -> Any:
@@ -24,31 +24,31 @@ def value(rows: Rows) -> Any:
     return number
 
 
-def by(*names: str) -> Found:
-    """How often each combination of these columns stands there."""
+def by(*names: str) -> Reduce:
+    """Count the rows for each combination of these columns."""
     return lambda rows: Counter(tuple(row[name] for name in names) for row in rows)
 
 
-def summed_by(name: str) -> Found:
-    """Numbers of a pivoted chart, added up by a column."""
+def summed_by(name: str) -> Reduce:
+    """Sum the numbers of a pivoted chart by a column."""
 
     def add(rows: Rows) -> Any:
-        found: Counter[str] = Counter()
+        sums: Counter[str] = Counter()
         for row in rows:
-            found[row[name]] += sum(v for k, v in row.items() if k != name and v is not None)
-        return found
+            sums[row[name]] += sum(v for k, v in row.items() if k != name and v is not None)
+        return sums
 
     return add
 
 
-def summed_beside(name: str) -> Found:
-    """Numbers of a pivoted chart, added up by what the columns beside `name` stand for."""
+def summed_by_others(name: str) -> Reduce:
+    """Sum the numbers of a pivoted chart for each of its columns other than `name`."""
 
     def add(rows: Rows) -> Any:
-        found: Counter[str] = Counter()
+        sums: Counter[str] = Counter()
         for row in rows:
-            found.update({k: v for k, v in row.items() if k != name and v is not None})
-        return found
+            sums.update({k: v for k, v in row.items() if k != name and v is not None})
+        return sums
 
     return add
 
@@ -60,7 +60,7 @@ def pairs(sql_rows: Rows) -> Any:
 
 _TRAFFIC = "FROM view_coverage WHERE sampled_age_days <= 30"
 
-CHARTS: dict[str, tuple[str, Found, Found]] = {
+CHARTS: dict[str, tuple[str, Reduce, Reduce]] = {
     "Snapshots listed now": (
         "SELECT COUNT(*) AS n FROM snapshots WHERE removed_at IS NULL",
         value,
@@ -107,7 +107,7 @@ CHARTS: dict[str, tuple[str, Found, Found]] = {
             "SELECT event AS name, COUNT(*) AS number FROM snapshot_changes"
             " WHERE event <> 'baseline' AND noticed_at >= :year_ago GROUP BY event"
         ),
-        summed_beside("noticed_at"),
+        summed_by_others("noticed_at"),
         pairs,
     ),
     "Who pins what: snapshots listed now": (
@@ -123,7 +123,7 @@ CHARTS: dict[str, tuple[str, Found, Found]] = {
             "SELECT device_type AS name, COUNT(*) AS number FROM snapshots"
             " WHERE removed_at IS NULL GROUP BY device_type"
         ),
-        summed_beside("synced_view"),
+        summed_by_others("synced_view"),
         pairs,
     ),
     "When replays expire (estimate)": (
@@ -131,7 +131,7 @@ CHARTS: dict[str, tuple[str, Found, Found]] = {
             "SELECT 'count' AS name, COUNT(*) AS number FROM current_snapshots"
             " WHERE replay_expires_at IS NOT NULL"
         ),
-        summed_beside("replay_expires_at"),
+        summed_by_others("replay_expires_at"),
         pairs,
     ),
     "Stale backgrounds: the replay is gone, or goes within 90 days": (

@@ -1,4 +1,4 @@
-"""`check --report`: what it finds of the fake and of odd servers, and what it keeps to itself."""
+"""`check --report`: what it finds out about servers, and what it does not reveal."""
 
 import json
 import os
@@ -37,8 +37,8 @@ Script = Callable[[str, dict[str, str]], Answer]
 
 
 @contextmanager
-def odd_server(script: Script) -> Iterator[str]:
-    """`script(path, query)` says what is answered."""
+def scripted_server(script: Script) -> Iterator[str]:
+    """A server that answers with `script(path, query)`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -80,7 +80,7 @@ def limit_of(query: dict[str, str], default: int) -> int:
     return int(text) if text.isdecimal() and text != "0" else default
 
 
-def found(config: Config, *counts: int, stop: bool = False) -> dict[str, Any]:
+def findings_of(config: Config, *counts: int, stop: bool = False) -> dict[str, Any]:
     """Every finding by its key, as JSON."""
     event = threading.Event()
     if stop:
@@ -90,13 +90,13 @@ def found(config: Config, *counts: int, stop: bool = False) -> dict[str, Any]:
 
 
 def answer(facts: dict[str, Any], key: str) -> str:
-    """The answer that was found; `cannot be told: ...` is none."""
+    """The answer; `cannot be told: ...` is none."""
     assert facts[key]["is_answered"], facts[key]
     text: str = facts[key]["answer"]
     return text
 
 
-def why_not(facts: dict[str, Any], key: str) -> str:
+def reason_without(facts: dict[str, Any], key: str) -> str:
     assert not facts[key]["is_answered"], facts[key]
     text: str = facts[key]["answer"]
     return text.removeprefix("cannot be told: ")
@@ -115,7 +115,7 @@ def test_what_is_known_of_the_fake_is_found() -> None:
     for _ in range(1500):
         world.pin("/home")
     with FakeDatadog(world) as datadog:
-        facts = found(fake_config(datadog, "/home", "/little"), 1500, 0)
+        facts = findings_of(fake_config(datadog, "/home", "/little"), 1500, 0)
         assert datadog.request_count <= MAX_QUESTIONS
     assert answer(facts, "default_limit") == "10, of at least 1,500"
     assert answer(facts, "maximum_limit").startswith("1,000: more are asked for without an error")
@@ -141,33 +141,34 @@ def test_what_is_known_of_the_fake_is_found() -> None:
     assert counts["null"] > 0
     assert counts["absent"] > 0
     assert facts["attribute_types"]["facts"]["org_id"] == {"number": 1000}
-    assert why_not(facts, "refusal") == "these keys were refused nowhere"
-    assert "no tables yet" in why_not(facts, "unpinned")
+    assert reason_without(facts, "refusal") == "these keys were refused nowhere"
+    assert "no tables yet" in reason_without(facts, "unpinned")
 
 
 def test_a_small_organization_says_what_it_cannot_tell() -> None:
     with FakeDatadog(World(views=("/home",), snapshots_per_view=4)) as datadog:
-        facts = found(fake_config(datadog, "/home"), 4)
-    assert why_not(facts, "default_limit") == "the largest view has 4 records, and all came"
+        facts = findings_of(fake_config(datadog, "/home"), 4)
+    assert reason_without(facts, "default_limit") == "the largest view has 4 records, and all came"
     assert (
-        why_not(facts, "maximum_limit") == "10,000 is accepted, but the largest view has 4 records"
+        reason_without(facts, "maximum_limit")
+        == "10,000 is accepted, but the largest view has 4 records"
     )
     assert answer(facts, "limit_honoured") == "yes; asked for 1: 1 came"
 
 
 def test_an_empty_view_and_an_unknown_one_say_so() -> None:
     with FakeDatadog(World(views=("/home",), snapshots_per_view=0)) as datadog:
-        facts = found(fake_config(datadog, "/home"), 0)
-    assert why_not(facts, "match_view_name") == "the view has no record"
-    assert why_not(facts, "dates") == "no record was read"
-    assert why_not(facts, "order") == "the largest view has 0 records"
+        facts = findings_of(fake_config(datadog, "/home"), 0)
+    assert reason_without(facts, "match_view_name") == "the view has no record"
+    assert reason_without(facts, "dates") == "no record was read"
+    assert reason_without(facts, "order") == "the largest view has 0 records"
     assert answer(facts, "empty_view_name").startswith("400")
 
 
 def test_of_few_records_other_views_are_asked_too() -> None:
     views = ("/a", "/b", "/c", "/d")
     with FakeDatadog(World(views=views, snapshots_per_view=4)) as datadog:
-        facts = found(fake_config(datadog, *views), 4, 4, 4, 4)
+        facts = findings_of(fake_config(datadog, *views), 4, 4, 4, 4)
         asked = [r.query.get("filter[view_name]") for r in datadog.requests]
     assert facts["id_shape"]["facts"]["records"] == 12
     assert "/d" not in asked
@@ -175,31 +176,31 @@ def test_of_few_records_other_views_are_asked_too() -> None:
 
 def test_refused_keys_give_the_body_of_the_refusal() -> None:
     with FakeDatadog(World(views=("/home",), snapshots_per_view=4)) as datadog:
-        facts = found(make_config(NOWHERE, datadog.url), -1)
+        facts = findings_of(make_config(NOWHERE, datadog.url), -1)
         assert datadog.request_count == 3
     assert "list: 403: Forbidden (errors: list of object" in answer(facts, "refusal")
     assert answer(facts, "credentials") == "API key and application key: refused, 403"
-    assert why_not(facts, "limit_zero") == "the list endpoint brought no list"
+    assert reason_without(facts, "limit_zero") == "the list endpoint brought no list"
 
 
 def test_without_an_answer_every_question_says_why() -> None:
-    facts = found(make_config(NOWHERE, "http://127.0.0.1:9"), -1)
+    facts = findings_of(make_config(NOWHERE, "http://127.0.0.1:9"), -1)
     assert not any(finding["is_answered"] for finding in facts.values())
-    assert why_not(facts, "default_limit") == "ConnectError"
+    assert reason_without(facts, "default_limit") == "ConnectError"
 
 
 def test_a_stop_asks_nothing_more() -> None:
     with FakeDatadog(World(views=("/home",), snapshots_per_view=4)) as datadog:
-        facts = found(fake_config(datadog, "/home"), 4, stop=True)
+        facts = findings_of(fake_config(datadog, "/home"), 4, stop=True)
         assert datadog.request_count == 0
-    assert why_not(facts, "applications") == "stopped"
+    assert reason_without(facts, "applications") == "stopped"
 
 
 def test_the_rate_limit_is_waited_for_but_not_for_ever() -> None:
     with FakeDatadog(World(views=("/home",)), rate_limit=(3, 3600)) as datadog:
-        facts = found(fake_config(datadog, "/home"), 4)
+        facts = findings_of(fake_config(datadog, "/home"), 4)
         assert datadog.request_count == 3
-    assert "the rate limit is used up" in why_not(facts, "aggregate")
+    assert "the rate limit is used up" in reason_without(facts, "aggregate")
 
 
 def test_what_the_tables_say_of_removed_snapshots(project: Project, api: Any) -> None:
@@ -210,7 +211,7 @@ def test_what_the_tables_say_of_removed_snapshots(project: Project, api: Any) ->
     assert rows == {"rows": 3, "removed": 1, "returned": 1}
 
 
-# --- odd servers --------------------------------------------------------------------------
+# --- other servers ------------------------------------------------------------------------
 
 
 def rows(number: int, **attributes: object) -> list[Any]:
@@ -218,8 +219,8 @@ def rows(number: int, **attributes: object) -> list[Any]:
 
 
 def facts_of(script: Script, *counts: int) -> dict[str, Any]:
-    with odd_server(script) as url:
-        return found(make_config(NOWHERE, url), *counts)
+    with scripted_server(script) as url:
+        return findings_of(make_config(NOWHERE, url), *counts)
 
 
 def test_a_refused_limit_is_found() -> None:
@@ -230,8 +231,8 @@ def test_a_refused_limit_is_found() -> None:
         return listed(rows(60)[:limit])
 
     facts = facts_of(script, 60)
-    said = "1,000 is accepted, 1,001 is refused: 400: page[limit] must be at most 1000"
-    assert answer(facts, "maximum_limit") == said
+    text = "1,000 is accepted, 1,001 is refused: 400: page[limit] must be at most 1000"
+    assert answer(facts, "maximum_limit") == text
     assert answer(facts, "default_limit") == "25, of at least 60"
 
 
@@ -257,29 +258,29 @@ def test_a_lax_and_restless_server_is_seen_as_such() -> None:
         return listed((some[turn[0] % 3 :] + some[: turn[0] % 3])[: limit_of(query, 5)])
 
     facts = facts_of(script, 12)
-    said = answer(facts, "match_view_name")
-    assert said.startswith("not exactly; the name in the other case: the same records")
-    assert "with a blank at each end: the same records" in said
-    assert "with * for its last character: nothing" in said
+    text = answer(facts, "match_view_name")
+    assert text.startswith("not exactly; the name in the other case: the same records")
+    assert "with a blank at each end: the same records" in text
+    assert "with * for its last character: nothing" in text
     assert answer(facts, "match_device_type").startswith("case does not matter")
     assert answer(facts, "stable") == "no: the same records in another order"
     assert answer(facts, "empty_view_name") == "200, 0 records"
     assert answer(facts, "limit_negative") == "200, 5 records"
     assert answer(facts, "applications") == "403: Forbidden"
-    said = answer(facts, "refusal")
-    assert "applications: 403: Forbidden (errors: list of string, text/plain)" in said
-    assert "aggregate: 403: 403 Forbidden (not JSON, text/html)" in said
+    text = answer(facts, "refusal")
+    assert "applications: 403: Forbidden (errors: list of string, text/plain)" in text
+    assert "aggregate: 403: 403 Forbidden (not JSON, text/html)" in text
 
 
 def test_shapes_of_records_are_counted() -> None:
-    odd = [
+    records = [
         record("a", created_at="2026-02-01T10:00:00.123456789+00:00", session_id=None, colour=1),
         record(7, created_at=1_770_000_000_000, org_id="42"),
         "no object",
         {**record("00000000-0000-0000-0000-000000000001"), "links": {}},
     ]
-    del odd[0]["attributes"]["view_id"]  # type: ignore[index]
-    document = {"data": odd, "meta": {"next": "x"}, "links": {}}
+    del records[0]["attributes"]["view_id"]  # type: ignore[index]
+    document = {"data": records, "meta": {"next": "x"}, "links": {}}
     facts = facts_of(lambda _path, _query: (200, JSON, body_of(document)), 4)
     assert answer(facts, "members") == "links, meta"
     assert answer(facts, "unknown_attributes") == "beside attributes: links, colour"
@@ -297,7 +298,7 @@ def test_shapes_of_records_are_counted() -> None:
 )
 def test_a_200_that_is_no_list_is_no_answer(body: bytes) -> None:
     facts = facts_of(lambda _path, _query: (200, {}, body), 4)
-    assert "no list of records" in why_not(facts, "default_limit")
+    assert "no list of records" in reason_without(facts, "default_limit")
     assert not facts["maximum_limit"]["is_answered"]
 
 
@@ -330,7 +331,7 @@ def test_forms_of_dates(value: Any, form: str) -> None:
     assert date_form(value) == form
 
 
-# --- what is kept to itself ---------------------------------------------------------------
+# --- what is not revealed -----------------------------------------------------------------
 
 MARK = "mark3r"
 
@@ -344,10 +345,10 @@ def marked(number: int) -> dict[str, Any]:
 
 
 def leaky(path: str, query: dict[str, str]) -> Answer:
-    """It repeats everything everywhere."""
+    """A server that repeats personal data everywhere."""
     name = query.get("filter[view_name]", MARK)
-    said = f"{name} of {MARK}@example.com, org 44332211, session {MARK}-id-1, host {MARK}.test"
-    said += f": start 55443, key {MARK}-api, Error Limit for bad request"
+    text = f"{name} of {MARK}@example.com, org 44332211, session {MARK}-id-1, host {MARK}.test"
+    text += f": start 55443, key {MARK}-api, Error Limit for bad request"
     headers = {
         "Content-Type": f"application/json; {MARK}=1",
         "X-RateLimit-Name": f"{MARK}-44332211",
@@ -358,20 +359,20 @@ def leaky(path: str, query: dict[str, str]) -> Answer:
     }
     is_error = query.get("page[limit]", "") in ("0", "-1", "ten", "10000") or name != f"/{MARK}/x"
     if is_error and "rum" not in path:
-        return 400, headers, body_of({"errors": [{"title": said, "detail": MARK}]})
+        return 400, headers, body_of({"errors": [{"title": text, "detail": MARK}]})
     meta = {MARK + "-meta": MARK, "data": [marked(n) for n in range(12)]}
     return 200, headers, body_of(meta)
 
 
 def test_nothing_personal_stands_in_the_report(tmp_path: Path) -> None:
-    with odd_server(leaky) as url:
+    with scripted_server(leaky) as url:
         plain = make_config(NOWHERE, url, [f"/{MARK}/x", View("Error Limit", "app", None)])
         config = replace(plain, keys=Keys(f"{MARK}-api", f"{MARK}-app"), source=MARK)
         file = tmp_path / "report.md"
-        said = write_report(config, file, [(view, 12) for view in config.views], threading.Event())
+        lines = write_report(config, file, [(view, 12) for view in config.views], threading.Event())
         port = url.rpartition(":")[2]
     text = file.read_text(encoding="utf-8")
-    assert "questions answered" in said[0]
+    assert "questions answered" in lines[0]
     assert "400" in text
     for secret in (MARK, "44332211", "44_332_211", "55443", "Error Limit", "example.com", port):
         assert secret.lower() not in text.lower(), secret

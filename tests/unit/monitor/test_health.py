@@ -1,4 +1,4 @@
-"""What a monitor learns: endpoints, metrics, heartbeat."""
+"""What monitors see: pages, metrics, heartbeat."""
 
 import json
 import re
@@ -63,8 +63,8 @@ def test_a_schedule_is_kept_or_why_not(
     due_since = NOON - timedelta(seconds=due_s) if due_s else None
     due = Due(due_since, 0) if due_since else None
     last: Any = Run(status) if status else None
-    found = find_reasons(Agenda(last, due, due_since, NOON), is_working=is_working, now=NOON)
-    assert [reason.partition(":")[0] for reason in found] == expected
+    reasons = find_reasons(Agenda(last, due, due_since, NOON), is_working=is_working, now=NOON)
+    assert [reason.partition(":")[0] for reason in reasons] == expected
 
 
 def get(url: str) -> tuple[int, str, str]:
@@ -82,7 +82,7 @@ def clock() -> Iterator[time_machine.Traveller]:
 
 
 class Watched:
-    """A daemon whose jobs the test turns by hand, listening."""
+    """A daemon that listens, and whose job the test runs itself."""
 
     def __init__(self, config: Config, stack: ExitStack) -> None:
         self.metrics = Metrics([config.source])
@@ -140,10 +140,10 @@ def test_while_the_api_is_down_health_stays_and_status_turns(
     (source,) = watched.json("/status")["sources"]
     assert source["last_run"]["status"] == "ok"
     assert source["due_since"] is None
-    found = watched.samples()
-    assert found['heatmap_etl_runs_total{source="datadoghq.com",status="failed"}'] == 10
-    assert found['heatmap_etl_runs_total{source="datadoghq.com",status="ok"}'] == 2
-    assert found['heatmap_etl_http_requests_total{code="503",source="datadoghq.com"}'] == 10
+    samples = watched.samples()
+    assert samples['heatmap_etl_runs_total{source="datadoghq.com",status="failed"}'] == 10
+    assert samples['heatmap_etl_runs_total{source="datadoghq.com",status="ok"}'] == 2
+    assert samples['heatmap_etl_http_requests_total{code="503",source="datadoghq.com"}'] == 10
 
 
 def test_a_late_run_is_told(watched: Watched, clock: time_machine.Traveller) -> None:
@@ -175,15 +175,17 @@ def test_metrics_are_those_of_the_ledger(
     clock.shift(QUARTER)
     watched.look()
     now = datetime.now(UTC).timestamp()
-    found = watched.samples()
-    assert found['heatmap_etl_records_total{outcome="new",source="datadoghq.com"}'] == 2
-    assert found['heatmap_etl_views{source="datadoghq.com",verdict="complete"}'] == 1
-    assert now - 60 < found[COMPLETE_AT] <= now
-    assert now - 60 < found['heatmap_etl_last_run_timestamp_seconds{source="datadoghq.com"}'] <= now
-    assert found["heatmap_etl_run_duration_seconds_count"] == 2
-    assert found['heatmap_etl_run_duration_seconds_bucket{le="+Inf"}'] == 2
-    assert {name.partition("{")[0] for name in found} >= {"heatmap_etl_build_info"}
-    assert 'heatmap_etl_rate_limit_remaining{source="datadoghq.com"}' not in found
+    samples = watched.samples()
+    assert samples['heatmap_etl_records_total{outcome="new",source="datadoghq.com"}'] == 2
+    assert samples['heatmap_etl_views{source="datadoghq.com",verdict="complete"}'] == 1
+    assert now - 60 < samples[COMPLETE_AT] <= now
+    assert (
+        now - 60 < samples['heatmap_etl_last_run_timestamp_seconds{source="datadoghq.com"}'] <= now
+    )
+    assert samples["heatmap_etl_run_duration_seconds_count"] == 2
+    assert samples['heatmap_etl_run_duration_seconds_bucket{le="+Inf"}'] == 2
+    assert {name.partition("{")[0] for name in samples} >= {"heatmap_etl_build_info"}
+    assert 'heatmap_etl_rate_limit_remaining{source="datadoghq.com"}' not in samples
 
 
 COMPLETE_AT = (
@@ -198,8 +200,8 @@ def test_a_run_that_raised_is_counted_too(
     project.execute("UPDATE sources SET privacy = 'hash:x'")
     clock.shift(QUARTER)
     watched.look()
-    found = watched.samples()
-    assert found['heatmap_etl_runs_total{source="datadoghq.com",status="failed"}'] == 1
+    samples = watched.samples()
+    assert samples['heatmap_etl_runs_total{source="datadoghq.com",status="failed"}'] == 1
 
 
 def test_without_a_database_the_last_known_metrics_stay(
@@ -243,12 +245,12 @@ def test_counters_of_a_file_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     run.status, run.finished_at, run.died = "ok", run.started_at + timedelta(seconds=3), 1
     for number in (1, 2, 3):
         write_metrics(path, sources, [run])
-        found = parsed(path.read_text())
-        assert found['heatmap_etl_runs_total{source="datadoghq.com",status="ok"}'] == number
-        assert found['heatmap_etl_runs_total{source="datadoghq.com",status="died"}'] == number
-        assert found["heatmap_etl_run_duration_seconds_sum"] == 3 * number
-        assert found['heatmap_etl_run_duration_seconds_bucket{le="2.5"}'] == 0
-        assert found['heatmap_etl_run_duration_seconds_bucket{le="5.0"}'] == number
+        samples = parsed(path.read_text())
+        assert samples['heatmap_etl_runs_total{source="datadoghq.com",status="ok"}'] == number
+        assert samples['heatmap_etl_runs_total{source="datadoghq.com",status="died"}'] == number
+        assert samples["heatmap_etl_run_duration_seconds_sum"] == 3 * number
+        assert samples['heatmap_etl_run_duration_seconds_bucket{le="2.5"}'] == 0
+        assert samples['heatmap_etl_run_duration_seconds_bucket{le="5.0"}'] == number
     bounds = re.findall(r'_bucket\{le="(.*?)"\}', path.read_text())
     assert bounds == sorted(bounds, key=float)
     assert caplog.text == ""
@@ -282,16 +284,18 @@ def test_a_file_that_cannot_be_written_is_a_warning(
 
 
 class Receiver:
-    """Somebody who waits for heartbeats; `status` is what is answered, None: nothing."""
+    """A server for heartbeats that answers with `status`; None: it does not answer."""
 
     def __init__(self) -> None:
         self.status: int | None = 200
-        self.heard: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         receiver, self.may_end = self, threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                receiver.heard.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+                receiver.requests.append(
+                    (self.path, {k.lower(): v for k, v in self.headers.items()})
+                )
                 if receiver.status is None:
                     receiver.may_end.wait(30)
                     return
@@ -326,14 +330,14 @@ def test_each_good_run_of_the_daemon_is_told_and_no_other(
     clock.shift(QUARTER)
     job.look()
     job.look()
-    assert [path for path, _ in receiver.heard] == ["/hush?token=s3cret"]
-    sent = receiver.heard[0][1]
+    assert [path for path, _ in receiver.requests] == ["/hush?token=s3cret"]
+    sent = receiver.requests[0][1]
     assert "api-key" not in str(sent)
     assert not any("dd-" in name or name == "authorization" for name in sent)
     api.views["/home"] = (500, {}, b"")
     clock.shift(QUARTER)
     job.look()
-    assert len(receiver.heard) == 1
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -344,7 +348,7 @@ def test_a_heartbeat_that_fails_is_a_warning_without_its_url(
 ) -> None:
     receiver.status = status
     ping(f"{receiver.url}/s3cret?x=s3cret", "acme")
-    assert len(receiver.heard) == 1  # a redirect is not followed
+    assert len(receiver.requests) == 1  # a redirect is not followed
     (line,) = caplog.records
     assert line.levelname == "WARNING"
     assert word in line.getMessage()
@@ -358,8 +362,8 @@ def test_a_heartbeat_goes_through_the_proxy_as_it_was_written(
 ) -> None:
     monkeypatch.setenv(name, receiver.url)
     ping("http://nöbody.invalid:81/s3crét%20;a?q=é&r=%2F#x", "acme")
-    asked = "http://xn--nbody-jua.invalid:81/s3cr%C3%A9t%20;a?q=%C3%A9&r=%2F"
-    assert [path for path, _ in receiver.heard] == [asked]
+    encoded_url = "http://xn--nbody-jua.invalid:81/s3cr%C3%A9t%20;a?q=%C3%A9&r=%2F"
+    assert [path for path, _ in receiver.requests] == [encoded_url]
     assert not caplog.records
 
 

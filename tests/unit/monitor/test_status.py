@@ -1,4 +1,4 @@
-"""`status`: when the next run comes, and which one nobody has run."""
+"""`status`: when the next run is due, and which slots were not run."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,7 +39,7 @@ def run(project: Project, options: Options = SLOT) -> None:
     assert sync(project.config, project.database, options, stop=project.stop).status == "ok"
 
 
-def found(project: Project) -> Status:
+def status_of(project: Project) -> Status:
     return read_status(project.config, project.database, max_age_s=None)
 
 
@@ -50,11 +50,11 @@ def as_json(status: Status) -> tuple[Any, Any]:
 
 def test_the_next_run_stands_in_status(scheduled: Project, clock: time_machine.Traveller) -> None:
     run(scheduled)
-    status = found(scheduled)
+    status = status_of(scheduled)
     assert as_json(status) == ("2026-11-25T12:15:00.000000Z", None)
     assert "Next run: 2026-11-25 12:15:00Z, in 15 min (every 900 s)." in status_lines(status)
     scheduled.configure(every_s=None, cron="30 8 * * mon", timezone="Europe/Berlin")
-    status = found(scheduled)
+    status = status_of(scheduled)
     assert as_json(status) == ("2026-11-30T07:30:00.000000Z", None)
     assert any("(cron 30 8 * * mon, Europe/Berlin)" in line for line in status_lines(status))
 
@@ -65,7 +65,7 @@ def test_without_a_daemon_there_is_no_next_run(
     for started_by in ("cron", "manual"):
         run(scheduled, Options(started_by=started_by))
     clock.shift(timedelta(days=1))
-    status = found(scheduled)
+    status = status_of(scheduled)
     assert as_json(status) == (None, None)
     assert not any("Next run" in line or "is due" in line for line in status_lines(status))
 
@@ -75,12 +75,12 @@ def test_a_run_that_nobody_has_run_is_due_since_its_slot(
 ) -> None:
     run(scheduled)
     clock.move_to(NOON + timedelta(minutes=16))
-    status = found(scheduled)
+    status = status_of(scheduled)
     quarter_past = "2026-11-25T12:15:00.000000Z"
     assert as_json(status) == ("2026-11-25T12:30:00.000000Z", quarter_past)
     assert not any("is due" in line for line in status_lines(status))  # it may just begin
     clock.move_to(NOON + timedelta(hours=3, minutes=16))
-    status = found(scheduled)
+    status = status_of(scheduled)
     assert as_json(status) == ("2026-11-25T15:30:00.000000Z", quarter_past)
     due = "A run is due since 2026-11-25 12:15:00Z, 3 h ago: is `heatmap-etl schedule` running?"
     assert due in status_lines(status)
@@ -93,6 +93,8 @@ def test_while_somebody_works_nothing_is_due_to_a_person(
     lease = Lease(scheduled.config.source, 1e6)
     scheduled.database.transaction(lambda c: lease.take(c, scheduled.config))
     clock.shift(timedelta(hours=3))
-    status = replace(found(scheduled), holder="process 1")  # its lease lasts by the server's clock
+    status = replace(
+        status_of(scheduled), holder="process 1"
+    )  # its lease lasts by the server's clock
     assert status.due_since is not None
     assert not any("is due" in line for line in status_lines(status))

@@ -90,8 +90,8 @@ def rename(database: Database, names: list[str]) -> None:
 
 def expected(database: Database, view: str) -> list[dict[str, Any]]:
     with database.connect(write=False) as connection:
-        found = connection.execute(export.query(Export(view)))
-        return [dict(row._mapping) for row in found]
+        rows = connection.execute(export.query(Export(view)))
+        return [dict(row._mapping) for row in rows]
 
 
 def as_csv(text: str) -> list[dict[str, str]]:
@@ -140,9 +140,9 @@ def _cell(value: Any) -> str:
 def test_parquet_keeps_the_types(run: Callable[..., int], configured: Path):
     for view in sql_views.NAMES:
         assert run(view, "--output", "x.parquet") == 0
-        found = pq.read_schema(configured / "x.parquet")
-        assert found.names == list(sql_views.metadata.tables[view].c.keys())
-        for field in found:
+        parquet_schema = pq.read_schema(configured / "x.parquet")
+        assert parquet_schema.names == list(sql_views.metadata.tables[view].c.keys())
+        for field in parquet_schema:
             if field.name.endswith(("_at", "_since", "_before", "_from", "_to")):
                 assert field.type == pa.timestamp("us", tz="UTC")
             elif field.name.startswith(("is_", "has_")):
@@ -208,7 +208,7 @@ def test_only_rows_since_an_instant(run: Callable[..., int], configured: Path):
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "instant"),
     [
         ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
         ("2026-11-01T09:00:00Z", datetime(2026, 11, 1, 9, tzinfo=UTC)),
@@ -217,16 +217,16 @@ def test_only_rows_since_an_instant(run: Callable[..., int], configured: Path):
         ("90m", NOW - timedelta(minutes=90)),
     ],
 )
-def test_an_instant_may_be_said_in_several_ways(said: str, meant: datetime):
-    assert export.parse_since(said, NOW) == meant
+def test_an_instant_may_be_said_in_several_ways(text: str, instant: datetime):
+    assert export.parse_since(text, NOW) == instant
 
 
 @pytest.mark.parametrize(
-    "said", ["", "yesterday", "2026-13-01", "1x", "-1d", "0001-01-01T00:00+14"]
+    "text", ["", "yesterday", "2026-13-01", "1x", "-1d", "0001-01-01T00:00+14"]
 )
-def test_what_is_no_instant_is_said(said: str):
+def test_what_is_no_instant_is_said(text: str):
     with pytest.raises(ConfigError, match="expected an instant such as"):
-        export.parse_since(said, NOW)
+        export.parse_since(text, NOW)
 
 
 # --- hostile text -------------------------------------------------------------------------
@@ -407,11 +407,11 @@ def test_a_reader_that_went_away_changes_nothing(configured: Path, database: Dat
 def grow(database: Database, times: int, of: int = len(known_history.SNAPSHOTS)) -> int:
     """Double the `of` snapshots so many times; how many there are then."""
     table = schema.snapshots
-    others = [column for column in table.c if column.name != "id"]
+    other_columns = [column for column in table.c if column.name != "id"]
     with database.connect() as connection, connection.begin():
         for n in range(times):
-            more = select(table.c.id + literal(f"-{of}-{n}"), *others)
-            columns = [table.c.id, *others]
+            more = select(table.c.id + literal(f"-{of}-{n}"), *other_columns)
+            columns = [table.c.id, *other_columns]
             connection.execute(insert(table).from_select(columns, more))
     return of << times
 

@@ -8,16 +8,16 @@ from etl.diagnose.check import OK, PROBLEM, WARNING, Point, exit_code
 
 
 def points(*verdicts: str, views: str = "") -> list[Point]:
-    found = [Point("something", verdict, "text") for verdict in verdicts]
+    general = [Point("something", verdict, "text") for verdict in verdicts]
     listings = [
         Point(f"view /{n}", v, "text", View(f"/{n}"), is_failed=v == PROBLEM)
         for n, v in enumerate(views.split())
     ]
-    return [*found, *listings]
+    return [*general, *listings]
 
 
 @pytest.mark.parametrize(
-    ("found", "code"),
+    ("found_points", "code"),
     [
         (points(OK, WARNING, views="ok warning"), 0),
         (points(OK, views="ok PROBLEM"), 1),
@@ -26,9 +26,9 @@ def points(*verdicts: str, views: str = "") -> list[Point]:
         (points(PROBLEM), 2),
     ],
 )
-def test_exit_code_of_check(found: list[Point], code: int) -> None:
-    assert exit_code(found) == code
-    assert ("All holds" in check_lines(found)[-1]) is (code == 0)
+def test_exit_code_of_check(found_points: list[Point], code: int) -> None:
+    assert exit_code(found_points) == code
+    assert ("All holds" in check_lines(found_points)[-1]) is (code == 0)
 
 
 def test_check_of_hundreds_of_views() -> None:

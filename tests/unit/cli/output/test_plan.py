@@ -39,7 +39,7 @@ def test_a_plan_names_rows_and_what_differs() -> None:
     assert view["changed"][0]["after"]["modified_at"] == "2026-03-04T05:06:07.891011Z"
 
 
-def said_of(before: Any, after: Any) -> str:
+def difference_of(before: Any, after: Any) -> str:
     """What a plan says of a column that goes from one value to the other."""
     plan = ViewPlan(View("/home"), "complete", "", listed=1)
     plan.changed = [RowPlan("id-1", "Name", before={"extra": before}, after={"extra": after})]
@@ -49,16 +49,16 @@ def said_of(before: Any, after: Any) -> str:
 def test_a_long_value_is_cut_around_the_first_difference() -> None:
     left, right = "L" * 100, "R" * 100
     short = f'"...{"L" * 17}%s{"R" * 16}..."'
-    assert said_of(f"{left}a{right}", f"{left}b{right}") == f"{short % 'a'} -> {short % 'b'}"
-    assert said_of("a" + right, "b" + right) == f'"a{"R" * 33}..." -> "b{"R" * 33}..."'
-    assert said_of(left, left + "b") == f'"...{"L" * 17}" -> "...{"L" * 17}b"'
-    assert said_of("short", left) == f'"short" -> "{"L" * 34}..."'
-    assert said_of(None, left).startswith('nothing -> "LLL')
+    assert difference_of(f"{left}a{right}", f"{left}b{right}") == f"{short % 'a'} -> {short % 'b'}"
+    assert difference_of("a" + right, "b" + right) == f'"a{"R" * 33}..." -> "b{"R" * 33}..."'
+    assert difference_of(left, left + "b") == f'"...{"L" * 17}" -> "...{"L" * 17}b"'
+    assert difference_of("short", left) == f'"short" -> "{"L" * 34}..."'
+    assert difference_of(None, left).startswith('nothing -> "LLL')
 
 
 @given(st.text("ab"), st.text("ab"), st.text("c", min_size=30), st.text("d", min_size=30))
 def test_what_differs_is_said_to_differ(one: str, other: str, head: str, tail: str) -> None:
-    before, after = said_of(head + one + tail, head + other + tail).split(" -> ")
+    before, after = difference_of(head + one + tail, head + other + tail).split(" -> ")
     assert (before == after) is (one == other)
     assert max(len(before), len(after)) <= 42
 

@@ -13,9 +13,9 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 
 def result(name: str = "/home", verdict: str = "complete", **counts: Any) -> ViewResult:
     error = counts.pop("error", None)
-    found = ViewResult(View(name), verdict, error or "why", error=error)
-    found.counts.update(counts)
-    return found
+    view_result = ViewResult(View(name), verdict, error or "why", error=error)
+    view_result.counts.update(counts)
+    return view_result
 
 
 def run_of(*results: ViewResult, status: str = "ok") -> RunResult:

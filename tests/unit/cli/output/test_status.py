@@ -31,5 +31,5 @@ def test_freshness_counts_readings_that_can_be_trusted() -> None:
         ("truncated", True, NOW),
     ):
         view = View("/a", accept_truncated=is_accepted)
-        found = ViewStatus(view, verdict, last_read_at=NOW, last_trusted_at=earlier)
-        assert found.trusted_at == trusted
+        view_status = ViewStatus(view, verdict, last_read_at=NOW, last_trusted_at=earlier)
+        assert view_status.trusted_at == trusted
