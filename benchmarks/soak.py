@@ -81,8 +81,9 @@ SLOT = timedelta(seconds=1)
 DAEMON = """
 import sys
 from etl.cli.app import main
-from etl.config import settings, validators as values
-object.__setattr__(settings._BY_KEY["schedule.every"], "check", values.duration("1s", "52w"))
+from msgspec.structs import force_setattr
+from etl.config import settings, validators
+force_setattr(settings._BY_KEY["schedule.every"], "check", validators.duration("1s", "52w"))
 sys.exit(main(sys.argv[1:]))
 """
 
