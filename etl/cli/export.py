@@ -32,8 +32,8 @@ _VIEWS = (
 
 
 @click.command(
-    epilog="""\b
-Views: current_snapshots, snapshot_versions, snapshot_changes, view_coverage, sync_health
+    epilog=f"""\b
+Views: {", ".join(_VIEWS)}
 
 \b
 Examples:
