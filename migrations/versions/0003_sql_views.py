@@ -4,8 +4,8 @@ Why: dashboards read views that only grow, so that tables may change. Code of th
 revision before keeps running with it: yes, the new column may be NULL.
 MariaDB and MySQL commit each statement of DDL: every step here is harmless when
 it is run again after being cut anywhere. A later revision that gives a view
-more columns appends them, and creates it by `create_view` and `comment_on` of
-this one: on PostgreSQL and MariaDB that keeps grants, and what others built on it.
+more columns appends them, and creates it in the same way: on PostgreSQL and
+MariaDB that keeps grants, and what others built on it.
 
 Revision: 0003, after 0002
 """
@@ -255,8 +255,8 @@ def upgrade() -> None:
         if _index_name(table, columns) not in present:
             _create_index(table, columns)
     for name, select in VIEWS.items():
-        create_view(name, select)
-    comment_on(list(VIEWS))
+        _create_view(name, select)
+    _comment()
 
 
 def downgrade() -> None:
@@ -301,20 +301,19 @@ def _create_index(table: str, columns: tuple[str, ...]) -> None:
     op.create_index(_index_name(table, columns), table, list(columns), **options)
 
 
-def create_view(name: str, select: str) -> None:
-    """Make a view, or make it anew, from a SELECT as in `VIEWS`."""
+def _create_view(name: str, select: str) -> None:
     if _family() == "sqlite":
         op.execute(f"DROP VIEW IF EXISTS {name}")
     create = "CREATE VIEW" if _family() == "sqlite" else "CREATE OR REPLACE VIEW"
     op.execute(_plain(f"{create} {name} AS {_filled(select)}"))
 
 
-def comment_on(views: list[str]) -> None:
-    """Comment views as the catalogue does. MariaDB, MySQL and SQLite keep no comments on views."""
+def _comment() -> None:
+    """MariaDB, MySQL and SQLite keep no comments on views."""
     if _family() != "postgresql":
         return
     look, said = inspect(op.get_bind()), []
-    found = look.get_multi_columns(kind=ObjectKind.VIEW, filter_names=views)
+    found = look.get_multi_columns(kind=ObjectKind.VIEW, filter_names=list(VIEWS))
     for (_, name), columns in found.items():
         of_view, of_columns = comments(name)
         said.append(f"COMMENT ON VIEW {name} IS {_quoted(of_view)}")
