@@ -158,7 +158,7 @@ class Privacy:
         return value
 
     def _members(self, members: dict[str, Value]) -> dict[str, Value]:
-        """An object under this setting: dropped members are left out, other values are null."""
+        """An object under this setting: dropped members go, other dropped values become null."""
         protected = {name: self._member(name, value) for name, value in members.items()}
         if self.created_by != DROP:
             return protected
