@@ -119,13 +119,13 @@ def _apply_dotenv(options: GlobalOptions) -> None:
     """Set proxies, certificates and log format from `.env`, before anything reads them."""
     from pathlib import Path
 
-    from etl.config.files import LOG_FORMAT, dotenv_files, for_the_process, read_dotenv
+    from etl.config.files import LOG_FORMAT, dotenv_files, process_variables, read_dotenv
     from etl.config.settings import Findings
 
     file = _named_file(options)
     folder = (file if file.is_dir() else file.parent) if file else Path()
     for path in reversed(dotenv_files(file, folder)):  # the first one belongs to the file, and wins
-        os.environ.update(for_the_process(read_dotenv(path, Findings()), os.environ, folder))
+        os.environ.update(process_variables(read_dotenv(path, Findings()), os.environ, folder))
     name = os.environ.get(LOG_FORMAT)
     if name and not options.is_format_chosen:
         if name not in (CONSOLE, JSON):

@@ -25,8 +25,8 @@ class Keys:
     bearer_token: str = field(default="", repr=False)
 
 
-class FoundKeys(msgspec.Struct, frozen=True):
-    """The keys, or None and what to do; `warning` may be empty."""
+class KeyLookup(msgspec.Struct, frozen=True):
+    """The keys; None: there are none, and `problem` says what to do."""
 
     keys: Keys | None
     problem: str = ""
@@ -35,31 +35,34 @@ class FoundKeys(msgspec.Struct, frozen=True):
 
 def find_keys(
     environment: Mapping[str, str], api_name: str, app_name: str, folder: Path
-) -> FoundKeys:
-    """Look up keys under the given variable names and their `_FILE` forms. Never raises."""
+) -> KeyLookup:
+    """Look up keys under the given variable names and their `_FILE` forms. Never raises.
+
+    A relative path in a `_FILE` variable is one in `folder`.
+    """
     values, problems = {}, {}
     for name in (BEARER, api_name, app_name):
         try:
-            values[name] = secret_of(name, environment, folder)
+            values[name] = read_secret(name, environment, folder)
             _require_header_text(name, values[name])
         except BadValue as error:
             problems[name] = str(error)
     token, api_key, app_key = (values.get(name, "") for name in (BEARER, api_name, app_name))
     if token and BEARER not in problems:
-        others = " and ".join(n for n in (api_name, app_name) if values.get(n) or n in problems)
+        unused = " and ".join(n for n in (api_name, app_name) if values.get(n) or n in problems)
         warning = (
-            f"{BEARER}: is used instead of {others}; remove what is not meant" if others else ""
+            f"{BEARER}: is used instead of {unused}; remove what is not meant" if unused else ""
         )
-        return FoundKeys(Keys(bearer_token=token), warning=warning)
+        return KeyLookup(Keys(bearer_token=token), warning=warning)
     if problems:
-        return FoundKeys(None, "; ".join(problems.values()))
+        return KeyLookup(None, "; ".join(problems.values()))
     if api_key and app_key:
-        return FoundKeys(Keys(api_key, app_key))
-    return FoundKeys(None, _missing(api_name, app_name, api_key, app_key, folder))
+        return KeyLookup(Keys(api_key, app_key))
+    return KeyLookup(None, _missing(api_name, app_name, api_key, app_key, folder))
 
 
-def secret_of(name: str, environment: Mapping[str, str], folder: Path) -> str:
-    """The value of `name`, or what stands in the file that `<name>_FILE` names; "" for neither.
+def read_secret(name: str, environment: Mapping[str, str], folder: Path) -> str:
+    """The value of `name`, or the content of the file that `<name>_FILE` names; "" for neither.
 
     Raises BadValue, without the value, when both are set or the file cannot be used.
     """
@@ -70,12 +73,12 @@ def secret_of(name: str, environment: Mapping[str, str], folder: Path) -> str:
         raise BadValue(f"{name}: set only one of {name} and {name}_FILE")
     if _looks_like_a_secret(file):
         raise BadValue(f"{name}_FILE: expected the path of a file, not the value; use {name}")
-    return _read_secret(f"{name}_FILE", folder / file)
+    return _read_secret_file(f"{name}_FILE", folder / file)
 
 
 def find_hash_key(environment: Mapping[str, str], folder: Path) -> str:
     """The key that hides who created a snapshot. Raises BadValue, without the key."""
-    key = secret_of(HASH_KEY, environment, folder)
+    key = read_secret(HASH_KEY, environment, folder)
     if not key:
         raise BadValue(
             f'"hash" needs a key: set {HASH_KEY} or {HASH_KEY}_FILE, such as to the output of '
@@ -92,7 +95,7 @@ def _looks_like_a_secret(path: str) -> bool:
     )
 
 
-def _read_secret(name: str, path: Path) -> str:
+def _read_secret_file(name: str, path: Path) -> str:
     where = f"{name}: {plain(path)}"
     try:
         content = path.read_text(encoding="utf-8").rstrip("\r\n")
@@ -117,10 +120,9 @@ def _require_header_text(name: str, value: str) -> None:
 
 def _missing(api_name: str, app_name: str, api_key: str, app_key: str, folder: Path) -> str:
     if api_key or app_key:
-        there, absent = (api_name, app_name) if api_key else (app_name, api_name)
-        return (
-            f"{absent}: not set, but {there} is; Datadog needs both. Set {absent} or {absent}_FILE"
-        )
+        present, absent = (api_name, app_name) if api_key else (app_name, api_name)
+        problem = f"not set, but {present} is; Datadog needs both"
+        return f"{absent}: {problem}. Set {absent} or {absent}_FILE"
     return (
         f"{api_name}: no Datadog keys found; set {api_name} and {app_name} in the environment "
         f"or in {plain(folder / '.env')} (or {api_name}_FILE and {app_name}_FILE, or {BEARER})"

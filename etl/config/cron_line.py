@@ -1,7 +1,7 @@
-"""A cron line, checked before cronsim reads it.
+"""Checks a cron line before cronsim reads it.
 
-cronsim's own messages do not say what a field may hold, and it knows more than cron does: seconds,
-`L`, `W` and `#`.
+cronsim's own messages do not say what a field may hold, and it accepts more than cron does:
+seconds, `L`, `W` and `#`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUNDAY = 7
 
 
 class _Field(msgspec.Struct, frozen=True):
-    """One field of a cron line; `words`: names of its values, the first stands for `low`."""
+    """One field of a cron line; `words`: names of its values, from `low` on."""
 
     name: str
     low: int
@@ -62,7 +62,7 @@ def checked_line(line: str) -> str:
         ",".join(_part(part, field) for part in text.lower().split(","))
         for text, field in zip(fields, _FIELDS, strict=True)
     )
-    if not fields[2].startswith("*"):  # every month has a day of any other line
+    if not fields[2].startswith("*"):  # without a day of month every line is due some day
         from cronsim import CronSim, CronSimError
 
         try:
@@ -89,5 +89,5 @@ def _part(part: str, field: _Field) -> str:
         high = _SUNDAY
     if low > high:
         raise ValueError(f"counts backwards in its {field.name}; write the smaller one first")
-    # From a single value cronsim would step on to the end.
+    # A range of one value is written as the value: with a step cronsim would go on to the end.
     return f"{low}-{high}{each}" if low < high else f"{low}"

@@ -1,7 +1,7 @@
-"""A database URL as people write it -> the URL SQLAlchemy gets, and a label for people.
+"""A database URL as people write it -> the URL for SQLAlchemy, and a label for people.
 
-No message holds any part of the URL but its scheme: with an unescaped `@` or `/` in it,
-pieces of a password end up where host or database name are looked for.
+No message holds any part of the URL but its scheme: with an unescaped `@` or `/` in the password,
+parts of it end up in host or database name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.config.validators import BadValue, found
+from etl.config.validators import BadValue, type_name
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -30,7 +30,7 @@ _DRIVERS = {
     "mariadb+pymysql": "mariadb+pymysql",
 }
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
-# A list of what may be shown, not of what may not: drivers know many names for a password.
+# What may be shown, not what may not: drivers know many names for a password.
 _SHOWN_PARAMETERS = {"host", "port", "sslmode", "charset", "unix_socket", "service"}
 
 EXPECTED = (
@@ -41,7 +41,7 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A usable database URL with its driver, and the same for people."""
+    """A database URL with its driver, and `label`: the same without a password, for people."""
 
     url: str = field(repr=False)
     label: str
@@ -53,12 +53,12 @@ class Database:
 
 
 def parse_database(value: object, folder: Path) -> Database:
-    """The database that `value` names; a relative SQLite file stands in `folder`.
+    """The database that `value` names; a relative SQLite path is one in `folder`.
 
     Raises BadValue when it is no URL, not supported, or its driver is not installed.
     """
     if not isinstance(value, str):
-        raise BadValue(f"expected a URL in quotes, found {found(value)}")
+        raise BadValue(f"expected a URL in quotes, found {type_name(value)}")
     scheme, separator, rest = value.partition("://")
     if not separator or not re.fullmatch(r"[A-Za-z][\w+.-]{0,30}", scheme, flags=re.ASCII):
         raise BadValue(f"is not a database URL; expected {EXPECTED}")
@@ -98,7 +98,7 @@ def _parse(drivername: str, rest: str) -> URL:
     try:
         url = make_url(f"{drivername}://{rest}")
     except (ArgumentError, ValueError):
-        # Chained, it would show the URL.
+        # A chained error would show the URL.
         raise BadValue(
             "cannot be read as a URL; write special characters of user name and password "
             "as %40 for @, %2F for /, %3A for :"

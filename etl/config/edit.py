@@ -1,4 +1,4 @@
-"""Views added to `heatmap-etl.toml`, with every comment and every line of it kept."""
+"""Adds views to `heatmap-etl.toml`, and keeps every comment and every other line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etl.config.views import DISCOVER, View, parse_views
 from etl.errors import ConfigError
 from etl.files import whole_file
 
-_MARK = "\ufeff"  # which some editors put first
+_MARK = "\ufeff"  # some editors begin a file with it
 _INDENT = " " * 4
 _PASTE = "`heatmap-etl views discover --toml` prints the lines to paste"
 
@@ -26,8 +26,8 @@ def add_views(path: Path | None, configured: Sequence[View], names: Sequence[str
     """
     if path is None:
         raise ConfigError(["there is no configuration file to write to; `heatmap-etl init` makes"])
-    before = read_toml(path)
-    listed = before.get("views")
+    document = read_toml(path)
+    listed = document.get("views")
     if listed == DISCOVER:
         raise ConfigError([f'{plain(path)}: views = "discover" takes in what is discovered anyway'])
     if not isinstance(listed, list) or _parsed(listed) != tuple(configured):
@@ -36,16 +36,16 @@ def add_views(path: Path | None, configured: Sequence[View], names: Sequence[str
     text = path.read_bytes().decode()
     try:
         new = with_views(text, names)
-        is_right = tomllib.loads(new.removeprefix(_MARK)) == before | {"views": [*listed, *names]}
+        is_right = tomllib.loads(new.removeprefix(_MARK)) == document | {"views": [*listed, *names]}
     except (ValueError, TypeError):  # tomlkit's errors and tomllib's are ValueErrors
         is_right = False
     if not is_right:
         raise ConfigError([f"{plain(path)}: is written in a way that cannot be edited; {_PASTE}"])
     path = path.resolve()  # a link stays a link
     try:
-        old = path.stat()
-        owner = old.st_uid, old.st_gid
-        with whole_file(path, mode=old.st_mode & 0o7777, owner=owner) as file:
+        status = path.stat()
+        owner = status.st_uid, status.st_gid
+        with whole_file(path, mode=status.st_mode & 0o7777, owner=owner) as file:
             file.write(new.encode())
     except OSError as error:
         raise ConfigError([f"{plain(path)}: cannot be written: {error.strerror}"]) from None
@@ -67,9 +67,9 @@ def with_views(text: str, names: Sequence[str]) -> str:
         raise TypeError(views)
     if "\n" not in views.as_string():
         views.multiline(multiline=True)
-    found = re.search(r"\n([ \t]+)[^\s\]]", views.as_string())
+    indent = re.search(r"\n([ \t]+)[^\s\]]", views.as_string())
     for name in names:
-        views.add_line(tomlkit.value(quoted(name)), indent=found[1] if found else _INDENT)
+        views.add_line(tomlkit.value(quoted(name)), indent=indent[1] if indent else _INDENT)
     new = tomlkit.dumps(document)
     is_marked = text.startswith(_MARK)
     return _MARK * is_marked + (new.replace("\n", "\r\n") if is_windows else new)

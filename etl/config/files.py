@@ -1,4 +1,4 @@
-"""Where settings come from: the TOML file, the `.env` beside it, the environment."""
+"""The sources of settings: the TOML file, the `.env` next to it, the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from etl.config.validators import is_secret_name, plain
 from etl.errors import ConfigError
 
 DEFAULT_FILE = "heatmap-etl.toml"
-# What is looked for in the environment of the process, not in ours: by httpx, ssl and the logs.
+# httpx, ssl and the logs look for these in the environment of the process, not in ours.
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 LOG_FORMAT = "HEATMAP_ETL_LOG_FORMAT"
@@ -73,7 +73,7 @@ def _syntax_problem(message: str) -> str:
 
 
 def dotenv_files(file: Path | None, folder: Path) -> list[Path]:
-    """`.env` in the folder, and `acme.env` beside `acme.toml`, which wins."""
+    """`.env` in the folder, and `acme.env` next to `acme.toml`, which wins."""
     own = [file.with_suffix(".env")] if file and file.suffix == ".toml" else []
     return [folder / ".env", *own]
 
@@ -106,7 +106,7 @@ def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
 
 
 def _bad_line(text: str, number: int) -> str:
-    """Where and what to do. Not the text: it may hold a key."""
+    """The problem of a line, without its text: that may hold a key."""
     number += len(re.findall(r"\r\n|\n|\r", text[: len(text) - len(text.lstrip())]))
     return f"line {number} cannot be read; write NAME=value, close the quotes, or put # before it"
 
@@ -124,17 +124,17 @@ def merge(dotenv: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, st
     return merged
 
 
-def for_the_process(
+def process_variables(
     dotenv: Mapping[str, str], environ: Mapping[str, str], folder: Path
 ) -> dict[str, str]:
-    """What of `.env` in `folder` belongs into the environment of the process, which wins."""
-    found = {}
+    """The variables of `.env` in `folder` that the process lacks; paths are absolute."""
+    variables = {}
     for name, value in dotenv.items():
-        is_proxy = name.upper() in PROXIES  # they are looked for in small letters too
+        is_proxy = name.upper() in PROXIES  # httpx looks for them in lower case too
         names = {name.upper(), name.lower()} if is_proxy else {name}
         if (is_proxy or name in (*CERTIFICATES, LOG_FORMAT)) and not names & environ.keys():
-            found[name] = str(folder / value) if name in CERTIFICATES else value
-    return found
+            variables[name] = str(folder / value) if name in CERTIFICATES else value
+    return variables
 
 
 def warn_of_open_dotenv(
@@ -149,7 +149,7 @@ def warn_of_open_dotenv(
         return
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError:  # gone since it was read
+    except OSError:  # deleted since it was read
         return
     if mode & 0o077:
         findings.warn(

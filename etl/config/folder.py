@@ -1,4 +1,4 @@
-"""A folder of configuration files, each one source: which they are, and whether they agree."""
+"""A folder of configuration files, one for each source: which they are, and conflicts of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from etl.config.settings import SETTINGS
 from etl.config.validators import plain
 from etl.errors import ConfigError
 
-# Each of these says whose source it is: set for all files at once it would make them all the same.
+# Each of these identifies a source: set for all files at once it would make them the same.
 _OF_ONE_SOURCE = ("source", "site", "api_url", "app_url", "api_key_env", "app_key_env")
 
 
 class Member(Protocol):
-    """What of one file's configuration can be at odds with another's."""
+    """The part of one file's configuration that can conflict with another's."""
 
     @property
     def path(self) -> Path | None: ...
@@ -35,30 +35,30 @@ class Member(Protocol):
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is one; what cannot be looked at is for the reader of files to report."""
+    """Whether `path` is a folder; False where that cannot be known, as reading it then says why."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a folder above is closed
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Its `*.toml`, by name, without hidden ones. Raises ConfigError when there is none."""
+    """The `*.toml` of a folder, by name, without hidden ones. Raises ConfigError without any."""
     try:
         # Not glob: it takes a folder that cannot be read for an empty one.
-        found = [path for path in folder.iterdir() if _is_file_of_ours(path.name)]
+        files = [path for path in folder.iterdir() if _is_configuration(path.name)]
     except OSError as error:
         problem = f"cannot be read: {error.strerror or 'unknown error'}"
         raise ConfigError([f"{plain(folder)}: {problem}"]) from None
-    if not found:
+    if not files:
         advice = "each source is a file of its own in it; run `heatmap-etl init --config FILE`"
         raise ConfigError([f"{plain(folder)}: holds no *.toml; {advice}"])
-    return sorted(found)
+    return sorted(files)
 
 
-def _is_file_of_ours(name: str) -> bool:
+def _is_configuration(name: str) -> bool:
     return name.endswith(".toml") and not name.startswith(".")
 
 
-def variables_for_all(environment: Mapping[str, str]) -> list[str]:
-    """Problems: variables that would give every file of a folder the same source."""
+def shared_identity_problems(environment: Mapping[str, str]) -> list[str]:
+    """Problems of variables that would give every file of a folder the same source."""
     names = {s.environment for s in SETTINGS if s.key.removeprefix("datadog.") in _OF_ONE_SOURCE}
     return [
         f"{name}: would make every source of the folder the same; write it into the files"
@@ -66,33 +66,38 @@ def variables_for_all(environment: Mapping[str, str]) -> list[str]:
     ]
 
 
-def named(file: Path, texts: Iterable[str]) -> list[str]:
-    """Each text with the name of its file, unless it begins with a path of its own."""
-    beginning = plain(file)
-    folder = plain(file.parent)
-    return [t if t.startswith(folder) else f"{beginning}: {t}" for t in texts]
+def with_file_name(file: Path, texts: Iterable[str]) -> list[str]:
+    """Each text with the name of its file before it, unless it begins with a path of its own."""
+    name, folder = plain(file), plain(file.parent)
+    return [t if t.startswith(folder) else f"{name}: {t}" for t in texts]
 
 
-def told_once(warnings: Sequence[tuple[Path, Sequence[str]]]) -> list[list[str]]:
-    """Warnings of each file under its name; what all files say alike is said by the first."""
-    alike = set.intersection(*(set(texts) for _, texts in warnings)) if len(warnings) > 1 else set()
+def without_repeats(warnings: Sequence[tuple[Path, Sequence[str]]]) -> list[list[str]]:
+    """The warnings of each file, with its name; one that all files share only with the first."""
+    shared = (
+        set.intersection(*(set(texts) for _, texts in warnings)) if len(warnings) > 1 else set()
+    )
     return [
         [
-            *(text for text in texts if text in alike and number == 0),
-            *named(file, (text for text in texts if text not in alike)),
+            *(text for text in texts if text in shared and number == 0),
+            *with_file_name(file, (text for text in texts if text not in shared)),
         ]
         for number, (file, texts) in enumerate(warnings)
     ]
 
 
-def clashes(members: Sequence[Member]) -> list[str]:
+def conflicts(members: Sequence[Member]) -> list[str]:
     """Problems between the files: one label or one organization twice in a database."""
-    return [text for one, other in itertools.combinations(members, 2) for text in _at(one, other)]
+    return [
+        text
+        for one, other in itertools.combinations(members, 2)
+        for text in _conflicts_of(one, other)
+    ]
 
 
-def _at(one: Member, other: Member) -> Iterator[str]:
-    where = (one.database_url, one.database_schema)
-    if where != (other.database_url, other.database_schema):
+def _conflicts_of(one: Member, other: Member) -> Iterator[str]:
+    tables = (one.database_url, one.database_schema)
+    if tables != (other.database_url, other.database_schema):
         return
     names = f"{_name(one)} and {_name(other)}"
     if one.source == other.source:
@@ -112,10 +117,9 @@ def _at(one: Member, other: Member) -> Iterator[str]:
 def _is_one_organization(one: Member, other: Member) -> bool:
     if one.keys is None or other.keys is None or one.api_url != other.api_url:
         return False
-    mine, theirs = one.keys, other.keys
-    if mine.bearer_token or theirs.bearer_token:
-        return mine.bearer_token == theirs.bearer_token
-    return mine.api_key == theirs.api_key
+    if one.keys.bearer_token or other.keys.bearer_token:
+        return one.keys.bearer_token == other.keys.bearer_token
+    return one.keys.api_key == other.keys.api_key
 
 
 def _name(member: Member) -> str:

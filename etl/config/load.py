@@ -1,8 +1,8 @@
 """TOML + environment -> one frozen Config.
 
-`HEATMAP_ETL_*` wins over the file, the file over the ambient variables; `.env` beside the
-file counts as environment. Nothing here opens a connection or imports a database library
-before there is a URL to read.
+`HEATMAP_ETL_*` wins over the file, the file over the ambient variables; `.env` next to the file
+counts as environment. Nothing here opens a connection, and SQLAlchemy is imported only to parse a
+database URL.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from etl.config.credentials import (
     BEARER,
     HASH_KEY,
-    FoundKeys,
+    KeyLookup,
     find_hash_key,
     find_keys,
-    secret_of,
+    read_secret,
 )
 from etl.config.database_url import EXPECTED, Database, parse_database
 from etl.config.files import (
@@ -30,7 +30,14 @@ from etl.config.files import (
     read_toml,
     warn_of_open_dotenv,
 )
-from etl.config.folder import clashes, files_of, is_folder, named, told_once, variables_for_all
+from etl.config.folder import (
+    conflicts,
+    files_of,
+    is_folder,
+    shared_identity_problems,
+    with_file_name,
+    without_repeats,
+)
 from etl.config.model import Config
 from etl.config.settings import (
     DATABASE_URL,
@@ -75,7 +82,7 @@ def load_config(
         findings.problem(
             DEFAULT_FILE, f"there is none in {plain(here)}; run `heatmap-etl init` to write one"
         )
-        raise ConfigError(findings.problems)  # what else is missing, init writes
+        raise ConfigError(findings.problems)  # init writes what else is missing
     keys = _keys(settings, environment, folder, findings)
     _warn_of_environment(settings, environment, dotenvs, findings)
     hash_key = _hash_key(settings, environment, folder, findings)
@@ -124,19 +131,19 @@ def load_configs(
         try:
             configs.append(load_config(inner, environ, cwd=cwd))
         except ConfigError as error:
-            problems += named(inner, error.problems)
+            problems += with_file_name(inner, error.problems)
     if len(files) > 1:
         shared = merge(read_dotenv(file / ".env", Findings()), environ)
-        problems = variables_for_all(shared) + problems
-    # Variables for all would make each pair a clash.
-    if problems := problems or clashes(configs):
+        problems = shared_identity_problems(shared) + problems
+    # Shared variables would put each pair in conflict.
+    if problems := problems or conflicts(configs):
         raise ConfigError(problems)
-    return _as_neighbours(configs, file)
+    return _with_neighbours(configs, file)
 
 
-def _as_neighbours(configs: list[Config], folder: Path) -> list[Config]:
-    """Each knows the sources of the others, and its warnings name their file."""
-    warnings = told_once([(config.path or folder, config.warnings) for config in configs])
+def _with_neighbours(configs: list[Config], folder: Path) -> list[Config]:
+    """The configurations, each with the sources of the others, and its file in its warnings."""
+    warnings = without_repeats([(config.path or folder, config.warnings) for config in configs])
     return [
         replace(
             config,
@@ -172,7 +179,7 @@ def _with_database_file(
     if name not in environment:
         return environment
     try:
-        return {**environment, DATABASE_URL: secret_of(DATABASE_URL, environment, folder)}
+        return {**environment, DATABASE_URL: read_secret(DATABASE_URL, environment, folder)}
     except BadValue as error:
         findings.problem("database_url", str(error))
         return environment
@@ -180,10 +187,10 @@ def _with_database_file(
 
 def _keys(
     settings: Settings, environment: Mapping[str, str], folder: Path, findings: Findings
-) -> FoundKeys:
+) -> KeyLookup:
     api_name, app_name = settings["datadog.api_key_env"], settings["datadog.app_key_env"]
     if api_name is None or app_name is None:  # reported already
-        return FoundKeys(None)
+        return KeyLookup(None)
     if api_name == app_name:
         findings.problem("datadog.app_key_env", "names the same variable as datadog.api_key_env")
     keys = find_keys(environment, api_name, app_name, folder)
@@ -246,7 +253,7 @@ def _views(settings: Settings, findings: Findings) -> tuple[View, ...]:
 
 
 def _hosts(settings: Settings, findings: Findings) -> Hosts:
-    # None was reported already; going on finds what else is wrong.
+    # None was reported already; go on, to find what else is wrong.
     site, api_url = settings["datadog.site"] or DEFAULT_SITE, settings["datadog.api_url"]
     addresses = hosts(site, api_url, settings["datadog.app_url"])
     warning = site_warning(site)

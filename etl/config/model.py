@@ -1,4 +1,4 @@
-"""What a run is configured with: frozen data. What reads it is in `load`."""
+"""The configuration of a run: frozen data, which `load` reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etl.errors import ConfigError
 
 
 def setting(key: str, **options: Any) -> Any:
-    """A field that holds the value of a setting, by default the one of the catalogue."""
+    """A field for the value of a setting; its default is that of the catalogue."""
     return field(default=default_of(key), metadata={"setting": key}, **options)
 
 
@@ -38,7 +38,7 @@ class Config:
     max_wait_s: float = setting("datadog.max_wait_s")
     shortcut: bool = setting("datadog.shortcut")
     cron: str = setting("schedule.cron")
-    every_s: float | None = setting("schedule.every")  # when set, it stands instead of `cron`
+    every_s: float | None = setting("schedule.every")  # when set, `cron` is not used
     timezone: str = setting("schedule.timezone")
     heartbeat_url: str = setting("schedule.heartbeat_url", repr=False)
     hold_above: float = setting("removals.hold_above")
@@ -71,11 +71,11 @@ class Sources(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """Those of all files."""
+        """The warnings of all files."""
         return [warning for config in self.configs for warning in config.warnings]
 
     def by_database(self) -> Sources:
-        """With one configuration for each database."""
+        """The first configuration of each database."""
         first: dict[tuple[str, str | None], Config] = {}
         for config in self.configs:
             first.setdefault((config.database_url, config.database_schema), config)

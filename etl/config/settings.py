@@ -1,4 +1,4 @@
-"""Every setting on one page: key, default, check, what it is for.
+"""The catalogue of settings: key, default, check, what it is for.
 
 The loader, the defaults of Config, the file that `init` writes and README's table follow it.
 """
@@ -14,10 +14,10 @@ import msgspec
 
 from etl.config import validators as v
 from etl.config.sites import DEFAULT_SITE, hosts, site
-from etl.config.validators import BadValue, Check, found, is_secret_name, nearest, plain
+from etl.config.validators import BadValue, Check, is_secret_name, nearest, plain, type_name
 
 PREFIX = "HEATMAP_ETL_"
-# Known names beside the settings: read by the command line, or reserved.
+# Known names besides those of settings: read by the command line, or reserved.
 OTHER_VARIABLES = (
     "HEATMAP_ETL_CONFIG",
     "HEATMAP_ETL_HASH_KEY",
@@ -31,9 +31,9 @@ _FLAGS |= {"false": False, "no": False, "off": False, "0": False}
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One setting. `default` is as written in TOML; None: required, derived or nothing.
+    """One setting. `default` is as written in TOML; None: it is required, derived, or has none.
 
-    The file that `init` writes shows `example` where there is no default, and says `hint` after the
+    The file that `init` writes shows `example` where there is no default, and `hint` after the
     description.
     """
 
@@ -41,8 +41,8 @@ class Setting(msgspec.Struct, frozen=True):
     default: object
     description: str
     check: Check
-    ambient: str = ""  # a variable that is read when nothing else sets it
-    example: str | None = None  # what is derived when it is not set
+    ambient: str = ""  # a variable that is read where nothing else sets it
+    example: str | None = None  # what is derived where it is not set
     hint: str = ""  # whole sentences
 
     @property
@@ -213,7 +213,7 @@ def settings_table() -> list[Setting]:
 
 
 class Findings(msgspec.Struct):
-    """What is wrong and what is odd, collected so that all of it is reported at once."""
+    """Problems and warnings, collected so that all are reported at once."""
 
     problems: list[str] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)
@@ -243,7 +243,7 @@ class Settings:
 def read_settings(
     document: Mapping[str, object], environment: Mapping[str, str], findings: Findings
 ) -> Settings:
-    """Lay environment over file over ambient variables over defaults, and check each value."""
+    """The checked value of each key, from environment, file, ambient variable or default."""
     _report_secrets(document, findings)
     chosen = dict(_from_file(document, findings))
     for setting in SETTINGS:
@@ -280,7 +280,7 @@ def _from_ambient(
 
 
 def from_variable(setting: Setting, raw: str) -> object:
-    """What the text of a variable means in TOML's types; a BadValue when it means nothing.
+    """The text of a variable as a value of TOML's types; a BadValue where it is none.
 
     The default tells the type: a text stays a text, everything else is written as in JSON.
     """
@@ -319,7 +319,7 @@ def _flat(document: Mapping[str, object], findings: Findings) -> Iterator[tuple[
         elif isinstance(value, dict):
             yield from ((f"{name}.{key}", inner) for key, inner in value.items())
         else:
-            findings.problem(name, f"expected a section [{name}], found {found(value)}")
+            findings.problem(name, f"expected a section [{name}], found {type_name(value)}")
 
 
 def _unknown(key: str) -> str:
@@ -329,7 +329,7 @@ def _unknown(key: str) -> str:
         return "is not a known key; see the table of settings in the README"
     if close in SECTIONS:
         return f"is not a known key; did you mean the section [{close}]?"
-    # Whatever follows a [section] line belongs to it: the usual slip in TOML.
+    # In TOML every key after a [section] line belongs to the section: a usual slip.
     moved = section and close == name and "." not in close
     hint = " It stands above the first [section]." if moved else ""
     return f"is not a known key; did you mean {close}?{hint}"

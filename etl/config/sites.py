@@ -1,4 +1,4 @@
-"""Datadog's sites and the hosts that follow from a site or an override."""
+"""Datadog's sites, and the hosts of a site or an override."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from etl.config.validators import BadValue, found, shown
+from etl.config.validators import BadValue, shown, type_name
 
 DEFAULT_SITE = "datadoghq.com"
 
@@ -49,7 +49,7 @@ class Hosts(NamedTuple):
 def site(value: object) -> str:
     """A site in lower case, known or not. BadValue says what to write instead of a URL."""
     if not isinstance(value, str):
-        raise BadValue(f'expected a site such as "datadoghq.eu", found {found(value)}')
+        raise BadValue(f'expected a site such as "datadoghq.eu", found {type_name(value)}')
     name = value.lower()
     if short := _SHORT_NAMES.get(name):
         raise BadValue(f'{shown(value)} is not a domain; write "{short}"')
@@ -66,7 +66,7 @@ def site(value: object) -> str:
 
 
 def site_warning(name: str) -> str | None:
-    """What to tell about a site that is not one of Datadog's known ones."""
+    """The warning about a site that is not one of Datadog's known ones; None: it is one."""
     if name in SITES:
         return None
     import difflib  # not before there is a mistake

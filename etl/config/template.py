@@ -1,7 +1,6 @@
 """The commented `heatmap-etl.toml` that `heatmap-etl init` writes.
 
-What is required comes first, then every other setting of the catalogue, commented out with its
-default.
+First the required settings, then every other one of the catalogue, commented out with its default.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def _section(name: str) -> str:
 
 
 def _commented(setting: Setting) -> str:
-    """What it is for, and the line that sets it to what it is anyway."""
+    """A comment with what the setting is for, and a commented line with its default."""
     name = setting.key.rpartition(".")[2]
     value = setting.example if setting.default is None else setting.default
     text = f"{setting.description}. {setting.hint}".strip()
@@ -68,7 +67,7 @@ def _commented(setting: Setting) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as TOML writes it, with everything escaped that does not print."""
+    """A text as a TOML string, with everything escaped that does not print."""
     # JSON's escapes are TOML's, except for what lies beyond four hex digits.
     text = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
@@ -103,7 +102,7 @@ def write_template(
 
 
 def _database_problem(url: str, folder: Path) -> str:
-    """What is wrong with a URL as part of a file that others may read."""
+    """Why a URL cannot be in a file that others may read; "" for no reason."""
     if not url:
         return ""
     try:
@@ -120,7 +119,7 @@ def _database_problem(url: str, folder: Path) -> str:
 
 
 def next_steps(path: Path, *, has_views: bool) -> list[str]:
-    """What a person does after `init`."""
+    """Lines for people: what to do after `init`."""
     folder, name = path.parent, plain(path)
     config = "" if name == DEFAULT_FILE else f" --config {shlex.quote(name)}"
     dotenv = shlex.quote(str(folder / ".env"))

@@ -1,4 +1,4 @@
-"""Checks of single values: what TOML or the environment gave -> a typed value, or BadValue.
+"""Checks of single values: a value of TOML or the environment -> a typed value, or BadValue.
 
 A check never echoes a value of the wrong type, and none that may hold a secret:
 people paste keys and passwords into the wrong line.
@@ -41,8 +41,8 @@ class BadValue(Exception):
 Check = Callable[[object], Any]
 
 
-def found(value: object) -> str:
-    """What kind of thing `value` is, in the words of TOML and without the value itself."""
+def type_name(value: object) -> str:
+    """The type of `value` for a message, in the words of TOML: `a whole number`."""
     return _TYPE_NAMES.get(type(value), "something else")
 
 
@@ -82,7 +82,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def text(value: object) -> str:
     """Printable text of 1 to 255 characters."""
     if not isinstance(value, str):
-        raise BadValue(f"expected text in quotes, found {found(value)}")
+        raise BadValue(f"expected text in quotes, found {type_name(value)}")
     if not value.strip():
         raise BadValue("is empty; write a value or remove the line")
     if not value.isprintable() or value != value.strip() or len(value) > 255:
@@ -91,14 +91,14 @@ def text(value: object) -> str:
 
 
 def anything(value: object) -> object:
-    """Taken as it is: a later step knows what it means."""
+    """Accepts any value: a later step checks it."""
     return value
 
 
 def variable_name(value: object) -> str:
     """The name of an environment variable. Never echoed: here people paste the key itself."""
     if not isinstance(value, str):
-        raise BadValue(f"expected the name of an environment variable, found {found(value)}")
+        raise BadValue(f"expected the name of an environment variable, found {type_name(value)}")
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", value):
         raise BadValue(
             "expected the name of an environment variable in capitals, such as DD_API_KEY, "
@@ -108,7 +108,7 @@ def variable_name(value: object) -> str:
 
 
 def identifier(value: object) -> str:
-    """A name PostgreSQL takes for a schema without surprises."""
+    """A name of a PostgreSQL schema that needs no quotes."""
     name = text(value)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", name):
         raise BadValue(
@@ -123,7 +123,7 @@ def identifier(value: object) -> str:
 def flag(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise BadValue(f"expected true or false, found {found(value)}")
+        raise BadValue(f"expected true or false, found {type_name(value)}")
     return value
 
 
@@ -133,7 +133,7 @@ def whole(minimum: int, maximum: int) -> Check:
 
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise BadValue(f"{expected}, found {found(value)}")
+            raise BadValue(f"{expected}, found {type_name(value)}")
         if not minimum <= value <= maximum:
             raise BadValue(expected)
         return value
@@ -147,7 +147,7 @@ def number(minimum: float, maximum: float) -> Check:
 
     def check(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadValue(f"{expected}, found {found(value)}")
+            raise BadValue(f"{expected}, found {type_name(value)}")
         if not minimum <= value <= maximum or math.isnan(value):
             raise BadValue(expected)
         return float(value)
@@ -171,7 +171,7 @@ def duration(minimum: str, maximum: str) -> Check:
 
     def check(value: object) -> float:
         if not isinstance(value, str):
-            raise BadValue(f'expected a duration such as "15m" in quotes, found {found(value)}')
+            raise BadValue(f'expected a duration such as "15m" in quotes, found {type_name(value)}')
         seconds = _seconds(value)
         if seconds is None:
             raise BadValue(
@@ -188,7 +188,7 @@ def duration(minimum: str, maximum: str) -> Check:
 def patterns(value: object) -> tuple[str, ...]:
     """A list of texts."""
     if not isinstance(value, list):
-        raise BadValue(f'expected a list such as ["/shop*"], found {found(value)}')
+        raise BadValue(f'expected a list such as ["/shop*"], found {type_name(value)}')
     for item in value:
         if not isinstance(item, str) or not item.isprintable():
             raise BadValue("expected a list that holds nothing but printable text")
@@ -196,12 +196,12 @@ def patterns(value: object) -> tuple[str, ...]:
 
 
 def one_of(*choices: str) -> Check:
-    """A check that takes one of these words."""
+    """A check that accepts one of `choices`."""
     expected = ", ".join(f'"{choice}"' for choice in choices)
 
     def check(value: object) -> str:
         if not isinstance(value, str):
-            raise BadValue(f"expected one of {expected}, found {found(value)}")
+            raise BadValue(f"expected one of {expected}, found {type_name(value)}")
         if value not in choices:
             raise BadValue(f"{shown(value)} is not known; expected one of {expected}")
         return value
@@ -212,7 +212,7 @@ def one_of(*choices: str) -> Check:
 def web_url(value: object) -> str:
     """An http(s) URL without user, query and fragment; no slash at the end. Never echoed."""
     if not isinstance(value, str):
-        raise BadValue(f"expected a URL in quotes, found {found(value)}")
+        raise BadValue(f"expected a URL in quotes, found {type_name(value)}")
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port
@@ -254,7 +254,7 @@ def cron(value: object) -> str:
 
 
 def timezone(value: object) -> str:
-    """A name the time zone database knows."""
+    """A name in the time zone database."""
     name = text(value)
     if name == "UTC":
         return name

@@ -1,4 +1,4 @@
-"""The configured views: what the file lists -> Views that do not overlap."""
+"""The `views` setting -> Views that do not overlap."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from etl.config.validators import (
     BadValue,
     Check,
     flag,
-    found,
     is_secret_name,
     nearest,
     plain,
     shown,
+    type_name,
 )
 
 EXPECTED = 'expected a list such as ["/home", "/checkout"], or "discover"'
 DISCOVER = "discover"
-
-
 LONGEST_LABEL = 200
 
 
@@ -48,7 +46,7 @@ class View:
         return line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 3]}..."
 
     def overlaps(self, other: View) -> bool:
-        """Whether a snapshot could be listed by both: a missing filter takes everything."""
+        """Whether both could list the same snapshot: a missing filter lets everything through."""
         return (
             self.name == other.name
             and _meet(self.application_id, other.application_id)
@@ -63,11 +61,11 @@ def _meet(one: str | None, other: str | None) -> bool:
 def parse_views(
     value: object, problem: Callable[[str], None], warn: Callable[[str], None]
 ) -> tuple[View, ...]:
-    """The views in their order. Every problem is reported; then the result is not complete."""
+    """The views in their order. `problem` and `warn` are called with each problem and warning."""
     if value == DISCOVER:
         return ()
     if not isinstance(value, list):
-        problem(f"{EXPECTED}, found {found(value)}")
+        problem(f"{EXPECTED}, found {type_name(value)}")
         return ()
     if not value:
         problem(f"lists no view; {EXPECTED}")
@@ -88,7 +86,7 @@ def _parse_view(entry: object) -> tuple[View | None, list[str]]:
     if isinstance(entry, str):
         entry = {"name": entry}
     if not isinstance(entry, dict):
-        return None, [f"expected a name or a table with a name, found {found(entry)}"]
+        return None, [f"expected a name or a table with a name, found {type_name(entry)}"]
     problems = [] if "name" in entry else ['has no name; write { name = "/home" }']
     fields = {}
     for key, value in entry.items():
@@ -108,7 +106,7 @@ def _parse_view(entry: object) -> tuple[View | None, list[str]]:
 
 def _exact_text(value: object) -> str:
     if not isinstance(value, str):
-        raise BadValue(f"must be text in quotes, found {found(value)}")
+        raise BadValue(f"must be text in quotes, found {type_name(value)}")
     if not value:
         raise BadValue("is empty; write a value or leave it out")
     if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):

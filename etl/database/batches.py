@@ -1,4 +1,4 @@
-"""Many items, a statement's worth at a time."""
+"""Splits many items into batches that one statement can name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 BATCH = 500
-"""Items that one statement can name: SQLite of old takes 999 parameters."""
+"""Items that one statement can name: old versions of SQLite take 999 parameters."""
 
 
 def batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:

@@ -28,7 +28,7 @@ _CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An engine with what is said of it: `label` is its URL without password."""
+    """An engine. `label`: its URL without the password, for messages."""
 
     engine: Engine
     label: str
@@ -36,7 +36,7 @@ class Database:
 
     @property
     def dialect(self) -> Dialect:
-        """What this kind of database does in its own way."""
+        """What is special about this kind of database."""
         return dialect_of(self.engine)
 
     @property
@@ -46,12 +46,12 @@ class Database:
 
     @property
     def file(self) -> Path | None:
-        """The file that is the database; None: it is a server's."""
+        """The database file; None: the database is on a server."""
         return self.dialect.file(self.engine.url)
 
     @contextmanager
     def connect(self, *, write: bool = True) -> Iterator[Connection]:
-        """A connection; raises `DatabaseUnreachable`. SQLite takes its lock at once to `write`."""
+        """A connection; raises `DatabaseUnreachable`. To `write`, SQLite takes its lock at once."""
         try:
             connection = self.engine.connect()
         except _CANNOT_OPEN as error:
@@ -66,16 +66,17 @@ class Database:
                 connection = self.dialect.prepare_to_read(connection)
             yield connection
 
-    def transaction(self, work: Callable[[Connection], T]) -> T:
-        """`work` in one transaction, repeated whole when the database asks for it.
+    def transaction(self, action: Callable[[Connection], T]) -> T:
+        """Run `action` in one transaction, and repeat it whole when the database asks for it.
 
-        That is after serialization failures, deadlocks, lock time-outs, and when the connection
-        broke: a restarted server takes it, and the ledger tells whether a lost commit happened.
+        It does after serialization failures, deadlocks and lock time-outs. A broken connection
+        counts too: a restarted server accepts the repetition, and the ledger tells whether a commit
+        without an answer took place. Raises `StoreError`.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self.connect() as connection, connection.begin():
-                    return work(connection)
+                    return action(connection)
             except DBAPIError as error:
                 may_work = error.connection_invalidated or self.dialect.is_repeatable(error)
                 if attempt == ATTEMPTS or not may_work:
@@ -83,19 +84,19 @@ class Database:
                 time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
         raise AssertionError("unreachable")
 
-    def read(self, work: Callable[[Connection], T]) -> T:
-        """`work` on a connection that only reads."""
+    def read(self, action: Callable[[Connection], T]) -> T:
+        """Run `action` on a connection that only reads. Raises `StoreError`."""
         try:
             with self.connect(write=False) as connection:
-                return work(connection)
+                return action(connection)
         except DBAPIError as error:
             raise self._failure(error) from error
 
     def _failure(self, error: DBAPIError) -> StoreError:
         kind = DatabaseUnreachable if error.connection_invalidated else StoreError
-        said = self.dialect.brief(error)
-        hint = self.dialect.hint_on_failure(said)
-        return kind(f"{self.label}: {said}" + (f"; {hint}" if hint else ""))
+        message = self.dialect.brief(error)
+        hint = self.dialect.hint_on_failure(message)
+        return kind(f"{self.label}: {message}" + (f"; {hint}" if hint else ""))
 
     def close(self) -> None:
         """Close every connection."""
@@ -103,7 +104,7 @@ class Database:
 
 
 def open_database(url: str, *, label: str, schema_name: str | None = None) -> Database:
-    """The database behind `url` (with driver); connects only to tell MariaDB from MySQL."""
+    """The database at `url` (with driver); connects only to tell MariaDB from MySQL."""
     dialect = dialect_named(make_url(url).get_backend_name())
     database = _database(dialect, url, label, schema_name)
     exact = dialect.exact_url(url, partial(database.connect, write=False))
@@ -121,9 +122,10 @@ def _database(dialect: Dialect, url: str, label: str, schema_name: str | None) -
 
 
 def unreachable(dialect: Dialect, label: str, error: Exception) -> DatabaseUnreachable:
-    """The error for a database that cannot be opened: what the driver says, and what to do."""
-    said = dialect.brief(error)
-    return DatabaseUnreachable(f"cannot open the database {label}: {said}; {dialect.hint(said)}")
+    """The error for a database that cannot be opened: the driver's message, and what to do."""
+    message = dialect.brief(error)
+    hint = dialect.hint(message)
+    return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
 
 
 @contextmanager
@@ -139,5 +141,5 @@ def opened(config: Config) -> Iterator[Database]:
 
 
 def is_there(database: Database) -> bool:
-    """Whether the database exists: opening a SQLite file that is not there would make it."""
+    """Whether the database exists: opening a missing SQLite file would create it."""
     return database.file is None or database.file.exists()

@@ -1,4 +1,4 @@
-"""The driver's own cursor, for statements that are executed very often or that SQLAlchemy lacks."""
+"""The driver's own cursor: for statements that run very often, or that SQLAlchemy lacks."""
 
 from __future__ import annotations
 

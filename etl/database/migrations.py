@@ -28,7 +28,7 @@ _ONE_MIGRATION = threading.Lock()  # Alembic keeps what it works on in globals
 class SchemaState(msgspec.Struct, frozen=True):
     """`state` is absent, unfinished, foreign, outdated, current or newer.
 
-    `revision` is what stands there; `table` the one that is not ours.
+    `revision`: the one in the database; `table`: a foreign one that has a name of ours.
     """
 
     state: str
@@ -37,12 +37,12 @@ class SchemaState(msgspec.Struct, frozen=True):
 
 
 def found_schema(database: Database) -> SchemaState:
-    """As `schema_state`, but makes no SQLite file: where there is none, there is no schema."""
+    """As `schema_state`, but creates no SQLite file: without a file the schema is absent."""
     return schema_state(database) if is_there(database) else SchemaState("absent", None)
 
 
 def schema_state(database: Database) -> SchemaState:
-    """What the database says of our schema, by a plain SELECT."""
+    """The state of the schema; where it is there, by one plain SELECT."""
     return database.read(_schema_state)
 
 
@@ -60,28 +60,28 @@ def _schema_state(connection: Connection) -> SchemaState:
 
 
 def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
-    """A table or view of somebody else that has the name of one of our tables; "" for none.
+    """A foreign table or view that has the name of one of ours; "" for none.
 
-    Ours holds its key. Without a revision it also holds every column that must have a value,
-    and none that the catalogue does not know: however far its creation came, whatever nullable
-    columns later revisions add.
+    A table of ours has its key. Without a revision in the database (not `is_stamped`) it also has
+    every column that must have a value, and none that is not in the catalogue. That holds however
+    far its creation came, and whatever nullable columns later revisions add.
     """
-    from etl.database.sql_views import taken_by_others  # for who creates or upgrades a schema
+    from etl.database.sql_views import foreign_view  # only creating or upgrading needs it
 
-    look = inspect(connection)
+    inspector = inspect(connection)
     as_stored = dialect_of(connection).as_stored
-    views = {as_stored(name): name for name in look.get_view_names()}
-    present = {as_stored(name): name for name in look.get_table_names()} | views
+    views = {as_stored(name): name for name in inspector.get_view_names()}
+    present = {as_stored(name): name for name in inspector.get_table_names()} | views
     for name, table in schema.metadata.tables.items():
         if name not in present:
             continue
-        found = {column["name"].lower() for column in look.get_columns(present[name])}
-        must = {c.name for c in table.columns if not (c.nullable or c.server_default)}
-        needed = set(table.primary_key.columns.keys()) if is_stamped else must
-        surplus = set() if is_stamped else found - set(table.columns.keys())
-        if name in views or needed - found or surplus:
+        columns = {column["name"].lower() for column in inspector.get_columns(present[name])}
+        mandatory = {c.name for c in table.columns if not (c.nullable or c.server_default)}
+        needed = set(table.primary_key.columns.keys()) if is_stamped else mandatory
+        surplus = set() if is_stamped else columns - set(table.columns.keys())
+        if name in views or needed - columns or surplus:
             return present[name]
-    return taken_by_others(look)
+    return foreign_view(inspector)
 
 
 def _not_ours(database: Database, table: str) -> str:
@@ -102,7 +102,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def require_schema(database: Database) -> None:
-    """Raises `SchemaMismatch` unless the schema is the one this program works with."""
+    """Raises `SchemaMismatch` unless the schema is current."""
     _require_current(database, schema_state(database))
 
 
@@ -124,7 +124,7 @@ def _require_current(database: Database, found: SchemaState) -> None:
 
 
 def require_there(database: Database) -> None:
-    """As `require_schema`, but makes no SQLite file; raises `DatabaseUnreachable` then."""
+    """As `require_schema`, but creates no SQLite file: raises `DatabaseUnreachable` without one."""
     if not is_there(database):
         advice = "the first `heatmap-etl sync` makes it"
         raise DatabaseUnreachable(f"the database {database.label} does not exist yet; {advice}")
@@ -132,10 +132,10 @@ def require_there(database: Database) -> None:
 
 
 def prepare_schema(database: Database) -> None:
-    """Create the schema where there is none, or finish that; else as `require_schema`.
+    """Create the schema where it is absent or unfinished; else as `require_schema`.
 
-    On MariaDB unfinished is also what another process is creating at this moment:
-    the upgrade waits for it, and then finds nothing to do.
+    On MariaDB a schema is unfinished also while another process creates it: the upgrade waits for
+    that process, and then has nothing to do.
     """
     found = schema_state(database)
     if found.state in ("absent", "unfinished"):
@@ -168,15 +168,15 @@ def _migrate(database: Database, direction: str, revision: str) -> None:
     except CommandError as error:
         raise SchemaMismatch(f"cannot migrate {database.label}: {error}") from None
     except DBAPIError as error:
-        said = database.dialect.brief(error)
-        raise StoreError(f"cannot migrate {database.label}: {said}") from error
+        message = database.dialect.brief(error)
+        raise StoreError(f"cannot migrate {database.label}: {message}") from error
 
 
 @contextmanager
 def open_migration(database: Database) -> Iterator[Connection]:
-    """A connection to migrate on, in the one transaction that does so; others wait.
+    """A connection to migrate on, in a transaction; other processes that migrate wait.
 
-    Raises `SchemaMismatch` where somebody else's tables stand.
+    Raises `SchemaMismatch` where a foreign table has the name of one of ours.
     """
     with upgrade_lock(database), database.connect() as connection, connection.begin():
         database.dialect.create_schema(connection, database.schema_name)
@@ -201,14 +201,14 @@ def alembic_config() -> Any:
     root = here if (here / "alembic.ini").exists() else here.parent
     config = Config(root / "alembic.ini")
     config.set_main_option("script_location", str(root / "migrations").replace("%", "%%"))
-    # For Alembic by hand; from inside the wheel it would make our modules top-level ones.
+    # It is for Alembic by hand; from inside the wheel it would make our modules top-level ones.
     config.remove_main_option("prepend_sys_path")
     return config
 
 
 @contextmanager
 def upgrade_lock(database: Database) -> Iterator[None]:
-    """Held by the one process that migrates; raises `StoreError` when another holds it for long."""
+    """The lock of the process that migrates; raises `StoreError` when another keeps it for long."""
     if not database.dialect.needs_upgrade_lock:
         yield
         return
@@ -224,14 +224,14 @@ def upgrade_lock(database: Database) -> Iterator[None]:
 
 @contextmanager
 def opened_ready(config: Config) -> Iterator[Database]:
-    """As `opened`; raises `StoreError` unless our schema is there and current. Makes no file."""
+    """As `opened`; raises `StoreError` unless the schema is current. Creates no file."""
     with opened(config) as database:
         require_there(database)
         yield database
 
 
 def upgrade_url(url: str) -> None:
-    """Create or upgrade the schema behind a URL as people write it."""
+    """Create or upgrade the schema in the database of a URL as people write it."""
     parsed = parse_database(url, Path.cwd())
     database = open_database(parsed.url, label=parsed.label)
     try:
@@ -242,7 +242,7 @@ def upgrade_url(url: str) -> None:
 
 @contextmanager
 def opened_if_current(config: Config) -> Iterator[tuple[Database | None, str]]:
-    """As `opened` where the database is there and its schema current; else None, and why."""
+    """As `opened`, and ""; where the schema is not current, None and the reason."""
     with ExitStack() as stack:
         database, reason = None, ""
         try:

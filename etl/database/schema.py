@@ -1,6 +1,6 @@
-"""The catalogue: every table and column, with what it means. SQLAlchemy Core.
+"""The catalogue of the tables: every column, with what it means. SQLAlchemy Core.
 
-Feeds the migrations, the database's own comments and `docs/data-dictionary.md`.
+It feeds the migrations, the database's own comments and `docs/data-dictionary.md`.
 Attributes of a snapshot have Datadog's names, `start` alone is `start_ms`. All
 instants are UTC to the microsecond. Text is exact everywhere: on MariaDB the
 collation pads nothing and folds nothing.
@@ -26,7 +26,7 @@ from sqlalchemy import (
 from etl.database.types import JsonText, LongText, UtcDateTime
 
 HEAD = "0003"
-"""The revision this program works with; a test holds it against `migrations/`."""
+"""The revision that this program needs; a test compares it with `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
 
 metadata = MetaData(
@@ -39,8 +39,8 @@ metadata = MetaData(
     }
 )
 
-# For the migrations, which create the tables. Given to the tables here as well, they would make
-# every run load the dialects of MySQL, only to check these words.
+# For the migrations, which create the tables. In the tables here they would make every run load the
+# dialects of MySQL, only to check the option names.
 TABLE_OPTIONS: dict[str, str] = {
     "mariadb_engine": "InnoDB",
     "mariadb_default_charset": "utf8mb4",
@@ -70,8 +70,8 @@ def _table(name: str, comment: str, *items: Any) -> Table:
 def _by(*columns: str) -> Index:
     """An index that the SQL views read by, see `benchmarks/QUERIES.md`.
 
-    Its kind on PostgreSQL and its prefixes on MariaDB stand in the migration alone: to name them
-    here, SQLAlchemy would load every dialect.
+    Its kind on PostgreSQL and its prefixes on MariaDB are in the migration only: to have them here,
+    SQLAlchemy would load every dialect.
     """
     return Index(None, *columns)
 
@@ -85,7 +85,7 @@ def _view_key() -> Column[Any]:
 
 
 def _content() -> list[Column[Any]]:
-    """What Datadog says of a snapshot; NULL: missing, null, or not of the type (see extra)."""
+    """The attributes of a snapshot; NULL: missing, null, or not of the type (see extra)."""
     return [
         _col("application_id", LongText, "RUM application the snapshot belongs to"),
         _col("created_at", UtcDateTime, "When the snapshot was created"),

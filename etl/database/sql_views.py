@@ -1,8 +1,7 @@
-"""The SQL views of the catalogue: what BI tools read, with what each column means.
+"""The catalogue of the SQL views, which BI tools read: every column, with what it means.
 
-Tables may change; these only grow. Here stand their names, types and comments, in the order
-of the columns; their SQL stands in the migrations, which make them. Feeds the comments in
-PostgreSQL, `docs/data-dictionary.md`, dbt's sources and `export`.
+Tables may change; the views only grow. Their SQL is in the migrations. The catalogue feeds the
+comments in PostgreSQL, `docs/data-dictionary.md`, dbt's sources and `export`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from etl.database.schema import (
 from etl.database.types import LongText, UtcDateTime
 
 metadata = MetaData()
-"""Apart from that of the tables, so that no migration takes a view for a table."""
+"""Not the metadata of the tables, so that no migration takes a view for a table."""
 
 
 def _col(name: str, type_: Any, comment: str, *, nullable: bool = True) -> Column[Any]:
@@ -206,28 +205,29 @@ NAMES = tuple(metadata.tables)
 
 
 def comments(name: str) -> tuple[str, dict[str, str]]:
-    """What the view and each of its columns mean."""
+    """The comment of a view, and of each of its columns."""
     view = metadata.tables[name]
     return view.comment or "", {column.name: column.comment or "" for column in view.columns}
 
 
-def taken_by_others(look: Inspector) -> str:
-    """A table or view that has the name of one of ours and is not it; "" for none.
+def foreign_view(inspector: Inspector) -> str:
+    """A foreign table or view that has the name of one of our views; "" for none.
 
-    Ours has no column that the catalogue does not know: views only grow.
+    A view of ours has no column that is not in the catalogue: views only grow.
     """
-    as_stored = dialect_of(look).as_stored
-    views = {as_stored(name): name for name in look.get_view_names()}
-    held = views | {as_stored(name): name for name in look.get_table_names()}
+    as_stored = dialect_of(inspector).as_stored
+    views = {as_stored(name): name for name in inspector.get_view_names()}
+    present = views | {as_stored(name): name for name in inspector.get_table_names()}
     for name in NAMES:
-        if name in held and (name not in views or _surplus(look, views[name], name)):
-            return held[name]
+        if name in present and (name not in views or _surplus(inspector, views[name], name)):
+            return present[name]
     return ""
 
 
-def _surplus(look: Inspector, found: str, name: str) -> set[str]:
+def _surplus(inspector: Inspector, stored_name: str, name: str) -> set[str]:
+    """Columns of a view that are not in the catalogue."""
     try:
-        columns = look.get_columns(found)
+        columns = inspector.get_columns(stored_name)
     except SQLAlchemyError:
-        return set()  # a view on a table that is gone; the upgrade makes it anew
+        return set()  # a view on a table that was dropped; the upgrade creates it anew
     return {column["name"].lower() for column in columns} - set(metadata.tables[name].c.keys())

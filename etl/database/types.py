@@ -19,13 +19,15 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name in _MYSQL_FAMILY:
-            from sqlalchemy.dialects import mysql  # with its nine drivers; who needs it has it
+            from sqlalchemy.dialects import (
+                mysql,
+            )  # with its nine drivers; a run on MySQL has loaded it anyway
 
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Naive values are refused: nobody knows what instant they mean."""
+        """Refuses naive values with ValueError: they could mean any instant."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -64,7 +66,7 @@ class JsonText(TypeDecorator[str]):
         return dialect.type_descriptor(_long_text(dialect))
 
     def compare_against_backend(self, dialect: Dialect, conn_type: TypeEngine[Any]) -> bool | None:
-        """For `alembic check`: it sees PostgreSQL's json as a type of its own."""
+        """For `alembic check`, which takes PostgreSQL's json for another type."""
         return type(conn_type).__name__.upper() == "JSON" if dialect.name == "postgresql" else None
 
 

@@ -1,9 +1,4 @@
-"""The body of one answer -> snapshots, rejected records and drift. Pure.
-
-In comes the body of a 200; out come `Snapshot`s, the `Rejected` records that
-cannot be a row, and what was unknown or ill-typed. Knows no clock, no network
-and no database.
-"""
+"""The body of a 200 -> snapshots, rejected records and schema drift. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ from etl.transform.snapshot import (
     Snapshot,
     new_snapshot,
     reject,
-    sealed,
+    with_hash,
 )
 
 _Text: TypeAlias = str | None
@@ -78,23 +73,23 @@ class _Body(msgspec.Struct, Generic[A], gc=False):
 _instants = msgspec.json.Decoder(_Body[_WithInstants])
 _texts = msgspec.json.Decoder(_Body[_WithTexts])
 _encoder = msgspec.json.Encoder()
-# Finer than microseconds, perhaps, which the decoder would round.
+# Perhaps an instant finer than microseconds, which the decoder would round.
 _MAY_BE_FINER = re.compile(rb"\.\d{7}")
 _SPELLED_DIGIT = rb"\u003"
 
 
 class _Inexact(Exception):
-    """An instant without a zone, or out of range: its text decides."""
+    """An instant without a zone, or out of range: it must be read from its text."""
 
 
 def decode(body: bytes) -> Decoded:
-    """Read one body; raises `DatadogResponseError` when it is not `{"data": [...]}`.
+    """Decode one body; raises `DatadogResponseError` when it is not `{"data": [...]}`.
 
-    Typed decoding first, instants included; a body with unusual instants is read again
-    with their texts, one with anything else unusual leniently, record by record. All give
-    the same rows for the same record.
+    A body is decoded with types first, instants included. One with unusual instants is decoded
+    again with instants as text; one with anything else unusual leniently, record by record. All
+    three give the same row for the same record.
     """
-    has_escapes = b"\\u00" in body  # one look for both kinds: it takes as long as the decoding
+    has_escapes = b"\\u00" in body  # one search for both kinds: it takes as long as the decoding
     # The typed decoder takes the escape for NUL, which no database stores as text.
     if has_escapes and b"\\u0000" in body:
         return _decode_lenient(body)
@@ -124,7 +119,7 @@ def _decode_exact(records: list[_Record[_WithInstants]]) -> Decoded:
         if modified_at is not None and modified_at.tzinfo is not UTC:
             a.modified_at = _in_utc(modified_at)
         content = as_tuple(a)
-        digest = sha256(encode((content, None))).hexdigest()[:32]  # as in `sealed`
+        digest = sha256(encode((content, None))).hexdigest()[:32]  # as `with_hash` does
         add(new_snapshot(record.id, *content, None, unmarked + digest))
     return decoded
 
@@ -185,7 +180,7 @@ def _typed_instant(
 
 
 def _snapshot(identifier: str, content: tuple[Scalar, ...], extra: dict[str, str]) -> Snapshot:
-    return sealed(identifier, content, lenient_json.join(extra) if extra else None)
+    return with_hash(identifier, content, lenient_json.join(extra) if extra else None)
 
 
 def _decode_lenient(body: bytes) -> Decoded:
@@ -212,19 +207,19 @@ def _decode_lenient(body: bytes) -> Decoded:
 def normalize(record: Value, note: Callable[[str, str, str], None]) -> Snapshot | Rejected:
     """One leniently parsed record -> Snapshot, or Rejected when no row can have its id.
 
-    `note(name, kind, example)` hears of each attribute that is unknown or
-    ill-typed. Never raises.
+    `note(name, kind, example)` is called for each attribute that is unknown or of a wrong type.
+    Never raises.
     """
     reason = _why_no_row(record)
     if reason or not isinstance(record, dict):
         return reject(reason, record)
     attributes = record.get("attributes")
-    known = attributes if isinstance(attributes, dict) else {}
-    content, extra = _read_attributes(known, note)
-    for name in sorted(known.keys() - READERS.keys()):
-        text = lenient_json.canonical(known[name])
+    members = attributes if isinstance(attributes, dict) else {}
+    content, extra = _read_attributes(members, note)
+    for name in sorted(members.keys() - READERS.keys()):
+        text = lenient_json.canonical(members[name])
         note(lenient_json.escape(name), "unknown attribute", text)
-        if known[name] is not None:  # null is the same content as missing
+        if members[name] is not None:  # null is the same content as missing
             extra[lenient_json.escape(name)] = text
     others = _other_members(record, note)
     if others:
@@ -248,15 +243,15 @@ def _why_no_row(record: Value) -> str:
 
 
 def _read_attributes(
-    known: dict[str, Value], note: Callable[[str, str, str], None]
+    members: dict[str, Value], note: Callable[[str, str, str], None]
 ) -> tuple[tuple[Scalar, ...], dict[str, str]]:
     content: list[Scalar] = []
     extra: dict[str, str] = {}
     for name, reader in READERS.items():
-        read = reader(known.get(name))
+        read = reader(members.get(name))
         content.append(read.value)
         if read.kind:
-            text = lenient_json.canonical(known[name])
+            text = lenient_json.canonical(members[name])
             note(name, read.kind, text)
             if not read.is_exact:
                 extra[name] = text
@@ -266,7 +261,7 @@ def _read_attributes(
 def _other_members(
     record: dict[str, Value], note: Callable[[str, str, str], None]
 ) -> dict[str, str]:
-    """Unknown members, and type and attributes if they are wrong, as canonical texts."""
+    """Canonical texts of the unknown members, and of type and attributes where they are wrong."""
     others = {
         lenient_json.escape(name): lenient_json.canonical(value)
         for name, value in record.items()

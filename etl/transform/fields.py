@@ -1,8 +1,6 @@
-"""One raw attribute value -> what its typed column holds. Pure.
+"""One leniently parsed attribute (numbers still text) -> the value of its typed column. Pure.
 
-In comes a leniently parsed value (numbers still text), out comes a `Read`: the
-typed value or None, the kind of drift if it was not what the specification
-names, and whether the typed value says exactly what was received. Never raises.
+Nothing here raises.
 """
 
 from __future__ import annotations
@@ -31,7 +29,11 @@ Scalar: TypeAlias = "str | int | bool | datetime | None"
 
 
 class Read(NamedTuple, Generic[S]):
-    """What a typed field makes of a value: `kind` of drift, and whether `extra` must keep it."""
+    """A typed value; None: the attribute is missing, null, or not of the type.
+
+    `kind`: the kind of schema drift, "" for none. `is_exact`: the value says all that was received;
+    else `extra` must keep it.
+    """
 
     value: S | None
     kind: str = ""
@@ -49,7 +51,7 @@ def text(value: Value) -> Read[str]:
 
 
 def identifier(value: Value) -> Read[str]:
-    """Text that the database indexes, which PostgreSQL refuses of an endless length."""
+    """Text that the database indexes: PostgreSQL refuses long ones."""
     read = text(value)
     if read.value is not None and len(read.value) > MAX_ID:
         return Read(None, "too long", is_exact=False)
@@ -71,7 +73,7 @@ def integer(value: Value) -> Read[int]:
 
 
 def _whole(text: str) -> int | None:
-    """12.0 and 1e3 are whole numbers, 12.5 is not, and 1e400 must not be spelled out."""
+    """12.0 and 1e3 as integers; None for 12.5, and for 1e400, which must not be spelled out."""
     try:
         number = Decimal(text)
         if number.adjusted() > len(str(INT64_MAX)) or number % 1:
@@ -115,7 +117,7 @@ def _iso_instant(text: str, *, fraction: str, zone: str) -> Read[datetime]:
 
 
 def _epoch(digits: str) -> datetime | None:
-    """RUM applications send epoch milliseconds, other endpoints seconds: told by their length."""
+    """Seconds or milliseconds by the number of digits: endpoints of Datadog send either."""
     unit = _EPOCH_DIGITS.get(len(digits))
     return _EPOCH + timedelta(microseconds=int(digits) * unit) if unit else None
 

@@ -1,15 +1,13 @@
 """JSON text that a strict decoder refuses -> values that keep their spelling -> JSON text again.
 
-In comes whatever a server may send as JSON: lone surrogates, `1e400`, `NaN`,
-integers of any length, invalid UTF-8, nesting of any depth. Out go plain
-values in which a number is its literal text, and canonical ASCII JSON: sorted
-keys, no spaces, valid for every database's JSON type. Knows nothing of
-snapshots. Nothing here raises but `parse`, and only `NotJson`.
+A server may send anything as JSON: lone surrogates, `1e400`, `NaN`, integers of any length, invalid
+UTF-8, nesting of any depth. Parsed values keep the literal text of each number. Canonical text is
+ASCII JSON with sorted keys and without spaces, valid for every database's JSON type. Only `parse`
+and `reparse` raise, and only `NotJson`.
 
-What JSON has no place for is wrapped: `{"$literal": "NaN"}`, and the text of a
-value nested deeper than `MAX_DEPTH`; so is a hash that stands for a value:
-`{"$hash": "..."}`. So that a wrapper cannot be mistaken for something received,
-a received key that begins with `$` gets one more `$`.
+What JSON cannot hold is wrapped: `{"$literal": "NaN"}`, and the text of a value nested deeper than
+`MAX_DEPTH`. So is a hash in place of a value: `{"$hash": "..."}`. A received key that begins with
+`$` gets one more `$`, so that nothing received looks like a wrapper.
 """
 
 from __future__ import annotations
@@ -21,14 +19,14 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 MAX_DEPTH = 64
-"""PostgreSQL's parser has a stack limit, and Python's differs by version; this is below all."""
+"""Below the stack limits of PostgreSQL's parser and of Python's, which differ by version."""
 
-# An unclosed string reaches to the end; else each quote in it would be tried as a beginning.
+# An unclosed string reaches to the end; else the search would try each quote in it as a start.
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """The text is no JSON for anybody."""
+    """Not even the lenient parser can read the text."""
 
 
 class Number(str):
@@ -84,34 +82,34 @@ def _write(value: Value, spell: Callable[[str], str]) -> str:
 
 
 def split(text: str) -> dict[str, str]:
-    """The members of one canonical object: what `join` was given."""
+    """The members of a canonical object, each as canonical text: the reverse of `join`."""
     value = _loads(text)
     members = value if isinstance(value, dict) else {}
     return {key: _write(item, str) for key, item in members.items()}
 
 
 def join(members: Mapping[str, str]) -> str:
-    """One JSON object of keys and the canonical texts of their values."""
+    """One canonical object of keys and the canonical texts of their values."""
     return "{" + ",".join(f"{json.dumps(key)}:{members[key]}" for key in sorted(members)) + "}"
 
 
 def escape(key: str) -> str:
-    """A received key as it stands in canonical JSON: `$top` -> `$$top`."""
+    """A received key as canonical JSON has it: `$top` -> `$$top`."""
     return f"${key}" if key.startswith("$") else key
 
 
 def reparse(text: str) -> Value:
-    """Canonical text -> a value in which keys and wrappers stay as they are; raises `NotJson`."""
+    """Canonical text -> a value with keys and wrappers as they are; raises `NotJson`."""
     return _loads(text)
 
 
 def rewrite(value: Value) -> str:
-    """What `reparse` gave -> canonical text."""
+    """A value of `reparse` -> canonical text."""
     return _write(value, str)
 
 
 def hashed(text: str) -> str:
-    """The canonical text of a hash that stands for a value."""
+    """The canonical text of a hash in place of a value."""
     return '{"$hash":' + text + "}"
 
 

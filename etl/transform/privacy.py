@@ -1,12 +1,10 @@
-"""Who created a snapshot -> kept, hashed or dropped, wherever it stands. Pure.
+"""Keeps, hashes or drops who created a snapshot, wherever that is written. Pure.
 
-In comes what one answer held, or what a row holds; out goes the same under a
-privacy setting: the three columns, their values in `extra`, in rejected
-records and in examples of drift. Knows no database and no configuration file.
+A privacy setting covers the three personal columns, and the same names in `extra`, in rejected
+records and in examples of drift.
 
-Nothing is ever hashed twice: a content says by the mark of its hash under
-which setting it stands, and in JSON a hash is wrapped (`{"$hash": "..."}`) in
-a way in which nothing received can look.
+Nothing is hashed twice: the mark of a content hash says which setting was applied, and in JSON a
+hash is wrapped (`{"$hash": "..."}`), which nothing received can look like.
 """
 
 from __future__ import annotations
@@ -34,44 +32,44 @@ from etl.transform.snapshot import (
     Snapshot,
     mark_of,
     reject_text,
-    sealed,
+    with_hash,
 )
 
 KEEP, HASH, DROP = "keep", "hash", "drop"
 
 _DROPPED_MARK = "d"
-_PLACES = tuple(CONTENT.index(name) for name in CONTENT if name in PERSONAL)
+_PERSONAL_INDEXES = tuple(CONTENT.index(name) for name in CONTENT if name in PERSONAL)
 _USER_ID = "created_by_user_id"
-# Also created_by_email or createdBy, should Datadog ever send them.
+# Also created_by_email or createdBy, should Datadog ever send such.
 _NAME = re.compile(r"created[^a-z0-9]*by", re.IGNORECASE)
-# JSON inside a text, with the name in it; "created by" in plain words is none.
+# The name in JSON inside a text; "created by" in plain words does not count.
 _QUOTED_NAME = re.compile(r"created[^a-z0-9\s]*by", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
-_CUT = "…"  # ends a name of drift that the table could not hold
-_NAMED_OTHERWISE = READERS.keys() | {"id"}
+_CUT = "…"  # ends a drift name that was too long for the table
+_OTHER_NAMES = READERS.keys() | {"id"}
 
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
-    """One setting: `created_by` is keep, hash or drop; `key` is that of the hashes."""
+    """A privacy setting. `created_by`: keep, hash or drop; `key`: the secret key of the hashes."""
 
     created_by: str = KEEP
     key: str = field(default="", repr=False)
 
     @property
     def setting(self) -> str | None:
-        """As `sources.privacy` holds it; another key is another setting."""
+        """The setting as `sources.privacy` holds it; another key is another setting."""
         names = {KEEP: None, DROP: DROP, HASH: f"{HASH}:{self._fingerprint()}"}
         return names[self.created_by]
 
     @property
     def mark(self) -> str:
-        """What a content hash under this setting begins with, after its version."""
+        """What follows the version in a content hash under this setting."""
         marks = {KEEP: "", DROP: _DROPPED_MARK, HASH: HASHED + self._fingerprint()}
         return marks[self.created_by]
 
     def apply(self, decoded: Decoded) -> Decoded:
-        """What one body held, under this setting."""
+        """A decoded body under this setting."""
         if self.created_by == KEEP:
             return decoded
         mark = self.mark
@@ -83,10 +81,10 @@ class Privacy:
         )
 
     def rewritten(self, stored: Snapshot) -> Snapshot | None:
-        """A stored content under this setting; None: it stays.
+        """A stored snapshot under this setting; None: it stays as it is.
 
-        It stays when it is so already, or when what it would take is gone: from a
-        hash, or from nothing, only dropping leads on.
+        It stays where the setting was applied before, and where the values that it needs are gone:
+        what is hashed or dropped can only be dropped.
         """
         mark = self.mark
         is_gone = bool(mark_of(stored.content_hash)) and self.created_by != DROP
@@ -95,12 +93,12 @@ class Privacy:
         return self._protected(stored, mark)
 
     def reject(self, rejected: Rejected) -> Rejected:
-        """A rejected record under this setting, stored already or not."""
+        """A rejected record under this setting, from an answer or from the table."""
         raw = self._text(rejected.raw)
         return rejected if raw == rejected.raw else reject_text(rejected.reason, raw)
 
     def example(self, name: str, text: str) -> str:
-        """An example of drift in `name`; in the table both may be cut short."""
+        """An example of drift in `name` under this setting; the table may have cut both short."""
         if self.created_by == KEEP:
             return text
         is_personal = bool(_NAME.search(name)) or name.endswith(_CUT)
@@ -116,9 +114,9 @@ class Privacy:
 
     def _protected(self, snapshot: Snapshot, mark: str) -> Snapshot:
         identifier, *content, extra, _ = msgspec.structs.astuple(snapshot)
-        for place in _PLACES:
-            content[place] = self._column(CONTENT[place], content[place])
-        return sealed(identifier, tuple(content), self.extra_text(extra), mark)
+        for index in _PERSONAL_INDEXES:
+            content[index] = self._column(CONTENT[index], content[index])
+        return with_hash(identifier, tuple(content), self.extra_text(extra), mark)
 
     def _column(self, name: str, value: Any) -> Any:
         if value is None or self.created_by == DROP:
@@ -160,17 +158,17 @@ class Privacy:
         return value
 
     def _members(self, members: dict[str, Value]) -> dict[str, Value]:
-        """An object under this setting; a dropped member is gone, another dropped value null."""
-        found = {name: self._member(name, value) for name, value in members.items()}
+        """An object under this setting: dropped members go, other dropped values become null."""
+        protected = {name: self._member(name, value) for name, value in members.items()}
         if self.created_by != DROP:
-            return found
-        return {name: value for name, value in found.items() if not _NAME.search(name)}
+            return protected
+        return {name: value for name, value in protected.items() if not _NAME.search(name)}
 
     def _member(self, name: str, value: Value) -> Value:
         if _NAME.search(name):
             return self._masked(name, value)
-        # A column holds it as it is, hence it stays so everywhere.
-        return value if name in _NAMED_OTHERWISE and isinstance(value, str) else self._walk(value)
+        # A column keeps it as it is, so it is kept everywhere.
+        return value if name in _OTHER_NAMES and isinstance(value, str) else self._walk(value)
 
     def _masked(self, name: str, value: Value) -> Value:
         if value is None or self.created_by == DROP:
@@ -183,7 +181,7 @@ class Privacy:
         return {"$hash": _text(self._digest(name, lenient_json.rewrite(value)))}
 
     def _digest(self, name: str, text: str) -> bytes:
-        # With the name in it: equal values of one column are equal, and tell nothing of another.
+        # With the name in it: equal values give equal hashes within one column only.
         return self._hmac(f"{name}:{text}")
 
     def _fingerprint(self) -> str:
@@ -195,17 +193,17 @@ class Privacy:
 
 @lru_cache(maxsize=4096)  # few people create many snapshots
 def _hmac(key: str, text: str) -> bytes:
-    known = key.encode("utf-8", "surrogateescape")
-    return hmac.digest(known, text.encode("utf-8", "surrogatepass"), "sha256")
+    key_bytes = key.encode("utf-8", "surrogateescape")
+    return hmac.digest(key_bytes, text.encode("utf-8", "surrogatepass"), "sha256")
 
 
-def without_persons(content: Sequence[Any]) -> tuple[Any, ...]:
-    """What a content holds under every setting alike."""
-    nobody = Privacy(DROP)
+def without_personal_data(content: Sequence[Any]) -> tuple[Any, ...]:
+    """The part of a content that every privacy setting leaves alike."""
+    dropping = Privacy(DROP)
     *columns, extra = content
-    for place in _PLACES:
-        columns[place] = None
-    return (*columns, nobody.extra_text(extra))
+    for index in _PERSONAL_INDEXES:
+        columns[index] = None
+    return (*columns, dropping.extra_text(extra))
 
 
 def _text(digest: bytes) -> str:

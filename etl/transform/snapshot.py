@@ -1,11 +1,11 @@
-"""A snapshot as it becomes a row, a record that cannot become one, and drift. Pure.
+"""A snapshot as it becomes a row, a record that cannot become one, and schema drift. Pure.
 
 A frozen `Snapshot` has one field for each attribute of Datadog's `SnapshotDataAttributes`
 (client 2.59: none required, none nullable, so any may be missing or null).
 
-What a typed field cannot hold exactly is in `extra`: row and `extra`
-together give back the record, up to null against missing and the spelling of
-a value that the field holds exactly (`"12"` and 12, an offset and UTC).
+What a typed field cannot hold exactly is in `extra`: typed fields and `extra` together give back
+the record, except for null against missing, and for the spelling of a value that the field holds
+exactly (`"12"` and 12, an offset and UTC).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from etl.transform.fields import READERS, Scalar
 from etl.transform.lenient_json import Value
 
 NORMALIZER_VERSION = 1
-"""Raised whenever the same body would give other rows; no digest outlives it."""
+"""Raise it whenever the same body would give other rows; it ends every digest of an answer."""
 HASH_VERSION = "1"
 PERSONAL = frozenset({"created_by", "created_by_handle", "created_by_user_id"})
 HASHED = "h"
-"""How the mark of a content hash begins whose personal columns hold hashes."""
+"""The mark of a content hash begins with this where the personal columns hold hashes."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -60,7 +60,7 @@ CONTENT = Snapshot.__struct_fields__[1:-1]
 """Content columns in table order: the fifteen attributes, then extra."""
 
 new_snapshot: Callable[..., Snapshot] = Snapshot
-"""For a content of which only its order says which value is which field."""
+"""`Snapshot`, but not type-checked: for values that come in the order of its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +99,21 @@ class Decoded:
         self.drift[drift] = (count + 1, min(first, example))
 
 
-def sealed(
+def with_hash(
     identifier: str, content: Sequence[Scalar], extra: str | None, mark: str = ""
 ) -> Snapshot:
-    """A snapshot with its content hash; `mark` names the privacy setting that was applied."""
+    """A snapshot with its content hash; `mark`: the privacy setting that was applied."""
     digest = hashlib.sha256(_encoder.encode((content, extra))).hexdigest()[:32]
     return new_snapshot(identifier, *content, extra, f"{HASH_VERSION}{mark}:{digest}")
 
 
 def mark_of(content_hash: str) -> str:
-    """The mark of the privacy setting that was applied to a content; "" for keep."""
+    """The mark in a content hash: the privacy setting that was applied; "" for keep."""
     return content_hash.partition(":")[0].lstrip("0123456789")
 
 
 def record_of(snapshot: Snapshot) -> str:
-    """The record a snapshot was read from, as canonical JSON: row plus `extra` give it back."""
+    """The record that a snapshot was read from, as canonical JSON."""
     names = ("id", *READERS, "extra", "content_hash")
     values = dict(zip(names, msgspec.structs.astuple(snapshot), strict=True))
     extra = lenient_json.split(snapshot.extra) if snapshot.extra else {}
@@ -135,10 +135,10 @@ def _spelled(value: Scalar) -> str:
 
 
 def reject(reason: str, record: Value) -> Rejected:
-    """`record` with the reason why it cannot be a row."""
+    """A record that cannot be a row, and why."""
     return reject_text(reason, lenient_json.canonical(record))
 
 
 def reject_text(reason: str, raw: str) -> Rejected:
-    """The same for a record that is canonical JSON already."""
+    """As `reject`, for a record that is canonical JSON already."""
     return Rejected(reason, raw, hashlib.sha256(raw.encode()).hexdigest()[:32])

@@ -1,7 +1,6 @@
-"""What differs from one kind of database to the next, behind one interface.
+"""What differs between the kinds of databases, behind one interface.
 
-The module of a kind is loaded when a database of that kind is opened, and no other: each
-brings SQLAlchemy's dialect and a driver with it.
+Only the module of the kind that is opened is loaded: each imports a large dialect and driver.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Row = Sequence[Any]
 class Dialect(ABC):
     """One kind of database.
 
-    A `connection` is inside a transaction unless another is asked for; a `cursor` is the
+    A `connection` is inside a transaction unless a method says otherwise; a `cursor` is the
     driver's own, on such a connection.
     """
 
@@ -39,13 +38,13 @@ class Dialect(ABC):
     """Whether one database holds several schemas, of which the configuration names one."""
 
     needs_upgrade_lock: ClassVar[bool] = True
-    """Whether two processes could migrate at once: a transaction alone does not keep them apart."""
+    """Whether migrating needs a lock: a transaction alone does not keep two processes apart."""
 
     clean_up: ClassVar[str] = ""
-    """What a person runs on a table to have dead rows overwritten; "" where `compact` does it."""
+    """The statement that removes dead rows of a table, for a person; "" where `compact` does it."""
 
     ids_at_once: ClassVar[int] = BATCH
-    """How many ids `read_ids` takes."""
+    """How many ids one call of `read_ids` takes."""
 
     # --- connections ----------------------------------------------------------------------
 
@@ -53,7 +52,7 @@ class Dialect(ABC):
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
         """The engine of `url` (with driver); connects to nothing.
 
-        Its connections have the isolation, time-outs and text that the program counts on.
+        Its connections have the isolation level, time-outs and encoding that the program needs.
         Raises what SQLAlchemy and the driver raise.
         """
 
@@ -62,70 +61,70 @@ class Dialect(ABC):
         url: str,
         connect: Callable[[], AbstractContextManager[Connection]],  # noqa: ARG002
     ) -> str:
-        """`url` as that of the server that answers there, where it can be one of several."""
+        """`url` with the name of the server that answers there, where two kinds share a URL."""
         return url
 
     def file(self, url: str | URL) -> Path | None:  # noqa: ARG002
-        """The file that is the database; None: it is a server's."""
+        """The database file; None: the database is on a server."""
         return None
 
     def prepare_to_read(self, connection: Connection) -> Connection:
-        """The connection, before its transaction, for one that only reads."""
+        """Prepare a connection that only reads, before its transaction."""
         return connection
 
     def prepare_to_write(self, connection: Connection) -> None:  # noqa: B027 - few need it
-        """The same for one that may write; each connection is prepared once."""
+        """Prepare a connection that may write, before its transaction; cheap to repeat."""
 
     # --- errors ---------------------------------------------------------------------------
 
     def brief(self, error: BaseException) -> str:
-        """The driver's words on one line, without SQL, parameters and documentation links."""
+        """The driver's message on one line, without SQL, parameters and documentation links."""
         cause = getattr(error, "orig", None) or error
-        words = cause.args[-1] if cause.args else cause
-        return re.sub(r"\s+", " ", str(words)).strip()[:300]
+        message = cause.args[-1] if cause.args else cause
+        return re.sub(r"\s+", " ", str(message)).strip()[:300]
 
     @abstractmethod
-    def hint(self, said: str) -> str:
-        """What to do about a database that cannot be opened, by what `brief` says of it."""
+    def hint(self, message: str) -> str:
+        """What to do about a database that cannot be opened; `message`: from `brief`."""
 
-    def hint_on_failure(self, said: str) -> str:  # noqa: ARG002
-        """The same for a statement that failed; "" when there is nothing to add."""
+    def hint_on_failure(self, message: str) -> str:  # noqa: ARG002
+        """What to do about a statement that failed; "" when there is nothing to add."""
         return ""
 
     @abstractmethod
     def is_repeatable(self, error: DBAPIError) -> bool:
-        """Whether the same transaction may work next time, as after a deadlock."""
+        """Whether the same transaction may succeed next time, as after a deadlock."""
 
     @abstractmethod
     def is_missing_table(self, error: DBAPIError) -> bool:
-        """Whether the table is not there: a refused or broken read says nothing of it."""
+        """Whether the table does not exist; a refused or broken read does not tell."""
 
     # --- server and schema ----------------------------------------------------------------
 
     @abstractmethod
     def clock(self, connection: Connection) -> datetime:
-        """The database's own clock, aware."""
+        """The time by the database's own clock, aware."""
 
     def is_read_only(self, connection: Connection) -> bool:  # noqa: ARG002
-        """Whether the server takes no writes, as a replica; of a file its rights tell."""
+        """Whether the server takes no writes, as a replica; always False for a file."""
         return False
 
     def as_stored(self, name: str) -> str:
-        """The name of a table as the database compares it."""
+        """The name of a table in the form in which the database compares it."""
         return name
 
     def create_schema(self, connection: Connection, name: str | None) -> None:  # noqa: B027
-        """Create the schema that the configuration names, when it is not there yet."""
+        """Create the schema that the configuration names, unless it exists."""
 
     def lock_upgrade(self, connection: Connection) -> bool:  # noqa: ARG002
-        """Wait for the lock of the one process that migrates; whether it was given.
+        """Wait for the lock of the process that migrates; returns whether it was granted.
 
-        The connection commits by itself; whoever ends it gives the lock back.
+        The connection is in autocommit mode; the lock is released when it ends.
         """
         return True
 
     def compact(self, connection: Connection) -> bool:  # noqa: ARG002
-        """Write the file anew, without what was deleted; whether nothing else holds that still.
+        """Rewrite the file without deleted data; returns whether no deleted data is left beside it.
 
         The connection has no transaction.
         """
@@ -137,20 +136,20 @@ class Dialect(ABC):
     def read_live(
         self, cursor: Any, view_key: str, source: str
     ) -> tuple[dict[str, str], Sequence[Row]]:
-        """The rows of a view that are not removed: most by content hash, the others as rows.
+        """The live rows of a view: content hash by id, and the rows that need more than that.
 
-        By id the hashes of those that are of `source` and whose removal is not held; of the
-        others id, hash, source and whether a removal is held.
+        A row needs more when it belongs to another source than `source`, or its removal is held:
+        its id, content hash, source, and whether its removal is held.
         """
 
     @abstractmethod
     def read_ids(self, cursor: Any, ids: Sequence[str]) -> Sequence[Row]:
-        """Id, hash, view key, source and whether it is removed, of each of `ids` that is stored."""
+        """The stored rows of `ids`: id, content hash, view key, source, whether it is removed."""
 
     def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        """Write rows whose keys nobody had when they were decided on; else as `upsert`.
+        """Insert rows whose keys were free when the changes were decided; else as `upsert`.
 
-        A key that was taken in the meantime may be an error that `is_repeatable`.
+        A key that was taken since may be an error for which `is_repeatable` is true.
         """
         self.upsert(connection, table, rows)
 
@@ -162,27 +161,27 @@ class Dialect(ABC):
         """
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
-        """Raises `StoreError` for a row that is too long for one statement."""
+        """Raise `StoreError` for a row that is too long for one statement."""
 
 
-class _OfDialect(Protocol):
+class _HasDialect(Protocol):
     @property
     def dialect(self) -> SqlDialect: ...
 
 
-def dialect_of(known: _OfDialect) -> Dialect:
+def dialect_of(owner: _HasDialect) -> Dialect:
     """The dialect of a connection, an engine or an inspector."""
-    return dialect_named(known.dialect.name)
+    return dialect_named(owner.dialect.name)
 
 
 def file_of(url: str) -> Path | None:
-    """The file behind a database URL; None: it is a server's."""
+    """The database file of a URL; None: the database is on a server."""
     return dialect_named(make_url(url).get_backend_name()).file(url)
 
 
 @cache
 def dialect_named(name: str) -> Dialect:
-    """The dialect by SQLAlchemy's name: sqlite, postgresql, mysql or mariadb."""
+    """The dialect by its name in SQLAlchemy: sqlite, postgresql, mysql or mariadb."""
     if name == "sqlite":
         from etl.database.dialects.sqlite import Sqlite
 

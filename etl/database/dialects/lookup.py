@@ -1,7 +1,7 @@
-"""What is stored of snapshots, in the words that the dialects share.
+"""The queries that look up stored snapshots, as far as the dialects share them.
 
-By the driver's own cursor: ids and hashes are as many as there are snapshots, and nearly all
-of them are only compared.
+They use the driver's own cursor: there are as many ids and hashes as snapshots, and nearly all are
+only compared.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-ODD = "id, content_hash, source, missing_since IS NOT NULL"
+EXCEPTION = "id, content_hash, source, missing_since IS NOT NULL"
 OF_VIEW = "FROM snapshots WHERE view_key = {mark} AND removed_at IS NULL"
 BY_ID = "id, content_hash, view_key, source, removed_at IS NOT NULL"
 OF_IDS = "FROM snapshots WHERE id IN ({ids})"
@@ -23,10 +23,10 @@ _hashes = msgspec.json.Decoder(dict[str, str | None])
 def live_as_json(
     cursor: Any, view_key: str, source: str, *, mark: str, to_object: str
 ) -> tuple[dict[str, str], Sequence[Any]]:
-    """All hashes as one text: to make objects of each row in the driver takes longer.
+    """As `Dialect.read_live`, with all hashes as one JSON text: objects per row take longer.
 
-    Rows that are odd stand in it without a hash, and are read again: they are few. `mark`
-    stands for a parameter, `to_object` aggregates keys and values to JSON.
+    The rows that need more than a hash have null in it, and are read again: they are few. `mark`:
+    the driver's mark of a parameter; `to_object`: the function that aggregates to a JSON object.
     """
     of_view, is_plain = OF_VIEW.format(mark=mark), _IS_PLAIN.format(mark=mark)
     content_hash = f"CASE WHEN {is_plain} THEN content_hash END"
@@ -35,9 +35,9 @@ def live_as_json(
     hashes: dict[str, Any] = _hashes.decode(text or "{}")
     if None not in hashes.values():
         return hashes, ()
-    query = f"SELECT {ODD} {of_view} AND NOT ({is_plain})"
-    odd = fetched(cursor, query, (view_key, source))
-    return {key: value for key, value in hashes.items() if value is not None}, odd
+    query = f"SELECT {EXCEPTION} {of_view} AND NOT ({is_plain})"
+    exceptions = fetched(cursor, query, (view_key, source))
+    return {key: value for key, value in hashes.items() if value is not None}, exceptions
 
 
 def fetched(cursor: Any, query: str, parameters: Sequence[Any]) -> Sequence[Any]:
@@ -48,5 +48,5 @@ def fetched(cursor: Any, query: str, parameters: Sequence[Any]) -> Sequence[Any]
 
 
 def as_json(ids: Sequence[str]) -> str:
-    """Ids as the one parameter that the database takes apart."""
+    """Ids as one parameter, a JSON array that the database unpacks."""
     return msgspec.json.encode(ids).decode()

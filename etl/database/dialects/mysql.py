@@ -17,12 +17,12 @@ from etl.errors import StoreError
 
 _REPEATABLE = {1213, 1205, 1020}
 _NO_SUCH_TABLE = 1146
-_FITS_ALWAYS = 200_000  # characters; the least packet in use holds a megabyte
+_FITS_ALWAYS = 200_000  # characters; the smallest packet in use holds a megabyte
 _STATEMENT = 65_536  # bytes around the values
 
 
 class Mysql(Server):
-    """Both servers; what they differ in is left to SQLAlchemy, by the exact URL."""
+    """Both servers; SQLAlchemy knows their differences from the exact URL."""
 
     family = "mysql"
     clean_up = "OPTIMIZE TABLE"
@@ -30,7 +30,7 @@ class Mysql(Server):
     read_only = literal_column("@@global.read_only")
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
-        # The driver would send text as Latin-1, and what was set as UTF-8 would not be accepted.
+        # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
         password = make_url(url).password
         return create_engine(
             url,
@@ -50,7 +50,7 @@ class Mysql(Server):
         )
 
     def exact_url(self, url: str, connect: Callable[[], AbstractContextManager[Connection]]) -> str:
-        """mariadb:// where a mysql:// URL leads to one: its tables have options of their own."""
+        """mariadb:// where a MariaDB answers at a mysql:// URL: its tables have other options."""
         if not url.startswith("mysql"):
             return url
         with connect() as connection:
@@ -71,10 +71,10 @@ class Mysql(Server):
     def read_live(
         self, cursor: Any, view_key: str, source: str
     ) -> tuple[dict[str, str], Sequence[Row]]:
-        query = f"SELECT {lookup.ODD} {lookup.OF_VIEW.format(mark='%s')}"
+        query = f"SELECT {lookup.EXCEPTION} {lookup.OF_VIEW.format(mark='%s')}"
         rows = lookup.fetched(cursor, query, (view_key,))
-        plain = {row[0]: row[1] for row in rows if row[2] == source and not row[3]}
-        return plain, [row for row in rows if row[0] not in plain]
+        hashes = {row[0]: row[1] for row in rows if row[2] == source and not row[3]}
+        return hashes, [row for row in rows if row[0] not in hashes]
 
     def read_ids(self, cursor: Any, ids: Sequence[str]) -> Sequence[Row]:
         of_ids = lookup.OF_IDS.format(ids=", ".join(["%s"] * len(ids)))
@@ -96,7 +96,7 @@ class Mysql(Server):
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:
         """Both servers answer a statement longer than `max_allowed_packet` by hanging up.
 
-        A lost connection would end the run; like this, one view fails and says why.
+        A lost connection would end the run; this error fails one view, and says why.
         """
         long = [
             row for row in rows if sum(len(v) for v in row if isinstance(v, str)) > _FITS_ALWAYS

@@ -26,14 +26,14 @@ from etl.database.dialects import Row, lookup
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
 from etl.database.types import UtcDateTime
 
-# 23505: another source took the same id first, which the repeated decision then knows.
+# 23505: another source stored the same id first; the repeated transaction then sees it.
 _REPEATABLE = {"40001", "40P01", "55P03", "23505"}
 _NO_SUCH_TABLE = "42P01"
 # json travels as text: the driver would encode a str for json once more.
 _COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
 _INCOMING = "heatmap_etl_incoming"
-# A join or IN would read the whole table for each view wherever PostgreSQL holds it for small, as
-# in a first load, which it has no statistics of. This looks up one id after the other.
+# A join or IN would read the whole table for each view where PostgreSQL takes it for small, as in a
+# first load, for which it has no statistics. This looks up one id after the other.
 _ONE_BY_ONE = (  # noqa: S608
     "SELECT s.* FROM json_array_elements_text(%s::json) AS listed(id)"
     " CROSS JOIN LATERAL (SELECT {} {} OFFSET 0) AS s"
@@ -59,7 +59,7 @@ class Postgresql(Server):
             connect_args={
                 "connect_timeout": 10,
                 "application_name": "heatmap-etl",
-                # Else the database's, which the driver may not know, or which lacks characters.
+                # Else the database's, which the driver may not know, or which may lack characters.
                 "client_encoding": "utf8",
                 "keepalives": 1,
                 "keepalives_idle": 30,
@@ -81,7 +81,7 @@ class Postgresql(Server):
 
         @event.listens_for(engine.pool, "first_connect")
         def name_the_schema(_connection: object, _record: object) -> None:
-            # SQLAlchemy asks the server, which names no schema that is not there yet.
+            # SQLAlchemy asks the server, which does not name a schema that does not exist yet.
             engine.dialect.default_schema_name = schema_name or engine.dialect.default_schema_name
 
         @event.listens_for(engine, "connect")
@@ -90,7 +90,7 @@ class Postgresql(Server):
             connection.autocommit = True
             connection.execute("; ".join(settings))
             connection.autocommit = False
-            # JSON stays the text it is; the driver would parse it and lose the spelling.
+            # JSON is read as text; the driver would parse it and lose its spelling.
             connection.adapters.register_loader("json", connection.adapters.get_loader(25, 0))
 
         return engine
@@ -102,7 +102,7 @@ class Postgresql(Server):
         return getattr(error.orig, "sqlstate", None) == _NO_SUCH_TABLE
 
     def create_schema(self, connection: Connection, name: str | None) -> None:
-        # IF NOT EXISTS wants the right to create one even where there is nothing to create.
+        # IF NOT EXISTS needs the right to create a schema even where it exists.
         if name and not inspect(connection).has_schema(name):
             connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
 
@@ -117,16 +117,16 @@ class Postgresql(Server):
         return lookup.live_as_json(cursor, view_key, source, mark="%s", to_object="json_object_agg")
 
     def read_ids(self, cursor: Any, ids: Sequence[str]) -> Sequence[Row]:
-        """The same text for any number of ids, so that it is parsed once."""
+        """One statement for any number of ids, so that it is parsed once."""
         return lookup.fetched(cursor, _ONE_BY_ONE, (lookup.as_json(ids),))
 
     def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        """COPY into the table itself, where a key that is taken is an error."""
+        """By COPY into the table itself, where a key that is taken is an error."""
         with driver_cursor(connection) as cursor:
             _copy(cursor, table, table.name, rows)
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        """Binary COPY into a temporary table, then one insert from it."""
+        """By binary COPY into a temporary table, then one INSERT from it."""
         key, *others = table.columns.keys()
         names = ", ".join((key, *others))
         assign = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)

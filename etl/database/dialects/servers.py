@@ -12,7 +12,7 @@ from etl.database.dialects import Dialect
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
-# In the words of PostgreSQL, then of MariaDB and MySQL. In other languages the last one stands.
+# By messages of PostgreSQL, then of MariaDB and MySQL. In other languages the last one applies.
 _HINTS = (
     (r"database .* does not exist|Unknown database", "create the database, or name another one"),
     (
@@ -34,8 +34,8 @@ class Server(Dialect):
     now: ClassVar[ColumnElement[datetime]]
     read_only: ClassVar[ColumnElement[bool]]
 
-    def hint(self, said: str) -> str:
-        return next(hint for pattern, hint in _HINTS if re.search(pattern, said))
+    def hint(self, message: str) -> str:
+        return next(hint for pattern, hint in _HINTS if re.search(pattern, message))
 
     def clock(self, connection: Connection) -> datetime:
         value = connection.execute(select(self.now)).scalar_one()

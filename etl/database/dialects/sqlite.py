@@ -1,4 +1,4 @@
-"""SQLite: a file, one writer at a time, and a write-ahead log that readers do not wait for."""
+"""SQLite: a file with one writer at a time; by its write-ahead log readers never wait."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from etl.database.types import UtcDateTime
 _BUSY_TIMEOUT_S = 30
 _CACHE_KIB = 8_000
 _WAL_PAGES = 8_000
-# One at rest: each has its cache, which is worth nothing once another connection has written.
+# One idle connection: the cache of each is worth nothing once another connection has written.
 _POOL = {"pool_size": 1}
 _HINTS = (
     ("not a SQLite database", "name another file"),
@@ -35,7 +35,7 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "9p", "glust
 
 
 class Sqlite(Dialect):
-    """A file and, while somebody writes, two beside it."""
+    """A file and, while a process writes, its log and index next to it."""
 
     family = "sqlite"
     needs_upgrade_lock = False
@@ -43,15 +43,15 @@ class Sqlite(Dialect):
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
         file = Path(make_url(url).database or "")
-        # `immutable` looks for no changes: what is kept of the file must not grow old.
-        pool: dict[str, Any] = {"poolclass": NullPool} if is_sealed(file) else _POOL
+        # `immutable` does not look for changes: no connection must outlive its use.
+        pool: dict[str, Any] = {"poolclass": NullPool} if must_open_immutable(file) else _POOL
         engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, **pool)
 
         @event.listens_for(engine, "do_connect")
-        def connect_sealed(
+        def connect_immutable(
             dialect: SqlDialect, _record: object, _arguments: object, parameters: dict[str, Any]
         ) -> Any:
-            if not is_sealed(file):
+            if not must_open_immutable(file):
                 return None
             return dialect.connect(
                 f"file:{quote(str(file))}?immutable=1", **{**parameters, "uri": True}
@@ -64,9 +64,9 @@ class Sqlite(Dialect):
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
             cursor.execute("PRAGMA synchronous = NORMAL")
-            # The keys of four views of a thousand lie all over the index: with less, each of its
-            # pages is written several times in one commit, and again by a checkpoint after every
-            # commit.
+            # The keys of four views of a thousand rows are all over the index: with a smaller cache
+            # each of its pages is written several times in one commit, and again by a checkpoint
+            # after every commit.
             cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             cursor.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             cursor.close()
@@ -82,11 +82,11 @@ class Sqlite(Dialect):
         return Path(make_url(url).database or ":memory:")
 
     def prepare_to_read(self, connection: Connection) -> Connection:
-        """Its transaction takes no lock before it needs one."""
+        """Begin without a lock; it is taken only where one is needed."""
         return connection.execution_options(sqlite_begin="DEFERRED")
 
     def prepare_to_write(self, connection: Connection) -> None:
-        """Switch to write-ahead logging: who only reads leaves the file as it is."""
+        """Switch to write-ahead logging; a reader does not change the file."""
         if not connection.info.get("writes_ahead"):
             with driver_cursor(connection) as cursor:
                 _write_ahead(cursor)
@@ -95,11 +95,11 @@ class Sqlite(Dialect):
     def brief(self, error: BaseException) -> str:
         return super().brief(error).replace("file is not a database", "it is not a SQLite database")
 
-    def hint(self, said: str) -> str:
-        return next(hint for pattern, hint in _HINTS if re.search(pattern, said))
+    def hint(self, message: str) -> str:
+        return next(hint for pattern, hint in _HINTS if re.search(pattern, message))
 
-    def hint_on_failure(self, said: str) -> str:
-        is_read_only = "readonly database" in said
+    def hint_on_failure(self, message: str) -> str:
+        is_read_only = "readonly database" in message
         return "let the user who runs heatmap-etl write the file and its folder" * is_read_only
 
     def is_repeatable(self, error: DBAPIError) -> bool:
@@ -113,11 +113,11 @@ class Sqlite(Dialect):
         return datetime.now(UTC)
 
     def as_stored(self, name: str) -> str:
-        """Sources is our sources."""
+        """In lower case: SQLite takes Sources and sources for one table."""
         return name.lower()
 
     def compact(self, connection: Connection) -> bool:
-        """Free pages go, and the log beside the file, which a reader may still hold."""
+        """Remove free pages, and the log, which a reader may keep in use."""
         with driver_cursor(connection) as cursor:
             cursor.execute("VACUUM")
             is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -149,11 +149,11 @@ class Sqlite(Dialect):
             )
 
 
-def is_sealed(file: Path) -> bool:
-    """Whether we may only read the file, and it stands in write-ahead mode with nobody at it.
+def must_open_immutable(file: Path) -> bool:
+    """Whether we may only read the file, it is in write-ahead mode, and no process has it open.
 
-    SQLite would make two files beside it even to read: where it may not, it refuses; where it
-    may, they would be ours, and shut out who writes.
+    SQLite would create two files next to it even to read. Where it may not, it refuses; where it
+    may, they would belong to us, and shut out the user who writes.
     """
     if os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
         return False
@@ -166,19 +166,19 @@ def is_sealed(file: Path) -> bool:
 
 
 def network_file_system(path: Path) -> str | None:
-    """The network file system `path` lies on, by /proc/mounts; SQLite's locks break there."""
+    """The network file system of `path`, by /proc/mounts; SQLite's locks fail there."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return None
     folders = {str(folder) for folder in (path, *path.parents)}
-    on_the_way = [(len(m[1]), m[2]) for m in mounts if m[1] in folders]
-    kind = max(on_the_way, default=(0, ""))[1]
+    above = [(len(m[1]), m[2]) for m in mounts if m[1] in folders]
+    kind = max(above, default=(0, ""))[1]
     return kind if kind.startswith(_NETWORK_FILE_SYSTEMS) else None
 
 
 def _write_ahead(cursor: Any) -> None:
-    """SQLite waits for nobody when it switches, whatever busy_timeout says."""
+    """Retry until it works: for this switch SQLite ignores busy_timeout."""
     deadline = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
@@ -202,7 +202,7 @@ def _with_instants_as_text(table: Table, rows: Sequence[Row]) -> list[list[Any]]
             instant: datetime | None = values[index]
             if instant is None:
                 continue
-            if instant is not last:  # the reading's own stands in every row, twice
+            if instant is not last:  # that of the reading is in every row, twice
                 last, text = instant, _instant_text(instant)
             values[index] = text
     return texts

@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 
 from etl.database import schema, sql_views
 from etl.database.connection import Database, is_there
-from etl.database.dialects.sqlite import is_sealed
+from etl.database.dialects.sqlite import must_open_immutable
 from etl.database.migrations import require_schema
 from etl.errors import EtlError
 from etl.serve.dashboard.charts import DASHBOARD
@@ -100,7 +100,7 @@ def make_app(file: Path) -> App:
         def connect(self, write: bool = False) -> sqlite3.Connection:
             if write:
                 raise sqlite3.OperationalError("attempt to write a readonly database")
-            mode = "immutable=1" if is_sealed(file) else "mode=ro"
+            mode = "immutable=1" if must_open_immutable(file) else "mode=ro"
             uri = f"{file.absolute().as_uri()}?{mode}"
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
             self._all_file_connections.append(connection)

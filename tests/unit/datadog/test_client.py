@@ -687,13 +687,13 @@ def test_requests_in_flight_never_exceed_concurrency() -> None:
 
 
 def test_each_request_is_told_before_it_is_sent() -> None:
-    told: list[int] = []
+    heads: list[int] = []
     with RawServer(reply(500), reply()) as server:
         settings = config(server.url)
-        note: Callable[[], None] = lambda: told.append(len(server.heads))  # noqa: E731
+        note: Callable[[], None] = lambda: heads.append(len(server.heads))  # noqa: E731
         with Client(settings, KEYS, stop=FakeTime(), on_request=note) as it:
             ask(it)
-    assert told == [0, 1]
+    assert heads == [0, 1]
 
 
 # --- proxies and certificates ------------------------------------------------------------------

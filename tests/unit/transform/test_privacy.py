@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.transform.decode import decode
-from etl.transform.privacy import DROP, HASH, KEEP, Privacy, without_persons
+from etl.transform.privacy import DROP, HASH, KEEP, Privacy, without_personal_data
 from etl.transform.snapshot import (
     CONTENT,
     PERSONAL,
@@ -113,7 +113,7 @@ def test_what_is_not_about_persons_stays(privacy: Privacy):
     attributes = {"snapshot_name": "created_by", "color": "red", "org_id": 7.5, "view_name": "\0"}
     with_ada = protected(privacy, **attributes, **ADA)
     without = snapshot("a", **attributes)
-    assert without_persons(tuple(getattr(with_ada, n) for n in CONTENT)) == tuple(
+    assert without_personal_data(tuple(getattr(with_ada, n) for n in CONTENT)) == tuple(
         getattr(without, n) for n in CONTENT
     )
 
@@ -265,7 +265,7 @@ def test_dropping_what_was_hashed_is_dropping(records: list[Any]):
     assert [DROPPED.rewritten(s) for s in hashed.snapshots] == dropped.snapshots
     assert [DROPPED.reject(r) for r in hashed.rejected] == dropped.rejected
     contents = [
-        [without_persons(tuple(getattr(s, n) for n in CONTENT)) for s in found.snapshots]
+        [without_personal_data(tuple(getattr(s, n) for n in CONTENT)) for s in found.snapshots]
         for found in (decode(body(*records)), hashed, dropped)
     ]
     assert contents[0] == contents[1] == contents[2]
