@@ -19,8 +19,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from etl.config.settings import Setting, settings_table
 from etl.database import sql_views
+from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 from etl.database.schema import VERSION_TABLE, metadata
-from etl.database.types import JsonText, LongText, UtcDateTime
 
 BEGIN = "<!-- settings: written by `make docs` -->"
 END = "<!-- end of settings -->"

@@ -23,7 +23,7 @@ from sqlalchemy import (
     Table,
 )
 
-from etl.database.types import JsonText, LongText, UtcDateTime
+from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 
 HEAD = "0003"
 """The revision that this program needs; a test compares it with `migrations/`."""

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Inspector, MetaData, Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from etl.database.dialects import dialect_of
+from etl.database.dialects.types import LongText, UtcDateTime
 from etl.database.schema import (
     discovered_views,
     snapshot_history,
@@ -19,7 +20,6 @@ from etl.database.schema import (
     sync_run_views,
     view_state,
 )
-from etl.database.types import LongText, UtcDateTime
 
 metadata = MetaData()
 """Not the metadata of the tables, so that no migration takes a view for a table."""

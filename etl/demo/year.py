@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 
 from etl.config.model import Config, require_keys
 from etl.database.connection import Database, open_database
+from etl.database.dialects.types import UtcDateTime
 from etl.database.schema import metadata
-from etl.database.types import UtcDateTime
 from etl.demo.rounds import FILE, Echo, demo_config, remove_old_file, without_proxy
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog

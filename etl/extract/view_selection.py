@@ -24,9 +24,9 @@ def is_due(before: datetime | None, every_s: float, now: datetime) -> bool:
 class Bounds(msgspec.Struct, frozen=True):
     """`[discover]`: which names may be added, and how many views there may be in all."""
 
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
-    max_views: int = 1000
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    max_views: int
 
     def allow(self, name: str) -> bool:
         """Whether the patterns take in the name."""

@@ -18,7 +18,7 @@ from etl.config.views import View
 from etl.database.connection import Database
 from etl.database.migrations import found_schema, require_schema
 from etl.datadog.client import Client
-from etl.errors import EtlError
+from etl.errors import EtlError, SourceMismatch, StoreError
 from etl.extract.api_state import ApiState
 from etl.extract.completeness import FAILED
 from etl.extract.listing import Listing
@@ -155,8 +155,14 @@ class PlanWriter:
         return draft, []
 
     def write_failure(self, failure: Failure) -> None:
-        """As `Writer.write_failure`: nothing is planned for the view."""
-        self.errors.append(failure.error)
+        """As `Writer.write_failure`: nothing is planned for the view.
+
+        Raises the error of a database that cannot be read: a plan has no ledger to note it in.
+        """
+        error = failure.error
+        if isinstance(error, StoreError) and not isinstance(error, SourceMismatch):
+            raise error
+        self.errors.append(error)
         self._add(ViewPlan(failure.view, FAILED, str(failure.error)))
 
     def _compare(

@@ -138,7 +138,7 @@ class Run:
     views: Sequence[View] = ()
     verifier: Verifier | None = None
 
-    def read_and_load(self, views: Sequence[View], options: Options) -> None:
+    def load(self, views: Sequence[View], options: Options) -> None:
         """Read each view and load it; a view that fails is part of the result."""
         config, database, source = self.config, self.database, self.config.source
         keys, self.views = require_keys(config), views

@@ -64,7 +64,7 @@ def sync(
     ) as run:
         if config.discovers:
             views = _discover(run, options)
-        run.read_and_load(views, options)
+        run.load(views, options)
     return run.result
 
 

@@ -22,9 +22,9 @@ from sqlalchemy import Boolean, Column, Connection, Double, Integer, Select, Tab
 
 from etl.config.validators import BadValue, duration, plain
 from etl.database.connection import Database, is_there
+from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_schema
 from etl.database.sql_views import metadata
-from etl.database.types import UtcDateTime
 from etl.errors import ConfigError, DatabaseUnreachable, EtlError
 from etl.files import whole_file
 from etl.formatting import iso

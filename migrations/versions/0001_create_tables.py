@@ -23,7 +23,7 @@ from sqlalchemy import (
     inspect,
 )
 
-from etl.database.types import JsonText, LongText, UtcDateTime
+from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 
 revision = "0001"
 down_revision = None

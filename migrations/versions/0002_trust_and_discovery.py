@@ -16,7 +16,7 @@ from typing import Any
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, PrimaryKeyConstraint, String, inspect
 
-from etl.database.types import LongText, UtcDateTime
+from etl.database.dialects.types import LongText, UtcDateTime
 
 revision = "0002"
 down_revision = "0001"

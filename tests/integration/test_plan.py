@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etl.database import sql_views
 from etl.database.schema import metadata
+from etl.errors import StoreError
 from etl.pipeline.plan import ViewPlan, make_plan
 from etl.pipeline.run import Options
 from tests.support.api import Api, Reply, record
@@ -78,6 +80,27 @@ def test_a_plan_says_what_the_run_then_does(
         held = marked(after, "missing_since")
         assert ids(plans, "held") <= held
         assert held - ids(plans, "held") <= marked(before, "missing_since")
+        for row in (row for plan in plans for row in (*plan.changed, *plan.returned)):
+            # An instant of a plan is one; by plain SQL, SQLite gives its text.
+            for name in row.after.keys() - {"created_at", "modified_at"}:
+                assert (row.before[name], row.after[name]) == (
+                    before[row.id][name],
+                    after[row.id][name],
+                )
+            assert ",".join(row.after) == (after[row.id]["changed_columns"] or "")
+
+
+def test_a_plan_ends_with_the_error_of_a_database_that_cannot_be_read(
+    project: Project, api: Api
+) -> None:
+    """No view of it failed: there is no ledger that could say so, and nothing to plan."""
+    api.views = {"/a": [record("u")]}
+    project.run()
+    for view in sql_views.NAMES:
+        project.execute(f"DROP VIEW {view}")
+    project.execute("ALTER TABLE snapshots RENAME TO elsewhere")
+    with pytest.raises(StoreError, match="no such table: snapshots"):
+        make_plan(project.config, project.database, Options(), stop=project.stop)
 
 
 def planned(plan: ViewPlan) -> dict[str, int]:

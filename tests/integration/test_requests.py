@@ -104,7 +104,7 @@ def test_a_run_through_faults_of_all_kinds_ends_with_every_row(
     assert server.most_in_flight <= 6
 
 
-def test_a_view_that_never_answers_fails_alone_within_its_patience(
+def test_a_view_that_never_answers_fails_alone_within_its_budget(
     open_on: Callable[..., Project],
 ) -> None:
     def misbehave(head: bytes) -> Reply:
@@ -119,7 +119,7 @@ def test_a_view_that_never_answers_fails_alone_within_its_patience(
     assert time.monotonic() - begun < 5
 
 
-def test_the_parts_of_a_view_share_its_patience(open_on: Callable[..., Project]) -> None:
+def test_the_parts_of_a_view_share_its_budget(open_on: Callable[..., Project]) -> None:
     """Each of eight parts is told to wait; together they wait no longer than one view may."""
     tries: Counter[str] = Counter()
 
@@ -151,12 +151,12 @@ def test_a_server_that_heeds_no_filter_is_not_asked_for_every_part(
         v: [record(f"{v} {n}", application_id=f"app {v} {n % 4}") for n in range(17)] for v in views
     }
 
-    def heedless(head: bytes) -> Reply:
+    def ignores_filters(head: bytes) -> Reply:
         if b"rum/applications" in head:
             return reply(403, '{"errors": ["Forbidden"]}')
         return reply(200, {"data": rows[view_of(head)]})
 
-    with RawServer(otherwise=heedless) as server:
+    with RawServer(otherwise=ignores_filters) as server:
         project = open_on(server, views, concurrency=4)
         run = project.run()
     assert {v.verdict for v in run.views} == {"unproven"}
@@ -273,7 +273,7 @@ def test_rows_are_in_the_database_before_the_last_view_has_answered(
 def test_parts_that_nobody_waits_for_any_more_give_their_room_back(
     open_on: Callable[..., Project],
 ) -> None:
-    """Of eight views, each with a part that never answers: the others of its parts come in vain."""
+    """Of eight views, each with a part that never answers: nobody reads the others of its parts."""
     apps = [f"app-{n:02}" for n in range(16)]
     names = [f"/{n}" for n in range(8)]
 

@@ -103,7 +103,7 @@ odd_records = st.builds(
     st.dictionaries(_names, values, max_size=2),
     st.fixed_dictionaries({}, optional=_members),
 )
-rows_with_oddities = st.builds(
+rows_with_rejects_and_drift = st.builds(
     lambda identifier, attributes, beside: {**beside, **record(identifier, **attributes)},
     ids,
     valid_attributes | odd_attributes,

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
-from etl.database.types import UtcDateTime
+from etl.database.dialects.types import UtcDateTime
 
 # 23505: another source stored the same id first; the repeated transaction then sees it.
 _REPEATABLE = {"40001", "40P01", "55P03", "23505"}

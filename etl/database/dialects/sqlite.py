@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Dialect, Row, lookup
-from etl.database.types import UtcDateTime
+from etl.database.dialects.types import UtcDateTime
 
 _BUSY_TIMEOUT_S = 30
 _CACHE_KIB = 8_000

@@ -10,9 +10,9 @@ from etl.database.dialects import dialect_named, dialect_of, file_of
 from tests.support.paths import ROOT
 
 KINDS = {"sqlite", "postgresql", "mysql", "mariadb"}
+DIALECT_NAME = "dialect.name"
 MAY_BRANCH = {
     "config/database_url.py",  # what people write, and which driver it needs
-    "database/types.py",  # types say themselves how each database spells them
 }
 
 
@@ -29,7 +29,8 @@ def branches(tree: ast.AST) -> list[str]:
             chosen = [node.value]
         names = {n.value for c in chosen if c for n in ast.walk(c) if isinstance(n, ast.Constant)}
         asked = {n.attr for c in chosen if c for n in ast.walk(c) if isinstance(n, ast.Attribute)}
-        if names & KINDS or "family" in asked:
+        is_named = any(DIALECT_NAME in ast.unparse(c) for c in chosen if c)
+        if names & KINDS or "family" in asked or is_named:
             found.append(ast.unparse(node))
     return found
 
@@ -51,6 +52,7 @@ def test_only_the_dialects_branch_on_the_kind_of_database():
         'WAYS = {"postgresql": copy}',
         "match name:\n    case 'sqlite': pass",
         "if database.family != FILE: pass",
+        "if dialect.name in SERVERS: pass",
     ],
 )
 def test_a_branch_elsewhere_would_be_found(code: str):

@@ -518,7 +518,7 @@ def test_limited_request_waits_as_told_and_goes_on() -> None:
     assert when.waits == [3]
 
 
-def test_wait_beyond_patience_is_given_up_at_once() -> None:
+def test_wait_beyond_the_budget_is_given_up_at_once() -> None:
     when = FakeTime()
     limited = reply(429, b"", {"X-RateLimit-Reset": 1544})
     with (

@@ -235,7 +235,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize(("made", "end"), REASONS.values(), ids=REASONS)
-def test_the_reason_tells_how_it_was_listing(made: PartitionedListing, end: str) -> None:
+def test_the_reason_says_how_it_was_partitioned(made: PartitionedListing, end: str) -> None:
     assert made.reason(made.united()) == f"4 of 1000 asked for (a round number){end}"
 
 

@@ -12,7 +12,7 @@ from tests.support.api import Api, record
 from tests.support.invented import Invented, Story
 from tests.support.project import Project, make_config, open_project
 
-UNTOLD = 37
+HIDDEN_CAP = 37
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def let_time_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_seen_cap(story: Story) -> None:
     """Three views stop at it, and their parts have more."""
     story.project.watch("/home", "/other", "/third")
-    story.server.organization.cap = UNTOLD
+    story.server.organization.cap = HIDDEN_CAP
     for view in ("/home", "/other", "/third"):
         for application in ("app-a", "app-b"):
             story.add(view, 30, application)
     assert {r.verdict for r in story.run().views} == {"complete"}
-    assert row(story)["learned_cap"] == UNTOLD
+    assert row(story)["learned_cap"] == HIDDEN_CAP
 
 
 # --- what is asked ------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_a_cap_is_doubted_in_the_next_run_without_other_views(story: Story) -> N
     result = story.run().views[0]
     assert (result.verdict, result.counts["unchanged"]) == ("complete", 60)
     assert "37 of 1000 asked for (the API was seen to stop there); 60 in 3 parts" in result.reason
-    assert row(story)["learned_cap"] == UNTOLD
+    assert row(story)["learned_cap"] == HIDDEN_CAP
     assert row(story)["learned_cap_probed_at"] > before
 
 
@@ -182,16 +182,16 @@ def test_an_old_cap_is_doubted_though_not_certain_until_the_api_exceeds_it(
     let_time_pass(monkeypatch)
     story.project.watch("/exact")
     story.server.organization.cap = None
-    story.add("/exact", UNTOLD)
+    story.add("/exact", HIDDEN_CAP)
     assert [r.verdict for r in story.run().views] == ["unproven"]
-    assert row(story)["learned_cap"] == UNTOLD
+    assert row(story)["learned_cap"] == HIDDEN_CAP
     story.add("/exact", 1)
     assert [r.verdict for r in story.run().views] == ["complete"]
     assert row(story)["learned_cap"] is None
 
 
 def test_the_limit_itself_is_never_learned_as_a_cap(story: Story) -> None:
-    story.project.configure(page_limit=UNTOLD)
+    story.project.configure(page_limit=HIDDEN_CAP)
     for application in ("app-a", "app-b"):
         story.add("/home", 30, application)
     result = story.run().views[0]

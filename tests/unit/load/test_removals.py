@@ -16,7 +16,7 @@ from tests.support.api import Api, record
 from tests.support.invented import Invented, Story
 from tests.support.project import Project, counts, make_config, open_project
 
-UNTOLD = 37
+HIDDEN_CAP = 37
 """A cap that is neither round, nor a limit, nor shared by three views."""
 
 
@@ -233,7 +233,7 @@ def test_many_views_of_another_organization_end_in_an_error_each(
 def test_a_sudden_cap_that_nothing_betrays_removes_nothing_at_first(story: Story) -> None:
     story.add("/home", 100)
     story.run()
-    story.server.organization.cap = UNTOLD
+    story.server.organization.cap = HIDDEN_CAP
     result = story.run().views[0]
     assert (result.verdict, result.counts["held"], story.removed()) == ("complete", 63, set())
     assert story.project.one("SELECT shortcut_digest AS digest FROM view_state") == {"digest": None}
@@ -251,16 +251,16 @@ def test_a_sudden_cap_removes_twenty_rows_at_most_before_a_second_reading(
     """Or three in ten, where that is more: what the guard lets through, it lets through here."""
     story.add("/home", rows)
     story.run()
-    story.server.organization.cap = UNTOLD
+    story.server.organization.cap = HIDDEN_CAP
     story.run()
-    assert len(story.removed()) == (0 if is_held else rows - UNTOLD)
+    assert len(story.removed()) == (0 if is_held else rows - HIDDEN_CAP)
 
 
 def test_a_cap_that_nothing_betrays_is_believed_when_it_stays(story: Story) -> None:
     """What cannot be known: a second reading that says the same is all the proof there is."""
     story.add("/home", 100)
     story.run()
-    story.server.organization.cap = UNTOLD
+    story.server.organization.cap = HIDDEN_CAP
     story.run()
     assert story.run().total("vanished") == 63
     story.server.organization.cap = None
@@ -269,9 +269,9 @@ def test_a_cap_that_nothing_betrays_is_believed_when_it_stays(story: Story) -> N
 
 def test_a_cap_that_nothing_betrays_and_hides_few_rows_is_believed_at_once(story: Story) -> None:
     """The same: one row less is what a view looks like from which one was unpinned."""
-    story.add("/home", UNTOLD)
+    story.add("/home", HIDDEN_CAP)
     story.run()
-    story.server.organization.cap = UNTOLD
+    story.server.organization.cap = HIDDEN_CAP
     story.add("/home", 1)  # newest first: the oldest is no longer listed
     result = story.run().views[0]
     assert (result.verdict, result.counts["vanished"]) == ("complete", 1)
@@ -284,7 +284,7 @@ def test_a_cap_that_three_views_share_removes_nothing(story: Story) -> None:
         story.add(name, 4, application="app-b")
     story.add(names[3], 5)
     story.run()
-    story.server.organization.cap = UNTOLD
+    story.server.organization.cap = HIDDEN_CAP
     for _ in range(3):
         run = story.run()
         assert run.total("vanished") == run.total("held") == 0

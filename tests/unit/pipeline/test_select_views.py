@@ -21,11 +21,12 @@ def selection(
     configured: Sequence[View] = (),
     read: Sequence[ReadBefore] = (),
     traffic: dict[str, int] | None = None,
-    **bounds: Any,
+    include: tuple[str, ...] = ("*",),
+    exclude: tuple[str, ...] = (),
+    max_views: int = 1000,
 ) -> ViewSelection:
-    return add_known_views(
-        configured, KnownViews(tuple(read), traffic or {}), Bounds(**bounds), NOON
-    )
+    bounds = Bounds(include, exclude, max_views)
+    return add_known_views(configured, KnownViews(tuple(read), traffic or {}), bounds, NOON)
 
 
 def names(views: Sequence[View]) -> list[str]:
