@@ -372,3 +372,60 @@ def test_a_heartbeat_to_nobody_is_a_warning(caplog: pytest.LogCaptureFixture) ->
     ping("http://nobody.invalid/s3cret", "acme")
     assert caplog.text.count("WARNING") == 2
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("host", "encoded"),
+    [
+        pytest.param("faß.invalid", "xn--fa-hia.invalid", id="IDNA 2003 makes it fass"),
+        pytest.param("NÖBODY.invalid:81", "xn--nbody-jua.invalid:81", id="capital, with a port"),
+        pytest.param("a_b.invalid", "a_b.invalid", id="ASCII as it is"),
+        pytest.param("[::1]:81", "[::1]:81", id="IPv6"),
+    ],
+)
+def test_a_heartbeat_goes_to_the_host_that_is_meant(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, host: str, encoded: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", receiver.url)
+    ping(f"http://{host}/x", "acme")
+    ((path, headers),) = receiver.requests
+    assert (path, headers["host"]) == (f"http://{encoded}/x", encoded)
+
+
+def test_a_host_that_cannot_be_a_name_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    ping("http://☃.invalid/s3cret", "acme")
+    (line,) = caplog.records
+    assert "InvalidCodepoint" in line.getMessage()
+    assert "s3cret" not in caplog.text
+
+
+def test_what_no_url_can_hold_is_encoded_in_a_heartbeat(receiver: Receiver) -> None:
+    ping(f'{receiver.url}/%2F"<>`{{}}[|]?q=%2f"<>`{{}}[|]\'%zz', "acme")
+    encoded = "/%2F%22%3C%3E%60%7B%7D[|]?q=%2f%22%3C%3E`{}[|]'%zz"
+    assert [path for path, _ in receiver.requests] == [encoded]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(None, "FileNotFoundError", id="missing"),
+        pytest.param("no certificate", "SSLError", id="unreadable"),
+    ],
+)
+def test_certificates_that_cannot_be_read_are_the_reason_of_a_heartbeat_that_fails(
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    content: str | None,
+    reason: str,
+) -> None:
+    path = tmp_path / "s3cret.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    for scheme in ("http", "https"):
+        ping(f"{scheme}://{receiver.url.rpartition('/')[2]}/s3cret", "acme")
+    assert [line.getMessage().rpartition(": ")[2] for line in caplog.records] == [reason] * 2
+    assert "s3cret" not in caplog.text
+    assert receiver.requests == []
