@@ -185,6 +185,11 @@ def _client(config: Config, keys: Keys) -> httpx.Client:
     raise ConfigError([problem])
 
 
+def default_certificates() -> ssl.SSLContext:
+    """httpx's own choice: SSL_CERT_FILE, else SSL_CERT_DIR, else certifi's. Raises OSError."""
+    return httpx.create_ssl_context()
+
+
 def _certificates(config: Config) -> ssl.SSLContext | bool:
     """httpx's own certificates; none for plain http, as reading them all takes a tenth of a run.
 

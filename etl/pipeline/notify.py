@@ -8,8 +8,6 @@ than its host.
 from __future__ import annotations
 
 import logging
-import os
-import ssl
 import string
 import threading
 from http.client import HTTPException
@@ -26,7 +24,10 @@ from urllib.request import (
     getproxies,
 )
 
+import idna  # comes with httpx
+
 from etl import __version__
+from etl.datadog.transport import default_certificates
 from etl.extract.completeness import TRUNCATED
 from etl.formatting import duration, iso, many, shortened
 from etl.ledger.results import RunResult, ViewResult
@@ -34,6 +35,9 @@ from etl.ledger.results import RunResult, ViewResult
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 5.0
+# What else is printable is sent as it was written: https://url.spec.whatwg.org/#percent-encoded-bytes
+_QUERY_SAFE = "".join(set(string.punctuation) - set('"<>'))
+_PATH_SAFE = "".join(set(_QUERY_SAFE) - set("`{}"))
 _EVENTS = ("new", "changed", "vanished", "returned", "held")
 _TRUNCATED_ADVICE = (
     "there may be more than Datadog sends, so nothing was removed; narrow the view down by "
@@ -123,12 +127,19 @@ def _get(url: str) -> str:
 
 
 def _ascii(url: str) -> str:
-    """The URL as it is sent: letters of other alphabets encoded, all else as it was written."""
+    """The URL as it is sent: encoded what no URL can hold, all else as it was written.
+
+    Raises idna.IDNAError, a ValueError, where the host cannot be a name.
+    """
     parts = urlsplit(url)
+    host, colon, port = parts.netloc.partition(":")
+    if not host.isascii():
+        # Python's own codec is that of 2003, to which faß.de is fass.de: another host.
+        host = idna.encode(host.lower()).decode("ascii")
     return parts._replace(
-        netloc=parts.netloc.encode("idna").decode("ascii"),
-        path=quote(parts.path, safe=string.punctuation),
-        query=quote(parts.query, safe=string.punctuation),
+        netloc=f"{host}{colon}{port}",
+        path=quote(parts.path, safe=_PATH_SAFE),
+        query=quote(parts.query, safe=_QUERY_SAFE),
         fragment="",  # urllib would send it to a proxy
     ).geturl()
 
@@ -139,14 +150,9 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 def _opener() -> OpenerDirector:
-    """With the proxies and certificates that requests to Datadog use."""
+    """With the proxies and certificates that requests to Datadog use. Raises OSError."""
     proxies = getproxies()
     if default := proxies.get("all"):  # which Python itself looks up, and ignores
         proxies = {"http": default, "https": default, **proxies}
-    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
-        certificates = ssl.create_default_context()
-    else:
-        import certifi  # comes with httpx; the system's own may be missing
-
-        certificates = ssl.create_default_context(cafile=certifi.where())
-    return build_opener(ProxyHandler(proxies), HTTPSHandler(context=certificates), _NoRedirect)
+    https = HTTPSHandler(context=default_certificates())
+    return build_opener(ProxyHandler(proxies), https, _NoRedirect)

@@ -1,7 +1,6 @@
 """etl.load.diff: stored rows and one listing -> what is to be written."""
 
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 
@@ -9,52 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.database.schema import snapshots
 from etl.load.changeset import Absence, ChangeSet, StoredId, StoredIds
 from etl.load.decide import RunState, decide
 from etl.load.diff import OTHER_SOURCE, unique
-from etl.load.ownership import Ownership
-from etl.load.removals import RemovalGuard, Removals
-from etl.load.versions import (
-    Owner,
-    StoredRow,
-    changed_columns,
-    content_of,
-    kept_row,
-    new_rows,
-    next_row,
-    reading_instant,
-)
-from etl.source.identity import Organization
-from etl.transform.snapshot import CONTENT, Snapshot, record_of, reject_text
+from etl.transform.snapshot import Snapshot, record_of, reject_text
+from tests.support.run_state import BLUE, OWNER, RED, run_state
 from tests.support.strategies import snapshot
-
-NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
-TICK = timedelta(microseconds=1)
-VIEWS = frozenset({"mine", "other", "third"})
-OWNER = Owner("s", "mine", "/home")
-
-RED, BLUE = snapshot("a", created_by="red"), snapshot("a", created_by="blue")
 
 
 def stored(read: Snapshot = RED, *, by: str = "mine", source: str = "s", removed: bool = False):
     return StoredId(read.content_hash, by, source, is_removed=removed)
-
-
-def run_state(
-    *,
-    unread: tuple[str, ...] = (),
-    read: tuple[str, ...] = (),
-    absent: dict[str, frozenset[str]] | None = None,
-    waiting: dict[str, frozenset[str]] | None = None,
-    claims: dict[str, frozenset[str]] | None = None,
-) -> RunState:
-    """`mine` has just answered; what the other views did is known."""
-    gone = {view: (absent or {}).get(view, frozenset()) for view in read}
-    ownership = Ownership(VIEWS, {"mine", *unread}, gone, dict(waiting or {}))
-    for view, ids in (claims or {}).items():
-        ownership.claims.add(view, ids)
-    return RunState(ownership.draft(), Removals(RemovalGuard(0.3, 20, is_off=True)), Organization())
 
 
 def listing(
@@ -281,55 +244,6 @@ def test_deciding_alters_nothing_it_was_given():
     assert (state, known) == before
 
 
-# --- what one run knows of its views ------------------------------------------------------
-
-
-def waits(absent: str, **more: Any) -> ChangeSet:
-    return ChangeSet(absence=Absence(absent=list(absent)), is_deferred=True, **more)
-
-
-def test_a_draft_leaves_what_it_was_made_of_alone_until_it_takes_its_place():
-    state = run_state(unread=("other",), claims={"third": frozenset("a")})
-    draft = state.draft()
-    draft.record("mine", waits("b"), ["a", "c"])
-    draft.ownership.record_failure("other", ["d"])
-    draft.organization.is_seen = True
-    assert state == run_state(unread=("other",), claims={"third": frozenset("a")})
-    assert draft.ownership.claims.of("a") == {"mine", "third"}
-    assert draft.ownership.claims.count == 3
-    assert draft.draft().ownership.claims.of("a") == {"mine", "third"}
-    assert draft.draft().ownership.claims.of("d") == {"other"}
-
-
-def test_view_that_waits_tells_the_others_what_it_lists_and_what_not():
-    state = run_state(unread=("other",))
-    state.record("mine", waits("bd", foreign=["c"]), ["a", "c"])
-    ownership = state.ownership
-    assert (ownership.unread, set(ownership.absent)) == ({"other"}, {"mine"})
-    assert ownership.deferred == {"mine": frozenset("ac")}
-    assert ownership.absent == {"mine": frozenset("bd")}
-    assert ownership.is_listed_elsewhere("a", "other")
-    assert ownership.is_listed_elsewhere("c", "other")
-    assert not ownership.is_listed_elsewhere("b", "other")
-    assert not ownership.is_listed_elsewhere("a", "mine")
-
-
-def test_view_that_was_loaded_waits_no_longer_but_its_claims_stay():
-    state = run_state()
-    state.record("mine", waits(""), ["a"])
-    state.record("mine", ChangeSet(absence=Absence(absent=["b"])), ["a"])
-    ownership = state.ownership
-    assert (ownership.deferred, ownership.absent) == ({}, {"mine": frozenset("b")})
-    assert ownership.is_listed_elsewhere("a", "other")
-
-
-def test_view_that_failed_was_not_read_but_what_it_listed_is_not_gone():
-    state = run_state(unread=("other",))
-    state.ownership.record_failure("other", ["a"])
-    assert (state.ownership.unread, state.ownership.absent) == ({"mine"}, {})
-    assert state.ownership.is_listed_elsewhere("a", "mine")
-
-
 # --- one id listed twice ------------------------------------------------------------------
 
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -439,101 +353,3 @@ def test_only_rows_of_the_view_that_are_live_and_unlisted_go(read, known, state,
     absence = changes.absence
     assert {*absence.removed, *absence.kept} == mine - {s.id for s in read}
     assert is_proven or not absence.removed
-
-
-# --- rows ---------------------------------------------------------------------------------
-
-LATER = NOON + timedelta(hours=1)
-ROW = [column.name for column in snapshots.columns]
-
-
-def place(row: tuple[Any, ...]) -> dict[str, Any]:
-    named = dict(zip(ROW, row, strict=True))
-    return {name: value for name, value in named.items() if name not in CONTENT}
-
-
-def stored_row(read: Snapshot = RED, removed_at: datetime | None = None) -> StoredRow:
-    return StoredRow(content_of(read), NOON, 3, "changed", "device_type", NOON + TICK, removed_at)
-
-
-def test_new_row_begins_with_its_reading():
-    (row,) = new_rows([RED], OWNER, began="baseline", read_at=LATER)
-    assert place(row) == {
-        "id": "a",
-        "source": "s",
-        "view_key": "mine",
-        "synced_view": "/home",
-        "content_hash": RED.content_hash,
-        "first_seen_at": LATER,
-        "version": 1,
-        "began": "baseline",
-        "changed_columns": None,
-        "valid_from": LATER,
-        "missing_since": None,
-        "removed_at": None,
-    }
-
-
-def test_row_holds_the_content_in_the_order_of_the_columns():
-    (row,) = new_rows([BLUE], OWNER, began="added", read_at=NOON)
-    named = dict(zip(ROW, row, strict=True))
-    assert tuple(named[name] for name in CONTENT) == content_of(BLUE)
-    assert (named["created_by"], named["extra"]) == ("blue", None)
-
-
-@pytest.mark.parametrize("began", ["changed", "returned"])
-def test_next_row_is_the_next_version_of_the_same_id(began):
-    row = place(next_row(BLUE, stored_row(), OWNER, began=began, read_at=LATER))
-    assert (row["first_seen_at"], row["valid_from"], row["removed_at"]) == (NOON, LATER, None)
-    assert (row["version"], row["began"], row["changed_columns"]) == (4, began, "created_by")
-    assert row["content_hash"] == BLUE.content_hash
-
-
-def test_row_that_returns_as_it_was_has_no_changed_columns():
-    row = place(next_row(RED, stored_row(removed_at=NOON), OWNER, began="returned", read_at=LATER))
-    assert (row["version"], row["changed_columns"], row["removed_at"]) == (4, None, None)
-
-
-def test_kept_row_is_the_same_version_under_its_owner():
-    row = place(kept_row(RED, stored_row(), Owner("s", "third", "/third")))
-    assert (row["view_key"], row["synced_view"]) == ("third", "/third")
-    assert (row["version"], row["began"], row["changed_columns"]) == (3, "changed", "device_type")
-    assert (row["first_seen_at"], row["valid_from"]) == (NOON, NOON + TICK)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "names"),
-    [
-        pytest.param({}, {}, "", id="nothing"),
-        pytest.param({}, {"start": 0}, "start_ms", id="NULL against zero"),
-        pytest.param({"view_id": ""}, {}, "view_id", id="an empty text against NULL"),
-        pytest.param({}, {"color": 1}, "extra", id="an unknown attribute"),
-        pytest.param(
-            {"view_id": "b", "created_by": "a"},
-            {"view_id": "a", "created_by": "b"},
-            "created_by,view_id",
-            id="two, in the order of the columns",
-        ),
-    ],
-)
-def test_changed_columns(before, after, names):
-    contents = [content_of(snapshot("a", **attributes)) for attributes in (before, after)]
-    assert changed_columns(*contents) == names
-
-
-# --- the instant of a reading -------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("touched", "expected"),
-    [
-        pytest.param([], NOON, id="nothing touched: when it arrived"),
-        pytest.param([None, None], NOON, id="NULLs do not count"),
-        pytest.param([NOON - TICK], NOON, id="later than all: when it arrived"),
-        pytest.param([NOON], NOON + TICK, id="the same instant: one microsecond later"),
-        pytest.param([LATER, NOON, None], LATER + TICK, id="the clock stepped back: after all"),
-    ],
-)
-def test_reading_instant(touched, expected):
-    assert reading_instant(NOON, touched) == expected
-    assert reading_instant(NOON, iter(touched)) == expected

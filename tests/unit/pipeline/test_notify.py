@@ -1,0 +1,170 @@
+"""The heartbeat: when it is sent, where to, and what is said when it fails."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import time_machine
+
+from etl.config.model import Sources
+from etl.pipeline.notify import ping
+from etl.schedule.daemon import Daemon
+from tests.support.api import Api, record
+from tests.support.project import Project
+from tests.support.watched import QUARTER, just_past_noon
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with just_past_noon() as traveller:
+        yield traveller
+
+
+class Receiver:
+    """A server for heartbeats that answers with `status`; None: it does not answer."""
+
+    def __init__(self) -> None:
+        self.status: int | None = 200
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        receiver, self.may_end = self, threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                receiver.requests.append(
+                    (self.path, {k.lower(): v for k, v in self.headers.items()})
+                )
+                if receiver.status is None:
+                    receiver.may_end.wait(30)
+                    return
+                self.send_response(receiver.status)
+                self.send_header("Location", f"{receiver.url}/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Tests print nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    threading.Thread(target=receiver.server.serve_forever, args=(0.02,), daemon=True).start()
+    yield receiver
+    receiver.may_end.set()
+    receiver.server.shutdown()
+    receiver.server.server_close()
+
+
+def test_each_good_run_of_the_daemon_is_told_and_no_other(
+    clock: time_machine.Traveller, project: Project, api: Api, receiver: Receiver
+) -> None:
+    api.views["/home"] = [record("1")]
+    url = f"{receiver.url}/hush?token=s3cret"
+    project.configure(every_s=900.0, heartbeat_url=url, max_wait_s=0.0)
+    job = Daemon(Sources((project.config,), is_folder=False), threading.Event()).jobs[0]
+    clock.shift(QUARTER)
+    job.look()
+    job.look()
+    assert [path for path, _ in receiver.requests] == ["/hush?token=s3cret"]
+    sent = receiver.requests[0][1]
+    assert "api-key" not in str(sent)
+    assert not any("dd-" in name or name == "authorization" for name in sent)
+    api.views["/home"] = (500, {}, b"")
+    clock.shift(QUARTER)
+    job.look()
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(500, "500"), (404, "404"), (302, "302"), (None, "ReadTimeout")]
+)
+def test_a_heartbeat_that_fails_is_a_warning_without_its_url(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture, status: int | None, word: str
+) -> None:
+    receiver.status = status
+    ping(f"{receiver.url}/s3cret?x=s3cret", "acme")
+    assert len(receiver.requests) == 1  # a redirect is not followed
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert word in line.getMessage()
+    assert "acme" in line.getMessage()
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_heartbeat_goes_through_the_proxy_as_it_was_written(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.setenv(name, receiver.url)
+    ping("http://nöbody.invalid:81/s3crét%20;a?q=é&r=%2F#x", "acme")
+    encoded_url = "http://xn--nbody-jua.invalid:81/s3cr%C3%A9t%20;a?q=%C3%A9&r=%2F"
+    assert [path for path, _ in receiver.requests] == [encoded_url]
+    assert not caplog.records
+
+
+def test_a_heartbeat_to_nobody_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    ping("http://127.0.0.1:9/s3cret", "acme")
+    ping("http://nobody.invalid/s3cret", "acme")
+    assert caplog.text.count("WARNING") == 2
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("host", "encoded"),
+    [
+        pytest.param("faß.invalid", "xn--fa-hia.invalid", id="IDNA 2003 makes it fass"),
+        pytest.param("NÖBODY.invalid:81", "xn--nbody-jua.invalid:81", id="capital, with a port"),
+        pytest.param("a_b.invalid", "a_b.invalid", id="ASCII as it is"),
+        pytest.param("[::1]:81", "[::1]:81", id="IPv6"),
+    ],
+)
+def test_a_heartbeat_goes_to_the_host_that_is_meant(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, host: str, encoded: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", receiver.url)
+    ping(f"http://{host}/x", "acme")
+    ((path, headers),) = receiver.requests
+    assert (path, headers["host"]) == (f"http://{encoded}/x", encoded)
+
+
+def test_a_host_that_cannot_be_a_name_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    ping("http://☃.invalid/s3cret", "acme")
+    (line,) = caplog.records
+    assert "InvalidCodepoint" in line.getMessage()
+    assert "s3cret" not in caplog.text
+
+
+def test_what_no_url_can_hold_is_encoded_in_a_heartbeat(receiver: Receiver) -> None:
+    ping(f'{receiver.url}/%2F"<>`{{}}[|]?q=%2f"<>`{{}}[|]\'%zz', "acme")
+    encoded = "/%2F%22%3C%3E%60%7B%7D[|]?q=%2f%22%3C%3E`{}[|]'%zz"
+    assert [path for path, _ in receiver.requests] == [encoded]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(None, "FileNotFoundError", id="missing"),
+        pytest.param("no certificate", "SSLError", id="unreadable"),
+    ],
+)
+def test_certificates_that_cannot_be_read_are_the_reason_of_a_heartbeat_that_fails(
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    content: str | None,
+    reason: str,
+) -> None:
+    path = tmp_path / "s3cret.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    for scheme in ("http", "https"):
+        ping(f"{scheme}://{receiver.url.rpartition('/')[2]}/s3cret", "acme")
+    assert [line.getMessage().rpartition(": ")[2] for line in caplog.records] == [reason] * 2
+    assert "s3cret" not in caplog.text
+    assert receiver.requests == []
