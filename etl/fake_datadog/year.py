@@ -49,10 +49,10 @@ class _Page:
 
 SALE = _Page("/sale/summer", WEB, 58_300, 3.0, owner=4, since=170, until=236)
 PAGES = (
-    _Page("/home", WEB, 184_230, 0.9, 26),
-    _Page("/product/?", WEB, 341_860, 1.5, 41),
+    _Page("/home", WEB, 184_230, 0.9, 56),
+    _Page("/product/?", WEB, 341_860, 1.5, 101),
     _Page("/category/?", WEB, 212_480, 0.5, 18, until=84),
-    _Page("/search", WEB, 128_410, 0.6, 14, owner=1),
+    _Page("/search", WEB, 128_410, 0.6, 24, owner=1),
     _Page("/cart", CHECKOUT, 96_340, 0.7, 17, owner=1),
     _Page("/checkout/address", CHECKOUT, 41_870, 0.5, 12, owner=1),
     _Page("/checkout/payment", CHECKOUT, 36_520, 0.7, 13, owner=1),
