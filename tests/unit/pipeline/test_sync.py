@@ -173,7 +173,8 @@ def poison(project: Project) -> None:
     else:
         project.execute(
             "CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON snapshots FOR EACH ROW "
-            "IF NEW.id = 'poison' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no poison here'; END IF"
+            "IF NEW.id = 'poison' THEN "
+            "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no poison here'; END IF"
         )
 
 
