@@ -13,19 +13,19 @@ from collections.abc import Sequence
 import click
 
 from etl import __version__
-from etl.cli.check import check
-from etl.cli.dashboard import dashboard
-from etl.cli.db import db
-from etl.cli.demo import demo
-from etl.cli.export import export
-from etl.cli.fake_datadog import fake_datadog
-from etl.cli.init import init
+from etl.cli.commands.check import check
+from etl.cli.commands.dashboard import dashboard
+from etl.cli.commands.db import db
+from etl.cli.commands.demo import demo
+from etl.cli.commands.export import export
+from etl.cli.commands.fake_datadog import fake_datadog
+from etl.cli.commands.init import init
+from etl.cli.commands.privacy import privacy
+from etl.cli.commands.schedule import schedule
+from etl.cli.commands.status import status
+from etl.cli.commands.sync import sync
+from etl.cli.commands.views import views
 from etl.cli.options import CONSOLE, JSON, CommandGroup, GlobalOptions, global_options
-from etl.cli.privacy import privacy
-from etl.cli.schedule import schedule
-from etl.cli.status import status
-from etl.cli.sync import sync
-from etl.cli.views import views
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.runtime.console import PROGRAM, abandon_stdout, prepare_streams, print_errors
 

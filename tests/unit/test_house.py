@@ -224,18 +224,20 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
-__main__ cli cli.app cli.check cli.dashboard cli.db cli.demo cli.export cli.fake_datadog
-cli.fan_out cli.init cli.options cli.output cli.output.run cli.output.selection cli.privacy
-cli.progress cli.schedule cli.status cli.sync cli.sync_sources cli.views config
-config.credentials config.cron_line config.database_url config.files config.folder config.load
-config.model config.settings config.sites config.validators config.views database
-database.batches database.connection database.cursor database.dialects database.dialects.lookup
-database.migrations database.schema database.types datadog datadog.client datadog.page_limit
-datadog.rate_limit datadog.responses datadog.retry datadog.rum datadog.transport errors extract
-extract.api_state extract.ask extract.buffer extract.completeness extract.discovery extract.fetch
-extract.listing extract.partition extract.verify extract.view_selection files formatting ledger
-ledger.api_state ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state
-load load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
+__main__ cli cli.app cli.commands cli.commands.check cli.commands.dashboard cli.commands.db
+cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.init
+cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
+cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
+cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
+config.files config.folder config.load config.model config.settings config.sites
+config.validators config.views database database.batches database.connection database.cursor
+database.dialects database.dialects.lookup database.dialects.types database.migrations
+database.schema datadog datadog.client datadog.page_limit datadog.rate_limit datadog.responses
+datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
+extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
+extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
+ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
+load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
 load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions load.writer
 monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify pipeline.run
 pipeline.select_views pipeline.sync runtime runtime.console runtime.logs runtime.run_context
@@ -293,7 +295,7 @@ def test_a_run_loads_nothing_it_does_not_use():
 
 
 def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
-    loaded = loaded_by("import etl.cli.sync_sources") - loaded_by("import httpx")
+    loaded = loaded_by("import etl.cli.commands.sync_sources") - loaded_by("import httpx")
     libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
     ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
     assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Integer, insert, literal, select, text
 
-from etl.cli import export as export_command
 from etl.cli.app import main
+from etl.cli.commands import export as export_command
 from etl.config.database_url import parse_database
 from etl.database import schema, sql_views
 from etl.database.connection import Database, open_database

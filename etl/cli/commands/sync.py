@@ -73,7 +73,7 @@ def sync(
 
         for warning in sources.warnings:
             logging.getLogger(__name__).warning("%s", warning)
-        from etl.cli.sync_sources import Output, plan_sources, sync_sources
+        from etl.cli.commands.sync_sources import Output, plan_sources, sync_sources
         from etl.pipeline.run import Options
 
         started_by = "manual" if is_terminal(sys.stdin) else "cron"
