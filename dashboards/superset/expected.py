@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, bindparam, text
 
-from etl.database.types import UtcDateTime
+from etl.database.dialects.types import UtcDateTime
 
 Rows = Sequence[dict[str, Any]]
 Reduce = Callable[[Rows], Any]
