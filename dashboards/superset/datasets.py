@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from sqlalchemy import BigInteger, Boolean, Column, Integer, Table
 
-from etl.database.sql_views import metadata
 from etl.database.dialects.types import UtcDateTime
+from etl.database.sql_views import metadata
 
 FOLDER = Path(__file__).resolve().parent / "bundle" / "datasets"
 NAMESPACE = uuid.UUID("7f5c1f1e-3a0a-4f5a-9a3e-0d0000000000")
