@@ -308,7 +308,8 @@ def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
         "etl.database.sql_views",
         "etl.database.dialects.",
     )
-    assert sorted(module for module in loaded if module.startswith(parts)) == []
+    found = {module for module in loaded if module.startswith(parts)}
+    assert found == {"etl.database.dialects.types"}  # what columns are, on every database
 
 
 def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
