@@ -54,7 +54,8 @@ def project(new_database: Callable[..., str], api: Api) -> Iterator[Project]:
     project.database.close()
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=runs)
 def test_a_plan_says_what_the_run_then_does(
     project: Project, api: Api, runs: list[tuple[dict[str, Any], bool, bool]]

@@ -214,6 +214,7 @@ def listed(found: Cron, begin: datetime = BEGIN, end: datetime = END) -> list[da
     return list(takewhile(lambda slot: slot <= end, found.slots_after(begin)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zone", "changes"),
     [
