@@ -28,10 +28,11 @@ from etl.ledger.results import is_refused
 from etl.load.changeset import ChangeSet, StoredId, StoredIds
 from etl.load.decide import RunState, decide_listing
 from etl.load.loader import Failure, Loader, OpenListing
-from etl.load.lookup import Lookup, Tables, read_parts
+from etl.load.lookup import Lookup, Tables
 from etl.load.versions import Owner, StoredRow, content_of, differences
 from etl.load.writer import owner_of
-from etl.pipeline.run import Options, initial_state, open_verifier, read_and_load
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
+from etl.pipeline.run import Options, initial_state
 from etl.pipeline.select_views import select_views, with_views
 from etl.pipeline.sync import chosen_views
 from etl.source.identity import require_label
@@ -80,23 +81,17 @@ def make_plan(
     keys = require_keys(config)
     if not config.discovers:
         chosen_views(config, options.views)
-    has_tables = _has_tables(config, database)
+    tables = database if _has_tables(config, database) else None
     selection = select_views(config, database, stop=stop)
     config = with_views(config, selection)
     views = chosen_views(config, options.views) if options.views else selection.due
     api_state = ApiState()
-    if has_tables:
-        # Every answer is decoded.
-        api_state = database.read(lambda c: read_api_state(c, config, is_full=True))
-    writer = PlanWriter(config.source, database if has_tables else None, progress)
+    if tables:  # every answer is decoded
+        api_state = tables.read(lambda c: read_api_state(c, config, is_full=True))
+    writer = PlanWriter(config.source, tables, progress)
     state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
     loader = Loader(writer, state, config.source, stop)
-
-    def parts() -> tuple[set[str | None], set[str | None]]:
-        if not has_tables:
-            return set(), set()
-        return database.read(lambda c: read_parts(c, config.source))
-
+    parts = stored_parts(tables, config.source)
     with (
         Client(config, keys, stop=stop) as client,
         open_verifier(client, config, api_state, stop, parts) as verifier,

@@ -1,7 +1,4 @@
-"""One run: it owns the lease and the row in the ledger, and says how it ended.
-
-A run, a plan and a check read with the same loop, `read_and_load`; they differ in the sink only.
-"""
+"""One run: it owns the lease and the row in the ledger, and says how it ended."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -19,10 +15,8 @@ from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database
 from etl.datadog.client import Client
-from etl.errors import DatadogError, EtlError, LeaseLost
+from etl.errors import EtlError, LeaseLost
 from etl.extract.api_state import ApiState
-from etl.extract.discovery import read_applications
-from etl.extract.fetch import Fetcher, Result
 from etl.extract.verify import Verifier
 from etl.ledger.api_state import read_api_state, write_findings
 from etl.ledger.results import JOB, RunResult, ViewResult, new_run
@@ -31,11 +25,11 @@ from etl.ledger.runs import finish_run, start_run, status_of
 from etl.ledger.view_state import note_watched, read_states_before
 from etl.load.decide import RunState
 from etl.load.loader import Loader
-from etl.load.lookup import read_parts
 from etl.load.ownership import Ownership
 from etl.load.removals import RemovalGuard, Removals
 from etl.load.writer import TableWriter
 from etl.pipeline.applications import refresh_applications
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
 from etl.runtime.run_context import set_log_fields
 from etl.source.identity import Organization, require_label
 from etl.source.lease import Lease
@@ -44,8 +38,6 @@ from etl.source.privacy_setting import PrivacyState, adopt_privacy
 log = logging.getLogger(__name__)
 
 OnRun = Callable[[RunResult], None]
-Parts = Callable[[], tuple[set[str | None], set[str | None]]]
-"""Applications and device types of the stored rows; None: rows without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,52 +55,6 @@ class Options:
     slot_at: datetime | None = None
     missed_slots: int = 0
     job: str = JOB
-
-
-class Sink(Protocol):
-    """Where listings go: a `Loader`, or what only looks at them."""
-
-    def load(self, results: Sequence[Result]) -> None:
-        """Take a few views; their records are gone from memory afterwards."""
-
-    def load_deferred(self, ask_organization: Callable[[], set[int]]) -> None:
-        """Take what waited, now that every view was read; see `Loader.load_deferred`."""
-
-
-def read_and_load(client: Client, verifier: Verifier, views: Sequence[View], sink: Sink) -> None:
-    """Ask for each view, and hand on what its answer proves as soon as that is certain."""
-    for results in verifier.results(views):
-        sink.load(results)
-    sink.load_deferred(lambda: _organizations(client))
-
-
-@contextmanager
-def open_verifier(
-    client: Client, config: Config, api_state: ApiState, stop: threading.Event, parts: Parts
-) -> Iterator[Verifier]:
-    """A verifier, which reads the configured views and says what their answers prove."""
-
-    def applications() -> list[str] | None:
-        try:
-            return [application.application_id for application in read_applications(client)]
-        except DatadogError as error:
-            log.debug("the list of applications is not to be had: %s", error)
-            return None
-
-    with Fetcher(client, config, api_state, stop) as fetcher:
-        yield Verifier(fetcher, api_state, applications, parts)
-
-
-def _organizations(client: Client) -> set[int]:
-    """The organizations that the keys belong to: RUM's list of applications names that of each.
-
-    Without that list none is known, and only the thresholds hold removals.
-    """
-    try:
-        return {a.org_id for a in read_applications(client) if a.org_id is not None}
-    except DatadogError as error:
-        log.debug("whose keys these are is not to be had: %s", error)
-        return set()
 
 
 def initial_state(
@@ -147,10 +93,7 @@ class Run:
         writer = TableWriter(database, self.result, self.lease, states, self._report)
         state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
         loader = Loader(writer, state, source, self.stop)
-
-        def parts() -> tuple[set[str | None], set[str | None]]:
-            return database.read(lambda c: read_parts(c, source))
-
+        parts = stored_parts(database, source)
         with (
             Client(config, keys, stop=self.stop, codes=self.result.codes) as client,
             open_verifier(client, config, api_state, self.stop, parts) as self.verifier,

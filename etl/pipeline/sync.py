@@ -5,6 +5,7 @@
     prepare_schema                        database/migrations
     open_run: lease, ledger, outcome      pipeline/run      source/lease  ledger/runs
       select the views                    pipeline/select_views
+      one loop over them                  pipeline/read_views
       ask for each view                   extract/fetch     datadog/client
         decode its answer                 transform/decode  transform/privacy
         verify what it proves             extract/verify    extract/completeness

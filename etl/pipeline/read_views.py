@@ -1,0 +1,79 @@
+"""The one loop over views: a run, a plan and a check differ in where their listings go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from etl.config.model import Config
+from etl.config.views import View
+from etl.database.connection import Database
+from etl.datadog.client import Client
+from etl.errors import DatadogError
+from etl.extract.api_state import ApiState
+from etl.extract.discovery import read_applications
+from etl.extract.fetch import Fetcher, Result
+from etl.extract.verify import ReadStoredParts, Verifier
+from etl.load.lookup import read_parts
+
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where listings go: a `Loader`, or what only looks at them."""
+
+    def load(self, results: Sequence[Result]) -> None:
+        """Take a few views; their records are gone from memory afterwards."""
+
+    def load_deferred(self, ask_organization: Callable[[], set[int]]) -> None:
+        """Take what waited, now that every view was read; see `Loader.load_deferred`."""
+
+
+def read_and_load(client: Client, verifier: Verifier, views: Sequence[View], sink: Sink) -> None:
+    """Ask for each view, and hand on what its answer proves as soon as that is certain."""
+    for results in verifier.results(views):
+        sink.load(results)
+    sink.load_deferred(lambda: _organizations(client))
+
+
+@contextmanager
+def open_verifier(
+    client: Client,
+    config: Config,
+    api_state: ApiState,
+    stop: threading.Event,
+    parts: ReadStoredParts,
+) -> Iterator[Verifier]:
+    """A verifier, which reads the configured views and says what their answers prove."""
+
+    def applications() -> list[str] | None:
+        try:
+            return [application.application_id for application in read_applications(client)]
+        except DatadogError as error:
+            log.debug("the list of applications is not to be had: %s", error)
+            return None
+
+    with Fetcher(client, config, api_state, stop) as fetcher:
+        yield Verifier(fetcher, api_state, applications, parts)
+
+
+def _organizations(client: Client) -> set[int]:
+    """The organizations that the keys belong to: RUM's list of applications names that of each.
+
+    Without that list none is known, and only the thresholds hold removals.
+    """
+    try:
+        return {a.org_id for a in read_applications(client) if a.org_id is not None}
+    except DatadogError as error:
+        log.debug("whose keys these are is not to be had: %s", error)
+        return set()
+
+
+def stored_parts(database: Database | None, source: str) -> ReadStoredParts:
+    """What the verifier asks the tables; None: there are none."""
+    if database is None:
+        return lambda: (set(), set())
+    return lambda: database.read(lambda connection: read_parts(connection, source))
