@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this program needs; a test compares it with `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
 
@@ -285,7 +285,24 @@ sources = _table(
     _col("lease_host", String(255), "Machine of that process"),
     _col("lease_token", String(64), "Random token every committing transaction compares"),
     _col("lease_expires_at", UtcDateTime, "When the lease may be taken, by the database's clock"),
+    _col(
+        "name_matching",
+        String(255),
+        "How the view filter was seen to match other names than the one asked for; NULL: not",
+    ),
     PrimaryKeyConstraint("source"),
+)
+
+side_questions = _table(
+    "side_questions",
+    "Questions that no listing depends on, and that got no answer when last asked.",
+    _source(),
+    _key("question", "What was asked: applications or discovery", 64),
+    _must("failures", BigInteger, "Times in a row that it got no answer"),
+    _must("failed_at", UtcDateTime, "When it last got no answer"),
+    _must("ask_again_at", UtcDateTime, "Until then it is not asked"),
+    _must("error", LongText, "Why it got no answer"),
+    PrimaryKeyConstraint("source", "question"),
 )
 
 applications = _table(
