@@ -53,7 +53,11 @@ log = logging.getLogger(__name__)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The body of a 200, and what came with it. `what`: the question, for messages."""
+    """The body of a 200, and what came with it. `what`: the question, for messages.
+
+    `from_cache`: the header that says that it comes from a cache, "" for none; such an answer
+    proves no absence. `is_part`: the header that says that it is only a part of the answer.
+    """
 
     what: str
     body: bytes
@@ -61,6 +65,8 @@ class Answer(msgspec.Struct, frozen=True):
     arrived_at: datetime  # UTC, when the last byte had arrived
     rate_limit_remaining: int | None
     rate_limit_name: str | None
+    from_cache: str = ""
+    is_part: str = ""
 
     def decoded(self, decode: Callable[[bytes], T]) -> T:
         """What `decode` makes of the body.
@@ -142,12 +148,19 @@ class Client:
         )
 
     def list_snapshots(
-        self, view: View, limit: int, *, before_body: Callable[[], None] | None = None
+        self,
+        view: View,
+        limit: int,
+        *,
+        before_body: Callable[[], None] | None = None,
+        is_fresh: bool = False,
+        within_s: float | None = None,
     ) -> Answer:
         """Ask which snapshots `view` has now.
 
         `before_body` is called after the headers of a 200, before its body is received; it may
-        wait. Raises DatadogRequestError also when the view makes no valid URL.
+        wait. `is_fresh`: on a new connection. `within_s`: the exchange has ended by then; None:
+        within `max_wait_s`. Raises DatadogRequestError also when the view makes no valid URL.
         """
         what = f"view {view.label}"
         try:
@@ -155,7 +168,9 @@ class Client:
         except (UnicodeEncodeError, httpx.InvalidURL):
             reason = "makes no valid URL: too long, half a surrogate pair, or a wrong api_url"
             raise DatadogRequestError(f"{what}: {reason}") from None
-        return self._ask(httpx.Request("GET", url), what, before_body)
+        return self._ask(
+            httpx.Request("GET", url), what, before_body, is_fresh=is_fresh, within_s=within_s
+        )
 
     def list_applications(self) -> Answer:
         """Ask for every RUM application; the endpoint has no pages."""
@@ -197,14 +212,20 @@ class Client:
         return self._exchange(request, what)
 
     def _ask(
-        self, request: httpx.Request, what: str, before_body: Callable[[], None] | None = None
+        self,
+        request: httpx.Request,
+        what: str,
+        before_body: Callable[[], None] | None = None,
+        *,
+        is_fresh: bool = False,
+        within_s: float | None = None,
     ) -> Answer:
         with self._slots:
             self._check_running()
             if fault := self._closed_gate(what):
                 raise fault
             began = self._monotonic()
-            reply = self._exchange(request, what, before_body)
+            reply = self._exchange(request, what, before_body, is_fresh=is_fresh, within_s=within_s)
         if reply.status == 200 and not reply.broken:
             name = self._safe(reply.headers.get("X-RateLimit-Name", "")) or None
             left = remaining(reply.headers)
@@ -227,7 +248,13 @@ class Client:
             raise stopped(requests)
 
     def _exchange(
-        self, request: httpx.Request, what: str, before_body: Callable[[], None] | None = None
+        self,
+        request: httpx.Request,
+        what: str,
+        before_body: Callable[[], None] | None = None,
+        *,
+        is_fresh: bool = False,
+        within_s: float | None = None,
     ) -> Reply:
         """Send one request; a network error is part of the reply, never raised."""
 
@@ -239,7 +266,7 @@ class Client:
         if self._on_request:
             self._on_request()
         started = self._monotonic()
-        reply = self._transport.send(request, on_head)
+        reply = self._transport.send(request, on_head, is_fresh=is_fresh, within_s=within_s)
         reply.broken = self._safe(reply.broken)
         took_ms = 1000 * (self._monotonic() - started)
         outcome = ", ".join(filter(None, (str(reply.status or ""), reply.broken)))

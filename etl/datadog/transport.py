@@ -90,7 +90,12 @@ class Transport:
         self._client.close()
 
     def send(
-        self, request: httpx.Request, on_head: Callable[[int, Mapping[str, str]], None]
+        self,
+        request: httpx.Request,
+        on_head: Callable[[int, Mapping[str, str]], None],
+        *,
+        is_fresh: bool = False,  # noqa: ARG002 - not yet
+        within_s: float | None = None,  # noqa: ARG002 - not yet
     ) -> Reply:
         """One exchange; `on_head` gets status and headers before the body is read."""
         reply, started = Reply(self._clock()), self._monotonic()

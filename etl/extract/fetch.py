@@ -116,9 +116,17 @@ class Fetcher:
         return self._in_threads(views, fetch, linger_s=0.0)
 
     def fetch_one(
-        self, view: View, budget: RetryBudget | None = None, last: LastReading | None = None
+        self,
+        view: View,
+        budget: RetryBudget | None = None,
+        last: LastReading | None = None,
+        *,
+        is_fresh: bool = False,
     ) -> Result:
-        """The answer for one view, under a smaller limit where the API refuses the present one."""
+        """The answer for one view, under a smaller limit where the API refuses the present one.
+
+        `is_fresh`: on a new connection.
+        """
         started = time.monotonic()
         budget = budget or self._client.retry_budget()
         limit, refused = self._limit, 0
@@ -131,6 +139,7 @@ class Fetcher:
                 buffer=self.buffer,
                 privacy=self._privacy,
                 last=last,
+                is_fresh=is_fresh,
             )
             try:
                 listing, requests = ask(attempt, budget)

@@ -70,14 +70,18 @@ def try_to_read(
     buffer: Buffer,
     privacy: Privacy,
     last: LastReading | None = None,
+    is_fresh: bool = False,
+    within_s: float | None = None,
 ) -> Listing:
     """Send one request for a view; the listing has no verdict yet. Raises as `Client` does.
 
-    An answer equal to `last` is not decoded.
+    An answer equal to `last` is not decoded. `is_fresh`, `within_s`: see `list_snapshots`.
     """
     # A body is not received before there is room for it; else all would wait in memory.
     with buffer.slot() as slot:
-        answer = client.list_snapshots(view, limit, before_body=slot.take)
+        answer = client.list_snapshots(
+            view, limit, before_body=slot.take, is_fresh=is_fresh, within_s=within_s
+        )
         digest = _digest(answer.body, limit)
         is_same = last is not None and digest == last.digest
         decoded = None if is_same else privacy.apply(answer.decoded(decode))

@@ -81,11 +81,15 @@ class Drift(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """What one body held. `drift` counts records and keeps one example of canonical JSON."""
+    """What one body held. `drift` counts records and keeps one example of canonical JSON.
+
+    `partial`: the member beside the records that says that there is more, "" for none.
+    """
 
     snapshots: list[Snapshot] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     drift: dict[Drift, tuple[int, str]] = field(default_factory=dict)
+    partial: str = ""
 
     @property
     def listed(self) -> int:
