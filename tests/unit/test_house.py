@@ -232,7 +232,8 @@ cli.output.selection cli.progress config config.credentials config.cron_line con
 config.files config.folder config.load config.model config.settings config.sites
 config.validators config.views database database.batches database.connection database.cursor
 database.dialects database.dialects.lookup database.dialects.types database.migrations
-database.schema datadog datadog.client datadog.page_limit datadog.rate_limit datadog.responses
+database.schema datadog datadog.body datadog.client datadog.connection datadog.deadline
+datadog.network datadog.page_limit datadog.proxy datadog.rate_limit datadog.responses
 datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
 extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
 extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
@@ -296,7 +297,7 @@ def test_a_run_loads_nothing_it_does_not_use():
 
 
 def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
-    loaded = loaded_by("import etl.cli.commands.sync_sources") - loaded_by("import httpx")
+    loaded = loaded_by("import etl.cli.commands.sync_sources") - loaded_by("import httpx, httpcore")
     libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
     ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
     assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()
