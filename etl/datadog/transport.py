@@ -146,7 +146,7 @@ class Transport:
             reply.kind, reply.broken = "DecodingError", str(error)
         except BodyTooLarge:
             reply.kind, reply.is_too_large = "BodyTooLarge", True
-            reply.broken = f"larger than datadog.max_body_mb = {self._max_body_mb}"
+            reply.broken = f"the answer is larger than datadog.max_body_mb = {self._max_body_mb}"
         finally:
             self._give_back(connection, is_well=not reply.kind)
         reply.arrived_at = self._clock()
