@@ -208,7 +208,8 @@ class Client:
             budget.sleep_or_raise(fault, 0)
         reply = self._exchange(request, what)
         status = reply.status or 0
-        may_pass = reply.broken or status in RETRIED_4XX or status >= 500
+        is_broken = reply.broken and not reply.is_too_large
+        may_pass = is_broken or status in RETRIED_4XX or status >= 500
         stated = stated_wait(status, reply.headers, self._clock())
         pause = stated or backoff_s(1, self._jitter())
         if not may_pass or pause > max_wait_s:

@@ -31,4 +31,4 @@ class Deadline:
         self._started += seconds
 
     def __str__(self) -> str:
-        return f"took too long: {self.stage} within {self._seconds:g} s"
+        return f"took too long: {self.stage} within {round(self._seconds, 1):g} s"

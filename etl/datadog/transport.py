@@ -25,7 +25,7 @@ import msgspec
 from etl import __version__
 from etl.config.credentials import Keys
 from etl.config.model import Config
-from etl.datadog.body import BadEncoding, Body, BodyTooLarge
+from etl.datadog.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
 from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway, core_url
 from etl.datadog.deadline import Deadline
 from etl.datadog.network import CertificateError, LookUpError
@@ -33,8 +33,6 @@ from etl.datadog.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
 
 MB = 1024 * 1024
-MOST_OF_A_REFUSAL = MB
-"""Bytes of an answer that is no 200: enough for what it says."""
 NO_ANSWER = "none"
 USER_AGENT = (
     f"heatmap-etl/{__version__} (Python {sys.version_info.major}.{sys.version_info.minor};"
@@ -126,7 +124,7 @@ class Transport:
 
         `on_head` gets status and headers before the body is read; the time that it takes does not
         count. `on_large` is called when the body of a 200 has grown large, with the seconds that it
-        may wait; False: in vain. `is_fresh`: on a new connection.
+        may wait; False: in vain; without it no body may be large. `is_fresh`: on a new connection.
         """
         deadline = Deadline(self._timeout_s, self._longest_s if within_s is None else within_s)
         reply = Reply(self._clock())
@@ -145,8 +143,10 @@ class Transport:
         except BadEncoding as error:
             reply.kind, reply.broken = "DecodingError", str(error)
         except BodyTooLarge:
+            most_mb = self._most_mb(reply.status, can_wait=on_large is not None)
+            name = "datadog.max_body_mb = " * (most_mb == self._max_body_mb)
             reply.kind, reply.is_too_large = "BodyTooLarge", True
-            reply.broken = f"the answer is larger than datadog.max_body_mb = {self._max_body_mb}"
+            reply.broken = f"the answer is larger than {name}{most_mb} MB"
         finally:
             self._give_back(connection, is_well=not reply.kind)
         reply.arrived_at = self._clock()
@@ -178,8 +178,7 @@ class Transport:
                 deadline.stage = "no turn among the large answers"
                 raise httpcore.ReadTimeout
 
-        is_answer = reply.status == 200
-        most_bytes = self._max_body_mb * MB if is_answer else MOST_OF_A_REFUSAL
+        most_bytes = MB * self._most_mb(reply.status, can_wait=on_large is not None)
         length = reply.headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) > most_bytes:
             raise BodyTooLarge
@@ -187,6 +186,12 @@ class Transport:
         for chunk in response.iter_stream():
             body.add(chunk)
         return body.whole()
+
+    def _most_mb(self, status: int | None, *, can_wait: bool) -> int:
+        """MB that a body may have: a refusal enough for its text, and large only who waits."""
+        if status != 200:
+            return 1
+        return self._max_body_mb if can_wait else min(self._max_body_mb, LARGE_BYTES // MB)
 
     def _take(self, *, is_fresh: bool) -> Connection:
         """An idle connection that can be used again, or a new one."""

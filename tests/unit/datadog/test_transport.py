@@ -269,10 +269,20 @@ def _reset(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
+def _close_in_order(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
+    wait_for_the_end(connection)
+
+
+def _talk(connection: socket.socket) -> None:
+    connection.sendall(b"220 mail.example.com ESMTP\r\n" * 9)
+    wait_for_the_end(connection)
+
+
 BAD_TUNNELS: dict[str, tuple[Behave, str]] = {
-    "closed": (lambda _: None, "EOF"),
+    "closed": (_close_in_order, "EOF"),
     "reset": (_reset, "reset"),
-    "garbage": (lambda c: c.sendall(b"220 mail.example.com ESMTP\r\n" * 9), "SSL"),
+    "garbage": (_talk, "SSL"),
 }
 
 
@@ -472,7 +482,7 @@ def test_a_body_beyond_the_bound_fails_at_once_with_one_line() -> None:
         ):
             it.list_snapshots(HOME, 10)
         assert str(caught.value) == (
-            "view /home: 200: the answer is larger than datadog.max_body_mb = 1"
+            "view /home: 200: the answer is larger than datadog.max_body_mb = 1 MB"
         ), kind
         assert (caught.value.requests, caught.value.status) == (1, 200)
 
@@ -500,6 +510,8 @@ def test_large_bodies_take_turns() -> None:
     with RawServer(otherwise=large) as server, client(server.url, max_wait_s=60.0) as it:
         assert len(it.list_snapshots(HOME, 10, on_large=lambda _: True).body) == 17 << 20
         fault = fault_of(it, on_large=refuse)
+        without = fault_of(it)
     assert "no turn among the large answers within 60 s" in str(fault)
+    assert str(without) == "view /home: 200: the answer is larger than 16 MB"
     assert len(waits) == 1
     assert 50 < waits[0] <= 60
