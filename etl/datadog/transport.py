@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -28,7 +29,7 @@ from etl.config.model import Config
 from etl.datadog.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
 from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway, core_url
 from etl.datadog.deadline import Deadline
-from etl.datadog.network import CertificateError, LookUpError
+from etl.datadog.network import CertificateError
 from etl.datadog.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
 
@@ -235,9 +236,17 @@ def _note_fault(reply: Reply, error: Exception, connection: Connection, deadline
     is_late = isinstance(error, httpcore.TimeoutException)
     reply.kind = type(error).__name__
     reply.broken = str(deadline) if is_late else f"{deadline.stage}: {error}"
-    reply.is_unknown_host = isinstance(error, LookUpError)
+    reply.is_unknown_host = _is_unknown_host(error)
     reply.is_untrusted = isinstance(error, CertificateError)
     reply.is_proxy_fault = connection.is_at_proxy
+
+
+def _is_unknown_host(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _gateway(config: Config) -> Gateway:
