@@ -22,7 +22,7 @@ from etl.extract.completeness import TRUNCATED
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
 from etl.formatting import many, shortened
-from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.select_views import ViewSelection, select_views, with_views
 from etl.source.identity import require_label
 from etl.source.privacy_setting import read_privacy
@@ -220,10 +220,10 @@ class _ResultsOnly:
 def _read_views(
     config: Config, stop: threading.Event, progress: Callable[[int, int], None]
 ) -> list[Result]:
-    sink, api_state, parts = _ResultsOnly(progress), ApiState(), stored_parts(None, config.source)
+    sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
     with (
         Client(config, require_keys(config), stop=stop) as client,
-        open_verifier(client, config, api_state, stop, parts) as verifier,
+        open_verifier(client, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, verifier, config.views, sink)
     return sink.results

@@ -268,7 +268,7 @@ def test_a_row_that_another_view_lists_now_shows_that_not_all_is_lost(
     for name in ("/0", "/1"):
         api.views[name] = some(name, 2)
     project.run()
-    api.views = {"/2": api.views["/0"][:1]}
+    api.views = {"/2": [record("/0-0", view_name="/2")]}
     assert project.run().total("vanished") == 3
     assert project.live() == {"/0-0"}
 
@@ -387,7 +387,7 @@ def test_another_organizations_keys_remove_nothing_in_whatever_order_it_shows(
     api.views = {name: some(name, 2) for name in names}
     project.run()
     api.views = {name: [] for name in names}
-    api.views[names[turn]] = some("other", 1, org_id=43)
+    api.views[names[turn]] = [record("other", view_name=names[turn], org_id=43)]
     run = project.run(accept=True)
     assert [v.view.name for v in run.views if v.verdict == "failed"] == [names[turn]]
     assert run.total("vanished") == 0
