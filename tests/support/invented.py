@@ -215,7 +215,7 @@ class Story:
         return item
 
     def some(self, numbers: list[int]) -> list[str]:
-        there = sorted(self.server.organization.items, key=lambda i: int(i[2:]))
+        there = list(self.server.organization.items)  # in the order in which they came
         return [there[number] for number in set(numbers) if number < len(there)]
 
     def run(self, *, accept: bool = False) -> RunResult:
