@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from etl.config.views import View
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.api_state import ApiFindings, ApiState
-from etl.extract.completeness import Evidence, device_types
+from etl.extract.completeness import TRUNCATED, Evidence, device_types
 from etl.extract.fetch import BATCH_BODIES, Failed, Fetcher, Result, was_answered
 from etl.extract.listing import Listing, assembled, narrowed
 from etl.extract.partition import (
@@ -80,6 +80,8 @@ class Verifier:
         if isinstance(result, Failed):
             return [result]
         self._rate_limit_name = result.rate_limit_name or self._rate_limit_name
+        if result.verdict:
+            return [result]
         evidence = self._evidence_of(result)
         evidence.add(result.listed)
         if self._learned_cap and evidence.largest > self._learned_cap:
@@ -114,6 +116,8 @@ class Verifier:
                 again.error.requests += listing.requests
                 return Failed(listing.view, again.error, listing.seconds)
             listing = replace(again, requests=listing.requests + again.requests)
+            if listing.verdict:
+                return listing
         try:
             with listing.records as decoded:
                 return self._in_parts(listing, decoded or Decoded(), suspicion)
@@ -198,6 +202,9 @@ def _add_part(
     with result.records as decoded:
         partitioned.add(part, decoded or Decoded(), result.page_limit)
     read.append(result)
+    if result.verdict:
+        partitioned.distrust(part, result.reason, is_cut=result.verdict == TRUNCATED)
+        return ""
     if not partitioned.ignores_filter(part):
         return ""
     # Every further part would be the whole answer once more.

@@ -19,10 +19,12 @@ from tests.support.paths import ROOT
 PURE = (
     *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
     *("etl.transform.decode", "etl.transform.privacy"),
+    *("etl.transform.envelope", "etl.transform.json_pieces"),
     *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
     *(
+        "etl.datadog.cache_headers",
         "etl.datadog.responses",
         "etl.datadog.rate_limit",
         "etl.datadog.page_limit",
@@ -232,8 +234,8 @@ cli.output.selection cli.progress config config.credentials config.cron_line con
 config.files config.folder config.load config.model config.settings config.sites
 config.validators config.views database database.batches database.connection database.cursor
 database.dialects database.dialects.lookup database.dialects.types database.migrations
-database.schema datadog datadog.client datadog.page_limit datadog.rate_limit datadog.responses
-datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
+database.schema datadog datadog.cache_headers datadog.client datadog.page_limit
+datadog.rate_limit datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
 extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
 extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
 ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
@@ -242,7 +244,8 @@ load.ownership load.rejects load.removals load.schema_drift load.upsert load.ver
 monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify pipeline.read_views
 pipeline.run pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
 runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
-transform transform.decode transform.fields transform.lenient_json transform.privacy
+transform transform.decode transform.envelope transform.fields transform.json_pieces
+transform.lenient_json transform.privacy
 transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
