@@ -19,7 +19,7 @@ from etl.extract.api_state import LastReading
 from etl.extract.buffer import Buffer, Records
 from etl.extract.completeness import COMPLETE, TRUNCATED, UNPROVEN, Evidence
 from etl.extract.partition import NO_PROOF, Partition, PartitionedListing, Proof
-from etl.transform.decode import decode_records
+from etl.transform.decode import decode
 from etl.transform.envelope import open_envelope
 from etl.transform.privacy import Privacy
 from etl.transform.snapshot import NORMALIZER_VERSION, Decoded
@@ -92,7 +92,7 @@ def try_to_read(
         is_same = is_same and not partial
         decoded = None
         if not is_same:
-            decoded = privacy.apply(answer.decoded(lambda _: decode_records(envelope)))
+            decoded = privacy.apply(answer.decoded(lambda _: decode(envelope)))
             partial = partial or decoded.partial
         listing = Listing(
             view=view,

@@ -34,8 +34,10 @@ MAX_RECORDS = 100_000
 """In one answer: a hundred times what is asked for. A row takes about 1.5 kB until it is stored."""
 MAX_AT_ONCE = 2**24
 """Bytes of records that are decoded at once; four times as many of plain ASCII."""
-MAX_RECORD = 2**22
-"""Bytes of one record that is read alone. Read leniently, it may take fifty times as many."""
+MAX_RECORD = 2**25
+"""Bytes of one record that is read alone."""
+MAX_VALUES = 2**20
+"""In a record that is read leniently: each takes about 200 bytes meanwhile, however short it is."""
 MAX_MEMORY = 3 * 2**27
 """Bytes that the records of one answer may take, roughly, beside its body."""
 _ROW, _WIDE, _LENIENT = 1000, 4, 4  # bytes of a row, and times the size of its text
@@ -99,18 +101,14 @@ class _Inexact(_Unusual):
     """An instant without a zone, or out of range: it must be read from its text."""
 
 
-def decode(body: bytes) -> Decoded:
-    """Decode one body; raises `DatadogResponseError` when it is not `{"data": [...]}`."""
-    return decode_records(open_envelope(body))
-
-
-def decode_records(envelope: Envelope) -> Decoded:
-    """Decode the records of a body; raises `DatadogResponseError`.
+def decode(body: bytes | Envelope) -> Decoded:
+    """Decode one body; raises `DatadogResponseError` when it is not `{"data": [...]}`.
 
     They are decoded with types first, instants included. Those with unusual instants are decoded
     again with instants as text; those with anything else unusual one by one, leniently where they
     must be. All three give the same row for the same record.
     """
+    envelope = body if isinstance(body, Envelope) else open_envelope(body)
     decoded = _decode_quickly(envelope) or _decode_one_by_one(envelope)
     if decoded.listed > MAX_RECORDS:
         raise _too_many()
@@ -307,6 +305,8 @@ def _pieces(body: bytes, start: int, end: int) -> Iterator[bytes]:
 def _decode_lenient(record: bytes) -> Decoded:
     """One record by itself; raises `DatadogResponseError` when it is no JSON."""
     decoded = Decoded()
+    if sum(map(record.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise DatadogAnswerTooLarge(f"a record holds more than {MAX_VALUES:,} values")
     try:
         # As deep as it stands in an answer: what is nested too deeply depends on that.
         answer = lenient_json.parse(b'{"data":[%b]}' % record)

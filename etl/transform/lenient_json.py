@@ -64,8 +64,8 @@ def parse(body: bytes) -> Value:
     try:
         return _parse(text, _once)
     except KeyTwice:
-        _parse(text, dict)
-        raise
+        _parse(text, dict)  # raises where it is no JSON at all
+        return _loads_deep(text, _once)  # what is nested too deeply is kept as text
 
 
 def text_of(body: bytes) -> str:
