@@ -521,8 +521,9 @@ def records_of(answer: bytes) -> bytes:
 def decoded_leniently(answer: bytes) -> Decoded:
     """Each record by the way that takes any of them."""
     decoded = Decoded()
-    for raw in msgspec.json.decode(records_of(answer), type=list[msgspec.Raw]):
-        alone = decoding._decode_lenient(bytes(raw))
+    envelope = open_envelope(answer)
+    for raw in decoding._pieces(answer, envelope.start, envelope.end):
+        alone = decoding._decode_lenient(raw)
         decoded.snapshots += alone.snapshots
         decoded.rejected += alone.rejected
         decoded.add_drift(alone.drift)
@@ -545,6 +546,71 @@ def test_typed_and_lenient_decoding_agree_on_what_both_accept(records):
         assume(False)
     if b"\\u0000" not in answer:
         assert decoded_leniently(answer) == decoding._decode_texts(typed, records_of(answer))
+
+
+blanks = st.text(" \t\r\n", max_size=2)
+
+
+@st.composite
+def records_with_keys_twice(draw: st.DrawFn) -> tuple[str, bool, str]:
+    """The text of a record, whether it gives a key twice, and its text when it gives none so."""
+    received = draw(valid_records | odd_records.filter(lambda r: "id" in r))
+    received["attributes"] = received.get("attributes", {})
+    pairs = [(name, json.dumps(value)) for name, value in received.items() if name != "attributes"]
+    inner = received["attributes"]
+    members = (
+        [(name, json.dumps(value)) for name, value in inner.items()]
+        if isinstance(inner, dict)
+        else []
+    )
+    clean = _written(draw, [*pairs, ("attributes", _written(draw, members))])
+    more: list[str] = draw(st.lists(st.sampled_from([*ATTRIBUTES, "id", "type"]), max_size=2))
+    for name in more:
+        value = draw(st.sampled_from(["null", "1", '"a,b"', '"2026-01-01T00:00:00Z"', "false"]))
+        into = members if name in ATTRIBUTES else pairs
+        into.insert(draw(st.integers(0, len(into))), (name, value))
+    is_outer = draw(st.booleans()) and draw(st.booleans())
+    texts = [*pairs, ("attributes", _written(draw, members))]
+    if is_outer:
+        texts.insert(draw(st.integers(0, len(texts))), ("attributes", "{}"))
+    is_twice = any(len({n for n, _ in some}) < len(some) for some in (members, texts))
+    return _written(draw, texts), is_twice, clean
+
+
+def _written(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> str:
+    def key(name: str) -> str:
+        is_escaped = name.isalpha() and name.isascii() and draw(st.booleans())
+        return f'"\\u{ord(name[0]):04x}{name[1:]}"' if is_escaped else json.dumps(name)
+
+    items = [f"{draw(blanks)}{key(n)}{draw(blanks)}:{draw(blanks)}{value}" for n, value in pairs]
+    return "{" + ",".join(items) + draw(blanks) + "}"
+
+
+@given(st.lists(records_with_keys_twice(), min_size=1, max_size=4))
+def test_a_key_twice_never_hides_and_touches_no_other_record(drawn):
+    """However it is spelled, blanks and commas included, and whatever is missing elsewhere."""
+    decoded = decode(raw_body(",".join(text for text, _, _ in drawn)))
+    assert decoded == decoded_leniently(raw_body(",".join(text for text, _, _ in drawn)))
+    twice = [text for text, is_twice, _ in drawn if is_twice]
+    rejected = [r for r in decoded.rejected if r.reason == "a key is given twice"]
+    assert [strict(r.raw)["$literal"] for r in rejected] == [
+        text.strip(" \t\r\n") for text in twice
+    ]
+    assert decoded.listed == len(drawn)
+
+
+@given(st.lists(valid_records, min_size=2, max_size=4), st.data())
+def test_a_key_too_many_is_not_made_up_for_by_one_that_is_missing(records, data):
+    name = data.draw(st.sampled_from(["org_id", "view_name", "created_at", "start"]))
+    texts = [
+        json.dumps({"attributes": {"?": None, **one["attributes"]}, "id": "a", "type": "snapshots"})
+        for one in records
+    ]
+    texts = [text.replace("?", name, 1) for text in texts]
+    given = sum(name in one["attributes"] for one in records)
+    decoded = decode(raw_body(",".join(texts)))
+    assert len(decoded.rejected) == given
+    assert len(decoded.snapshots) == len(records) - given
 
 
 @given(timestamps, timestamps)
