@@ -16,6 +16,7 @@
     │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried as long as `max_wait_s` allows
     │   │   └── DatadogHostUnknown    the host's name does not resolve
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
+    │       └── DatadogAnswerTooLarge    it holds more than can be read: not retried
     ├── OutputError               a result could not be written to stdout (exit 1)
     └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
 
@@ -113,6 +114,10 @@ class DatadogHostUnknown(DatadogUnavailable):
 
 class DatadogResponseError(DatadogError):
     """A 200 whose body is not `{"data": [...]}`."""
+
+
+class DatadogAnswerTooLarge(DatadogResponseError):
+    """A 200 that holds more than this program reads; another try would only bring it again."""
 
 
 class OutputError(EtlError):

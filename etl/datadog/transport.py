@@ -168,6 +168,7 @@ def _client(config: Config, keys: Keys) -> httpx.Client:
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
+                "Cache-Control": "no-cache, no-store",
                 "User-Agent": USER_AGENT,
                 **_auth_headers(keys),
             },

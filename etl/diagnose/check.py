@@ -18,7 +18,7 @@ from etl.database.migrations import found_schema, opened_if_current, require_sch
 from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
 from etl.extract.api_state import ApiState
-from etl.extract.completeness import TRUNCATED
+from etl.extract.completeness import COMPLETE, TRUNCATED
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
 from etl.formatting import many, shortened
@@ -250,6 +250,8 @@ def _view(result: Listing | Failed) -> Point:
         text = str(result.error).removeprefix(f"view {result.view.label}: ")
         return Point(about, PROBLEM, text, result.view, is_failed=True)
     text = f"{result.verdict}, {_listed(result):,} listed"
+    if result.verdict != COMPLETE:
+        text += f" ({result.reason})"
     if result.verdict == TRUNCATED:
         text += ": there may be more; narrow it down by device_type or application_id"
         verdict = WARNING if result.view.accept_truncated else PROBLEM

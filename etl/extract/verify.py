@@ -139,7 +139,7 @@ class Verifier:
             text = f"view {listing.view.label}: {reason}"
             error = DatadogResponseError(text, status=200, detail=reason, requests=listing.requests)
             return Failed(listing.view, error, listing.seconds)
-        if verdict == UNKNOWN:
+        if verdict == UNKNOWN and not listing.verdict:
             is_cut = listing.listed >= listing.page_limit or listing.listed == self._learned_cap
             return replace(listing, verdict=TRUNCATED if is_cut else UNPROVEN, reason=reason)
         return listing
@@ -322,6 +322,9 @@ def _add_part(
             return ""
         partitioned.add(part, decoded or Decoded(), result.page_limit)
     read.append(result)
+    if result.verdict:
+        partitioned.distrust(part, result.reason, is_cut=result.verdict == TRUNCATED)
+        return ""
     if whose == UNKNOWN:
         partitioned.without_proof[part] = why
     if not partitioned.ignores_filter(part):

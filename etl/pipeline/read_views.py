@@ -51,7 +51,8 @@ def open_verifier(
 
     def applications() -> list[str] | None:
         try:
-            return [application.application_id for application in read_applications(client)]
+            applications = read_applications(client, is_whole=True)
+            return [application.application_id for application in applications]
         except DatadogError as error:
             log.debug("the list of applications is not to be had: %s", error)
             return None

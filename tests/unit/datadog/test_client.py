@@ -191,6 +191,7 @@ def test_headers_name_the_program_and_carry_the_keys() -> None:
     assert server.header("Authorization") is None
     assert server.header("Accept-Encoding") == "gzip"
     assert (server.header("User-Agent") or "").startswith("heatmap-etl/")
+    assert server.header("Cache-Control") == "no-cache, no-store"
 
 
 def test_bearer_token_stands_alone() -> None:
