@@ -113,7 +113,7 @@ class DatadogHostUnknown(DatadogUnavailable):
 
 
 class DatadogResponseError(DatadogError):
-    """A 200 whose body is not `{"data": [...]}`."""
+    """A 200 whose body is not `{"data": [...]}`, or is larger than `max_body_mb`."""
 
 
 class DatadogAnswerTooLarge(DatadogResponseError):

@@ -36,6 +36,7 @@ class Config:
     concurrency: int = setting("datadog.concurrency")
     timeout_s: float = setting("datadog.timeout_s")
     max_wait_s: float = setting("datadog.max_wait_s")
+    max_body_mb: int = setting("datadog.max_body_mb")
     shortcut: bool = setting("datadog.shortcut")
     cron: str = setting("schedule.cron")
     every_s: float | None = setting("schedule.every")  # when set, `cron` is not used

@@ -112,12 +112,20 @@ SETTINGS = (
         v.whole(1, 1_000_000),
     ),
     Setting("datadog.concurrency", 4, "requests at the same time", v.whole(1, 64)),
-    Setting("datadog.timeout_s", 30, "seconds one request may take", v.number(0.1, 3600)),
+    Setting(
+        "datadog.timeout_s", 30, "seconds within which an answer must begin", v.number(0.1, 3600)
+    ),
     Setting(
         "datadog.max_wait_s",
         120,
         "seconds of waiting per view; beyond it the view is given up for this run",
         v.number(0, 86400),
+    ),
+    Setting(
+        "datadog.max_body_mb",
+        256,
+        "MB that one answer may have, unpacked; a view with a larger one fails",
+        v.whole(1, 4096),
     ),
     Setting(
         "datadog.shortcut", True, "skip a view whose answer is byte for byte what it was", v.flag

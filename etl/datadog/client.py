@@ -126,9 +126,7 @@ class Client:
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(config.concurrency)
         self._open_at = -math.inf
-        self._transport = Transport(
-            config, keys, self._stop, clock=clock, monotonic=monotonic, codes=codes
-        )
+        self._transport = Transport(config, keys, self._stop, clock=clock, codes=codes)
 
     def __enter__(self) -> Self:
         return self
@@ -159,14 +157,17 @@ class Client:
         limit: int,
         *,
         before_body: Callable[[], None] | None = None,
+        on_large: Callable[[float], bool] | None = None,
         is_fresh: bool = False,
         within_s: float | None = None,
     ) -> Answer:
         """Ask which snapshots `view` has now.
 
         `before_body` is called after the headers of a 200, before its body is received; it may
-        wait. `is_fresh`: on a new connection. `within_s`: the exchange has ended by then; None:
-        within `max_wait_s`. Raises DatadogRequestError also when the view makes no valid URL.
+        wait. `on_large` is called when a body has grown large, with the seconds that it may wait
+        for its turn; False: in vain. `is_fresh`: on a new connection. `within_s`: the exchange has
+        ended by then; None: within `max_wait_s`. Raises DatadogRequestError also when the view
+        makes no valid URL, and DatadogResponseError when the body is larger than `max_body_mb`.
         """
         what = f"view {view.label}"
         try:
@@ -175,7 +176,12 @@ class Client:
             reason = "makes no valid URL: too long, half a surrogate pair, or a wrong api_url"
             raise DatadogRequestError(f"{what}: {reason}") from None
         return self._ask(
-            httpx.Request("GET", url), what, before_body, is_fresh=is_fresh, within_s=within_s
+            httpx.Request("GET", url),
+            what,
+            before_body,
+            on_large=on_large,
+            is_fresh=is_fresh,
+            within_s=within_s,
         )
 
     def list_applications(self) -> Answer:
@@ -208,7 +214,8 @@ class Client:
             budget.sleep_or_raise(fault, 0)
         reply = self._exchange(request, what)
         status = reply.status or 0
-        may_pass = reply.broken or status in RETRIED_4XX or status >= 500
+        is_broken = reply.broken and not reply.is_too_large
+        may_pass = is_broken or status in RETRIED_4XX or status >= 500
         stated = stated_wait(status, reply.headers, self._clock())
         pause = stated or backoff_s(1, self._jitter())
         if not may_pass or pause > max_wait_s:
@@ -223,6 +230,7 @@ class Client:
         what: str,
         before_body: Callable[[], None] | None = None,
         *,
+        on_large: Callable[[float], bool] | None = None,
         is_fresh: bool = False,
         within_s: float | None = None,
     ) -> Answer:
@@ -231,7 +239,14 @@ class Client:
             if fault := self._closed_gate(what):
                 raise fault
             began = self._monotonic()
-            reply = self._exchange(request, what, before_body, is_fresh=is_fresh, within_s=within_s)
+            reply = self._exchange(
+                request,
+                what,
+                before_body,
+                on_large=on_large,
+                is_fresh=is_fresh,
+                within_s=within_s,
+            )
         if reply.status == 200 and not reply.broken:
             name = self._safe(reply.headers.get("X-RateLimit-Name", "")) or None
             left = remaining(reply.headers)
@@ -268,6 +283,7 @@ class Client:
         what: str,
         before_body: Callable[[], None] | None = None,
         *,
+        on_large: Callable[[float], bool] | None = None,
         is_fresh: bool = False,
         within_s: float | None = None,
     ) -> Reply:
@@ -281,7 +297,9 @@ class Client:
         if self._on_request:
             self._on_request()
         started = self._monotonic()
-        reply = self._transport.send(request, on_head, is_fresh=is_fresh, within_s=within_s)
+        reply = self._transport.send(
+            request, on_head, on_large=on_large, is_fresh=is_fresh, within_s=within_s
+        )
         reply.broken = self._safe(reply.broken)
         took_ms = 1000 * (self._monotonic() - started)
         outcome = ", ".join(filter(None, (str(reply.status or ""), reply.broken)))
@@ -312,10 +330,13 @@ class Client:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if 300 <= status < 500 and status not in RETRIED_4XX:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
-        if "CERTIFICATE_VERIFY_FAILED" in detail:  # which no waiting mends
+        if reply.is_too_large and status == 200:  # nor would another try make it smaller
+            raise DatadogResponseError(text, status=status, detail=detail, requests=1)
+        if reply.is_untrusted:  # which no waiting mends
             raise DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail, requests=1)
         if reply.is_unknown_host:
-            text += f"; check site and api_url ({self._config.api_url}), and the network"
+            place = f"site and api_url ({self._config.api_url})"
+            text += f"; check {'that proxy' if reply.is_proxy_fault else place}, and the network"
             return DatadogHostUnknown(text, detail=detail, requests=1)
         return DatadogUnavailable(text, status=reply.status, detail=detail, requests=1)
 

@@ -1,37 +1,38 @@
 """One HTTP exchange -> its reply, network errors included.
 
-Holds the connection pool, the keys in its headers, and the sockets, so that
-requests under way can be ended. Knows no endpoint and no meaning of a status.
+Holds the connections, the keys in their headers, and the one deadline of each exchange. Knows no
+endpoint and no meaning of a status.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import logging
 import os
 import re
-import socket
 import ssl
 import sys
 import threading
-import weakref
-import zlib
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
-from urllib.request import getproxies
 
+import httpcore
 import httpx
 import msgspec
 
 from etl import __version__
 from etl.config.credentials import Keys
 from etl.config.model import Config
+from etl.datadog.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
+from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway, core_url
+from etl.datadog.deadline import Deadline
+from etl.datadog.network import CertificateError, LookUpError
+from etl.datadog.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
 
-CONNECT_S = 10.0
+MB = 1024 * 1024
 NO_ANSWER = "none"
 USER_AGENT = (
     f"heatmap-etl/{__version__} (Python {sys.version_info.major}.{sys.version_info.minor};"
@@ -41,20 +42,30 @@ USER_AGENT = (
 # with any password in it. Filters of a parent do not apply to its children: all are named.
 CHATTY_LOGGERS = ("httpx", *(f"httpcore.{p}" for p in ("connection", "http11", "proxy", "socks")))
 
+log = logging.getLogger("etl.datadog.client")  # one logger for all that happens to a request
+
 
 class Reply(msgspec.Struct):
-    """What came of one HTTP exchange. `broken`: the network error, "" for none."""
+    """What came of one HTTP exchange.
+
+    `broken`: what went wrong on the network, in words that may quote the other side, "" for
+    nothing; `kind`: the same in one word. `is_proxy_fault`: it went wrong at the proxy itself.
+    """
 
     arrived_at: datetime
     status: int | None = None  # None: no status line arrived
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     broken: str = ""
+    kind: str = ""
     is_unknown_host: bool = False
+    is_untrusted: bool = False  # the certificate
+    is_too_large: bool = False  # the body
+    is_proxy_fault: bool = False
 
 
 class Transport:
-    """One connection pool for all threads. Raises ConfigError as `Client` does.
+    """The connections of all threads. Raises ConfigError as `Client` does.
 
     `codes` counts the exchanges by status code.
     """
@@ -66,128 +77,183 @@ class Transport:
         stop: threading.Event,
         *,
         clock: Callable[[], datetime],
-        monotonic: Callable[[], float],
         codes: Counter[str] | None,
     ) -> None:
         self.is_closed = False
-        self._longest_body_s = max(config.timeout_s, config.max_wait_s)
+        self._timeout_s = config.timeout_s
+        self._longest_s = max(config.timeout_s, config.max_wait_s)
+        self._max_body_mb = config.max_body_mb
         self._stop = stop
         self._clock = clock
-        self._monotonic = monotonic
         self._codes = Counter() if codes is None else codes
         self._lock = threading.Lock()
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._has_told_surplus = False
         for name in CHATTY_LOGGERS:
             logging.getLogger(name).addFilter(_is_warning)
-        self._client = _client(config, keys)
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Cache-Control": "no-cache, no-store",
+            "Connection": "keep-alive",
+            "User-Agent": USER_AGENT,
+            **_auth_headers(keys),
+        }
+        self._gateway = _gateway(config)
 
     def close(self) -> None:
         """Close the connections; requests under way in other threads break at once."""
         with self._lock:
             self.is_closed = True
-            for connection in self._sockets:
-                _shut(connection)
-        self._client.close()
+            for connection in self._open:
+                connection.end()
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            self._drop(connection)
 
     def send(
         self,
         request: httpx.Request,
         on_head: Callable[[int, Mapping[str, str]], None],
         *,
-        is_fresh: bool = False,  # noqa: ARG002 - not yet
-        within_s: float | None = None,  # noqa: ARG002 - not yet
+        on_large: Callable[[float], bool] | None = None,
+        is_fresh: bool = False,
+        within_s: float | None = None,
     ) -> Reply:
-        """One exchange; `on_head` gets status and headers before the body is read."""
-        reply, started = Reply(self._clock()), self._monotonic()
+        """One exchange, which has ended `within_s` seconds; None: `max_wait_s`.
+
+        `on_head` gets status and headers before the body is read; the time that it takes does not
+        count. `on_large` is called when the body of a 200 has grown large, with the seconds that it
+        may wait; False: in vain; without it no body may be large. `is_fresh`: on a new connection.
+        """
+        deadline = Deadline(self._timeout_s, self._longest_s if within_s is None else within_s)
+        reply = Reply(self._clock())
+        connection = self._take(is_fresh=is_fresh)
         try:
-            with self._open(request) as response:
-                reply.status, reply.headers = response.status_code, response.headers
-                on_head(response.status_code, response.headers)
-                reply.body = _unpack(b"".join(self._chunks(response, started)), response.headers)
-        except httpx.HTTPError as error:
-            reply.broken = f"{type(error).__name__}: {error}"
-            reply.is_unknown_host = _is_unknown_host(error)
+            response = connection.ask(self._core_request(request), deadline)
+            with contextlib.closing(response):
+                reply.status, reply.headers = response.status, httpx.Headers(response.headers)
+                before = time.monotonic()
+                on_head(reply.status, reply.headers)
+                deadline.leave_out(time.monotonic() - before)
+                deadline.wait_for_the_rest()
+                reply.body = self._body(response, reply, deadline, on_large)
+        except NETWORK_FAULTS as error:
+            _note_fault(reply, error, connection, deadline)
+        except BadEncoding as error:
+            reply.kind, reply.broken = "DecodingError", str(error)
+        except BodyTooLarge:
+            most_mb = self._most_mb(reply.status, can_wait=on_large is not None)
+            name = "datadog.max_body_mb = " * (most_mb == self._max_body_mb)
+            reply.kind, reply.is_too_large = "BodyTooLarge", True
+            reply.broken = f"the answer is larger than {name}{most_mb} MB"
+        finally:
+            self._give_back(connection, is_well=not reply.kind)
         reply.arrived_at = self._clock()
         with self._lock:
             self._codes[str(reply.status or NO_ANSWER)] += 1
         return reply
 
-    def _open(self, request: httpx.Request) -> contextlib.AbstractContextManager[httpx.Response]:
-        return self._client.stream(
+    def _core_request(self, request: httpx.Request) -> httpcore.Request:
+        own = ("host", "content-type", "content-length")
+        headers = [(name, value) for name, value in request.headers.items() if name in own]
+        return httpcore.Request(
             request.method,
-            request.url,
+            core_url(request.url),
+            headers=[*headers, *self._headers.items()],
             content=request.content or None,
-            headers={n: v for n, v in request.headers.items() if n == "content-type"},
-            extensions={"trace": self._trace},
         )
 
-    def _chunks(self, response: httpx.Response, started: float) -> Iterator[bytes]:
-        """The body as sent. httpx's timeout is for each read: a byte now and then passes it."""
-        end = started + self._longest_body_s
-        for chunk in response.iter_raw():
-            if self._stop.is_set() or self.is_closed:
-                raise httpx.ReadError("stopped while reading")
-            if self._monotonic() > end:
-                raise httpx.ReadTimeout("the body takes too long")
-            yield chunk
+    def _body(
+        self,
+        response: httpcore.Response,
+        reply: Reply,
+        deadline: Deadline,
+        on_large: Callable[[float], bool] | None,
+    ) -> bytes:
+        """The body, unpacked. httpx would keep it twice, and take a cut gzip for a whole one."""
 
-    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore's hook: keep the sockets, so that `close` can end requests under way."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            connection = info["return_value"].get_extra_info("socket")
-            with self._lock:
-                self._sockets.add(connection)
-                if self.is_closed:
-                    _shut(connection)
+        def wait_for_turn() -> None:
+            if on_large and not on_large(deadline.left()):
+                deadline.stage = "no turn among the large answers"
+                raise httpcore.ReadTimeout
+
+        most_bytes = MB * self._most_mb(reply.status, can_wait=on_large is not None)
+        length = reply.headers.get("Content-Length", "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > most_bytes:
+            raise BodyTooLarge
+        body = Body(reply.headers.get("Content-Encoding", ""), most_bytes, wait_for_turn)
+        for chunk in response.iter_stream():
+            body.add(chunk)
+        return body.whole()
+
+    def _most_mb(self, status: int | None, *, can_wait: bool) -> int:
+        """MB that a body may have: a refusal enough for its text, and large only who waits."""
+        if status != 200:
+            return 1
+        return self._max_body_mb if can_wait else min(self._max_body_mb, LARGE_BYTES // MB)
+
+    def _take(self, *, is_fresh: bool) -> Connection:
+        """An idle connection that can be used again, or a new one."""
+        while idle := self._pop_idle():
+            if not is_fresh and idle.is_reusable():
+                return idle
+            self._drop(idle)
+            if is_fresh:
+                break
+        connection = Connection(self._gateway, lambda: self.is_closed or self._stop.is_set())
+        with self._lock:
+            self._open.add(connection)
+            if self.is_closed:
+                connection.end()
+        return connection
+
+    def _pop_idle(self) -> Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _give_back(self, connection: Connection, *, is_well: bool) -> None:
+        """Keep a connection for the next exchange, or close it."""
+        is_reusable = is_well and connection.is_reusable()
+        with self._lock:
+            if is_reusable and not self.is_closed:
+                self._idle.append(connection)
+                return
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        connection.close()
+        with self._lock:
+            self._open.discard(connection)
+            if not connection.had_surplus or self._has_told_surplus:
+                return
+            self._has_told_surplus = True
+        log.info("bytes came that nobody had asked for: their connection is not used again")
 
 
-def _is_unknown_host(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, socket.gaierror):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _note_fault(reply: Reply, error: Exception, connection: Connection, deadline: Deadline) -> None:
+    is_late = isinstance(error, httpcore.TimeoutException)
+    reply.kind = type(error).__name__
+    reply.broken = str(deadline) if is_late else f"{deadline.stage}: {error}"
+    reply.is_unknown_host = isinstance(error, LookUpError)
+    reply.is_untrusted = isinstance(error, CertificateError)
+    reply.is_proxy_fault = connection.is_at_proxy
 
 
-def _unpack(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """The body without its gzip. httpx's own decoder takes a cut stream for a whole one."""
-    encoding = headers.get("Content-Encoding", "").strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "x-gzip"):
-        raise httpx.DecodingError(f"Content-Encoding {encoding}, which was not asked for")
+def _gateway(config: Config) -> Gateway:
+    proxy = find_proxy(config.api_url, os.environ)
+    is_tls = config.api_url.startswith("https://")
     try:
-        return gzip.decompress(body)
-    except (OSError, EOFError, zlib.error) as error:
-        raise httpx.DecodingError(f"bad gzip: {error}") from None
-
-
-def _client(config: Config, keys: Keys) -> httpx.Client:
-    try:
-        return httpx.Client(
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-                "Cache-Control": "no-cache, no-store",
-                "User-Agent": USER_AGENT,
-                **_auth_headers(keys),
-            },
-            # None would let a user name in the URL become an Authorization header.
-            auth=httpx.Auth(),
-            timeout=httpx.Timeout(
-                config.timeout_s, connect=min(CONNECT_S, config.timeout_s), pool=None
-            ),
-            limits=httpx.Limits(
-                max_connections=config.concurrency, max_keepalive_connections=config.concurrency
-            ),
-            follow_redirects=False,
-            verify=_certificates(config),
-        )
+        certificates = _certificates(config, proxy)
     except OSError as error:
         problem = f"SSL_CERT_FILE, SSL_CERT_DIR: no usable certificates ({error})"
+        raise ConfigError([problem]) from None
+    try:
+        return Gateway(certificates, proxy, is_tls=is_tls)
     except (ValueError, ImportError, httpx.InvalidURL):
         # Their texts quote the proxy's URL, which may hold a password.
-        problem = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY: not a proxy that can be used"
+        problem = f"{proxy.variable if proxy else ''}: not a proxy that can be used"
     raise ConfigError([problem])
 
 
@@ -196,14 +262,15 @@ def default_certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _certificates(config: Config) -> ssl.SSLContext | bool:
+def _certificates(config: Config, proxy: Proxy | None) -> ssl.SSLContext:
     """httpx's own certificates; none for plain http, as reading them all takes a tenth of a run.
 
     A context without certificates trusts no server.
     """
     is_chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    if is_chosen or getproxies() or not config.api_url.startswith("http://"):
-        return True
+    urls = [config.api_url, *([proxy.url] if proxy else [])]
+    if is_chosen or any(url.lower().startswith("https://") for url in urls):
+        return default_certificates()
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -220,10 +287,3 @@ def _auth_headers(keys: Keys) -> dict[str, str]:
 
 def _is_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING
-
-
-def _shut(connection: socket.socket) -> None:
-    """Wake the thread that reads from it, which closing does not do."""
-    with contextlib.suppress(OSError):
-        # Not SSLSocket's own, which drops the TLS state under the reading thread.
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -11,11 +11,13 @@ import pickle
 import queue
 import tempfile
 import threading
+import time
 from typing import IO, NamedTuple, Self
 
 from etl.transform.snapshot import Decoded
 
 MAX_BODIES = 8
+_TICK_S = 0.1
 
 
 class Spilled(NamedTuple):
@@ -39,6 +41,8 @@ class Buffer:
         self._free_slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(size):
             self._free_slots.put(None)
+        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._turns.put(None)
         self._file: IO[bytes] | None = None
         self._file_lock = threading.Lock()
 
@@ -72,7 +76,7 @@ class Buffer:
         """Take room for one body, waiting for it; False: the process is to stop."""
         while not self._stop.is_set():
             try:
-                self._free_slots.get(timeout=0.1)
+                self._free_slots.get(timeout=_TICK_S)
             except queue.Empty:
                 continue
             return True
@@ -89,6 +93,21 @@ class Buffer:
     def release(self) -> None:
         """Give room for one more body."""
         self._free_slots.put(None)
+
+    def acquire_turn(self, within_s: float) -> bool:
+        """Take the turn of the large bodies; False: it did not come, or the process is to stop."""
+        until = time.monotonic() + within_s
+        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:
+            try:
+                self._turns.get(timeout=min(_TICK_S, left_s))
+            except queue.Empty:
+                continue
+            return True
+        return False
+
+    def release_turn(self) -> None:
+        """Let the next large body be received."""
+        self._turns.put(None)
 
     def write(self, decoded: Decoded) -> Spilled:
         """Append records to the file."""
@@ -117,6 +136,7 @@ class Slot:
     def __init__(self, buffer: Buffer) -> None:
         self.buffer = buffer
         self._is_taken = False
+        self._has_turn = False
 
     def __enter__(self) -> Self:
         return self
@@ -136,8 +156,19 @@ class Slot:
         self._is_taken = self._is_taken or self.buffer.acquire_now()
         return self._is_taken
 
+    def take_turn(self, within_s: float) -> bool:
+        """Wait until no other large body is received or decoded; False: in vain.
+
+        The turn is given back when the `with` ends: what was decoded may live on without it.
+        """
+        self._has_turn = self._has_turn or self.buffer.acquire_turn(within_s)
+        return self._has_turn
+
     def free(self) -> None:
-        """Free the slot for another body; harmless when it is not taken."""
+        """Free the slot, and the turn, for another body; harmless when they are not taken."""
+        if self._has_turn:
+            self._has_turn = False
+            self.buffer.release_turn()
         if self._is_taken:
             self._is_taken = False
             self.buffer.release()

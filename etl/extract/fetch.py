@@ -49,6 +49,8 @@ STREAKS_TO_GIVE_UP = 10
 """After so many streaks of failures in a row no view is asked, even if one was answered before."""
 DOUBTED_VIEW_WAIT_S = 1.0
 """Seconds that each view after a streak may wait for an answer, instead of `max_wait_s`."""
+SHORTEST_EXCHANGE_S = 1.0
+"""Seconds that one request may take however little is left of `max_wait_s`."""
 _TICK_S = 0.1
 _LINGER_S = 0.5  # with the writing meanwhile, one commit holds less than a second of work
 
@@ -139,16 +141,7 @@ class Fetcher:
         budget = budget or self._client.retry_budget()
         limit, refused = self._limit, 0
         while True:
-            attempt = partial(
-                try_to_read,
-                self._client,
-                view,
-                limit,
-                buffer=self.buffer,
-                privacy=self._privacy,
-                last=last,
-                is_fresh=is_fresh,
-            )
+            attempt = partial(self._try_to_read, view, limit, budget, last, is_fresh=is_fresh)
             try:
                 listing, requests = ask(attempt, budget)
             except DatadogError as error:
@@ -167,6 +160,27 @@ class Fetcher:
                 seconds=time.monotonic() - started,
                 budget=budget,
             )
+
+    def _try_to_read(
+        self,
+        view: View,
+        limit: int,
+        budget: RetryBudget,
+        last: LastReading | None,
+        *,
+        is_fresh: bool,
+    ) -> Listing:
+        """One request, which takes no longer than what is left of the budget at its start."""
+        return try_to_read(
+            self._client,
+            view,
+            limit,
+            buffer=self.buffer,
+            privacy=self._privacy,
+            last=last,
+            is_fresh=is_fresh,
+            within_s=max(SHORTEST_EXCHANGE_S, budget.left),
+        )
 
     def _fetch_view(
         self, view: View, budget: RetryBudget | None = None, *, is_fresh: bool = False

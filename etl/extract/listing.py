@@ -83,10 +83,16 @@ def try_to_read(
     comes from a cache. An answer equal to `last` is not decoded, unless it is partial.
     `is_fresh`, `within_s`: see `list_snapshots`.
     """
-    # A body is not received before there is room for it; else all would wait in memory.
+    # A body is not received before there is room for it; else all would wait in memory. Of large
+    # ones only one is received and decoded at a time.
     with buffer.slot() as slot:
         answer = client.list_snapshots(
-            view, limit, before_body=slot.take, is_fresh=is_fresh, within_s=within_s
+            view,
+            limit,
+            before_body=slot.take,
+            on_large=slot.take_turn,
+            is_fresh=is_fresh,
+            within_s=within_s,
         )
         envelope = answer.decoded(open_envelope)
         digest = _digest(envelope.essence, limit)

@@ -13,7 +13,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -27,7 +27,7 @@ DATA = b'{"data": []}'
 class Reply:
     """What to send. `end`: `keep` the connection, `close` it, or `reset` it."""
 
-    parts: tuple[bytes, ...] = ()
+    parts: Iterable[bytes] = ()
     end: str = "keep"
     pause_s: float = 0.0  # before each part
     wait_for: threading.Event | None = None  # before the first part

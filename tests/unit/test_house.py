@@ -235,14 +235,15 @@ cli.output.selection cli.progress config config.credentials config.cron_line con
 config.files config.folder config.load config.model config.settings config.sites config.validators
 config.views database database.batches database.connection database.cursor database.dialects
 database.dialects.lookup database.dialects.types database.migrations database.schema datadog
-datadog.cache_headers datadog.client datadog.page_limit datadog.rate_limit datadog.responses
-datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
-extract.buffer extract.completeness extract.discovery extract.fetch extract.listing extract.names
-extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
-ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load load.changeset
-load.counters load.decide load.diff load.discovered load.loader load.lookup load.ownership
-load.rejects load.removals load.schema_drift load.upsert load.versions load.writer monitor
-monitor.metrics_file pipeline pipeline.applications pipeline.notify pipeline.read_views pipeline.run
+datadog.body datadog.cache_headers datadog.client datadog.connection datadog.deadline
+datadog.network datadog.page_limit datadog.proxy datadog.rate_limit datadog.responses datadog.retry
+datadog.rum datadog.transport errors extract extract.api_state extract.ask extract.buffer
+extract.completeness extract.discovery extract.fetch extract.listing extract.names extract.partition
+extract.verify extract.view_selection files formatting ledger ledger.api_state ledger.known_views
+ledger.results ledger.retention ledger.runs ledger.view_state load load.changeset load.counters
+load.decide load.diff load.discovered load.loader load.lookup load.ownership load.rejects
+load.removals load.schema_drift load.upsert load.versions load.writer monitor monitor.metrics_file
+pipeline pipeline.applications pipeline.notify pipeline.read_views pipeline.run
 pipeline.select_views pipeline.sync runtime runtime.console runtime.logs runtime.run_context
 runtime.signals source source.identity source.lease source.privacy_setting transform
 transform.decode transform.envelope transform.fields transform.json_pieces transform.lenient_json
@@ -299,7 +300,7 @@ def test_a_run_loads_nothing_it_does_not_use():
 
 
 def test_a_run_loads_no_other_library_and_no_database_it_does_not_use():
-    loaded = loaded_by("import etl.cli.commands.sync_sources") - loaded_by("import httpx")
+    loaded = loaded_by("import etl.cli.commands.sync_sources") - loaded_by("import httpx, httpcore")
     libraries = {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names
     ours = {"etl", "click", "msgspec", "sqlalchemy", "typing_extensions"}
     assert {name for name in libraries - ours if "cython" not in name and name[0] != "_"} == set()

@@ -212,9 +212,8 @@ class _Questions:
         except DatadogError as error:
             answer = Answer(fault=str(error))
         else:
-            # Only the kind of a fault: the text after it may name a host.
-            fault = reply.broken.partition(":")[0]
-            answer = Answer(reply.status, reply.headers, reply.body, fault)
+            # Only the kind of a fault: its text may name a host.
+            answer = Answer(reply.status, reply.headers, reply.body, reply.kind)
         self._result.answers[key] = answer
         for text in texts_in(answer.parsed) if answer.status == 200 else ():
             if len(text) >= _SHORTEST_VALUE:

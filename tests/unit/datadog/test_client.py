@@ -2,9 +2,6 @@
 
 import json
 import logging
-import shutil
-import ssl
-import subprocess
 import threading
 import time
 import traceback
@@ -38,6 +35,7 @@ from etl.errors import (
 )
 from etl.extract.ask import ask as ask_until_answered
 from tests.support import raw_server as raw
+from tests.support.certificates import make_certificate, server_tls
 from tests.support.raw_server import DATA, RawServer, Reply, chunked, reply, zipped
 
 API_KEY = "apikey0123456789abcdef"
@@ -741,23 +739,11 @@ def test_unusable_environment_is_a_configuration_error(
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and self-signed certificate of 127.0.0.1 in one file."""
-    if not (openssl := shutil.which("openssl")):
-        pytest.skip("LOUD: TLS is not tested: there is no openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    key, file = folder / "key.pem", folder / "both.pem"
-    make = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    name = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run(
-        [*make, "-nodes", "-keyout", key, "-out", file, *name], check=True, capture_output=True
-    )
-    file.write_text(key.read_text() + file.read_text())
-    return file
+    return make_certificate(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
 
 
 def test_unknown_certificate_is_refused_at_once(certificate: Path) -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
+    tls = server_tls(certificate)
     with (
         RawServer(tls=tls) as server,
         datadog(server) as it,
@@ -771,8 +757,7 @@ def test_unknown_certificate_is_refused_at_once(certificate: Path) -> None:
 def test_certificate_of_the_environment_is_trusted(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
+    tls = server_tls(certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     never = threading.Event()
     with RawServer(reply(), Reply(wait_for=never), tls=tls) as server, ThreadPoolExecutor() as pool:

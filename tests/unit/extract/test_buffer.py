@@ -2,7 +2,9 @@
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -159,3 +161,36 @@ def test_records_made_without_a_buffer_can_be_read_and_spilled() -> None:
     records.spill()
     with records as decoded:
         assert ids(decoded) == ["a"]
+
+
+def test_large_bodies_take_turns_and_their_records_do_not(buffer: Buffer) -> None:
+    with buffer.slot() as slot:
+        slot.take()
+        assert slot.take_turn(1.0)
+        assert slot.take_turn(0.0), "it has it already"
+        with buffer.slot() as other:
+            assert not other.take_turn(0.05)
+        records = slot.keep(Decoded([snapshot("a")]))
+    with buffer.slot() as other:
+        assert other.take_turn(0.05), "what is decoded needs no turn"
+        assert free(buffer) == 1
+    records.close()
+
+
+def test_a_turn_comes_back_from_whoever_fails_with_it(buffer: Buffer) -> None:
+    with suppress(ZeroDivisionError), buffer.slot() as slot:
+        assert slot.take_turn(1.0)
+        raise ZeroDivisionError
+    with buffer.slot() as other:
+        assert other.take_turn(0.05)
+
+
+def test_stop_ends_the_wait_for_a_turn() -> None:
+    stop = threading.Event()
+    buffer = Buffer(2, stop)
+    with buffer.slot() as slot, buffer.slot() as other:
+        assert slot.take_turn(1.0)
+        threading.Timer(0.05, stop.set).start()
+        begun = time.monotonic()
+        assert not other.take_turn(30.0)
+        assert time.monotonic() - begun < 2

@@ -1,0 +1,151 @@
+"""One connection to the API, for one exchange at a time.
+
+httpcore keeps a slot of its pool for ever when TLS fails behind a proxy. So each connection has a
+pool of its own, which is thrown away after every exchange that did not end well.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import httpcore
+import httpx
+
+from etl.datadog.deadline import Deadline
+from etl.datadog.network import Network, Route
+from etl.datadog.proxy import Proxy
+
+IDLE_S = 5.0
+"""Seconds after which an idle connection is not used again: a server may be about to close it."""
+NETWORK_FAULTS = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+)
+
+
+class Gateway:
+    """How every connection is made: by which proxy, with which certificates.
+
+    Raises ValueError, ImportError and httpx.InvalidURL where the proxy cannot be used; their texts
+    may hold its password.
+    """
+
+    def __init__(self, certificates: ssl.SSLContext, proxy: Proxy | None, *, is_tls: bool) -> None:
+        self._certificates = certificates
+        self._proxy = httpx.Proxy(proxy.url) if proxy else None
+        self.route = Route()
+        if proxy and self._proxy:
+            scheme = self._proxy.url.scheme
+            self._is_socks = scheme.startswith("socks")
+            self.route = Route(
+                f"the proxy {self._proxy.url.host} of {proxy.variable}",
+                has_tunnel=is_tls or self._is_socks,
+                is_tls_to_proxy=scheme == "https",
+            )
+            if self._is_socks and not find_spec("socksio"):
+                raise ImportError("httpcore needs socksio for it")
+
+    def pool(self, network: Network) -> httpcore.ConnectionPool:
+        """A pool for one connection; it costs nothing before the first request."""
+        common: dict[str, Any] = {
+            "ssl_context": self._certificates,
+            "max_connections": 1,
+            "keepalive_expiry": IDLE_S,
+            "network_backend": network,
+        }
+        if self._proxy is None:
+            return httpcore.ConnectionPool(**common)
+        url, auth = core_url(self._proxy.url), self._proxy.raw_auth
+        if self._is_socks:
+            return httpcore.SOCKSProxy(url, auth, **common)
+        own = self._certificates if self._proxy.url.scheme == "https" else None
+        return httpcore.HTTPProxy(url, auth, proxy_ssl_context=own, **common)
+
+
+class Connection:
+    """A connection that is made when it is needed; `end` may be called from any thread."""
+
+    def __init__(self, gateway: Gateway, is_stopped: Callable[[], bool]) -> None:
+        self._network = Network(gateway.route, is_stopped)
+        self._pool = gateway.pool(self._network)
+
+    def ask(self, request: httpcore.Request, deadline: Deadline) -> httpcore.Response:
+        """Send a request; returns when the head of the response is there, with a body to come.
+
+        Raises NETWORK_FAULTS. The response must be closed.
+        """
+        self._network.start(deadline)
+        try:
+            response = self._pool.handle_request(request)
+        except NETWORK_FAULTS:
+            raise
+        except Exception as error:
+            # The library for SOCKS has errors of its own for what is no SOCKS.
+            if not self._network.is_at_proxy:
+                raise
+            raise httpcore.ProxyError(f"{type(error).__name__}: {error}") from error
+        if not self._network.has_read:
+            response.close()
+            self._network.has_surplus = True
+            raise httpcore.RemoteProtocolError("an answer that was there before its question")
+        return response
+
+    def is_reusable(self) -> bool:
+        """Whether it is open, and nothing came that no request has asked for.
+
+        httpcore would take such bytes for the answer to the next question.
+        """
+        connections = self._pool.connections
+        if len(connections) != 1 or not connections[0].is_idle():
+            return False
+        left_over = self._left_over()
+        if left_over:
+            self._network.has_surplus = True
+        return left_over == b"" and not connections[0].has_expired()
+
+    @property
+    def is_at_proxy(self) -> bool:
+        """Whether what it waited for last was the proxy, and not the API."""
+        return self._network.is_at_proxy
+
+    @property
+    def had_surplus(self) -> bool:
+        """Whether bytes came that nobody had asked for."""
+        return self._network.has_surplus
+
+    def end(self) -> None:
+        """Break the exchange under way at once; the connection cannot be used any more."""
+        self._network.end()
+
+    def close(self) -> None:
+        """Close it, and what is left of one that did not come about."""
+        self._pool.close()
+        self._network.close()
+
+    def _left_over(self) -> bytes | None:
+        """What was read beyond the last response; None: not known, so better not used again.
+
+        httpcore has no public way to it: its connections may stand in each other, and the innermost
+        has the parser.
+        """
+        try:
+            inner: Any = self._pool.connections[0]
+            while not hasattr(inner, "_h11_state"):
+                inner = inner._connection  # noqa: SLF001
+            left_over: bytes = inner._h11_state.trailing_data[0]  # noqa: SLF001
+        except (AttributeError, IndexError):
+            return None
+        return left_over
+
+
+def core_url(url: httpx.URL) -> httpcore.URL:
+    """The same URL for httpcore."""
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )

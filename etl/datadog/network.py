@@ -1,0 +1,378 @@
+"""Sockets whose every wait ends at the deadline of the exchange that uses them.
+
+httpx and httpcore bound each single read, so that a byte now and then passes for ever. Here each
+operation may take what is left of the whole exchange. httpcore has a public interface for that; it
+comes with httpx, which is made of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import httpcore
+
+from etl.datadog.deadline import Deadline
+
+T = TypeVar("T")
+
+CONNECT_S = 10.0
+"""Seconds for one address of a host, before the next one is tried."""
+_TICK_S = 0.1
+_TLS_BYTES = 64 * 1024
+
+_Address: TypeAlias = tuple[int, int, int, str, Any]  # as socket.getaddrinfo returns them
+
+
+HEAD = "the head did not arrive"
+
+
+class LookUpError(httpcore.ConnectError):
+    """A name that does not resolve; `code` is that of socket.gaierror."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.code = error.errno
+
+
+class CertificateError(httpcore.ConnectError):
+    """A certificate that is not trusted."""
+
+
+class Route:
+    """What stands between us and the API, and how messages call what has not happened yet.
+
+    `proxy`: how they call the proxy, "" for none. `has_tunnel`: it passes on bytes without a look
+    at them. `is_tls_to_proxy`: it is spoken to by TLS itself.
+    """
+
+    def __init__(
+        self, proxy: str = "", *, has_tunnel: bool = False, is_tls_to_proxy: bool = False
+    ) -> None:
+        self.proxy = proxy
+        self.has_tunnel = has_tunnel
+        self.is_tls_to_proxy = is_tls_to_proxy
+
+    def connect(self, host: str) -> str:
+        """What has not happened while connecting."""
+        return f"no connection to {self.proxy or host}"
+
+    def connected(self) -> tuple[str, bool]:
+        """The stage after connecting, and after TLS with the proxy; whether it is at the proxy."""
+        if self.has_tunnel:
+            return f"no way through {self.proxy}", True
+        return HEAD, False
+
+    def handshake(self, host: str, *, is_inner: bool) -> tuple[str, bool]:
+        """The same of a TLS handshake; `is_inner`: within another TLS connection."""
+        if self.is_tls_to_proxy and not is_inner:
+            return f"no TLS with {self.proxy}", True
+        return f"no TLS with {host}" + f" behind {self.proxy}" * bool(self.proxy), False
+
+    def shaken(self, *, is_inner: bool) -> tuple[str, bool]:
+        """The same after it."""
+        return self.connected() if self.is_tls_to_proxy and not is_inner else (HEAD, False)
+
+
+class Network(httpcore.NetworkBackend):
+    """The sockets of one connection, for one thread at a time; `end` may come from any.
+
+    `deadline` is that of the exchange under way. `route` names each stage of a way through a
+    proxy. `is_stopped` is asked before each read.
+    """
+
+    def __init__(self, route: Route, is_stopped: Callable[[], bool]) -> None:
+        self.deadline = Deadline(0.0, 0.0)
+        self.route = route
+        self.is_at_proxy = False
+        self.has_read = False  # since a question was last written
+        self.has_surplus = False  # bytes came that nobody had asked for
+        self._is_stopped = is_stopped
+        self._is_ended = False
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def start(self, deadline: Deadline) -> None:
+        """Begin an exchange, on a connection that is there already, unless `connect_tcp` comes."""
+        self.deadline, self.has_read = deadline, False
+        self.at(HEAD, is_at_proxy=False)
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline says it
+        local_address: str | None = None,  # noqa: ARG002 - not ours
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the same
+    ) -> httpcore.NetworkStream:
+        """A connection to the first address of `host` that takes one."""
+        self.at(self.route.connect(host), is_at_proxy=bool(self.route.proxy))
+        # Not the error itself: its traceback and this frame would keep each other, and our callers.
+        fault = "the host has no address"
+        addresses = self._look_up(host, port)
+        for number, address in enumerate(addresses):
+            share_s = self._left(httpcore.ConnectTimeout) / (len(addresses) - number)
+            try:
+                connection = self._connected(address, min(CONNECT_S, share_s))
+            except OSError as error:
+                fault = str(error)
+            else:
+                self.at(*self.route.connected())
+                return _Stream(self, connection)
+        self._left(httpcore.ConnectTimeout)
+        raise httpcore.ConnectError(fault)
+
+    def at(self, stage: str, is_at_proxy: bool) -> None:
+        """Note what is waited for from now on, and whether from the proxy itself."""
+        self.deadline.stage, self.is_at_proxy = stage, is_at_proxy
+
+    def is_readable(self, stream: _Stream | _TlsStream) -> bool:
+        """Whether an idle connection has ended, or says what nobody has asked for."""
+        data = stream.read_now(1)
+        self.has_surplus = self.has_surplus or bool(data)
+        return data is not None
+
+    def end(self) -> None:
+        """Wake the thread that waits, which closing its socket would not do; for ever."""
+        with self._lock:
+            self._is_ended = True
+            for connection in self._sockets:
+                _shut(connection)
+
+    def close(self) -> None:
+        """Close what is left open, such as the socket of a tunnel that did not come about."""
+        with self._lock:
+            while self._sockets:
+                self._sockets.pop().close()
+
+    def forget(self, connection: socket.socket) -> None:
+        """Close one socket."""
+        with self._lock:
+            self._sockets.discard(connection)
+            connection.close()
+
+    def try_to(self, act: Callable[[], T], late: type[Exception], fault: type[Exception]) -> T:
+        """What `act`, a call on a socket, returns. Raises `late` for a time-out, else `fault`."""
+        if self._is_ended or self._is_stopped():
+            raise fault("stopped while reading")
+        try:
+            return act()
+        except TimeoutError as error:
+            raise late(str(error)) from error
+        except OSError as error:
+            raise fault(str(error)) from error
+
+    def left_for(self, connection: socket.socket, late: type[Exception]) -> None:
+        """Bound the next call on a socket. Raises `late` when no time is left."""
+        connection.settimeout(self._left(late))
+
+    def _left(self, late: type[Exception]) -> float:
+        left_s = self.deadline.left()
+        if left_s <= 0:
+            raise late("the deadline has passed")
+        return left_s
+
+    def _connected(self, address: _Address, within_s: float) -> socket.socket:
+        family, kind, protocol, _, where = address
+        connection = socket.socket(family, kind, protocol)
+        with self._lock:
+            self._sockets.add(connection)
+        try:
+            self._check_running()
+            connection.settimeout(within_s)
+            connection.connect(where)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._check_running()
+        except OSError:
+            self.forget(connection)
+            raise
+        return connection
+
+    def _check_running(self) -> None:
+        if self._is_ended or self._is_stopped():
+            raise OSError("stopped")
+
+    def _look_up(self, host: str, port: int) -> list[_Address]:
+        """The addresses of a host. Raises LookUpError and httpcore.ConnectTimeout."""
+        with contextlib.suppress(OSError, UnicodeError):
+            return _addresses(host, port, socket.AI_NUMERICHOST)
+        # The resolver of the system has no time-out that we could set: a thread waits for it.
+        found: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                found.put(_addresses(host, port))
+            except OSError as error:
+                found.put(error)
+            except UnicodeError as error:  # a label that is empty or too long
+                found.put(socket.gaierror(socket.EAI_NONAME, str(error)))
+
+        threading.Thread(target=ask, name="resolver", daemon=True).start()
+        while not self._is_ended and not self._is_stopped():
+            try:
+                answer = found.get(timeout=min(_TICK_S, self._left(httpcore.ConnectTimeout)))
+            except queue.Empty:
+                continue
+            if isinstance(answer, OSError):
+                raise LookUpError(answer)
+            return answer
+        raise httpcore.ConnectError("stopped while looking up a name")
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connected socket."""
+
+    def __init__(self, network: Network, connection: socket.socket) -> None:
+        self.network = network
+        self._socket = connection
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        self.network.left_for(self._socket, httpcore.ReadTimeout)
+        self.network.has_read = True
+        receive = partial(self._socket.recv, max_bytes)
+        return self.network.try_to(receive, httpcore.ReadTimeout, httpcore.ReadError)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self.network.has_read = False
+        self.pass_on(buffer)
+
+    def pass_on(self, data: bytes) -> None:
+        """Send bytes that need not be a question of ours, as those of a TLS handshake are not."""
+        rest = memoryview(data)
+        while rest:
+            self.network.left_for(self._socket, httpcore.WriteTimeout)
+            send = partial(self._socket.send, rest)
+            sent = self.network.try_to(send, httpcore.WriteTimeout, httpcore.WriteError)
+            rest = rest[sent:]
+
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """What is there without waiting; None: nothing; b"": the end."""
+        try:
+            self._socket.settimeout(0)
+            return self._socket.recv(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        self.network.forget(self._socket)
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline says it
+    ) -> httpcore.NetworkStream:
+        return _TlsStream(self, ssl_context, server_hostname)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.network.is_readable(self) if info == "is_readable" else None
+
+
+class _TlsStream(httpcore.NetworkStream):
+    """TLS over another stream, which may be TLS itself: to the API, within that to a proxy.
+
+    Not by `wrap_socket`: so every wait is one of `_Stream`, a handshake that drips included.
+    """
+
+    def __init__(
+        self, inner: _Stream | _TlsStream, context: ssl.SSLContext, host: str | None
+    ) -> None:
+        self.network: Network = inner.network
+        self._inner = inner
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        is_inner, route = isinstance(inner, _TlsStream), self.network.route
+        self.network.at(*route.handshake(host or "", is_inner=is_inner))
+        try:
+            self._wait_for(self._tls.do_handshake)
+        except ssl.SSLError as error:
+            with contextlib.suppress(httpcore.NetworkError, httpcore.TimeoutException):
+                self._flush()  # it tells the other side why
+            is_untrusted = isinstance(error, ssl.SSLCertVerificationError)
+            kind = CertificateError if is_untrusted else httpcore.ConnectError
+            raise kind(str(error)) from error
+        self.network.at(*route.shaken(is_inner=is_inner))
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        try:
+            return self._wait_for(partial(self._tls.read, max_bytes))
+        except ssl.SSLEOFError:
+            return b""  # many a server closes so; what it cut short is seen by the length
+        except ssl.SSLError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self.network.has_read = False
+        self.pass_on(buffer)
+
+    def pass_on(self, data: bytes) -> None:
+        """As that of `_Stream`."""
+        try:
+            self._wait_for(partial(self._tls.write, data))
+        except ssl.SSLError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """As that of `_Stream`; a ticket for a later session is nothing."""
+        while True:
+            try:
+                return self._tls.read(max_bytes)
+            except ssl.SSLWantReadError:
+                data = self._inner.read_now(_TLS_BYTES)
+                if not data:
+                    return data
+                self._incoming.write(data)
+            except ssl.SSLError:
+                return b""
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline says it
+    ) -> httpcore.NetworkStream:
+        return _TlsStream(self, ssl_context, server_hostname)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "ssl_object":
+            return self._tls
+        return self.network.is_readable(self) if info == "is_readable" else None
+
+    def _wait_for(self, act: Callable[[], T]) -> T:
+        """What `act` returns when it has got all the bytes that it needs."""
+        while True:
+            try:
+                done = act()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if data := self._inner.read(_TLS_BYTES):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            else:
+                self._flush()
+                return done
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._inner.pass_on(self._outgoing.read())
+
+
+def _addresses(host: str, port: int, flags: int = 0) -> list[_Address]:
+    return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
