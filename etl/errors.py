@@ -16,6 +16,8 @@
     │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried as long as `max_wait_s` allows
     │   │   └── DatadogHostUnknown    the host's name does not resolve
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
+    ├── RunStuck                  a run made no progress, and was ended (exit 1)
+    │   └── RunAbandoned          it could not be ended: its thread still hangs
     ├── OutputError               a result could not be written to stdout (exit 1)
     └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
 
@@ -113,6 +115,16 @@ class DatadogHostUnknown(DatadogUnavailable):
 
 class DatadogResponseError(DatadogError):
     """A 200 whose body is not `{"data": [...]}`."""
+
+
+class RunStuck(EtlError):
+    """A run made no progress for longer than its waits can add up to, and was ended."""
+
+    exit_code = 1
+
+
+class RunAbandoned(RunStuck):
+    """Its thread hangs even so, with whatever it holds: the process should end."""
 
 
 class OutputError(EtlError):

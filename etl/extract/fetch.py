@@ -70,6 +70,7 @@ class Fetcher:
     After a streak of refusals no further view is asked. After a streak of views without any answer
     the next views get little time, and in the end none is asked either.
     `lowered_to`: the limit that the API accepted instead of a larger one; None: it refused none.
+    `parts_asked`: how many parts of views were to be asked for.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Fetcher:
     ) -> None:
         self.stop = stop
         self.lowered_to: int | None = None
+        self.parts_asked = 0
         self.buffer = Buffer(MAX_BODIES, stop)
         self._client = client
         self._config = config
@@ -103,6 +105,7 @@ class Fetcher:
 
         Each further one might wait as long as that one did, and would burden an API that is down.
         """
+        self.parts_asked += len(views)
         unanswered: list[DatadogError] = []
 
         def fetch(view: View) -> Result:
