@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +36,7 @@ class Database:
     engine: Engine
     label: str
     schema_name: str | None = None
-    on_step: Callable[[], None] = lambda: None
+    on_step: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
     def dialect(self) -> Dialect:

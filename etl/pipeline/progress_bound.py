@@ -10,9 +10,9 @@ import math
 from typing import Protocol
 
 STEP_S = 300.0
-"""The longest piece of work of our own that reports nothing in between: a large body is unpacked,
-decoded and written in one try of a transaction, which may wait for a lock (SQLite: 30 s; servers:
-10 s a statement) and store some hundred thousand rows."""
+"""The longest piece of work of our own that reports nothing in between: to unpack and decode the
+largest body, or one try of a transaction, which may wait for locks (SQLite: 30 s; servers: 10 s a
+statement) and store some hundred thousand rows."""
 VIEW_STORED_S = 10.0
 """What a view may take to be stored, when a run over many of them is added up."""
 SIDE_QUESTIONS = 2

@@ -130,8 +130,9 @@ class Run:
 
     @property
     def done(self) -> int:
-        """How much is done so far: exchanges, views, uses of the database."""
-        return self.result.codes.total() + len(self.result.views) + self.steps
+        """How much is done so far: exchanges, answers decoded, views, uses of the database."""
+        answers = self.verifier.answers_read if self.verifier else 0
+        return self.result.codes.total() + answers + len(self.result.views) + self.steps
 
     @property
     def views_to_read(self) -> int:
