@@ -40,7 +40,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyWor
 @pytest.fixture
 def project(new_database: Callable[..., str], world: FaultyWorld) -> Iterator[Project]:
     project = open_project(make_config(new_database("sqlite"), world.url, VIEWS))
-    project.configure(max_wait_s=2.0, timeout_s=0.5, concurrency=8)
+    project.configure(max_wait_s=1.5, timeout_s=0.5, concurrency=8)
     yield project
     project.database.close()
 
@@ -80,6 +80,7 @@ def test_a_faulty_world_costs_time_and_nothing_else(project: Project, world: Fau
         run = project.run()
         took.append(time.monotonic() - begun)
         assert took[-1] < longest_s
+        assert run.status in ("ok", "partial")
         assert_reasons(run)
         assert_no_false_removal(before, project, world)
         verdicts.update(view.verdict for view in run.views)
@@ -87,6 +88,7 @@ def test_a_faulty_world_costs_time_and_nothing_else(project: Project, world: Fau
 
     world.begin(RUNS)
     world.faults.is_off = True
+    project.configure(max_wait_s=60.0, timeout_s=20.0)  # on a busy machine too
     before = removed(project)
     last = project.run()
     assert [view.verdict for view in last.views] == ["complete"] * len(VIEWS)
@@ -94,14 +96,10 @@ def test_a_faulty_world_costs_time_and_nothing_else(project: Project, world: Fau
     assert contents(project) == {pin.id: pin.name for pin in world.truth.listed().values()}
 
     done = Counter(kind.partition(":")[0] for kind in world.faults.done.elements())
-    log.warning(
-        "%d asked, %d tunnels, slowest %.1f s, all %.1f s, %s, %s",
-        world.asked,
-        world.tunnels,
-        max(took),
-        sum(took),
-        dict(verdicts),
-        dict(world.faults.done),
+    log.info(
+        "%d requests, %d connections, slowest run %.1f s, all %.0f s; %s; %s",
+        *(world.asked, world.tunnels, max(took), sum(took)),
+        *(dict(verdicts), dict(sorted(world.faults.done.items()))),
     )
     assert set(done) == set(MISDEEDS)
     assert world.asked > 50 * RUNS

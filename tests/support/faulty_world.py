@@ -6,7 +6,8 @@
 belongs to another question or to an earlier run. `ApiServer` speaks TLS and HTTP, and drips, breaks
 off, says too much or only a part. `Proxy` takes CONNECT and often fails behind it. Each misdeed is
 drawn by a seed, the run, the view and the number of the try, so that it does not depend on which
-thread comes first. While `Faults.is_off` everything is in order.
+thread comes first; only a poisoned entry of the cache stays, for two runs and every try. While
+`Faults.is_off` everything is in order.
 """
 
 import contextlib
@@ -135,6 +136,7 @@ MISDEEDS: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "tls": (1 / 3, ("closed", "garbage", "untrusted", "silent")),
     "drip": (1 / 10, ("head", "interim", "extension", "trailer", "body")),
     "cache": (1 / 20, ("other view", "other view, marked", "earlier run")),
+    "poisoned cache": (1 / 40, ("other view, for two runs",)),
     "partial": (1 / 25, ("status", "link")),
     "break": (1 / 25, ("500", "reset", "cut")),
     "stray": (1 / 25, ("second answer",)),
@@ -152,10 +154,13 @@ class Faults:
     is_off: bool = False
     done: Counter[str] = field(default_factory=Counter)
 
-    def draw(self, kind: str, key: object) -> str:
-        """The form in which `kind` of misdeed happens to `key` in this run; "": it does not."""
+    def draw(self, kind: str, key: object, *, runs: int = 1) -> str:
+        """The form in which `kind` of misdeed happens to `key` in this run; "": it does not.
+
+        It is the same for so many `runs` in a row.
+        """
         share, forms = MISDEEDS[kind]
-        dice = random.Random(f"{self.seed} {self.run} {kind} {key}")
+        dice = random.Random(f"{self.seed} {self.run // runs} {kind} {key}")
         if self.is_off or dice.random() >= share:
             return ""
         form = dice.choice(forms)
@@ -181,7 +186,7 @@ class Cache:
     def answer(self, query: Mapping[str, str], key: str) -> Answer:
         view = query["filter[view_name]"]
         body = encoded(self._truth.answer(query))
-        form = self._faults.draw("cache", key)
+        form = self._faults.draw("poisoned cache", view, runs=2) or self._faults.draw("cache", key)
         run, earlier = self._earlier.get(view, (self._faults.run, b""))
         if "filter[application_id]" not in query:
             self._earlier.setdefault(view, (self._faults.run, body))
