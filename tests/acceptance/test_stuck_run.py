@@ -89,6 +89,21 @@ def test_sync_ends_a_run_that_hangs_and_the_next_one_works(cli: HangingCli, part
     assert cli.sql("SELECT COUNT(*) FROM sync_runs WHERE status = 'died'") == [(0,)]
 
 
+def test_a_run_that_hangs_in_its_transaction_takes_its_locks_with_it(cli: HangingCli) -> None:
+    cli.part = "writing"
+    cli.hang()
+    done = finish(cli.start("sync", "--quiet"), timeout=30)
+    assert done.code == 1, done.err
+    assert done.err.endswith("its thread still hangs\n")
+    begun = time.monotonic()
+    cli.go_on()
+    assert cli("sync", "--quiet").code == 0
+    assert time.monotonic() - begun < 15
+    assert cli.sql("SELECT COUNT(*) FROM snapshots WHERE removed_at IS NULL") == [(2,)]
+    statuses = cli.sql("SELECT status FROM sync_runs ORDER BY started_at")
+    assert [status for (status,) in statuses] == ["ok", "died", "ok"]
+
+
 @dataclass
 class Watched:
     """A daemon that listens, and all that it has said so far."""
