@@ -48,10 +48,11 @@ def longest_silence_s(waits: Waits) -> float:
 def longest_run_s(waits: Waits, views: int, parts: int = 0) -> float:
     """Seconds that a run over `views` views may take.
 
-    They are read `concurrency` at a time. Those that look cut are then resolved one after another:
-    asked again, and in `parts` parts in all, which share the waits of their view.
+    They are read `concurrency` at a time, and once more where the answer was another view's. Those
+    that look cut are then resolved one after another: asked again, and in `parts` parts in all,
+    which share the waits of their view.
     """
-    rounds = math.ceil(views / waits.concurrency)
+    rounds = 2 * math.ceil(views / waits.concurrency)
     questions = (SIDE_QUESTIONS + rounds + views) * longest_question_s(waits)
     return questions + parts * _longest_exchange_s(waits) + views * VIEW_STORED_S + STEP_S
 
