@@ -17,6 +17,8 @@
     │   │   └── DatadogHostUnknown    the host's name does not resolve
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
     │       └── DatadogAnswerTooLarge    it holds more than can be read: not retried
+    ├── RunStuck                  a run made no progress, and was ended (exit 1)
+    │   └── RunAbandoned          it could not be ended: its thread still hangs
     ├── OutputError               a result could not be written to stdout (exit 1)
     └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
 
@@ -118,6 +120,16 @@ class DatadogResponseError(DatadogError):
 
 class DatadogAnswerTooLarge(DatadogResponseError):
     """A 200 that holds more than this program reads; another try would only bring it again."""
+
+
+class RunStuck(EtlError):
+    """A run made no progress for longer than its waits can add up to, and was ended."""
+
+    exit_code = 1
+
+
+class RunAbandoned(RunStuck):
+    """Its thread hangs even so, with whatever it holds: the process should end."""
 
 
 class OutputError(EtlError):

@@ -72,6 +72,8 @@ class Fetcher:
     After a streak of refusals no further view is asked. After a streak of views without any answer
     the next views get little time, and in the end none is asked either.
     `lowered_to`: the limit that the API accepted instead of a larger one; None: it refused none.
+    `parts_asked`: how many parts of views were to be asked for. `answers_read`: how many answers
+    were decoded, in all.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class Fetcher:
     ) -> None:
         self.stop = stop
         self.lowered_to: int | None = None
+        self.parts_asked = 0
+        self.answers_read = 0
         self.buffer = Buffer(MAX_BODIES, stop)
         self._client = client
         self._config = config
@@ -113,6 +117,7 @@ class Fetcher:
 
         Each further one might wait as long as that one did, and would burden an API that is down.
         """
+        self.parts_asked += len(views)
         unanswered: list[DatadogError] = []
 
         def fetch(view: View) -> Result:
@@ -154,6 +159,8 @@ class Fetcher:
                 return Failed(view, error, time.monotonic() - started)
             if refused:
                 self._lower_limit(limit)
+            with self._lock:
+                self.answers_read += 1
             return msgspec.structs.replace(
                 listing,
                 requests=refused + requests,

@@ -76,6 +76,16 @@ class Verifier:
         self._cleared: list[Listing] = []
         self._rate_limit_name: str | None = None
 
+    @property
+    def parts_asked(self) -> int:
+        """How many parts of views were asked for so far."""
+        return self._fetcher.parts_asked
+
+    @property
+    def answers_read(self) -> int:
+        """How many answers were decoded so far."""
+        return self._fetcher.answers_read
+
     def results(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """The certain results, a few at a time; ends when all views have one, or `stop` is set."""
         for batch in chain(self._fetcher.fetch(views), self._second_answers()):

@@ -31,7 +31,7 @@ PURE = (
         "etl.datadog.page_limit",
         "etl.datadog.rum",
     ),
-    *("etl.config.cron_line", "etl.schedule.cron"),
+    *("etl.config.cron_line", "etl.schedule.cron", "etl.pipeline.progress_bound"),
     *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),
     "etl.diagnose.probe.answers",
 )
@@ -243,11 +243,11 @@ extract.verify extract.view_selection files formatting ledger ledger.api_state l
 ledger.results ledger.retention ledger.runs ledger.view_state load load.changeset load.counters
 load.decide load.diff load.discovered load.loader load.lookup load.ownership load.rejects
 load.removals load.schema_drift load.upsert load.versions load.writer monitor monitor.metrics_file
-pipeline pipeline.applications pipeline.notify pipeline.read_views pipeline.run
-pipeline.select_views pipeline.sync runtime runtime.console runtime.logs runtime.run_context
-runtime.signals source source.identity source.lease source.privacy_setting transform
-transform.decode transform.envelope transform.fields transform.json_pieces transform.lenient_json
-transform.privacy transform.snapshot
+pipeline pipeline.applications pipeline.notify pipeline.progress_bound pipeline.read_views
+pipeline.run pipeline.select_views pipeline.sync pipeline.watchdog runtime runtime.console
+runtime.logs runtime.run_context runtime.signals source source.identity source.lease
+source.privacy_setting transform transform.decode transform.envelope transform.fields
+transform.json_pieces transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

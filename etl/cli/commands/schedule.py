@@ -24,6 +24,7 @@ def _address(
     epilog="""\b
 Exit codes:
   0  ended by SIGINT or SIGTERM, in order
+  1  a run hung and could not be ended; start it again, as systemd and Kubernetes do
   2  usage, configuration, keys or schema: it did not start
 
 \b
