@@ -27,8 +27,9 @@ PURE = (
         "etl.datadog.rate_limit",
         "etl.datadog.page_limit",
         "etl.datadog.rum",
+        "etl.datadog.proxy",
     ),
-    *("etl.config.cron_line", "etl.schedule.cron"),
+    *("etl.config.cron_line", "etl.config.host_name", "etl.schedule.cron"),
     *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),
     "etl.diagnose.probe.answers",
 )
