@@ -230,10 +230,12 @@ cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.ini
 cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
 cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
 cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
+config.host_name
 config.files config.folder config.load config.model config.settings config.sites
 config.validators config.views database database.batches database.connection database.cursor
 database.dialects database.dialects.lookup database.dialects.types database.migrations
 database.schema datadog datadog.client datadog.page_limit datadog.rate_limit datadog.responses
+datadog.proxy
 datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
 extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
 extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
@@ -258,6 +260,7 @@ DRIVERS = {
     "mariadb": "pymysql, sqlalchemy.dialects.mysql.pymysql",
 }
 BESIDES = {"httpcore", "h11", "anyio", "certifi"}  # httpx loads these when it is first used
+BESIDES |= {"socksio"}  # of the extra [socks]: httpcore loads it where it is installed
 OF_PYTHON = {
     *("concurrent.futures.thread", "encodings.idna", "encodings.utf_8_sig", "gc", "gzip", "hmac"),
     *("queue", "_queue", "secrets", "stringprep", "tomllib"),
