@@ -296,8 +296,11 @@ class Client:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if "CERTIFICATE_VERIFY_FAILED" in detail:  # which no waiting mends
             raise DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail, requests=1)
-        if reply.is_unknown_host:
+        if reply.proxy_problem:
+            text += f"; {reply.proxy_problem}"
+        elif reply.is_unknown_host:
             text += f"; check site and api_url ({self._config.api_url}), and the network"
+        if reply.is_unknown_host:
             return DatadogHostUnknown(text, detail=detail, requests=1)
         return DatadogUnavailable(text, status=reply.status, detail=detail, requests=1)
 

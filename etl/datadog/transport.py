@@ -29,6 +29,7 @@ import msgspec
 from etl import __version__
 from etl.config.credentials import Keys
 from etl.config.model import Config
+from etl.datadog.causes import is_unknown_host
 from etl.errors import ConfigError
 
 CONNECT_S = 10.0
@@ -43,7 +44,10 @@ CHATTY_LOGGERS = ("httpx", *(f"httpcore.{p}" for p in ("connection", "http11", "
 
 
 class Reply(msgspec.Struct):
-    """What came of one HTTP exchange. `broken`: the network error, "" for none."""
+    """What came of one HTTP exchange. `broken`: the network error, "" for none.
+
+    `proxy_problem`: what kept it from its proxy, "" for nothing; see `causes.proxy_problem`.
+    """
 
     arrived_at: datetime
     status: int | None = None  # None: no status line arrived
@@ -51,6 +55,7 @@ class Reply(msgspec.Struct):
     body: bytes = b""
     broken: str = ""
     is_unknown_host: bool = False
+    proxy_problem: str = ""
 
 
 class Transport:
@@ -106,7 +111,7 @@ class Transport:
                 reply.body = _unpack(b"".join(self._chunks(response, started)), response.headers)
         except httpx.HTTPError as error:
             reply.broken = f"{type(error).__name__}: {error}"
-            reply.is_unknown_host = _is_unknown_host(error)
+            reply.is_unknown_host = is_unknown_host(error)
         reply.arrived_at = self._clock()
         with self._lock:
             self._codes[str(reply.status or NO_ANSWER)] += 1
@@ -139,14 +144,6 @@ class Transport:
                 self._sockets.add(connection)
                 if self.is_closed:
                     _shut(connection)
-
-
-def _is_unknown_host(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, socket.gaierror):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _unpack(body: bytes, headers: Mapping[str, str]) -> bytes:
