@@ -84,7 +84,8 @@ def test_a_file_may_have_any_name(cli: Cli) -> None:
 
 def test_every_option_that_takes_text_takes_only_text() -> None:
     """A new one of click's own type would let the bytes through."""
-    waiting, seen = [program], 0
+    waiting: list[click.Command] = [program]
+    seen = 0
     while waiting:
         command = waiting.pop()
         if isinstance(command, click.Group):
