@@ -221,6 +221,8 @@ def web_url(value: object) -> str:
         raise BadValue("is not a URL; expected something like https://example.com") from None
     if parts.scheme not in ("http", "https") or not host or not _is_url_text(value):
         raise BadValue("is not a URL; expected http:// or https:// and a host")
+    if "${" in value:
+        raise BadValue("is not a URL; it holds ${...}, which nothing has replaced")
     if len(value) > _LONGEST_URL:
         raise BadValue(f"is not a URL; expected at most {_LONGEST_URL} characters")
     if "@" in parts.netloc:
@@ -248,6 +250,8 @@ def optional_secret_url(value: object) -> str:
         web_url(re.split(r"[?#]", value, maxsplit=1)[0])
         if not _is_url_text(value):
             raise BadValue("is not a URL; it holds spaces or control characters")
+        if "${" in value:
+            raise BadValue("is not a URL; it holds ${...}, which nothing has replaced")
         return value
     return web_url(value)
 

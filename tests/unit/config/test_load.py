@@ -442,7 +442,7 @@ def test_bad_value_is_refused(tmp_path: Path, section: str, line: str, expected:
         ("bü..com", "cannot be a name in DNS"),
         ("xn--zz-.com", "has a part that begins with xn-- and is not IDNA"),
         ("1.2.3.256", "is not an IPv4 address"),
-        ("${API_HOST}", "holds a character that no name of a host has"),
+        ("{API_HOST}", "holds a character that no name of a host has"),
         ("api%2e.com", "holds a character that no name of a host has"),
     ],
 )
@@ -814,6 +814,69 @@ def test_keys_come_from_the_environment_and_are_not_printed(tmp_path: Path) -> N
     assert require_keys(config) is config.keys
     assert "aaa" not in repr(config)
     assert config.keys_problem == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ('"hush"', "has quotes around the key"),
+        ("'hush'", "has quotes around the key"),
+        ("`hush`", "has quotes around the key"),
+        ('"hush', "has quotes around the key"),
+        ("hush'", "has quotes around the key"),
+        ("${HUSH}", "that nothing has replaced"),
+        ("${HUSH:-hush}", "that nothing has replaced"),
+        ('"${HUSH}"', "that nothing has replaced"),
+        ("$(cat /run/secrets/hush)", "that nothing has replaced"),
+        ("$HUSH", "that nothing has replaced"),
+        ("%HUSH%", "that nothing has replaced"),
+        ("{{ hush.key }}", "that nothing has replaced"),
+        ("<hush>", "holds a placeholder"),
+        ("<your hush key>", "holds a placeholder"),
+        ("[hush]", "holds a placeholder"),
+        ("...", "holds a placeholder"),
+    ],
+)
+@pytest.mark.parametrize("name", ["DD_API_KEY", "DD_APP_KEY", "DD_BEARER_TOKEN", "MY_KEY"])
+def test_a_key_that_was_never_filled_in_is_named(
+    tmp_path: Path, name: str, value: str, reason: str
+) -> None:
+    text = MINIMAL + '[datadog]\napi_key_env = "MY_KEY"\n' * (name == "MY_KEY")
+    environ = {**(KEYS if "APP" in name or "API" in name else {"DD_APP_KEY": "x"}), name: value}
+    found = load(tmp_path, text, environ).keys_problem
+    assert found.startswith(f"{name}: ")
+    assert reason in found
+    write(tmp_path, f"{value}\n", "secret")
+    del environ[name]
+    found = load(tmp_path, text, {**environ, f"{name}_FILE": "secret"}).keys_problem
+    assert found.startswith(f"{name}_FILE: ")
+    assert reason in found
+    assert "hush" not in found.lower()
+
+
+@pytest.mark.parametrize("key", ["a$b", "a${b}c", "a{b}c", "a<b>c", 'a"b', "%a", "$", "a..."])
+def test_a_key_may_hold_any_sign_inside(tmp_path: Path, key: str) -> None:
+    config = load(tmp_path, MINIMAL, {**KEYS, "DD_API_KEY": key})
+    assert config.keys == Keys(key, KEYS["DD_APP_KEY"])
+
+
+def test_a_hash_key_that_was_never_filled_in_is_refused(tmp_path: Path) -> None:
+    text = f'{MINIMAL}[privacy]\ncreated_by = "hash"'
+    for value in ("${HUSH_KEY_OF_THE_HASH}", "$(openssl rand -hex 32)", "<hush: 32 hex digits>"):
+        problem = only_problem(tmp_path, text, {"HEATMAP_ETL_HASH_KEY": value})
+        assert problem.startswith("privacy.created_by: HEATMAP_ETL_HASH_KEY: holds")
+        assert "hush" not in problem.lower()
+    # Quotes may belong to it: without them all hashes would be others.
+    kept = load(tmp_path, text, {"HEATMAP_ETL_HASH_KEY": '"quoted-and-used"'})
+    assert kept.hash_key == '"quoted-and-used"'
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hc.example/${HUSH}", "https://${HUSH}/", "https://x?${X}"]
+)
+def test_a_heartbeat_url_that_was_never_filled_in_is_refused(tmp_path: Path, url: str) -> None:
+    problem = only_problem(tmp_path, f'{MINIMAL}[schedule]\nheartbeat_url = "{url}"')
+    assert "which nothing has replaced" in problem
 
 
 def test_key_variables_can_be_renamed(tmp_path: Path) -> None:
