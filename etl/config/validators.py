@@ -270,17 +270,27 @@ def cron(value: object) -> str:
     return " ".join(line.split())
 
 
+UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT"})
+"""Time zones that need no database of them."""
+
+
 def timezone(value: object) -> str:
-    """A name in the time zone database."""
+    """A name in the time zone database, which a small system may lack."""
     name = text(value)
-    if name == "UTC":
+    if name in UTC_NAMES:
         return name
     import zoneinfo  # most configurations keep UTC and need no zone data
 
     try:
         zoneinfo.ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        close = nearest(name, sorted(zoneinfo.available_timezones()))
+        known = sorted(zoneinfo.available_timezones())
+        if not known:
+            raise BadValue(
+                f"{shown(name)} needs the time zone database: install tzdata (apt, apk), or "
+                'pip install tzdata; "UTC" needs none'
+            ) from None
+        close = nearest(name, known)
         hint = f"did you mean {close}?" if close else 'expected a name such as "Europe/Berlin"'
         raise BadValue(f"{shown(name)} is not a known time zone; {hint}") from None
     return name
