@@ -1,5 +1,6 @@
 """What comes from outside and is no text, key or host: one clear line each, no traceback."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import click
 import pytest
 
 from etl.cli.app import cli as program
-from tests.support.command_line import Cli, Result
+from etl.fake_datadog import FakeDatadog, World
+from tests.support.command_line import SECRETS, Cli, Result
 
 BYTES = os.fsdecode(b"/caf\xe9\xff")  # as Python hands an argument over that is not UTF-8
 
@@ -107,3 +109,29 @@ def test_a_host_to_listen_on_that_is_none_is_refused(cli: Cli, command: str, hos
 
 def test_a_port_of_thousands_of_digits_is_refused(cli: Cli) -> None:
     assert is_refused(cli("schedule", "--listen", f"127.0.0.1:{'9' * 5000}"), "HOST:PORT")
+
+
+# --- names of views -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["/a\rb", "/\x01\x0b\x1b[31m\x7f\x85z", '/"\\\n.'], ids=ascii)
+def test_a_view_name_may_hold_control_characters(cli: Cli, name: str) -> None:
+    api_key, app_key = SECRETS.values()
+    with FakeDatadog(World(views=[name]), api_key=api_key, app_key=app_key) as datadog:
+        cli.environ["HEATMAP_ETL_DATADOG_API_URL"] = datadog.url
+        cli.environ["HEATMAP_ETL_VIEWS"] = json.dumps([name])
+        for number in (1, 2):
+            done = cli("sync", "--metrics-file", "x.prom", "--json", "--view", name)
+            assert (done.code, done.err) == (0, "")
+            (view,) = done.json["views"]
+            assert (view["view_name"], view["verdict"]) == (name, "complete")
+            metrics = (cli.folder / "x.prom").read_bytes().decode()
+            assert f'runs_total{{source="datadoghq.com",status="ok"}} {number}.0\n' in metrics
+        found = cli("export", "current_snapshots", "--view-name", name, "--format", "jsonl")
+        rows = [json.loads(line) for line in found.out.split("\n") if line]
+        assert rows
+        assert {row["view_name"] for row in rows} == {name}
+        for command in (("sync",), ("check",), ("status",), ("views", "list")):
+            printed = cli(*command)
+            assert printed.code == 0
+            assert all(c == "\n" or c.isprintable() for c in printed.out + printed.err)
