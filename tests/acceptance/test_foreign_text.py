@@ -111,6 +111,12 @@ def test_a_port_of_thousands_of_digits_is_refused(cli: Cli) -> None:
     assert is_refused(cli("schedule", "--listen", f"127.0.0.1:{'9' * 5000}"), "HOST:PORT")
 
 
+def test_a_dotenv_with_a_nul_is_refused(cli: Cli) -> None:
+    """An editor's UTF-16, for example; it was a traceback where it named a proxy."""
+    (cli.folder / ".env").write_bytes(b"HTTP_PROXY=http://x\0:1\n")
+    assert is_refused(cli("sync"), ".env", "holds a NUL character")
+
+
 # --- names of views -----------------------------------------------------------------------
 
 
