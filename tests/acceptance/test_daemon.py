@@ -393,6 +393,12 @@ def live(project: Project) -> set[str]:
         return set()
 
 
+def test_a_proxy_that_cannot_be_used_keeps_it_from_starting(cli: Cli) -> None:
+    done = cli("schedule", HTTP_PROXY="ftp://user:planted-password@h")
+    assert (done.code, done.is_one_line()) == (2, True)
+    assert "HTTP_PROXY: ftp:// is not supported" in done.err
+
+
 # --- a system without a time zone database --------------------------------------------------
 
 
