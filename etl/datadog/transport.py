@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
-from urllib.request import getproxies
 
 import httpx
 import msgspec
@@ -29,7 +28,8 @@ import msgspec
 from etl import __version__
 from etl.config.credentials import Keys
 from etl.config.model import Config
-from etl.datadog.causes import is_unknown_host
+from etl.datadog.causes import is_unknown_host, proxy_problem
+from etl.datadog.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
 
 CONNECT_S = 10.0
@@ -84,7 +84,8 @@ class Transport:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         for name in CHATTY_LOGGERS:
             logging.getLogger(name).addFilter(_is_warning)
-        self._client = _client(config, keys)
+        self._proxy = find_proxy(config.api_url, os.environ)
+        self._client = _client(config, keys, self._proxy)
 
     def close(self) -> None:
         """Close the connections; requests under way in other threads break at once."""
@@ -112,6 +113,7 @@ class Transport:
         except httpx.HTTPError as error:
             reply.broken = f"{type(error).__name__}: {error}"
             reply.is_unknown_host = is_unknown_host(error)
+            reply.proxy_problem = proxy_problem(error, self._proxy)
         reply.arrived_at = self._clock()
         with self._lock:
             self._codes[str(reply.status or NO_ANSWER)] += 1
@@ -159,8 +161,9 @@ def _unpack(body: bytes, headers: Mapping[str, str]) -> bytes:
         raise httpx.DecodingError(f"bad gzip: {error}") from None
 
 
-def _client(config: Config, keys: Keys) -> httpx.Client:
+def _client(config: Config, keys: Keys, proxy: Proxy | None) -> httpx.Client:
     try:
+        certificates = _certificates(config, proxy)
         return httpx.Client(
             headers={
                 "Accept": "application/json",
@@ -177,14 +180,20 @@ def _client(config: Config, keys: Keys) -> httpx.Client:
                 max_connections=config.concurrency, max_keepalive_connections=config.concurrency
             ),
             follow_redirects=False,
-            verify=_certificates(config),
+            # Its own reading of the environment knows neither networks nor ports in NO_PROXY.
+            trust_env=False,
+            proxy=_for_httpx(proxy, certificates) if proxy else None,
+            verify=certificates,
         )
     except OSError as error:
         problem = f"SSL_CERT_FILE, SSL_CERT_DIR: no usable certificates ({error})"
-    except (ValueError, ImportError, httpx.InvalidURL):
-        # Their texts quote the proxy's URL, which may hold a password.
-        problem = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY: not a proxy that can be used"
     raise ConfigError([problem])
+
+
+def _for_httpx(proxy: Proxy, certificates: ssl.SSLContext) -> httpx.Proxy:
+    # It takes no certificates for a proxy that speaks no TLS.
+    context = certificates if proxy.url.startswith("https:") else None
+    return httpx.Proxy(proxy.url, ssl_context=context)
 
 
 def default_certificates() -> ssl.SSLContext:
@@ -192,14 +201,15 @@ def default_certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _certificates(config: Config) -> ssl.SSLContext | bool:
+def _certificates(config: Config, proxy: Proxy | None) -> ssl.SSLContext:
     """httpx's own certificates; none for plain http, as reading them all takes a tenth of a run.
 
     A context without certificates trusts no server.
     """
     is_chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    if is_chosen or getproxies() or not config.api_url.startswith("http://"):
-        return True
+    urls = [config.api_url, *([proxy.url] if proxy else [])]
+    if is_chosen or not all(url.startswith("http://") for url in urls):
+        return default_certificates()
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
