@@ -14,7 +14,7 @@
     │   ├── DatadogAuthError      401, 403: the keys were refused
     │   ├── DatadogRequestError   any other 4xx: asking again will not help
     │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried as long as `max_wait_s` allows
-    │   │   └── DatadogHostUnknown    the host's name does not resolve
+    │   │   └── DatadogHostUnknown    the host's name does not exist
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
     │       └── DatadogAnswerTooLarge    it holds more than can be read: not retried
     ├── RunStuck                  a run made no progress, and was ended (exit 1)
@@ -111,7 +111,7 @@ class DatadogUnavailable(DatadogError):
 
 
 class DatadogHostUnknown(DatadogUnavailable):
-    """The name of the API's host does not resolve: a wrong site, or no network."""
+    """The name of the API's host, or of the proxy, does not exist: a wrong site, or no network."""
 
 
 class DatadogResponseError(DatadogError):

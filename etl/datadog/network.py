@@ -33,14 +33,6 @@ _Address: TypeAlias = tuple[int, int, int, str, Any]  # as socket.getaddrinfo re
 HEAD = "the head did not arrive"
 
 
-class LookUpError(httpcore.ConnectError):
-    """A name that does not resolve; `code` is that of socket.gaierror."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.code = error.errno
-
-
 class CertificateError(httpcore.ConnectError):
     """A certificate that is not trusted."""
 
@@ -113,20 +105,20 @@ class Network(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """A connection to the first address of `host` that takes one."""
         self.at(self.route.connect(host), is_at_proxy=bool(self.route.proxy))
-        # Not the error itself: its traceback and this frame would keep each other, and our callers.
-        fault = "the host has no address"
+        fault = OSError("the host has no address")
         addresses = self._look_up(host, port)
         for number, address in enumerate(addresses):
             share_s = self._left(httpcore.ConnectTimeout) / (len(addresses) - number)
             try:
                 connection = self._connected(address, min(CONNECT_S, share_s))
             except OSError as error:
-                fault = str(error)
+                # Not the error itself: its traceback and this frame would keep each other.
+                fault = OSError(error.errno, error.strerror or str(error))
             else:
                 self.at(*self.route.connected())
                 return _Stream(self, connection)
         self._left(httpcore.ConnectTimeout)
-        raise httpcore.ConnectError(fault)
+        raise httpcore.ConnectError(str(fault)) from fault
 
     def at(self, stage: str, is_at_proxy: bool) -> None:
         """Note what is waited for from now on, and whether from the proxy itself."""
@@ -199,7 +191,8 @@ class Network(httpcore.NetworkBackend):
             raise OSError("stopped")
 
     def _look_up(self, host: str, port: int) -> list[_Address]:
-        """The addresses of a host. Raises LookUpError and httpcore.ConnectTimeout."""
+        """The addresses of a host. Raises httpcore.ConnectError, from socket.gaierror where a
+        name does not resolve, and httpcore.ConnectTimeout."""
         with contextlib.suppress(OSError, UnicodeError):
             return _addresses(host, port, socket.AI_NUMERICHOST)
         # The resolver of the system has no time-out that we could set: a thread waits for it.
@@ -220,7 +213,7 @@ class Network(httpcore.NetworkBackend):
             except queue.Empty:
                 continue
             if isinstance(answer, OSError):
-                raise LookUpError(answer)
+                raise httpcore.ConnectError(str(answer)) from answer
             return answer
         raise httpcore.ConnectError("stopped while looking up a name")
 

@@ -16,7 +16,8 @@ from etl.config.views import View
 from etl.database.connection import Database, open_database
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
-from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.datadog.proxy import find_proxy
+from etl.errors import ConfigError, DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
 from etl.extract.api_state import ApiState
 from etl.extract.completeness import COMPLETE, TRUNCATED
 from etl.extract.fetch import Failed, Result
@@ -179,6 +180,13 @@ def _datadog(
         yield Point("keys", PROBLEM, f"{config.keys_problem}. No view was asked for.")
         yield _requests(config, [])
         return
+    try:
+        proxy = find_proxy(config.api_url, os.environ)
+    except ConfigError as error:
+        yield Point("proxy", PROBLEM, f"{error}. No view was asked for.")
+        return
+    if proxy:
+        yield Point("proxy", OK, f"requests go through {proxy.address} ({proxy.variable})")
     try:
         results = _read_views(config, stop, progress)
     except EtlError as error:

@@ -8,6 +8,7 @@ the clock was moved, the ledger is asked again.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from etl.config.model import Config, Sources, require_keys
 from etl.database.connection import Database, opened
 from etl.database.migrations import prepare_schema
+from etl.datadog.proxy import find_proxy
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, RunAbandoned, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
@@ -150,12 +152,13 @@ class Job:
 
 
 def prepare(sources: Sources) -> None:
-    """Require the keys and prepare the schemas. Raises `EtlError` for what needs a person.
+    """Require keys and proxy, prepare the schemas. Raises `EtlError` for what needs a person.
 
     A database that cannot be reached yet is only a warning: the jobs try again.
     """
     for config in sources.configs:
         require_keys(config)
+        find_proxy(config.api_url, os.environ)
         try:
             with opened(config) as database:
                 prepare_schema(database)
