@@ -14,8 +14,11 @@
     │   ├── DatadogAuthError      401, 403: the keys were refused
     │   ├── DatadogRequestError   any other 4xx: asking again will not help
     │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried as long as `max_wait_s` allows
-    │   │   └── DatadogHostUnknown    the host's name does not resolve
+    │   │   └── DatadogHostUnknown    the host's name does not exist
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
+    │       └── DatadogAnswerTooLarge    it holds more than can be read: not retried
+    ├── RunStuck                  a run made no progress, and was ended (exit 1)
+    │   └── RunAbandoned          it could not be ended: its thread still hangs
     ├── OutputError               a result could not be written to stdout (exit 1)
     └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
 
@@ -108,11 +111,25 @@ class DatadogUnavailable(DatadogError):
 
 
 class DatadogHostUnknown(DatadogUnavailable):
-    """The name of the API's host does not resolve: a wrong site, or no network."""
+    """The name of the API's host, or of the proxy, does not exist: a wrong site, or no network."""
 
 
 class DatadogResponseError(DatadogError):
     """A 200 whose body is not `{"data": [...]}`, or is larger than `max_body_mb`."""
+
+
+class DatadogAnswerTooLarge(DatadogResponseError):
+    """A 200 that holds more than this program reads; another try would only bring it again."""
+
+
+class RunStuck(EtlError):
+    """A run made no progress for longer than its waits can add up to, and was ended."""
+
+    exit_code = 1
+
+
+class RunAbandoned(RunStuck):
+    """Its thread hangs even so, with whatever it holds: the process should end."""
 
 
 class OutputError(EtlError):

@@ -28,15 +28,49 @@ _FORMAT = click.Choice([CONSOLE, JSON])
 _RARE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
 
 
+class TextType(click.types.StringParamType):
+    """Text that can be stored and sent: the bytes of an argument need not be any."""
+
+    def convert(self, value: Any, *args: Any) -> Any:
+        if not is_utf8(value):
+            self.fail("is not UTF-8 text; is the terminal set to another encoding?", *args)
+        return value
+
+
+class HostType(TextType):
+    """A host to listen on, in ASCII; "" for every address of the machine."""
+
+    def convert(self, value: Any, *args: Any) -> Any:
+        from etl.config.host_name import ascii_host
+
+        try:
+            return ascii_host(super().convert(value, *args)) if value else value
+        except ValueError as error:
+            self.fail(f"is not a host: it {error}", *args)
+
+
 class PathType(click.Path):
-    """A `Path`; pathlib is loaded only when a path is given."""
+    """A `Path`; pathlib is loaded only when a path is given. `of_sqlite`: SQLite opens it."""
+
+    def __init__(self, *, of_sqlite: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._of_sqlite = of_sqlite
 
     def convert(self, value: Any, *args: Any) -> Any:
         from pathlib import Path
 
-        return Path(os.fsdecode(super().convert(value, *args)))
+        path = os.fsdecode(super().convert(value, *args))
+        if self._of_sqlite and not is_utf8(os.path.abspath(path)):  # noqa: PTH100 - not yet one
+            self.fail("is not UTF-8, and SQLite opens no file of such a name", *args)
+        return Path(path)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether an argument was UTF-8; Python keeps other bytes as surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+TEXT, HOST = TextType(), HostType()
 PATH = PathType()  # shared: each instance of click.Path looks for a translation on disk
 
 

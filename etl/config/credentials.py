@@ -44,7 +44,7 @@ def find_keys(
     for name in (BEARER, api_name, app_name):
         try:
             values[name] = read_secret(name, environment, folder)
-            _require_header_text(name, values[name])
+            _require_key(f"{name}_FILE" if environment.get(f"{name}_FILE") else name, values[name])
         except BadValue as error:
             problems[name] = str(error)
     token, api_key, app_key = (values.get(name, "") for name in (BEARER, api_name, app_name))
@@ -84,6 +84,8 @@ def find_hash_key(environment: Mapping[str, str], folder: Path) -> str:
             f'"hash" needs a key: set {HASH_KEY} or {HASH_KEY}_FILE, such as to the output of '
             "`openssl rand -hex 32`, and keep it"
         )
+    if problem := _placeholder_problem(key):
+        raise BadValue(f"{HASH_KEY}: {problem}")
     if len(key) < _MIN_HASH_KEY or not key.strip():
         raise BadValue(f"{HASH_KEY}: is too short; expected {_MIN_HASH_KEY} characters or more")
     return key
@@ -110,12 +112,26 @@ def _read_secret_file(name: str, path: Path) -> str:
     return content
 
 
-def _require_header_text(name: str, value: str) -> None:
-    if value and not re.fullmatch(r"[!-~]+", value):
-        raise BadValue(
-            f"{name}: holds a space, a line break or a character outside ASCII; "
-            "expected the bare key"
-        )
+def _require_key(variable: str, value: str) -> None:
+    """Raises BadValue, without the value, for what cannot be a key of Datadog."""
+    problem = _placeholder_problem(value)
+    if not problem and re.search(r"""^["'`]|["'`]$""", value):
+        problem = "has quotes around the key; write it without them"
+    if not problem and not re.fullmatch(r"[!-~]*", value):
+        problem = "holds a space, a line break or a character outside ASCII; expected the bare key"
+    if problem:
+        raise BadValue(f"{variable}: {problem}")
+
+
+def _placeholder_problem(value: str) -> str:
+    """What is wrong with a value that stands where somebody was to put another; "" for nothing."""
+    bare = value.strip().strip("\"'`")
+    unexpanded = r"\$\{.*\}|\$\(.*\)|\{\{.*\}\}|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%"
+    if re.fullmatch(unexpanded, bare, re.DOTALL):
+        return "holds the name of a variable or command that nothing has replaced; write the key"
+    if re.fullmatch(r"<.*>|\[.*\]|\.{2,}|\u2026", bare, re.DOTALL):
+        return "holds a placeholder; write the key itself there"
+    return ""
 
 
 def _missing(api_name: str, app_name: str, api_key: str, app_key: str, folder: Path) -> str:

@@ -90,6 +90,9 @@ def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
     except ValueError:
         findings.problem(plain(path), "is not UTF-8 text; save it as UTF-8")
         return {}
+    if "\0" in content:  # which no variable of a process can hold
+        findings.problem(plain(path), "holds a NUL character; save it as plain text")
+        return {}
     # Most installations under cron have no .env. Its parser alone: the rest logs in its own words.
     from dotenv.parser import parse_stream
 

@@ -36,7 +36,7 @@ _SHORT_NAMES = {
     "us1-fed": "ddog-gov.com",
     "us2-fed": "us2.ddog-gov.com",
 }
-_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
 class Hosts(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from etl.config.cron_line import checked_line
+from etl.config.host_name import ascii_host
 
 _TYPE_NAMES: dict[type, str] = {
     str: "text",
@@ -28,7 +29,7 @@ _TYPE_NAMES: dict[type, str] = {
     type(None): "nothing",
 }
 
-
+_LONGEST_URL = 2000  # far below what httpx refuses to send
 _SECRET_NAME = re.compile(
     r"(?:.*_)?(?:api_?key|app_?key|application_?key|hash_?key|token|bearer|secret|passw(?:or)?d)"
 )
@@ -215,16 +216,30 @@ def web_url(value: object) -> str:
         raise BadValue(f"expected a URL in quotes, found {type_name(value)}")
     try:
         parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         raise BadValue("is not a URL; expected something like https://example.com") from None
     if parts.scheme not in ("http", "https") or not host or not _is_url_text(value):
         raise BadValue("is not a URL; expected http:// or https:// and a host")
+    if "${" in value:
+        raise BadValue("is not a URL; it holds ${...}, which nothing has replaced")
+    if len(value) > _LONGEST_URL:
+        raise BadValue(f"is not a URL; expected at most {_LONGEST_URL} characters")
     if "@" in parts.netloc:
         raise BadValue("must not hold a user name or password; remove what stands before the @")
     if "?" in value or "#" in value:
         raise BadValue("must end before any ? or #; write scheme, host and path only")
+    if port == 0:
+        raise BadValue("is not a URL; expected a port from 1 to 65535")
+    _require_host(host)
     return value.rstrip("/")
+
+
+def _require_host(host: str) -> None:
+    try:
+        ascii_host(host)
+    except ValueError as error:
+        raise BadValue(f"is not a URL that can be asked: its host {error}") from None
 
 
 def optional_secret_url(value: object) -> str:
@@ -235,6 +250,8 @@ def optional_secret_url(value: object) -> str:
         web_url(re.split(r"[?#]", value, maxsplit=1)[0])
         if not _is_url_text(value):
             raise BadValue("is not a URL; it holds spaces or control characters")
+        if "${" in value:
+            raise BadValue("is not a URL; it holds ${...}, which nothing has replaced")
         return value
     return web_url(value)
 
@@ -253,17 +270,27 @@ def cron(value: object) -> str:
     return " ".join(line.split())
 
 
+UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT"})
+"""Time zones that need no database of them."""
+
+
 def timezone(value: object) -> str:
-    """A name in the time zone database."""
+    """A name in the time zone database, which a small system may lack."""
     name = text(value)
-    if name == "UTC":
+    if name in UTC_NAMES:
         return name
     import zoneinfo  # most configurations keep UTC and need no zone data
 
     try:
         zoneinfo.ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        close = nearest(name, sorted(zoneinfo.available_timezones()))
+        known = sorted(zoneinfo.available_timezones())
+        if not known:
+            raise BadValue(
+                f"{shown(name)} needs the time zone database: install tzdata (apt, apk), or "
+                'pip install tzdata; "UTC" needs none'
+            ) from None
+        close = nearest(name, known)
         hint = f"did you mean {close}?" if close else 'expected a name such as "Europe/Berlin"'
         raise BadValue(f"{shown(name)} is not a known time zone; {hint}") from None
     return name

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -28,11 +28,15 @@ _CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An engine. `label`: its URL without the password, for messages."""
+    """An engine. `label`: its URL without the password, for messages.
+
+    `on_step` is called whenever a try of a transaction, or a reading, has ended, well or not.
+    """
 
     engine: Engine
     label: str
     schema_name: str | None = None
+    on_step: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
     def dialect(self) -> Dialect:
@@ -82,6 +86,8 @@ class Database:
                 if attempt == ATTEMPTS or not may_work:
                     raise self._failure(error) from error
                 time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+            finally:
+                self.on_step()
         raise AssertionError("unreachable")
 
     def read(self, action: Callable[[Connection], T]) -> T:
@@ -91,6 +97,8 @@ class Database:
                 return action(connection)
         except DBAPIError as error:
             raise self._failure(error) from error
+        finally:
+            self.on_step()
 
     def _failure(self, error: DBAPIError) -> StoreError:
         kind = DatabaseUnreachable if error.connection_invalidated else StoreError

@@ -24,11 +24,13 @@ import msgspec
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
+from etl.datadog.cache_headers import cache_header, part_header
 from etl.datadog.rate_limit import remaining, reset_seconds, stated_wait
 from etl.datadog.responses import error_text, host_of, one_line
 from etl.datadog.retry import Retryable, RetryBudget, backoff_s, stopped
 from etl.datadog.transport import Reply, Transport
 from etl.errors import (
+    DatadogAnswerTooLarge,
     DatadogAuthError,
     DatadogError,
     DatadogHostUnknown,
@@ -42,6 +44,7 @@ T = TypeVar("T")
 SNAPSHOTS = "/api/v2/replay/heatmap/snapshots"
 APPLICATIONS = "/api/v2/rum/applications"
 AGGREGATE = "/api/v2/rum/analytics/aggregate"
+CHANGED_ON_THE_WAY = 203
 RETRIED_4XX = frozenset({408, 425, 429})
 KEYS_ADVICE = (
     "the keys were refused: check that they belong to site {site}, that each is the key's value"
@@ -71,14 +74,17 @@ class Answer(msgspec.Struct, frozen=True):
     def decoded(self, decode: Callable[[bytes], T]) -> T:
         """What `decode` makes of the body.
 
-        Raises `Retryable` where `decode` raises DatadogResponseError; its text must quote nothing
-        of the body. Any other error of `decode` passes through.
+        Raises `Retryable` where `decode` raises DatadogResponseError, and DatadogAnswerTooLarge;
+        their texts must quote little of the body. Any other error of `decode` passes through.
         """
         try:
             return decode(self.body)
         except DatadogResponseError as error:
+            kind = DatadogAnswerTooLarge if isinstance(error, DatadogAnswerTooLarge) else None
             detail = one_line(error.detail or str(error))
         text = f"{self.what}: 200: {detail}"
+        if kind:  # which no waiting mends
+            raise kind(text, status=200, detail=detail, requests=1)
         refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
 
@@ -244,7 +250,16 @@ class Client:
         if reply.status == 200 and not reply.broken:
             name = self._safe(reply.headers.get("X-RateLimit-Name", "")) or None
             left = remaining(reply.headers)
-            return Answer(what, reply.body, began, reply.arrived_at, left, name)
+            return Answer(
+                what,
+                reply.body,
+                began,
+                reply.arrived_at,
+                left,
+                name,
+                from_cache=self._safe(cache_header(reply.headers)),
+                is_part=self._safe(part_header(reply.headers)),
+            )
         error = self._passing_error(reply, what)
         self._check_running(requests=1)
         wait_s = stated_wait(reply.status, reply.headers, self._clock())
@@ -310,6 +325,9 @@ class Client:
         if 300 <= status < 400:
             to = self._safe(host_of(reply.headers.get("Location", "")))
             text += f"; the API redirects{' to ' * bool(to)}{to}: check site and api_url"
+        if status == CHANGED_ON_THE_WAY:
+            text += "; a proxy on the way changed the answer: let it through as it is"
+            raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if 300 <= status < 500 and status not in RETRIED_4XX:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if reply.is_too_large and status == 200:  # nor would another try make it smaller

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import httpcore
@@ -30,11 +29,7 @@ NETWORK_FAULTS = (
 
 
 class Gateway:
-    """How every connection is made: by which proxy, with which certificates.
-
-    Raises ValueError, ImportError and httpx.InvalidURL where the proxy cannot be used; their texts
-    may hold its password.
-    """
+    """How every connection is made: by which proxy, with which certificates."""
 
     def __init__(self, certificates: ssl.SSLContext, proxy: Proxy | None, *, is_tls: bool) -> None:
         self._certificates = certificates
@@ -44,12 +39,10 @@ class Gateway:
             scheme = self._proxy.url.scheme
             self._is_socks = scheme.startswith("socks")
             self.route = Route(
-                f"the proxy {self._proxy.url.host} of {proxy.variable}",
+                proxy.label,
                 has_tunnel=is_tls or self._is_socks,
                 is_tls_to_proxy=scheme == "https",
             )
-            if self._is_socks and not find_spec("socksio"):
-                raise ImportError("httpcore needs socksio for it")
 
     def pool(self, network: Network) -> httpcore.ConnectionPool:
         """A pool for one connection; it costs nothing before the first request."""

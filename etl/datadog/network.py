@@ -191,7 +191,11 @@ class Network(httpcore.NetworkBackend):
             raise OSError("stopped")
 
     def _look_up(self, host: str, port: int) -> list[_Address]:
-        """The addresses of a host. Raises httpcore.ConnectError and httpcore.ConnectTimeout."""
+        """The addresses of a host.
+
+        Raises httpcore.ConnectError, with socket.gaierror behind it where the name does not
+        resolve, and httpcore.ConnectTimeout.
+        """
         with contextlib.suppress(OSError, UnicodeError):
             return _addresses(host, port, socket.AI_NUMERICHOST)
         # The resolver of the system has no time-out that we could set: a thread waits for it.

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import re
-import socket
 import ssl
 import sys
 import threading
@@ -27,6 +26,7 @@ from etl import __version__
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.datadog.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
+from etl.datadog.causes import is_unknown_host, proxy_problem
 from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway, core_url
 from etl.datadog.deadline import Deadline
 from etl.datadog.network import CertificateError
@@ -96,11 +96,13 @@ class Transport:
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
+            "Cache-Control": "no-cache, no-store",
             "Connection": "keep-alive",
             "User-Agent": USER_AGENT,
             **_auth_headers(keys),
         }
-        self._gateway = _gateway(config)
+        self._proxy = find_proxy(config.api_url, os.environ)
+        self._gateway = _gateway(config, self._proxy)
 
     def close(self) -> None:
         """Close the connections; requests under way in other threads break at once."""
@@ -140,7 +142,7 @@ class Transport:
                 deadline.wait_for_the_rest()
                 reply.body = self._body(response, reply, deadline, on_large)
         except NETWORK_FAULTS as error:
-            _note_fault(reply, error, connection, deadline)
+            self._note_fault(reply, error, connection, deadline)
         except BadEncoding as error:
             reply.kind, reply.broken = "DecodingError", str(error)
         except BodyTooLarge:
@@ -231,38 +233,26 @@ class Transport:
             self._has_told_surplus = True
         log.info("bytes came that nobody had asked for: their connection is not used again")
 
-
-def _note_fault(reply: Reply, error: Exception, connection: Connection, deadline: Deadline) -> None:
-    is_late = isinstance(error, httpcore.TimeoutException)
-    reply.kind = type(error).__name__
-    reply.broken = str(deadline) if is_late else f"{deadline.stage}: {error}"
-    reply.is_unknown_host = _is_unknown_host(error)
-    reply.is_untrusted = isinstance(error, CertificateError)
-    reply.is_proxy_fault = connection.is_at_proxy
-
-
-def _is_unknown_host(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, socket.gaierror):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    def _note_fault(
+        self, reply: Reply, error: Exception, connection: Connection, deadline: Deadline
+    ) -> None:
+        is_late = isinstance(error, httpcore.TimeoutException)
+        reply.kind = type(error).__name__
+        reply.is_proxy_fault = connection.is_at_proxy
+        problem = proxy_problem(error, self._proxy) if reply.is_proxy_fault else ""
+        reply.broken = str(deadline) if is_late else f"{problem or deadline.stage}: {error}"
+        reply.is_unknown_host = is_unknown_host(error)
+        reply.is_untrusted = isinstance(error, CertificateError)
 
 
-def _gateway(config: Config) -> Gateway:
-    proxy = find_proxy(config.api_url, os.environ)
+def _gateway(config: Config, proxy: Proxy | None) -> Gateway:
     is_tls = config.api_url.startswith("https://")
     try:
         certificates = _certificates(config, proxy)
     except OSError as error:
         problem = f"SSL_CERT_FILE, SSL_CERT_DIR: no usable certificates ({error})"
         raise ConfigError([problem]) from None
-    try:
-        return Gateway(certificates, proxy, is_tls=is_tls)
-    except (ValueError, ImportError, httpx.InvalidURL):
-        # Their texts quote the proxy's URL, which may hold a password.
-        problem = f"{proxy.variable if proxy else ''}: not a proxy that can be used"
-    raise ConfigError([problem])
+    return Gateway(certificates, proxy, is_tls=is_tls)
 
 
 def default_certificates() -> ssl.SSLContext:
@@ -277,7 +267,7 @@ def _certificates(config: Config, proxy: Proxy | None) -> ssl.SSLContext:
     """
     is_chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     urls = [config.api_url, *([proxy.url] if proxy else [])]
-    if is_chosen or any(url.lower().startswith("https://") for url in urls):
+    if is_chosen or not all(url.startswith("http://") for url in urls):
         return default_certificates()
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

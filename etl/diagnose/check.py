@@ -16,13 +16,14 @@ from etl.config.views import View
 from etl.database.connection import Database, open_database
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
-from etl.errors import DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.datadog.proxy import find_proxy
+from etl.errors import ConfigError, DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
 from etl.extract.api_state import ApiState
-from etl.extract.completeness import TRUNCATED
+from etl.extract.completeness import COMPLETE, TRUNCATED
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
 from etl.formatting import many, shortened
-from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.select_views import ViewSelection, select_views, with_views
 from etl.source.identity import require_label
 from etl.source.privacy_setting import read_privacy
@@ -180,6 +181,13 @@ def _datadog(
         yield _requests(config, [])
         return
     try:
+        proxy = find_proxy(config.api_url, os.environ)
+    except ConfigError as error:
+        yield Point("proxy", PROBLEM, f"{error}. No view was asked for.")
+        return
+    if proxy:
+        yield Point("proxy", OK, f"requests go through {proxy.address} ({proxy.variable})")
+    try:
         results = _read_views(config, stop, progress)
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
@@ -220,10 +228,10 @@ class _ResultsOnly:
 def _read_views(
     config: Config, stop: threading.Event, progress: Callable[[int, int], None]
 ) -> list[Result]:
-    sink, api_state, parts = _ResultsOnly(progress), ApiState(), stored_parts(None, config.source)
+    sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
     with (
         Client(config, require_keys(config), stop=stop) as client,
-        open_verifier(client, config, api_state, stop, parts) as verifier,
+        open_verifier(client, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, verifier, config.views, sink)
     return sink.results
@@ -250,6 +258,8 @@ def _view(result: Listing | Failed) -> Point:
         text = str(result.error).removeprefix(f"view {result.view.label}: ")
         return Point(about, PROBLEM, text, result.view, is_failed=True)
     text = f"{result.verdict}, {_listed(result):,} listed"
+    if result.verdict != COMPLETE:
+        text += f" ({result.reason})"
     if result.verdict == TRUNCATED:
         text += ": there may be more; narrow it down by device_type or application_id"
         verdict = WARNING if result.view.accept_truncated else PROBLEM

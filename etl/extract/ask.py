@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from etl.datadog.retry import Retryable, RetryBudget
-from etl.errors import DatadogError
+from etl.errors import DatadogAnswerTooLarge, DatadogError
 
 T = TypeVar("T")
 
@@ -26,6 +26,8 @@ def ask(attempt: Callable[[], T], budget: RetryBudget) -> tuple[T, int]:
             except Retryable as caught:
                 # Without its traceback: that would keep the body in memory while we wait.
                 fault = caught.with_traceback(None)
+            except DatadogAnswerTooLarge as error:
+                raise error.with_traceback(None) from None  # as above, but for good
             requests += fault.error.requests
             budget.sleep_or_raise(fault, requests)
     except DatadogError as error:

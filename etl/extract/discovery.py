@@ -17,9 +17,17 @@ from typing import Any, TypeAlias
 import msgspec
 
 from etl.datadog.client import Client
-from etl.datadog.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
-from etl.errors import DatadogAuthError, DatadogError
+from etl.datadog.rum import (
+    APPLICATION,
+    VIEW,
+    Application,
+    Page,
+    applications_of,
+    page_of,
+)
+from etl.errors import DatadogAuthError, DatadogError, DatadogResponseError
 from etl.extract.ask import ask
+from etl.transform.envelope import open_envelope
 
 SPAN = timedelta(days=30)  # RUM keeps events this long
 MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all facets
@@ -63,13 +71,26 @@ def traffic_by_name(traffic: Iterable[Traffic]) -> dict[str, int]:
     return views
 
 
-def read_applications(client: Client) -> list[Application]:
-    """Every application of the organization, each id once; raises `DatadogError`."""
+def read_applications(client: Client, *, is_whole: bool = False) -> list[Application]:
+    """The applications of the organization, each id once; raises `DatadogError`.
 
-    def attempt() -> list[Application]:
-        return client.list_applications().decoded(applications_of)
+    `is_whole`: only every one will do. A list that says that there are more, or that it comes from
+    a cache, is a DatadogResponseError then.
+    """
 
-    return ask(attempt, client.retry_budget())[0]
+    def attempt() -> tuple[list[Application], str]:
+        answer = client.list_applications()
+        applications = answer.decoded(applications_of)
+        if not is_whole:
+            return applications, ""
+        partial = answer.decoded(open_envelope).partial(len(applications))
+        return applications, partial or answer.is_part or answer.from_cache
+
+    (applications, doubt), requests = ask(attempt, client.retry_budget())
+    if doubt:
+        text = f"the list of RUM applications may not be whole ({doubt})"
+        raise DatadogResponseError(text, status=200, requests=requests)
+    return applications
 
 
 def discover(client: Client) -> Discovery:
@@ -128,7 +149,7 @@ class _Search(msgspec.Struct):
     def _all_applications(self) -> list[str]:
         seen = sorted({app for _, app in self.counts if app is not None})
         try:
-            listed = [a.application_id for a in read_applications(self.client)]
+            listed = [a.application_id for a in read_applications(self.client, is_whole=True)]
         except DatadogError as error:
             self._warn(f"the list of views may be cut, applications are not known: {error}")
             return seen

@@ -13,13 +13,15 @@ import msgspec
 from msgspec.structs import replace
 
 from etl.config.views import View
-from etl.datadog.client import Client
+from etl.datadog.client import Answer, Client
 from etl.datadog.retry import RetryBudget
 from etl.extract.api_state import LastReading
 from etl.extract.buffer import Buffer, Records
-from etl.extract.completeness import COMPLETE, Evidence
+from etl.extract.completeness import COMPLETE, TRUNCATED, UNPROVEN, Evidence
+from etl.extract.names import NOTHING_NAMED, Named, named_in
 from etl.extract.partition import NO_PROOF, Partition, PartitionedListing, Proof
 from etl.transform.decode import decode
+from etl.transform.envelope import open_envelope
 from etl.transform.privacy import Privacy
 from etl.transform.snapshot import NORMALIZER_VERSION, Decoded
 
@@ -30,7 +32,8 @@ class Listing(msgspec.Struct, frozen=True):
     `is_same`: the answer is byte for byte that of the last reading, and not even decoded.
     `can_skip`: an equal answer may be skipped next time. `digest` covers the answer, and how it
     was asked for and read. `budget`: what is left of the retry budget, for the parts of the view.
-    `verdict` is "" before one is certain.
+    `verdict` is "" before one is certain. `named`: what the records name; of one that is the same,
+    nothing.
     """
 
     view: View
@@ -50,6 +53,7 @@ class Listing(msgspec.Struct, frozen=True):
     proof: Proof = NO_PROOF
     can_skip: bool = False
     learned_cap: int | None = None
+    named: Named = NOTHING_NAMED
 
     def found_complete(self, evidence: Evidence) -> Listing:
         """The listing with the verdict complete: one answer held all."""
@@ -73,9 +77,11 @@ def try_to_read(
     is_fresh: bool = False,
     within_s: float | None = None,
 ) -> Listing:
-    """Send one request for a view; the listing has no verdict yet. Raises as `Client` does.
+    """Send one request for a view. Raises as `Client` does.
 
-    An answer equal to `last` is not decoded. `is_fresh`, `within_s`: see `list_snapshots`.
+    The listing has no verdict yet, unless the answer itself says that it is partial, or that it
+    comes from a cache. An answer equal to `last` is not decoded, unless it is partial.
+    `is_fresh`, `within_s`: see `list_snapshots`.
     """
     # A body is not received before there is room for it; else all would wait in memory. Of large
     # ones only one is received and decoded at a time.
@@ -88,10 +94,16 @@ def try_to_read(
             is_fresh=is_fresh,
             within_s=within_s,
         )
-        digest = _digest(answer.body, limit)
+        envelope = answer.decoded(open_envelope)
+        digest = _digest(envelope.essence, limit)
         is_same = last is not None and digest == last.digest
-        decoded = None if is_same else privacy.apply(answer.decoded(decode))
-        return Listing(
+        partial = answer.is_part or (envelope.partial(last.listed) if last and is_same else "")
+        is_same = is_same and not partial
+        decoded = None
+        if not is_same:
+            decoded = privacy.apply(answer.decoded(lambda _: decode(envelope)))
+            partial = partial or decoded.partial
+        listing = Listing(
             view=view,
             listed=decoded.listed if decoded else last.listed if last else 0,
             records=slot.keep(decoded),
@@ -101,7 +113,24 @@ def try_to_read(
             page_limit=limit,
             rate_limit_remaining=answer.rate_limit_remaining,
             rate_limit_name=answer.rate_limit_name,
+            named=named_in(decoded.snapshots) if decoded else NOTHING_NAMED,
         )
+        return _judged_by_itself(listing, answer, partial)
+
+
+def _judged_by_itself(listing: Listing, answer: Answer, partial: str) -> Listing:
+    """The listing with the verdict that the answer passes on itself, if it does.
+
+    `partial`: the member or header that says that there is more, "" for none.
+    """
+    asked = f"{listing.listed} of {listing.page_limit} asked for"
+    if partial:
+        reason = f"{asked}; the answer says that it is not whole ({partial})"
+        return replace(listing, verdict=TRUNCATED, reason=reason)
+    if answer.from_cache:
+        reason = f"{asked}; the answer comes from a cache ({answer.from_cache})"
+        return replace(listing, verdict=UNPROVEN, reason=reason)
+    return listing
 
 
 def assembled(
@@ -137,11 +166,11 @@ def narrowed(view: View, part: Partition) -> View:
     )
 
 
-def _digest(body: bytes, limit: int) -> str:
+def _digest(essence: bytes | memoryview, limit: int) -> str:
     # The limit and the normalizer are part of it: a change of either ends the shortcut. The
     # privacy setting is not: a change of it clears the shortcut, and changes no counts.
     digest = hashlib.sha256(f"{limit} {NORMALIZER_VERSION}\n".encode())
-    digest.update(body)
+    digest.update(essence)
     return digest.hexdigest()
 
 

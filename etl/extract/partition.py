@@ -82,7 +82,8 @@ class PartitionedListing(msgspec.Struct):
     """A suspicious answer, and the parts that were read to prove it.
 
     `suspicion`: why the answer may be cut. `is_by_application`: the view has no application filter
-    of its own. `without_proof`: parts that prove nothing, and why.
+    of its own. `without_proof`: parts that prove nothing, and why; `cut`: those of them that say
+    that they are not whole.
     """
 
     whole: Decoded
@@ -93,6 +94,7 @@ class PartitionedListing(msgspec.Struct):
     is_by_application: bool
     parts: dict[Partition, Decoded] = msgspec.field(default_factory=dict)
     without_proof: dict[Partition, str] = msgspec.field(default_factory=dict)
+    cut: set[Partition] = msgspec.field(default_factory=set)
     unanswered_requests: int = 0
     is_given_up: bool = False
 
@@ -101,6 +103,12 @@ class PartitionedListing(msgspec.Struct):
         self.parts[part] = answer
         if limit != self.limit:
             self.without_proof[part] = f"the API now refuses to be asked for {self.limit}"
+
+    def distrust(self, part: Partition, why: str, *, is_cut: bool) -> None:
+        """The answer for a part proves nothing. `is_cut`: it says that it is not whole."""
+        self.without_proof[part] = why
+        if is_cut:
+            self.cut.add(part)
 
     def add_unanswered(self, part: Partition, error: DatadogError | str = NOT_ASKED) -> None:
         """Add a part that gave no answer, or was not asked, and why."""
@@ -186,7 +194,7 @@ class PartitionedListing(msgspec.Struct):
         if not self.parts:
             sizes = [self.whole.listed]
         caps = {self.learned_cap, cap} - {None}
-        if any(size >= self.limit or size in caps for size in sizes):
+        if self.cut or any(size >= self.limit or size in caps for size in sizes):
             return True
         return _leaks(self.whole, list(self.parts.values())) or any(
             _leaks(self.parts[part], self._device_parts(part)) for part in self.parts

@@ -5,6 +5,7 @@ Each call adds to the counts, so it is called for an answer that is new only.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -12,12 +13,15 @@ from sqlalchemy import Connection, insert, select
 
 from etl.database.schema import schema_drift
 from etl.load.counters import add_counts
-from etl.transform.snapshot import Drift
+from etl.transform.envelope import BESIDE
+from etl.transform.snapshot import OTHER_NAMES, Drift
+
+log = logging.getLogger(__name__)
 
 MAX_UNKNOWN_NAMES = 10_000
 """Names of one source in `schema_drift`: a server that invents names must not fill a disk."""
-OTHER_NAMES = "…"
 
+_MAX_WARNED = 10
 _MAX_NAME = 255
 _MAX_EXAMPLE = 500
 
@@ -25,7 +29,10 @@ _MAX_EXAMPLE = 500
 def save_drift(
     connection: Connection, source: str, drift: Mapping[Drift, tuple[int, str]], read_at: datetime
 ) -> None:
-    """Count each name and kind; keep one example of what is new."""
+    """Count each name and kind; keep one example of what is new.
+
+    What is new beside the records of an answer is warned of: once, as it is known then.
+    """
     if not drift:
         return
     d = schema_drift.c
@@ -46,6 +53,15 @@ def save_drift(
     common = {"source": source, "first_seen_at": read_at}
     if rows:
         connection.execute(insert(schema_drift), [{**row, **common, **values} for row in rows])
+    new = sorted(key.name for key in storable.keys() - known)
+    beside = [name.removeprefix(BESIDE) for name in new if name.startswith(BESIDE)]
+    if beside:
+        log.warning(
+            "%s: answers hold what is new beside their records: %s; it is counted in schema_drift,"
+            " and changes nothing",
+            source,
+            ", ".join(beside[:_MAX_WARNED]),
+        )
 
 
 def _storable(

@@ -70,7 +70,7 @@ def _ready(configs: list[Config]) -> Response:
 
 
 def _status(daemon: Daemon) -> Response:
-    sources = [read_health(job.config, since=job.since) for job in daemon.jobs]
+    sources = [read_health(j.config, since=j.since, stuck=j.stuck) for j in daemon.jobs]
     reasons = [f"{health.source}: {reason}" for health in sources for reason in health.reasons]
     return _health(reasons, contract=CONTRACT, sources=[health.as_json() for health in sources])
 

@@ -81,13 +81,18 @@ class Metrics(Collector):
         self._samples[_key("build_info", version=__version__)] = 1.0
 
     def restore(self, text: str) -> None:
-        """Take over the samples an earlier process wrote; raises ValueError for any other text."""
+        """Take over the samples an earlier process wrote; raises ValueError for any other text.
+
+        Of such a text nothing is taken.
+        """
         own_kinds = {_PREFIX + name: kind for name, kind, _ in _FAMILIES if name != "build_info"}
+        restored: dict[_Key, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples if family.type == own_kinds.get(family.name) else ():
                 key = sample.name, tuple(sorted(sample.labels.items()))
                 if key in self._samples or sample.labels.get("source") in self._sources:
-                    self._samples[key] = sample.value
+                    restored[key] = sample.value
+        self._samples |= restored
 
     def add(self, run: RunResult) -> None:
         """Count a run that the ledger has closed."""

@@ -63,11 +63,12 @@ def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> No
         return
     metrics = metrics_type([config.source for config in sources.configs])
     try:
-        metrics.restore(path.read_text(encoding="utf-8"))
+        # Not as text: a CR in a label, which is nothing special there, would become a line's end.
+        metrics.restore(path.read_bytes().decode())
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        log.warning("%s: its counters begin at zero again: %s", plain(path), error)
+        log.warning("%s: its counters begin at zero again: %s", plain(path), plain(error))
     for run in runs:
         metrics.add(run)
     for config in sources.configs:

@@ -13,6 +13,7 @@ from etl.config.model import Config
 from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.formatting import duration, iso
+from etl.monitor.overrun import read_overrun
 from etl.schedule.due import LATE, Agenda, read_agenda
 from etl.source.lease import holder
 
@@ -46,22 +47,30 @@ class Health:
         }
 
 
-def read_health(config: Config, *, since: datetime) -> Health:
-    """Read the ledger; an unreadable one is a reason. `since`: when the daemon started."""
-    now = datetime.now(UTC)
+def read_health(config: Config, *, since: datetime, stuck: str = "") -> Health:
+    """Read the ledger; an unreadable one is a reason. `since`: when the daemon started.
 
-    def read(connection: Connection) -> tuple[Agenda, str]:
-        return read_agenda(connection, config, since, now), holder(connection, config.source)
+    `stuck`: what its watchdog says of a run that hangs, "" for none.
+    """
+    now = datetime.now(UTC)
+    hangs = [f"hangs: {stuck}"] if stuck else []
+
+    def read(connection: Connection) -> tuple[Agenda, str, str]:
+        run_holder = holder(connection, config.source)
+        overrun = read_overrun(connection, config, now) if run_holder else ""
+        return read_agenda(connection, config, since, now), run_holder, overrun
 
     try:
         with opened_ready(config) as database:
-            agenda, run_holder = database.read(read)
+            agenda, run_holder, overrun = database.read(read)
     except EtlError as error:
-        return Health(config.source, (str(error),))
+        return Health(config.source, (*hangs, str(error)))
+    if overrun:
+        hangs.append(f"hangs: {overrun}")
     last = agenda.last._asdict() if agenda.last else None
     return Health(
         config.source,
-        tuple(find_reasons(agenda, is_working=bool(run_holder), now=now)),
+        (*hangs, *find_reasons(agenda, is_working=bool(run_holder), now=now)),
         {n: last[n] for n in (*_RUN_FIELDS, *_COUNTS, "error")} if last else None,
         agenda.next_run_at,
         agenda.due_since,

@@ -24,6 +24,7 @@ from etl.formatting import iso
 from etl.ledger.results import CONTRACT
 from etl.ledger.runs import last_runs
 from etl.ledger.view_state import read_view_states
+from etl.monitor.overrun import read_overrun
 from etl.pipeline.select_views import ViewSelection, select_stored
 from etl.schedule.due import read_agenda, schedule_text
 from etl.source.lease import holder
@@ -95,6 +96,7 @@ class Status:
     schedule: str = ""  # [schedule] in words, where a daemon runs the source
     next_run_at: datetime | None = None
     due_since: datetime | None = None  # the oldest slot that was not run
+    overrun: str = ""  # why the run under way takes too long
 
     @property
     def is_stale(self) -> bool:
@@ -109,6 +111,7 @@ class Status:
             "database": self.database,
             "at": iso(self.at),
             "under_way": self.holder or None,
+            "overrun": self.overrun or None,
             "next_run_at": _iso(self.next_run_at),
             "due_since": _iso(self.due_since),
             "views": [view.as_json() for view in self.views],
@@ -155,6 +158,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         schedule=schedule_text(config) if agenda else "",
         next_run_at=agenda.next_run_at if agenda else None,
         due_since=agenda.due_since if agenda else None,
+        overrun=read_overrun(connection, config, now) if run_holder else "",
     )
 
 

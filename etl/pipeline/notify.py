@@ -8,12 +8,14 @@ than its host.
 from __future__ import annotations
 
 import logging
+import os
 import string
 import threading
+from base64 import b64encode
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 from urllib.request import (
     HTTPRedirectHandler,
     HTTPSHandler,
@@ -21,13 +23,14 @@ from urllib.request import (
     ProxyHandler,
     Request,
     build_opener,
-    getproxies,
 )
 
 import idna  # comes with httpx
 
 from etl import __version__
+from etl.datadog.proxy import Proxy, find_proxy
 from etl.datadog.transport import default_certificates
+from etl.errors import ConfigError
 from etl.extract.completeness import TRUNCATED
 from etl.formatting import duration, iso, many, shortened
 from etl.ledger.results import RunResult, ViewResult
@@ -109,10 +112,21 @@ def ping(url: str, source: str) -> None:
 
 
 def _get(url: str) -> str:
+    """What went wrong; empty: nothing."""
+    try:
+        url = _ascii(url)
+        proxy = find_proxy(url, os.environ, speaks_socks=False)
+    except ConfigError as error:
+        return str(error)
+    except ValueError as error:
+        return type(error).__name__
+    failure = _send(_request(url, proxy))
+    return f"{failure} through {proxy.label}" if failure and proxy else failure
+
+
+def _send(request: Request) -> str:
     """What went wrong; empty: nothing. Never Python's own message, which may quote the URL."""
     try:
-        agent = {"User-Agent": f"heatmap-etl/{__version__}"}
-        request = Request(_ascii(url), headers=agent)  # noqa: S310 - the configuration is http(s)
         with _opener().open(request, timeout=TIMEOUT_S):
             return ""
     except HTTPError as answer:
@@ -149,10 +163,22 @@ class _NoRedirect(HTTPRedirectHandler):
         """None makes a redirect an answer like any other that is not 2xx."""
 
 
+def _request(url: str, proxy: Proxy | None) -> Request:
+    request = Request(url, headers={"User-Agent": f"heatmap-etl/{__version__}"})  # noqa: S310 - the configuration is http(s)
+    if proxy is None:
+        return request
+    # Not by ProxyHandler, which would ask Python's own reading of NO_PROXY, too.
+    scheme, _, authority = proxy.url.partition("://")
+    user, _, address = authority.rpartition("@")
+    if user:
+        credentials = user if ":" in user else f"{user}:"
+        encoded = b64encode(unquote_to_bytes(credentials)).decode()
+        request.add_header("Proxy-Authorization", f"Basic {encoded}")
+    request.set_proxy(address, scheme)
+    return request
+
+
 def _opener() -> OpenerDirector:
-    """With the proxies and certificates that requests to Datadog use. Raises OSError."""
-    proxies = getproxies()
-    if default := proxies.get("all"):  # which Python itself looks up, and ignores
-        proxies = {"http": default, "https": default, **proxies}
+    """With the certificates that requests to Datadog use, and no proxy. Raises OSError."""
     https = HTTPSHandler(context=default_certificates())
-    return build_opener(ProxyHandler(proxies), https, _NoRedirect)
+    return build_opener(ProxyHandler({}), https, _NoRedirect)

@@ -16,8 +16,8 @@ from etl.errors import DatadogError
 from etl.extract.api_state import ApiState
 from etl.extract.discovery import read_applications
 from etl.extract.fetch import Fetcher, Result
-from etl.extract.verify import ReadStoredParts, Verifier
-from etl.load.lookup import read_parts
+from etl.extract.verify import Stored, Verifier
+from etl.load.lookup import read_names, read_parts
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +45,21 @@ def open_verifier(
     config: Config,
     api_state: ApiState,
     stop: threading.Event,
-    parts: ReadStoredParts,
+    stored: Stored,
 ) -> Iterator[Verifier]:
     """A verifier, which reads the configured views and says what their answers prove."""
 
     def applications() -> list[str] | None:
         try:
-            return [application.application_id for application in read_applications(client)]
+            applications = read_applications(client, is_whole=True)
+            return [application.application_id for application in applications]
         except DatadogError as error:
             log.debug("the list of applications is not to be had: %s", error)
             return None
 
     with Fetcher(client, config, api_state, stop) as fetcher:
-        yield Verifier(fetcher, api_state, applications, parts)
+        names = {view.name for view in config.views}
+        yield Verifier(fetcher, api_state, applications, stored, names)
 
 
 def _organizations(client: Client) -> set[int]:
@@ -72,8 +74,12 @@ def _organizations(client: Client) -> set[int]:
         return set()
 
 
-def stored_parts(database: Database | None, source: str) -> ReadStoredParts:
+def stored_in(database: Database | None, source: str) -> Stored:
     """What the verifier asks the tables; None: there are none."""
     if database is None:
-        return lambda: (set(), set())
-    return lambda: database.read(lambda connection: read_parts(connection, source))
+        return Stored(lambda: (set(), set()), lambda _view: set())
+
+    def names(view: View) -> set[str]:
+        return database.read(lambda connection: read_names(connection, view.key(source)))
+
+    return Stored(lambda: database.read(lambda connection: read_parts(connection, source)), names)

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
@@ -29,7 +29,8 @@ from etl.load.ownership import Ownership
 from etl.load.removals import RemovalGuard, Removals
 from etl.load.writer import TableWriter
 from etl.pipeline.applications import refresh_applications
-from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
+from etl.pipeline.watchdog import Watchdog
 from etl.runtime.run_context import set_log_fields
 from etl.source.identity import Organization, require_label
 from etl.source.lease import Lease
@@ -73,7 +74,10 @@ def initial_state(
 
 @dataclass(slots=True)
 class Run:
-    """A run that has begun. `stop` is set to ask it to end, and when the lease is lost."""
+    """A run that has begun. `stop` is set to ask it to end, and when the lease is lost.
+
+    `steps` counts the uses of its `database`.
+    """
 
     config: Config
     database: Database
@@ -81,8 +85,14 @@ class Run:
     result: RunResult
     lease: Lease
     progress: OnRun | None = None
+    on_end: OnRun | None = None
     views: Sequence[View] = ()
+    client: Client | None = None
     verifier: Verifier | None = None
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.database = replace(self.database, on_step=self._count_step)
 
     def load(self, views: Sequence[View], options: Options) -> None:
         """Read each view and load it; a view that fails is part of the result."""
@@ -93,11 +103,12 @@ class Run:
         writer = TableWriter(database, self.result, self.lease, states, self._report)
         state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
         loader = Loader(writer, state, source, self.stop)
-        parts = stored_parts(database, source)
+        stored = stored_in(database, source)
         with (
             Client(config, keys, stop=self.stop, codes=self.result.codes) as client,
-            open_verifier(client, config, api_state, self.stop, parts) as self.verifier,
+            open_verifier(client, config, api_state, self.stop, stored) as self.verifier,
         ):
+            self.client = client
             read_and_load(client, self.verifier, views, loader)
             if self.result.has_read and not self.stop.is_set():
                 refresh_applications(client, database, source, self.lease.guard, datetime.now(UTC))
@@ -107,6 +118,67 @@ class Run:
         if self.progress:
             self.progress(self.result)
 
+    def _count_step(self) -> None:
+        self.steps += 1
+
+    # --- as its watchdog sees it -----------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Which run it is."""
+        return f"run {self.result.run_id} of {self.config.source}"
+
+    @property
+    def done(self) -> int:
+        """How much is done so far: exchanges, answers decoded, views, uses of the database."""
+        answers = self.verifier.answers_read if self.verifier else 0
+        return self.result.codes.total() + answers + len(self.result.views) + self.steps
+
+    @property
+    def views_to_read(self) -> int:
+        """How many views it reads; 0: it does not read yet."""
+        return len(self.views)
+
+    @property
+    def parts_asked(self) -> int:
+        """How many parts of views were asked for."""
+        return self.verifier.parts_asked if self.verifier else 0
+
+    @property
+    def lease_s(self) -> float:
+        """Seconds after which its lease expires unless renewed."""
+        return self.lease.seconds
+
+    def break_off(self) -> None:
+        """Ask it to end: no further request, no open connection, no renewal of its lease."""
+        self.lease.stop_keeping()
+        self.stop.set()
+        if self.client:
+            # In a thread: the pool of connections may be what it hangs in.
+            threading.Thread(target=self.client.close, name="close", daemon=True).start()
+
+    def give_up(self, reason: str) -> None:
+        """Close it in the ledger and give the lease back: its own thread hangs, and does not."""
+        result, lease = self.result, self.lease
+        result.finished_at, result.status, result.error = datetime.now(UTC), "failed", reason
+
+        def close(connection: Connection) -> bool:
+            if status_of(connection, result) != "running":
+                return False
+            lease.guard(connection)
+            finish_run(connection, result)
+            lease.release(connection)
+            return True
+
+        try:
+            is_closed = self.database.transaction(close)
+        except EtlError as error:
+            log.warning("the run could not be closed in the ledger: %s", error)
+            is_closed = False
+        lease.is_lost = True  # whatever its thread still does, it writes nothing more
+        if is_closed and self.on_end:
+            self.on_end(result)
+
 
 @contextmanager
 def open_run(
@@ -115,6 +187,7 @@ def open_run(
     options: Options,
     stop: threading.Event,
     *,
+    watchdog: Watchdog,
     planned: int,
     progress: OnRun | None = None,
     on_end: OnRun | None = None,
@@ -123,10 +196,10 @@ def open_run(
 
     `planned`: how many views it is to read. `on_end` is called once the ledger has it closed,
     also when this raises. A bug is recorded as a failed run, and raised; so is an `EtlError`,
-    unless some view is stored.
+    unless some view is stored. One that `watchdog` ends is a failed run, too.
     """
     run = Run(config, database, stop, new_run(config.source), Lease(config.source, config.lease_s))
-    result, lease, run.progress = run.result, run.lease, progress
+    result, lease, run.progress, run.on_end = run.result, run.lease, progress, on_end
     set_log_fields(source=result.source, run_id=result.run_id)
     result.job, result.started_by, result.planned = options.job, options.started_by, planned
     result.slot_at, result.missed_slots = options.slot_at, options.missed_slots
@@ -139,6 +212,7 @@ def open_run(
 
     privacy = database.transaction(start)
     lease.keep(database, on_loss=stop.set)
+    watchdog.watch(run)
     is_closed = False
     try:
         privacy.require_same()
@@ -157,13 +231,15 @@ def open_run(
         order = {view: number for number, view in enumerate(run.views)}
         result.views.sort(key=lambda view: order[view.view])
         lease.stop_keeping()
+        if watchdog.reason:
+            result.error, result.status = watchdog.reason, "failed"
         result.finished_at = datetime.now(UTC)
-        is_closed = not lease.is_lost and _close(run, on_end)
+        is_closed = not lease.is_lost and _close(run)
     if lease.is_lost and not is_closed:
         raise LeaseLost(f"another process took the lease of {config.source} during the run")
 
 
-def _close(run: Run, on_end: OnRun | None) -> bool:
+def _close(run: Run) -> bool:
     """Close the run in the ledger, delete old runs and give the lease back.
 
     Returns whether the run is closed; what could not be done is logged.
@@ -190,8 +266,8 @@ def _close(run: Run, on_end: OnRun | None) -> bool:
     except EtlError as error:
         log.warning("the run could not be closed in the ledger: %s", error)
         return False
-    if on_end:
-        on_end(run.result)
+    if run.on_end:
+        run.on_end(run.result)
     if has_old:
         prune(config, database, lease, run.stop)
         try:

@@ -4,6 +4,7 @@
 
     prepare_schema                        database/migrations
     open_run: lease, ledger, outcome      pipeline/run      source/lease  ledger/runs
+    in a thread that is watched           pipeline/watchdog pipeline/progress_bound
       select the views                    pipeline/select_views
       one loop over them                  pipeline/read_views
       ask for each view                   extract/fetch     datadog/client
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
@@ -30,6 +31,7 @@ from etl.errors import ConfigError
 from etl.ledger.results import RunResult
 from etl.pipeline.run import OnRun, Options, Run, open_run
 from etl.pipeline.select_views import select_views, with_views
+from etl.pipeline.watchdog import Watchdog
 from etl.runtime.signals import ChildEvent
 
 log = logging.getLogger(__name__)
@@ -43,30 +45,36 @@ def sync(
     stop: threading.Event,
     progress: OnRun | None = None,
     on_end: OnRun | None = None,
+    on_stuck: Callable[[str], None] | None = None,
 ) -> RunResult:
     """One run over the configured views; returns what the ledger holds of it.
 
     `on_end` is called with it once the ledger has it closed, also when this raises.
     Raises `EtlError` when nothing could be done at all: schema, lease, database,
-    usage. Failures of views are part of the result.
+    usage. Failures of views are part of the result. Raises `RunStuck` when the run made no
+    progress and was ended; `on_stuck` is called with the reason before.
     """
     views = () if config.discovers else chosen_views(config, options.views)
     if config.keys is None and found_schema(database).state != "current":
         require_keys(config)
     prepare_schema(database)
-    with open_run(
-        config,
-        database,
-        options,
-        ChildEvent(stop),  # a lost lease ends this run, and no other one
-        planned=len(views),
-        progress=progress,
-        on_end=on_end,
-    ) as run:
-        if config.discovers:
-            views = _discover(run, options)
-        run.load(views, options)
-    return run.result
+    watchdog = Watchdog(config, on_stuck)
+
+    def work() -> RunResult:
+        with open_run(
+            config,
+            database,
+            options,
+            ChildEvent(stop),  # a lost lease ends this run, and no other one
+            watchdog=watchdog,
+            planned=len(views),
+            progress=progress,
+            on_end=on_end,
+        ) as run:
+            run.load(_discover(run, options) if config.discovers else views, options)
+        return run.result
+
+    return watchdog.guard(work)
 
 
 def _discover(run: Run, options: Options) -> tuple[View, ...]:

@@ -63,6 +63,13 @@ class ChildEvent(threading.Event):
         return self.is_set()
 
 
+def end_within(seconds: float, *, exit_code: int) -> None:
+    """End this process after `seconds`, unless it has ended by itself."""
+    timer = threading.Timer(seconds, os._exit, [exit_code])
+    timer.daemon = True
+    timer.start()
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
     """Watch for signals in a thread: the main one may wait inside a driver, and not notice."""

@@ -8,6 +8,7 @@ the clock was moved, the ledger is asked again.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,13 +25,15 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from etl.config.model import Config, Sources, require_keys
 from etl.database.connection import Database, opened
 from etl.database.migrations import prepare_schema
-from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
+from etl.datadog.proxy import find_proxy
+from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, RunAbandoned, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
 from etl.pipeline.notify import log_run, ping
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.runtime.run_context import set_log_fields
+from etl.runtime.signals import GIVE_UP_S, end_within
 from etl.schedule.cron import Due, Slots
 from etl.schedule.due import due_now, schedule_text, slots_of
 
@@ -50,12 +53,17 @@ class Job:
     `since`: when the daemon started; earlier slots of a source that was never run are not due.
 
     `on_end` is called with each run that the ledger has closed, after it was logged.
+    `stuck`: why its run is just being ended; "" while none hangs. `abandoned`: the run that could
+    not be ended; `stop` is set then, as its thread may hold locks that only the end of the process
+    frees.
     """
 
     config: Config
     stop: threading.Event
     on_end: Callable[[RunResult], None] | None = None
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    stuck: str = ""
+    abandoned: RunAbandoned | None = None
     _failures: int = 0  # since it last went well
     _reported: str = ""  # why it went wrong, so that the same is not logged again
 
@@ -72,6 +80,10 @@ class Job:
         except LeaseHeld as held:
             # The run of the other process may not fulfil the slot: `sync` by hand does not.
             return self._retry(held, _HELD_S, logging.INFO)
+        except RunAbandoned as error:
+            self.abandoned = error
+            self.stop.set()
+            return self._retry(error, self._pause(), logging.DEBUG)
         except EtlError as error:
             return self._retry(error, self._pause(), logging.ERROR)
         except Exception:
@@ -103,14 +115,26 @@ class Job:
             text = f"{many(missed, 'missed slot')} before {iso(due.slot_at)}"
             log.warning("%s: %s; this run makes up for them", config.source, text)
         options = Options(started_by="schedule", slot_at=due.slot_at, missed_slots=missed)
-        run = sync(config, database, options, stop=self.stop, on_end=self._ended)
+        self.stuck = ""
+        run = sync(
+            config,
+            database,
+            options,
+            stop=self.stop,
+            on_end=self._ended,
+            on_stuck=self._note_stuck,
+        )
         if run.status == "ok" and config.heartbeat_url:
             ping(config.heartbeat_url, config.source)
 
     def _ended(self, run: RunResult) -> None:
+        self.stuck = ""  # the ledger says it from now on
         log_run(run)
         if self.on_end:
             self.on_end(run)
+
+    def _note_stuck(self, reason: str) -> None:
+        self.stuck = reason
 
     def _pause(self) -> float:
         """Seconds until the next attempt: twice as many each time."""
@@ -128,12 +152,13 @@ class Job:
 
 
 def prepare(sources: Sources) -> None:
-    """Require the keys and prepare the schemas. Raises `EtlError` for what needs a person.
+    """Require keys and proxy, prepare the schemas. Raises `EtlError` for what needs a person.
 
     A database that cannot be reached yet is only a warning: the jobs try again.
     """
     for config in sources.configs:
         require_keys(config)
+        find_proxy(config.api_url, os.environ)
         try:
             with opened(config) as database:
                 prepare_schema(database)
@@ -164,7 +189,11 @@ class Daemon:
         )
 
     def run(self) -> None:
-        """Run the jobs until `stop` is set and the runs under way have ended."""
+        """Run the jobs until `stop` is set and the runs under way have ended.
+
+        Raises `RunAbandoned` when one could not be ended: the others are asked to, and the process
+        should end, for a new one to begin with nothing that hangs.
+        """
         self._tick()
         before = datetime.now(UTC)
         self._scheduler.start()
@@ -176,10 +205,15 @@ class Daemon:
         finally:
             with self._ending:
                 self._has_ended = True
+            if any(job.abandoned for job in self.jobs):
+                end_within(GIVE_UP_S, exit_code=RunAbandoned.exit_code)
             # Paused first: its loop starts a job, then removes it, and must find it there.
             self._scheduler.pause()
             self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
+        for job in self.jobs:
+            if job.abandoned:
+                raise job.abandoned
 
     def _tick(self) -> None:
         self.ticked_at = time.monotonic()

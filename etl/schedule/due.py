@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from etl.config.model import Config
+from etl.config.validators import UTC_NAMES
 from etl.database.connection import Database
 from etl.database.migrations import found_schema
 from etl.ledger.results import JOB
@@ -23,7 +24,7 @@ def slots_of(config: Config) -> Slots:
     """The slots that `[schedule]` names."""
     if config.every_s is not None:
         return Every(config.every_s)
-    if config.timezone == "UTC":
+    if config.timezone in UTC_NAMES:
         return parse_cron(config.cron, UTC)
     from zoneinfo import ZoneInfo  # most configurations keep UTC and need no zone data
 

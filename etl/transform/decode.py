@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
-from etl.errors import DatadogResponseError
-from etl.transform import lenient_json
+from etl.errors import DatadogAnswerTooLarge, DatadogResponseError
+from etl.transform import json_pieces, lenient_json
+from etl.transform.envelope import Envelope, open_envelope
 from etl.transform.fields import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, instant, is_storable
 from etl.transform.lenient_json import Constant, Number, Value
 from etl.transform.snapshot import (
@@ -24,36 +26,50 @@ from etl.transform.snapshot import (
     with_hash,
 )
 
-_Text: TypeAlias = str | None
-_Int: TypeAlias = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)] | None
+_Missing: TypeAlias = msgspec.UnsetType
+_Text: TypeAlias = str | None | _Missing
+_Int: TypeAlias = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)] | None | _Missing
+
+MAX_RECORDS = 100_000
+"""In one answer: a hundred times what is asked for. A row takes about 1.5 kB until it is stored."""
+MAX_AT_ONCE = 2**24
+"""Bytes of records that are decoded at once; four times as many of plain ASCII."""
+MAX_RECORD = 2**25
+"""Bytes of one record that is read alone."""
+MAX_VALUES = 2**20
+"""In a record that is read leniently: each takes about 200 bytes meanwhile, however short it is."""
+MAX_MEMORY = 3 * 2**27
+"""Bytes that the records of one answer may take, roughly, beside its body."""
+_ROW, _WIDE, _LENIENT = 1000, 4, 4  # bytes of a row, and times the size of its text
+_SHORTEST = len('{"id":"1","type":"snapshots","attributes":{}}')
 
 
 class _Attributes(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    application_id: Annotated[str, msgspec.Meta(max_length=MAX_ID)] | None = None
-    created_at: datetime | str | None = None
-    created_by: _Text = None
-    created_by_handle: _Text = None
-    created_by_user_id: _Int = None
-    device_type: _Text = None
-    event_id: _Text = None
-    is_device_type_selected_by_user: bool | None = None
-    modified_at: datetime | str | None = None
-    org_id: _Int = None
-    session_id: _Text = None
-    snapshot_name: _Text = None
-    start: _Int = None
-    view_id: _Text = None
-    view_name: _Text = None
+    application_id: Annotated[str, msgspec.Meta(max_length=MAX_ID)] | None | _Missing = UNSET
+    created_at: datetime | str | None | _Missing = UNSET
+    created_by: _Text = UNSET
+    created_by_handle: _Text = UNSET
+    created_by_user_id: _Int = UNSET
+    device_type: _Text = UNSET
+    event_id: _Text = UNSET
+    is_device_type_selected_by_user: bool | None | _Missing = UNSET
+    modified_at: datetime | str | None | _Missing = UNSET
+    org_id: _Int = UNSET
+    session_id: _Text = UNSET
+    snapshot_name: _Text = UNSET
+    start: _Int = UNSET
+    view_id: _Text = UNSET
+    view_name: _Text = UNSET
 
 
 class _WithInstants(_Attributes, gc=False):
-    created_at: datetime | None = None
-    modified_at: datetime | None = None
+    created_at: datetime | None | _Missing = UNSET
+    modified_at: datetime | None | _Missing = UNSET
 
 
 class _WithTexts(_Attributes, gc=False):
-    created_at: _Text = None
-    modified_at: _Text = None
+    created_at: _Text = UNSET
+    modified_at: _Text = UNSET
 
 
 A = TypeVar("A", bound=_Attributes)
@@ -65,63 +81,137 @@ class _Record(msgspec.Struct, Generic[A], forbid_unknown_fields=True, gc=False):
     attributes: A
 
 
-class _Body(msgspec.Struct, Generic[A], gc=False):
-    data: list[_Record[A]]
-    errors: list[Any] | None = None
-
-
-_instants = msgspec.json.Decoder(_Body[_WithInstants])
-_texts = msgspec.json.Decoder(_Body[_WithTexts])
+_instants = msgspec.json.Decoder(list[_Record[_WithInstants]])
+_texts = msgspec.json.Decoder(list[_Record[_WithTexts]])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 # Perhaps an instant finer than microseconds, which the decoder would round.
 _MAY_BE_FINER = re.compile(rb"\.\d{7}")
 _SPELLED_DIGIT = rb"\u003"
+_SPELLED_SIGN = rb"\u002"  # such as a comma
+_NAMES = tuple(READERS)
+_INSTANTS = (_NAMES.index("created_at"), _NAMES.index("modified_at"))
 
 
-class _Inexact(Exception):
+class _Unusual(Exception):
+    """The typed decoder would take the records for other than they are."""
+
+
+class _Inexact(_Unusual):
     """An instant without a zone, or out of range: it must be read from its text."""
 
 
-def decode(body: bytes) -> Decoded:
+def decode(body: bytes | Envelope) -> Decoded:
     """Decode one body; raises `DatadogResponseError` when it is not `{"data": [...]}`.
 
-    A body is decoded with types first, instants included. One with unusual instants is decoded
-    again with instants as text; one with anything else unusual leniently, record by record. All
-    three give the same row for the same record.
+    They are decoded with types first, instants included. Those with unusual instants are decoded
+    again with instants as text; those with anything else unusual one by one, leniently where they
+    must be. All three give the same row for the same record.
     """
-    has_escapes = b"\\u00" in body  # one search for both kinds: it takes as long as the decoding
+    envelope = body if isinstance(body, Envelope) else open_envelope(body)
+    decoded = _decode_quickly(envelope) or _decode_one_by_one(envelope)
+    if decoded.listed > MAX_RECORDS:
+        raise _too_many()
+    for name, example in envelope.drift():
+        decoded.note(name, "unknown member", example)
+    decoded.partial = envelope.partial(decoded.listed)
+    return decoded
+
+
+def _too_many() -> DatadogAnswerTooLarge:
+    return DatadogAnswerTooLarge(f"the answer holds more than {MAX_RECORDS:,} records")
+
+
+def _decode_quickly(envelope: Envelope) -> Decoded | None:
+    """All records at once; None where some record is unusual, or they take too much room."""
+    if envelope.end - envelope.start > MAX_AT_ONCE * _WIDE:
+        return None
+    records = envelope.body[envelope.start : envelope.end]
+    if not _fit_in_memory(records):
+        return None
+    has_escapes = b"\\" in records and b"\\u00" in records
     # The typed decoder takes the escape for NUL, which no database stores as text.
-    if has_escapes and b"\\u0000" in body:
-        return _decode_lenient(body)
+    if has_escapes and b"\\u0000" in records:
+        return None
     try:
-        is_spelled = has_escapes and _SPELLED_DIGIT in body
-        if not is_spelled and not _MAY_BE_FINER.search(body):
-            exact = _instants.decode(body)
-            return _decode_lenient(body) if exact.errors else _decode_exact(exact.data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Inexact):
+        is_spelled = has_escapes and _SPELLED_DIGIT in records
+        if not is_spelled and not _MAY_BE_FINER.search(records):
+            return _decode_exact(_instants.decode(records), records)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Unusual):
         pass
     try:
-        answer = _texts.decode(body)
-        return _decode_lenient(body) if answer.errors else _decode_texts(answer.data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_lenient(body)
+        return _decode_texts(_texts.decode(records), records)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Unusual):
+        return None
 
 
-def _decode_exact(records: list[_Record[_WithInstants]]) -> Decoded:
-    decoded = Decoded()
+def _fit_in_memory(records: bytes) -> bool:
+    """Whether they may be decoded at once, whatever they are."""
+    if len(records) > MAX_AT_ONCE and _is_wide(records):
+        return False
+    # A record as specified has two objects.
+    return len(records) < MAX_RECORDS * _SHORTEST or records.count(b"{") <= 2 * MAX_RECORDS
+
+
+def _is_wide(text: bytes) -> bool:
+    """Whether strings of the text may take four bytes for each of its own."""
+    return b"\\u" in text or not text.isascii()
+
+
+def _decode_exact(records: list[_Record[_WithInstants]], text: bytes) -> Decoded:
+    decoded, missing = Decoded(), 0
     add, as_tuple = decoded.snapshots.append, msgspec.structs.astuple
     sha256, encode, unmarked = hashlib.sha256, _encoder.encode, f"{HASH_VERSION}:"
+    is_any_missing = False
     for record in records:
         a = record.attributes
         created_at, modified_at = a.created_at, a.modified_at
-        if created_at is not None and created_at.tzinfo is not UTC:
+        if created_at and created_at.tzinfo is not UTC:
             a.created_at = _in_utc(created_at)
-        if modified_at is not None and modified_at.tzinfo is not UTC:
+        if modified_at and modified_at.tzinfo is not UTC:
             a.modified_at = _in_utc(modified_at)
         content = as_tuple(a)
-        digest = sha256(encode((content, None))).hexdigest()[:32]  # as `with_hash` does
+        if is_any_missing:
+            missing += _missing(content)
+            content = _with_nulls(content)
+        try:
+            encoded = encode((content, None))  # as `with_hash` does
+        except TypeError:  # the first record in which an attribute is missing
+            is_any_missing = True
+            missing += _missing(content)
+            content = _with_nulls(content)
+            encoded = encode((content, None))
+        digest = sha256(encoded).hexdigest()[:32]
         add(new_snapshot(record.id, *content, None, unmarked + digest))
+    _require_each_key_once(decoded, missing, text)
     return decoded
+
+
+def _missing(content: tuple[Any, ...]) -> int:
+    """How many commas fewer than fourteen the attributes need."""
+    return min(content.count(UNSET), 14)
+
+
+def _with_nulls(content: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple([None if value is UNSET else value for value in content])
+
+
+def _require_each_key_once(decoded: Decoded, missing: int, text: bytes) -> None:
+    """Raises `_Unusual` unless each key was given once: the typed decoder takes the last.
+
+    All keys of an object but one cost a comma, whatever blanks stand between. `missing`: how many
+    fewer the attributes need, as some were not given. A key too many is a comma too many.
+    """
+    snapshots = decoded.snapshots
+    needed = max(0, 17 * len(snapshots) - 1 - missing)
+    too_many = text.count(b",") - needed
+    if too_many and (_SPELLED_SIGN in text or too_many != _commas_in_texts(snapshots)):
+        raise _Unusual
+
+
+def _commas_in_texts(snapshots: list[Snapshot]) -> int:
+    values = (v for s in snapshots for v in msgspec.structs.astuple(s)[:-2])
+    return sum(value.count(",") for value in values if type(value) is str)
 
 
 def _in_utc(instant: datetime) -> datetime:
@@ -133,38 +223,18 @@ def _in_utc(instant: datetime) -> datetime:
         raise _Inexact from None
 
 
-def _decode_texts(records: list[_Record[_WithTexts]]) -> Decoded:
-    decoded = Decoded()
+def _decode_texts(records: list[_Record[_WithTexts]], text: bytes) -> Decoded:
+    decoded, missing = Decoded(), 0
     for record in records:
-        a = record.attributes
+        given = msgspec.structs.astuple(record.attributes)
+        missing += _missing(given)
         extra: dict[str, str] = {}
-        created_at = _typed_instant(decoded, extra, "created_at", a.created_at)
-        modified_at = _typed_instant(decoded, extra, "modified_at", a.modified_at)
-        content = _content(a, created_at, modified_at)
-        decoded.snapshots.append(_snapshot(record.id, content, extra))
+        content = list(_with_nulls(given))
+        for index in _INSTANTS:
+            content[index] = _typed_instant(decoded, extra, _NAMES[index], content[index])
+        decoded.snapshots.append(_snapshot(record.id, tuple(content), extra))
+    _require_each_key_once(decoded, missing, text)
     return decoded
-
-
-def _content(
-    a: _Attributes, created_at: datetime | None, modified_at: datetime | None
-) -> tuple[Scalar, ...]:
-    return (
-        a.application_id,
-        created_at,
-        a.created_by,
-        a.created_by_handle,
-        a.created_by_user_id,
-        a.device_type,
-        a.event_id,
-        a.is_device_type_selected_by_user,
-        modified_at,
-        a.org_id,
-        a.session_id,
-        a.snapshot_name,
-        a.start,
-        a.view_id,
-        a.view_name,
-    )
 
 
 def _typed_instant(
@@ -183,24 +253,77 @@ def _snapshot(identifier: str, content: tuple[Scalar, ...], extra: dict[str, str
     return with_hash(identifier, content, lenient_json.join(extra) if extra else None)
 
 
-def _decode_lenient(body: bytes) -> Decoded:
+def _decode_one_by_one(envelope: Envelope) -> Decoded:
+    """So that one odd record costs no more than itself, and no more memory than there is."""
+    decoded, room = Decoded(), MAX_MEMORY
+    for record in _records(envelope):
+        if decoded.listed == MAX_RECORDS:
+            raise _too_many()
+        if len(record) > MAX_RECORD:
+            raise _too_long()
+        alone = _decode_quickly(Envelope(b"[%b]" % record, 0, len(record) + 2))
+        if alone and len(alone.snapshots) == 1:
+            room -= _ROW + len(record) * (_WIDE if _is_wide(record) else 1)
+        else:
+            alone = _decode_lenient(record)
+            room -= _ROW + len(record) * _LENIENT
+        if room < 0:
+            raise DatadogAnswerTooLarge(
+                f"the answer's records take more than {MAX_MEMORY // 2**20} MB of memory"
+            )
+        decoded.snapshots += alone.snapshots
+        decoded.rejected += alone.rejected
+        decoded.add_drift(alone.drift)
+    return decoded
+
+
+def _too_long() -> DatadogAnswerTooLarge:
+    return DatadogAnswerTooLarge(f"a record takes more than {MAX_RECORD // 2**20} MB")
+
+
+def _records(envelope: Envelope) -> Iterator[bytes]:
+    """The text of each record."""
+    body, start, end = envelope.body, envelope.start, envelope.end
+    if end - start <= MAX_AT_ONCE and body.count(b",", start, end) < MAX_RECORDS:
+        try:
+            return map(bytes, _raws.decode(body[start:end]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+    return _pieces(body, start, end)
+
+
+def _pieces(body: bytes, start: int, end: int) -> Iterator[bytes]:
     try:
-        answer = lenient_json.parse(body)
+        for begin, stop in json_pieces.pieces(body, start, end, longest=MAX_RECORD):
+            yield body[begin:stop]
+    except json_pieces.TooLong:
+        raise _too_long() from None
+    except json_pieces.NotAList:
+        raise DatadogResponseError("the answer is not JSON: brackets do not match") from None
+
+
+def _decode_lenient(record: bytes) -> Decoded:
+    """One record by itself; raises `DatadogResponseError` when it is no JSON."""
+    decoded = Decoded()
+    if sum(map(record.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise DatadogAnswerTooLarge(f"a record holds more than {MAX_VALUES:,} values")
+    try:
+        # As deep as it stands in an answer: what is nested too deeply depends on that.
+        answer = lenient_json.parse(b'{"data":[%b]}' % record)
+    except lenient_json.KeyTwice:
+        text = lenient_json.text_of(record).strip(" \t\n\r")
+        decoded.rejected.append(reject("a key is given twice", Constant(text)))
+        return decoded
     except lenient_json.NotJson as error:
         raise DatadogResponseError(f"the answer is not JSON: {error}") from None
-    records = answer.get("data") if isinstance(answer, dict) else None
-    if isinstance(answer, dict) and answer.get("errors"):
-        # JSON:API forbids both in one answer; such a listing would retire what it leaves out.
-        raise DatadogResponseError("the answer holds errors beside its data")
-    if not isinstance(records, list):
-        raise DatadogResponseError('the answer is not {"data": [...]}')
-    decoded = Decoded()
-    for record in records:
-        read = normalize(record, decoded.note)
-        if isinstance(read, Snapshot):
-            decoded.snapshots.append(read)
-        else:
-            decoded.rejected.append(read)
+    records = answer["data"] if isinstance(answer, dict) else None
+    if not isinstance(records, list) or len(records) != 1:
+        raise DatadogResponseError("the answer is not JSON: a record is missing")
+    read = normalize(records[0], decoded.note)
+    if isinstance(read, Snapshot):
+        decoded.snapshots.append(read)
+    else:
+        decoded.rejected.append(read)
     return decoded
 
 

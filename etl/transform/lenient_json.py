@@ -8,6 +8,8 @@ and `reparse` raise, and only `NotJson`.
 What JSON cannot hold is wrapped: `{"$literal": "NaN"}`, and the text of a value nested deeper than
 `MAX_DEPTH`. So is a hash in place of a value: `{"$hash": "..."}`. A received key that begins with
 `$` gets one more `$`, so that nothing received looks like a wrapper.
+
+An object that gives a key twice has no meaning of its own: readers differ in which value counts.
 """
 
 from __future__ import annotations
@@ -16,17 +18,22 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 MAX_DEPTH = 64
 """Below the stack limits of PostgreSQL's parser and of Python's, which differ by version."""
 
 # An unclosed string reaches to the end; else the search would try each quote in it as a start.
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+# Possessive: else each escape in a string would take memory until its end is found.
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 class NotJson(ValueError):
     """Not even the lenient parser can read the text."""
+
+
+class KeyTwice(NotJson):
+    """Some object of the text gives a key twice; the text is JSON otherwise."""
 
 
 class Number(str):
@@ -47,19 +54,40 @@ class _Deep(Constant):
     __slots__ = ()
 
 
+_AsObject: TypeAlias = "Callable[[list[tuple[str, Any]]], Value]"
 Value: TypeAlias = "None | bool | str | Number | Constant | list[Value] | dict[str, Value]"
 
 
 def parse(body: bytes) -> Value:
-    """Decode `body`, numbers kept as text; raises `NotJson`."""
-    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    """Decode `body`, numbers kept as text; raises `NotJson`, and `KeyTwice` of it."""
+    text = text_of(body)
     try:
-        value = _loads(text)
+        return _parse(text, _once)
+    except KeyTwice:
+        _parse(text, dict)  # raises where it is no JSON at all
+        return _loads_deep(text, _once)  # what is nested too deeply is kept as text
+
+
+def text_of(body: bytes) -> str:
+    """Any bytes as text: each that is no UTF-8 becomes a surrogate."""
+    return body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+
+
+def _parse(text: str, as_object: _AsObject) -> Value:
+    try:
+        value = _loads(text, as_object)
         if _depth_is_at_most(value, MAX_DEPTH):
             return value
     except RecursionError:
         pass
-    return _loads_deep(text)
+    return _loads_deep(text, as_object)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise KeyTwice("a key is given twice")
+    return members
 
 
 def canonical(value: Value) -> str:
@@ -117,27 +145,36 @@ def _literal(text: str) -> str:
     return '{"$literal":' + json.dumps(text) + "}"
 
 
-def _loads(text: str, object_hook: Callable[[dict[str, Value]], Value] | None = None) -> Value:
+def _loads(text: str, as_object: _AsObject = dict) -> Value:
+    decoder = _CHECKING if as_object is _once else _decoder(as_object)
     try:
-        value: Value = json.loads(
-            text,
-            strict=False,
-            parse_int=Number,
-            parse_float=Number,
-            parse_constant=Constant,
-            object_hook=object_hook,
-        )
+        value: Value = decoder.decode(text)
+    except KeyTwice:
+        raise
     except ValueError as error:
         raise NotJson(str(error)) from None
     return value
 
 
-def _loads_deep(text: str) -> Value:
+def _decoder(as_object: _AsObject) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        strict=False,
+        parse_int=Number,
+        parse_float=Number,
+        parse_constant=Constant,
+        object_pairs_hook=None if as_object is dict else as_object,
+    )
+
+
+_CHECKING = _decoder(_once)  # making one takes as long as reading a record
+
+
+def _loads_deep(text: str, as_object: _AsObject) -> Value:
     # No text can hold its own hash, so nothing received looks like a cut-out.
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def unwrap(members: dict[str, Value]) -> Value:
-        return _Deep(members[mark]) if mark in members else members
+    def unwrap(pairs: list[tuple[str, Any]]) -> Value:
+        return _Deep(pairs[0][1]) if pairs and pairs[0][0] == mark else as_object(pairs)
 
     try:
         return _loads(_cut(text, mark), unwrap)

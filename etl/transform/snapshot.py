@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from etl.transform import lenient_json
 from etl.transform.fields import READERS, Scalar
 from etl.transform.lenient_json import Value
 
-NORMALIZER_VERSION = 1
+NORMALIZER_VERSION = 2
 """Raise it whenever the same body would give other rows; it ends every digest of an answer."""
 HASH_VERSION = "1"
 PERSONAL = frozenset({"created_by", "created_by_handle", "created_by_user_id"})
@@ -72,6 +72,11 @@ class Rejected:
     raw_hash: str
 
 
+MAX_DRIFT_NAMES = 20_000
+"""Names of drift in one answer: more than the table holds. The others are counted together."""
+OTHER_NAMES = "…"
+
+
 class Drift(NamedTuple):
     """An attribute that is unknown, or not of the type the specification names."""
 
@@ -98,9 +103,15 @@ class Decoded:
 
     def note(self, name: str, kind: str, example: str) -> None:
         """Count one record that drifts in `name`."""
-        drift = Drift(name, kind)
-        count, first = self.drift.get(drift, (0, example))
-        self.drift[drift] = (count + 1, min(first, example))
+        self.add_drift({Drift(name, kind): (1, example)})
+
+    def add_drift(self, more: Mapping[Drift, tuple[int, str]]) -> None:
+        """Count the drift of other records, too."""
+        for drift, (number, example) in more.items():
+            is_known = drift in self.drift or len(self.drift) < MAX_DRIFT_NAMES
+            key = drift if is_known else Drift(OTHER_NAMES, drift.kind)
+            count, first = self.drift.get(key, (0, example))
+            self.drift[key] = (count + number, min(first, example))
 
 
 def with_hash(

@@ -391,3 +391,40 @@ def live(project: Project) -> set[str]:
         return project.live()
     except EtlError:  # it is not up again yet
         return set()
+
+
+def test_a_proxy_that_cannot_be_used_keeps_it_from_starting(cli: Cli) -> None:
+    done = cli("schedule", HTTP_PROXY="ftp://user:planted-password@h")
+    assert (done.code, done.is_one_line()) == (2, True)
+    assert "HTTP_PROXY: ftp:// is not supported" in done.err
+
+
+# --- a system without a time zone database --------------------------------------------------
+
+
+@pytest.mark.parametrize("zone", ["", 'timezone = "UTC"', 'timezone = "Etc/UTC"'])
+def test_utc_needs_no_time_zone_database(
+    cli: Cli, started: Callable[..., Daemon], tmp_path: Path, zone: str
+) -> None:
+    with (cli.folder / "heatmap-etl.toml").open("a", encoding="utf-8") as file:
+        file.write(f"{zone}\n")
+    daemon = started(cli, "schedule", **without_zones(tmp_path))
+    daemon.says("next run")
+    assert daemon.end().code == 0
+
+
+def test_a_named_time_zone_says_what_to_install(cli: Cli, tmp_path: Path) -> None:
+    with (cli.folder / "heatmap-etl.toml").open("a", encoding="utf-8") as file:
+        file.write('timezone = "Europe/Berlin"\n')
+    assert cli("status").code == 2  # no schema yet
+    for command in ("schedule", "sync", "check", "status"):
+        done = cli(command, **without_zones(tmp_path))
+        assert (done.code, done.out, done.is_one_line()) == (2, "", True)
+        needs = "schedule.timezone: 'Europe/Berlin' needs the time zone database: install tzdata"
+        assert needs in done.err
+
+
+def without_zones(tmp_path: Path) -> dict[str, str]:
+    """Variables under which Python finds no zone: no folder of them, and no such package."""
+    (tmp_path / "tzdata.py").write_text("raise ModuleNotFoundError('tzdata')\n", encoding="utf-8")
+    return {"PYTHONTZPATH": "", "PYTHONPATH": f"{tmp_path}:{ROOT}"}

@@ -265,10 +265,10 @@ def is_healthy(address: str) -> bool:
     return all(check(arguments, address) == 0 for arguments in health_checks())
 
 
-def check(arguments: list[str], address: str) -> int:
+def check(arguments: list[str], address: str, **more: Any) -> int:
     here = [word.replace(LISTENING, address) for word in arguments]
     assert here != arguments
-    return run(sys.executable, *here).returncode
+    return run(sys.executable, *here, **more).returncode
 
 
 def test_the_exit_codes_of_the_units_are_those_of_the_program():
@@ -358,6 +358,13 @@ def test_the_health_checks_tell_a_living_daemon_from_others(answering: Callable[
     for arguments in health_checks():
         assert check(arguments, f"127.0.0.1:{living}") == 0
         assert check(arguments, f"127.0.0.1:{broken}") != 0
+
+
+def test_the_health_checks_ask_no_proxy(answering: Callable[[int], int]):
+    living = answering(200)
+    for arguments in health_checks():
+        proxied = {"PATH": os.defpath, "http_proxy": "http://127.0.0.1:9"}
+        assert check(arguments, f"127.0.0.1:{living}", env=proxied) == 0
 
 
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")

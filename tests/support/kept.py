@@ -30,6 +30,24 @@ def read(raw: bytes) -> Any:
         parse_int=number,
         parse_float=number,
         parse_constant=constant,
+        object_pairs_hook=_members_of,
+    )
+
+
+class Twice(dict[str, Any]):
+    """An object that gives a key twice."""
+
+
+def _members_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else Twice(members)
+
+
+def gives_a_key_twice(value: Any, depth: int = 3) -> bool:
+    """`depth`: how deep it stands in the answer; what is deeper than 64 is kept as text."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth <= 64 and (
+        isinstance(value, Twice) or any(gives_a_key_twice(item, depth + 1) for item in inner)
     )
 
 
@@ -59,7 +77,12 @@ def unwrapped(value: Any) -> Any:
 
 
 def can_be_a_row(record: Any) -> bool:
-    """Whether its id is text of 1 to 255 characters without NUL and lone surrogates."""
+    """Whether its id is text of 1 to 255 characters without NUL and lone surrogates.
+
+    And no key is given twice: readers differ in which value counts.
+    """
+    if gives_a_key_twice(record):
+        return False
     identifier = record.get("id") if isinstance(record, dict) else None
     if not isinstance(identifier, str) or not 1 <= len(identifier) <= 255:
         return False

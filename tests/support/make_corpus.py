@@ -87,6 +87,10 @@ def reject(name: str, raw: str | bytes, reason: str, kept: str) -> Case:
     return {"name": name, **_raw(raw), "is": "reject", "reason": reason, "kept": kept, "drift": []}
 
 
+def twice(name: str, raw: str) -> Case:
+    return reject(name, raw, "a key is given twice", obj({"$literal": json.dumps(raw)}))
+
+
 def _raw(raw: str | bytes) -> dict[str, str]:
     if isinstance(raw, str):
         return {"raw": raw}
@@ -533,9 +537,7 @@ def ids() -> Iterator[Case]:
         "no id",
         '{"attributes":{"id":"a"}}',
     )
-    yield reject(
-        "bad id: of two the last is null", '{"id": "a", "id": null}', "no id", '{"id":null}'
-    )
+    yield twice("bad id: of two the last is null", '{"id": "a", "id": null}')
     yield reject("bad id: bytes that are no UTF-8", b'{"id": "i\xff"}', ODD_ID, r'{"id":"i\udcff"}')
     yield reject(
         "bad id: keys that begin with a dollar",
@@ -763,25 +765,20 @@ def unusual() -> Iterator[Case]:
     name = "a line break inside a text"
     raw = with_attribute(name, "snapshot_name", '"a\nb\tc"')
     yield row(name, raw, name, columns={"snapshot_name": "a\nb\tc"})
-    name = "an attribute twice: the last counts"
-    raw = raw_record(name, '{"start": 1, "org_id": 42, "start": 2}')
-    columns = {n: v for n, v in NOTHING.items() if n != "org_id"}
-    yield row(name, raw, name, columns={**columns, "start_ms": 2})
-    name = "an attribute twice: the last is bad"
-    raw = raw_record(name, '{"start": 1, "org_id": 42, "start": "x"}')
-    extra, drift = '{"start":"x"}', [["start", WRONG]]
-    yield row(name, raw, name, columns=columns, extra=extra, drift=drift)
-    name = "an attribute twice: the first is bad"
-    raw = raw_record(name, '{"start": "x", "org_id": 42, "start": 2}')
-    yield row(name, raw, name, columns={**columns, "start_ms": 2})
-    name = "the id twice: the last counts"
-    raw = f'{{"id": 7, "type": "snapshots", "attributes": {written(HEALTHY)}, "id": "{name}"}}'
-    yield row(name, raw, name)
-    name = "attributes twice: the last counts"
-    raw = (
-        raw_record(name, '{"start": 1}').removesuffix("}") + f', "attributes": {written(HEALTHY)}}}'
+    yield twice("an attribute twice", raw_record("a", '{"start": 1, "org_id": 42, "start": 2}'))
+    yield twice("an attribute twice: last bad", raw_record("a", '{"start": 1, "start": "x"}'))
+    yield twice("an attribute twice: first null", raw_record("a", '{"start":null,"start":2}'))
+    healthy = written(HEALTHY)
+    yield twice(
+        "the id twice", f'{{"id": 7, "type": "snapshots", "attributes": {healthy}, "id": "a"}}'
     )
-    yield row(name, raw, name)
+    yield twice(
+        "attributes twice",
+        raw_record("a", '{"start": 1}').removesuffix("}") + f', "attributes": {healthy}}}',
+    )
+    yield twice(
+        "a key twice in an unknown attribute", raw_record("a", '{"theme": {"a": 1, "a": 1}}')
+    )
     yield _everything_at_once()
 
 

@@ -58,5 +58,5 @@ class Watched:
 
 
 def parsed(text: str) -> dict[str, float]:
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    lines = [line for line in text.split("\n") if line and line[0] != "#"]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -19,16 +19,21 @@ from tests.support.paths import ROOT
 PURE = (
     *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
     *("etl.transform.decode", "etl.transform.privacy"),
-    *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
+    *("etl.transform.envelope", "etl.transform.json_pieces"),
+    *("etl.extract.completeness", "etl.extract.names", "etl.extract.partition"),
+    *("etl.extract.view_selection", "etl.formatting"),
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
     *(
+        "etl.datadog.cache_headers",
         "etl.datadog.responses",
         "etl.datadog.rate_limit",
         "etl.datadog.page_limit",
         "etl.datadog.rum",
+        "etl.datadog.proxy",
     ),
-    *("etl.config.cron_line", "etl.schedule.cron"),
+    *("etl.config.cron_line", "etl.schedule.cron", "etl.pipeline.progress_bound"),
+    *("etl.config.cron_line", "etl.config.host_name", "etl.schedule.cron"),
     *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),
     "etl.diagnose.probe.answers",
 )
@@ -229,22 +234,23 @@ cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.ini
 cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
 cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
 cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
-config.files config.folder config.load config.model config.settings config.sites
+config.files config.folder config.host_name config.load config.model config.settings config.sites
 config.validators config.views database database.batches database.connection database.cursor
 database.dialects database.dialects.lookup database.dialects.types database.migrations
-database.schema datadog datadog.body datadog.client datadog.connection datadog.deadline
-datadog.network datadog.page_limit datadog.proxy datadog.rate_limit datadog.responses
-datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
-extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
-extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
-ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
-load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
-load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions load.writer
-monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify pipeline.read_views
-pipeline.run pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
-runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
-transform transform.decode transform.fields transform.lenient_json transform.privacy
-transform.snapshot
+database.schema datadog datadog.body datadog.cache_headers datadog.causes datadog.client
+datadog.connection datadog.deadline datadog.network datadog.page_limit datadog.proxy
+datadog.rate_limit datadog.responses datadog.retry datadog.rum datadog.transport errors extract
+extract.api_state extract.ask extract.buffer extract.completeness extract.discovery extract.fetch
+extract.listing extract.names extract.partition extract.verify extract.view_selection files
+formatting ledger ledger.api_state ledger.known_views ledger.results ledger.retention ledger.runs
+ledger.view_state load load.changeset load.counters load.decide load.diff load.discovered
+load.loader load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert
+load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
+pipeline.notify pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
+pipeline.sync pipeline.watchdog runtime runtime.console runtime.logs runtime.run_context
+runtime.signals source source.identity source.lease source.privacy_setting transform
+transform.decode transform.envelope transform.fields transform.json_pieces transform.lenient_json
+transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {
@@ -258,6 +264,7 @@ DRIVERS = {
     "mariadb": "pymysql, sqlalchemy.dialects.mysql.pymysql",
 }
 BESIDES = {"httpcore", "h11", "anyio", "certifi"}  # httpx loads these when it is first used
+BESIDES |= {"socksio"}  # of the extra [socks]: httpcore loads it where it is installed
 OF_PYTHON = {
     *("concurrent.futures.thread", "encodings.idna", "encodings.utf_8_sig", "gc", "gzip", "hmac"),
     *("queue", "_queue", "secrets", "stringprep", "tomllib"),

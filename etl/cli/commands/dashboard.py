@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.options import (
+    HOST,
     GlobalOptions,
     PathType,
     global_options,
@@ -31,11 +32,11 @@ Examples:
 @click.option(
     "--database",
     "file",
-    type=PathType(dir_okay=False),
+    type=PathType(of_sqlite=True, dir_okay=False),
     metavar="FILE",
     help="A SQLite file. Default: that of the configuration.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", type=HOST, default="127.0.0.1", show_default=True)
 @click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--no-open", is_flag=True, help="Open no browser. Without a terminal none is opened.")
 @global_options

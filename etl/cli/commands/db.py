@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.options import (
+    TEXT,
     CommandGroup,
     GlobalOptions,
     global_options,
@@ -52,8 +53,8 @@ def db_status(options: GlobalOptions) -> int:
 
 
 @db.command("rename-source")
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=TEXT)
+@click.argument("new", type=TEXT)
 @global_options
 @click.pass_obj
 def rename_source(options: GlobalOptions, old: str, new: str) -> int:

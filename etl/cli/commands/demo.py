@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="A year of history, for dashboards: a dozen views, read once a day (about a minute).",
 )
-@click.argument("folder", type=PathType(file_okay=False), default=".")
+@click.argument("folder", type=PathType(of_sqlite=True, file_okay=False), default=".")
 def demo(folder: Path, is_large: bool) -> int:
     """See it work against an invented Datadog.
 

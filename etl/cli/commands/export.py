@@ -9,6 +9,7 @@ import click
 
 from etl.cli.options import (
     PATH,
+    TEXT,
     GlobalOptions,
     global_options,
     load_sources,
@@ -54,9 +55,10 @@ Examples:
     metavar="FILE",
     help="Replaced as a whole, or not at all. Default: stdout.",
 )
-@click.option("--view-name", metavar="NAME", help="Only rows of the views of this name.")
+@click.option("--view-name", type=TEXT, metavar="NAME", help="Only rows of the views of this name.")
 @click.option(
     "--since",
+    type=TEXT,
     metavar="INSTANT",
     help="Such as 2026-11-01 (UTC) or 30d. Only rows whose valid_from is not earlier; of "
     "snapshot_changes noticed_at, of sync_health last_run_at.",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from etl.cli.options import HOST
 from etl.errors import EtlError
 from etl.runtime.console import print_results
 
 
 @click.command("fake-datadog")
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", type=HOST, default="127.0.0.1", show_default=True)
 @click.option("--port", default=8321, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
     "--tick",

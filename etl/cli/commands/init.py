@@ -6,7 +6,7 @@ import os
 
 import click
 
-from etl.cli.options import GlobalOptions, global_options
+from etl.cli.options import TEXT, GlobalOptions, global_options
 from etl.errors import EtlError
 from etl.runtime.console import print_results
 
@@ -17,8 +17,12 @@ Examples:
   heatmap-etl init --view /home --view "/checkout/?"
   heatmap-etl init --database-url postgresql://heatmap@db.example.com/heatmap"""
 )
-@click.option("--view", "views", multiple=True, metavar="NAME", help="A view to copy; repeatable.")
-@click.option("--database-url", default="", metavar="URL", help="Where to; without a password.")
+@click.option(
+    "--view", "views", type=TEXT, multiple=True, metavar="NAME", help="A view to copy; repeatable."
+)
+@click.option(
+    "--database-url", type=TEXT, default="", metavar="URL", help="Where to; without a password."
+)
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @global_options
 @click.pass_obj

@@ -6,24 +6,25 @@ from contextlib import nullcontext
 
 import click
 
-from etl.cli.options import GlobalOptions, global_options, load_sources
+from etl.cli.options import HOST, TEXT, GlobalOptions, global_options, load_sources
 
 
 def _address(
-    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+    ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> tuple[str, int] | None:
     if value is None:
         return None
     host, colon, port = value.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    if not colon or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise click.BadParameter("expected HOST:PORT, such as 127.0.0.1:9102")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return HOST.convert(host, parameter, ctx), int(port)
 
 
 @click.command(
     epilog="""\b
 Exit codes:
   0  ended by SIGINT or SIGTERM, in order
+  1  a run hung and could not be ended; start it again, as systemd and Kubernetes do
   2  usage, configuration, keys or schema: it did not start
 
 \b
@@ -32,6 +33,7 @@ Example:
 )
 @click.option(
     "--listen",
+    type=TEXT,
     metavar="HOST:PORT",
     callback=_address,
     help="Answer /healthz, /readyz, /status and /metrics there.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import GlobalOptions, global_options, load_sources
+from etl.cli.options import TEXT, GlobalOptions, global_options, load_sources
 
 if TYPE_CHECKING:
     from etl.cli.fan_out import CommandResult
@@ -33,7 +33,9 @@ Exit codes:
 Example:
   heatmap-etl status --max-age 2h      for a monitor"""
 )
-@click.option("--max-age", metavar="AGE", callback=_max_age, help="Such as 30m, 2h or 1d.")
+@click.option(
+    "--max-age", type=TEXT, metavar="AGE", callback=_max_age, help="Such as 30m, 2h or 1d."
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @global_options
 @click.pass_obj

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import PATH, GlobalOptions, global_options, load_sources
+from etl.cli.options import PATH, TEXT, GlobalOptions, global_options, load_sources
 from etl.runtime.console import is_terminal
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ Examples:
   heatmap-etl sync --plan --view /home
   17 * * * *  cd /etc/heatmap-etl && heatmap-etl sync --quiet      (crontab)"""
 )
-@click.option("--view", "views", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@click.option(
+    "--view", "views", type=TEXT, multiple=True, metavar="NAME", help="Only this one; repeatable."
+)
 @click.option("--plan", is_flag=True, help="Only say what would be written; exit code 0.")
 @click.option("--full", is_flag=True, help="Decode and compare also what did not change.")
 @click.option("--accept-removals", is_flag=True, help="Hold no removal, however many there are.")

@@ -85,6 +85,8 @@ def _complaints(bad: list[ViewStatus], now: datetime) -> list[str]:
 
 def _run_lines(status: Status, style: Callable[[str], str]) -> list[str]:
     lines = [f"A run is under way: {status.holder}.", ""] if status.holder else []
+    if status.overrun:
+        lines.insert(1, f"It hangs: {status.overrun}. End that process: what is stored stays.")
     if not status.runs:
         return [*lines, "No run yet."]
     lines += _next_lines(status)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -389,7 +390,10 @@ def test_key_in_a_view_is_refused(tmp_path: Path) -> None:
         pytest.param("datadog", 'api_url = "https://x:y"', "is not a URL", id="port-of-letters"),
         pytest.param("datadog", 'api_url = "https://[x"', "is not a URL", id="half-ipv6"),
         pytest.param("datadog", 'api_url = "https://x y"', "is not a URL", id="space-in-url"),
+        pytest.param("datadog", 'api_url = "https://x:0"', "port from 1", id="port-zero"),
+        pytest.param("datadog", f'api_url = "https://x/{"y" * 2000}"', "at most 2000", id="long"),
         pytest.param("datadog", "app_url = []", "found a list", id="list-for-url"),
+        pytest.param("datadog", f'site = "x.{"y" * 64}"', "is not a site", id="long-label-in-site"),
         pytest.param("schedule", 'cron = "* * *"', "3 fields; expected five", id="cron-short"),
         pytest.param("schedule", 'cron = "60 * * * *"', "no minute", id="cron-minute"),
         pytest.param("schedule", 'cron = "* * * * 8"', "no day of week", id="cron-weekday"),
@@ -421,6 +425,58 @@ def test_bad_value_is_refused(tmp_path: Path, section: str, line: str, expected:
     problem = only_problem(tmp_path, f"{MINIMAL}[{section}]\n{line}\n")
     assert problem.startswith(f"{section}.")
     assert expected in problem
+
+
+@pytest.mark.parametrize("key", ["datadog.api_url", "datadog.app_url", "schedule.heartbeat_url"])
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("api..com", "has an empty part"),
+        (".api.com", "has an empty part"),
+        ("api.com..", "has an empty part"),
+        (".", "has an empty part"),
+        (f"{'x' * 64}.com", "has a part of more than 63 characters"),
+        (f"{'ü' * 60}.com", "cannot be a name in DNS"),
+        (f"{'x.' * 127}com", "has more than 253 characters"),
+        ("☃.com", "cannot be a name in DNS"),
+        ("bü..com", "cannot be a name in DNS"),
+        ("xn--zz-.com", "has a part that begins with xn-- and is not IDNA"),
+        ("1.2.3.256", "is not an IPv4 address"),
+        ("{API_HOST}", "holds a character that no name of a host has"),
+        ("api%2e.com", "holds a character that no name of a host has"),
+    ],
+)
+def test_a_host_that_nobody_can_have_is_refused(
+    tmp_path: Path, key: str, host: str, reason: str
+) -> None:
+    section, _, name = key.partition(".")
+    for rest in ("", "/path", ":8443"):
+        line = f'{MINIMAL}[{section}]\n{name} = "https://{host}{rest}"'
+        found = only_problem(tmp_path, line)
+        assert found.startswith(f"{key}: is not a URL that can be asked: its host {reason}")
+    by_variable = {f"HEATMAP_ETL_{key.upper().replace('.', '_')}": f"https://{host}"}
+    assert reason in only_problem(tmp_path, MINIMAL, by_variable)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "api.example.com.",
+        f"{'x' * 63}.com",
+        "localhost",
+        "my_api",
+        "127.0.0.1",
+        "[::1]",
+        "[fe80::1%eth0]",
+        "bücher.example",
+        "xn--bcher-kva.example",
+        "API.example.com",
+    ],
+)
+def test_a_host_that_somebody_may_have_is_kept_as_written(tmp_path: Path, host: str) -> None:
+    config = load(tmp_path, f'{MINIMAL}[datadog]\napi_url = "https://{host}:8443/dd/"')
+    assert config.api_url == f"https://{host}:8443/dd"
+    assert httpx.URL(config.api_url).host
 
 
 @pytest.mark.parametrize(
@@ -758,6 +814,69 @@ def test_keys_come_from_the_environment_and_are_not_printed(tmp_path: Path) -> N
     assert require_keys(config) is config.keys
     assert "aaa" not in repr(config)
     assert config.keys_problem == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ('"hush"', "has quotes around the key"),
+        ("'hush'", "has quotes around the key"),
+        ("`hush`", "has quotes around the key"),
+        ('"hush', "has quotes around the key"),
+        ("hush'", "has quotes around the key"),
+        ("${HUSH}", "that nothing has replaced"),
+        ("${HUSH:-hush}", "that nothing has replaced"),
+        ('"${HUSH}"', "that nothing has replaced"),
+        ("$(cat /run/secrets/hush)", "that nothing has replaced"),
+        ("$HUSH", "that nothing has replaced"),
+        ("%HUSH%", "that nothing has replaced"),
+        ("{{ hush.key }}", "that nothing has replaced"),
+        ("<hush>", "holds a placeholder"),
+        ("<your hush key>", "holds a placeholder"),
+        ("[hush]", "holds a placeholder"),
+        ("...", "holds a placeholder"),
+    ],
+)
+@pytest.mark.parametrize("name", ["DD_API_KEY", "DD_APP_KEY", "DD_BEARER_TOKEN", "MY_KEY"])
+def test_a_key_that_was_never_filled_in_is_named(
+    tmp_path: Path, name: str, value: str, reason: str
+) -> None:
+    text = MINIMAL + '[datadog]\napi_key_env = "MY_KEY"\n' * (name == "MY_KEY")
+    environ = {**(KEYS if "APP" in name or "API" in name else {"DD_APP_KEY": "x"}), name: value}
+    found = load(tmp_path, text, environ).keys_problem
+    assert found.startswith(f"{name}: ")
+    assert reason in found
+    write(tmp_path, f"{value}\n", "secret")
+    del environ[name]
+    found = load(tmp_path, text, {**environ, f"{name}_FILE": "secret"}).keys_problem
+    assert found.startswith(f"{name}_FILE: ")
+    assert reason in found
+    assert "hush" not in found.lower()
+
+
+@pytest.mark.parametrize("key", ["a$b", "a${b}c", "a{b}c", "a<b>c", 'a"b', "%a", "$", "a..."])
+def test_a_key_may_hold_any_sign_inside(tmp_path: Path, key: str) -> None:
+    config = load(tmp_path, MINIMAL, {**KEYS, "DD_API_KEY": key})
+    assert config.keys == Keys(key, KEYS["DD_APP_KEY"])
+
+
+def test_a_hash_key_that_was_never_filled_in_is_refused(tmp_path: Path) -> None:
+    text = f'{MINIMAL}[privacy]\ncreated_by = "hash"'
+    for value in ("${HUSH_KEY_OF_THE_HASH}", "$(openssl rand -hex 32)", "<hush: 32 hex digits>"):
+        problem = only_problem(tmp_path, text, {"HEATMAP_ETL_HASH_KEY": value})
+        assert problem.startswith("privacy.created_by: HEATMAP_ETL_HASH_KEY: holds")
+        assert "hush" not in problem.lower()
+    # Quotes may belong to it: without them all hashes would be others.
+    kept = load(tmp_path, text, {"HEATMAP_ETL_HASH_KEY": '"quoted-and-used"'})
+    assert kept.hash_key == '"quoted-and-used"'
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hc.example/${HUSH}", "https://${HUSH}/", "https://x?${X}"]
+)
+def test_a_heartbeat_url_that_was_never_filled_in_is_refused(tmp_path: Path, url: str) -> None:
+    problem = only_problem(tmp_path, f'{MINIMAL}[schedule]\nheartbeat_url = "{url}"')
+    assert "which nothing has replaced" in problem
 
 
 def test_key_variables_can_be_renamed(tmp_path: Path) -> None:

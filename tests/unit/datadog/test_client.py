@@ -36,6 +36,7 @@ from etl.errors import (
 from etl.extract.ask import ask as ask_until_answered
 from tests.support import raw_server as raw
 from tests.support.certificates import make_certificate, server_tls
+from tests.support.fake_time import FakeTime
 from tests.support.raw_server import DATA, RawServer, Reply, chunked, reply, zipped
 
 API_KEY = "apikey0123456789abcdef"
@@ -44,29 +45,6 @@ KEYS = Keys(api_key=API_KEY, app_key=APP_KEY)
 BEARER = Keys(bearer_token="ddpat_0123456789")
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 HOME = View("/home")
-
-
-class FakeTime(threading.Event):
-    """Both the stop event and the clock: waiting costs no time and is written down."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self.waits: list[float] = []
-        self._stop_at = stop_at
-        self._guard = threading.Lock()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        with self._guard:
-            self.now += timeout
-            self.waits.append(timeout)
-            if len(self.waits) == self._stop_at:
-                self.set()
-        return self.is_set()
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def config(url: str, **changes: Any) -> Config:
@@ -189,6 +167,7 @@ def test_headers_name_the_program_and_carry_the_keys() -> None:
     assert server.header("Authorization") is None
     assert server.header("Accept-Encoding") == "gzip"
     assert (server.header("User-Agent") or "").startswith("heatmap-etl/")
+    assert server.header("Cache-Control") == "no-cache, no-store"
 
 
 def test_bearer_token_stands_alone() -> None:

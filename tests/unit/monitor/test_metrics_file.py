@@ -6,11 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from etl.config.model import Sources
 from etl.ledger.results import new_run
+from etl.monitor.metrics import Metrics
 from etl.monitor.metrics_file import write_metrics
-from tests.support.project import make_config
+from tests.support.project import Project, make_config
 from tests.support.watched import parsed
 
 
@@ -35,6 +38,58 @@ def test_counters_of_a_file_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "begin at zero again" in caplog.text
     assert parsed(path.read_text())["heatmap_etl_run_duration_seconds_count"] == 1
     assert {file.name for file in tmp_path.iterdir()} == {"x.prom"}
+
+
+NAMES = (
+    "/a\rb",
+    "/c\r\nd\n",
+    "\r",
+    "/\t\x01\x0b\x0c\x1c\x85\u2028",
+    '"/q\\"',
+    "\\n",
+    "a} 7",
+    "{x=",
+    "#",
+    " ",
+)
+
+
+def written(path: Path, project: Project, sources: Sources) -> dict[str, float]:
+    run = project.run()
+    write_metrics(path, sources, [run])
+    return parsed(path.read_bytes().decode())
+
+
+def test_no_name_of_a_view_makes_the_counters_begin_anew(
+    project: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.watch(*NAMES)
+    sources, path = Sources((project.config,), is_folder=False), tmp_path / "x.prom"
+    for number in (1, 2, 3):
+        samples = written(path, project, sources)
+        assert samples['heatmap_etl_runs_total{source="datadoghq.com",status="ok"}'] == number
+    assert caplog.text == ""
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=4))
+def test_every_label_comes_back_as_it_was(names: list[str]) -> None:
+    metrics, again = Metrics(["x"]), Metrics(["x"])
+    keys = {("heatmap_etl_last_complete_timestamp_seconds", _labels(name)): 7.0 for name in names}
+    metrics._samples |= keys
+    again.restore(metrics.text().decode())
+    assert again._samples == metrics._samples
+
+
+def _labels(name: str) -> tuple[tuple[str, str], ...]:
+    return ("source", "x"), ("view_name", name)
+
+
+def test_a_text_that_is_spoilt_further_down_restores_nothing() -> None:
+    metrics, again = Metrics(["x"]), Metrics(["x"])
+    metrics._samples = dict.fromkeys(metrics._samples, 7.0)
+    with pytest.raises(ValueError, match="float"):
+        again.restore(f"{metrics.text().decode()}\nbad {{")
+    assert set(again._samples.values()) == {0.0, 1.0}
 
 
 def test_a_source_that_is_gone_leaves_the_file(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The heartbeat: when it is sent, where to, and what is said when it fails."""
 
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -104,6 +105,69 @@ def test_a_heartbeat_goes_through_the_proxy_as_it_was_written(
     encoded_url = "http://xn--nbody-jua.invalid:81/s3cr%C3%A9t%20;a?q=%C3%A9&r=%2F"
     assert [path for path, _ in receiver.requests] == [encoded_url]
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "no_proxy", ["127.0.0.0/8", "::1 127.0.0.1", "127.*", "*", "::ffff:127.0.0.0/104"]
+)
+def test_a_heartbeat_to_an_excluded_host_goes_through_no_proxy(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    ping(f"{receiver.url}/hush", "acme")
+    assert [path for path, _ in receiver.requests] == ["/hush"]
+
+
+def test_what_python_itself_takes_for_excluded_goes_through_the_proxy_of_the_others(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", receiver.url)
+    monkeypatch.setenv("no_proxy", "nobody.invalid:82")  # which urllib takes for a domain
+    ping("http://nobody.invalid:81/x", "acme")
+    monkeypatch.setenv("no_proxy", "4")
+    ping("http://192.0.2.4/x", "acme")
+    paths = [path for path, _ in receiver.requests]
+    assert paths == ["http://nobody.invalid:81/x", "http://192.0.2.4/x"]
+
+
+@pytest.mark.parametrize(
+    ("user", "credentials"),
+    [
+        ("us%65r:p%40:ss", b"user:p@:ss"),
+        ("user", b"user:"),
+        ("us\u00e9r:w", "us\u00e9r:w".encode()),
+    ],
+)
+def test_a_heartbeat_tells_the_proxy_who_asks(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, user: str, credentials: bytes
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", receiver.url.replace("//", f"//{user}@"))
+    ping("http://nobody.invalid/x", "acme")
+    ((_, headers),) = receiver.requests
+    scheme, _, encoded = headers["proxy-authorization"].partition(" ")
+    assert (scheme, b64decode(encoded)) == ("Basic", credentials)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("socks5://u:s3cret@h:1", "HTTPS_PROXY: is a SOCKS proxy, which cannot be used here"),
+        ("ftp://u:s3cret@h", "HTTPS_PROXY: ftp:// is not supported for a proxy"),
+        (
+            "http://u:s3cret@127.0.0.1:9",
+            "ConnectError through the proxy 127.0.0.1:9 of HTTPS_PROXY",
+        ),
+    ],
+)
+def test_the_proxy_that_a_heartbeat_cannot_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, reason: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    ping("https://nobody.invalid/s3cret", "acme")
+    (line,) = caplog.messages
+    assert line.startswith(f"acme: the heartbeat to nobody.invalid failed: {reason}")
+    assert "s3cret" not in line
 
 
 def test_a_heartbeat_to_nobody_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from etl.errors import DatadogResponseError
 from etl.transform import decode as decoding
 from etl.transform import lenient_json as jsontext
 from etl.transform.decode import decode
+from etl.transform.envelope import open_envelope
 from etl.transform.fields import INT64_MAX, INT64_MIN, READERS
 from etl.transform.lenient_json import Number
 from etl.transform.snapshot import Decoded, Drift, Rejected, Snapshot, record_of, reject
@@ -118,6 +119,17 @@ def test_columns_stand_in_the_order_of_the_readers():
         pytest.param(b'{"DATA":[]}', id="data in upper case"),
         pytest.param(b'{"data":[]}{"data":[]}', id="two answers"),
         pytest.param(b'{"data":[],"data":null}', id="of two data the last is null"),
+        pytest.param(b'{"data":null,"data":[]}', id="of two data the last is a list"),
+        pytest.param(b'{"data":[1],"data":[2]}', id="data twice"),
+        pytest.param(b'{"data":[],"\\u0064ata":[]}', id="data twice, spelled differently"),
+        pytest.param(b'{"data":[],"meta":1,"meta":2}', id="meta twice"),
+        pytest.param(b'{"data":[NaN],"meta":1,"meta":2}', id="meta twice beside NaN"),
+        pytest.param(b'{"data":[],"meta":{"a":1,"a":2}}', id="a key twice in meta"),
+        pytest.param(b'{"meta":{"data":[12]},"data":null}', id="a list data in meta only"),
+        pytest.param(b'{"data":[1,,2]}', id="a comma too many"),
+        pytest.param(b'{"data":[{"id":"a"},]}', id="a comma behind"),
+        pytest.param(b'{"data":[{"id":1]},{"b":[2}]}', id="brackets that do not match"),
+        pytest.param(b'{"data":[{"id":"a","id":"b" 1}]}', id="a key twice, and no JSON"),
         pytest.param(b"[" * 5_000 + b"]" * 5_000, id="a list 5,000 deep"),
         pytest.param('{"data":[]}'.encode("utf-16"), id="UTF-16"),
     ],
@@ -139,11 +151,15 @@ def test_answer_without_a_list_of_records_is_refused(answer):
         pytest.param(
             b'{"data":[],"m":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="100,000 levels beside"
         ),
-        pytest.param(b'{"data":null,"data":[]}', id="of two data the last is a list"),
+        pytest.param(b'{"meta":{"data":[1]},"data":[]}', id="with another list data in meta"),
+        pytest.param(b'{"m":"\\"data\\":[1]","data":[]}', id="with such a list in a text"),
+        pytest.param(b'{"m":NaN,"x":["data"],"\\u0064ata":[]}', id="with data spelled out"),
     ],
 )
 def test_answer_with_no_record_is_an_answer(answer):
-    assert decode(answer) == Decoded()
+    decoded = decode(answer)
+    assert (decoded.listed, decoded.partial) == (0, "")
+    assert {drift.kind for drift in decoded.drift} <= {"unknown member"}
 
 
 # --- records that cannot be a row ---------------------------------------------------------
@@ -175,7 +191,6 @@ def test_answer_with_no_record_is_an_answer(answer):
         pytest.param(
             '{"id":"' + "a" * 256 + '"}', "the id is longer than 255 characters", id="256 letters"
         ),
-        pytest.param('{"id":"a","id":null}', "no id", id="of two ids the last is null"),
     ],
 )
 def test_record_without_a_usable_id_is_rejected_and_kept(raw, reason):
@@ -215,6 +230,49 @@ def test_one_bad_record_does_not_touch_its_neighbours():
         assert decoded.listed == 3
 
 
+KEY_TWICE = [
+    pytest.param('{"id":"a","id":"b","type":"snapshots","attributes":{}}', id="two ids"),
+    pytest.param('{"id":"a","id":null}', id="of two ids the last is null"),
+    pytest.param('{"id":null,"id":"a","type":"snapshots","attributes":{}}', id="the first is null"),
+    pytest.param('{"id":"a","type":"snapshots","type":"snapshots","attributes":{}}', id="types"),
+    pytest.param('{"id":"a","type":"snapshots","attributes":{},"attributes":{}}', id="attributes"),
+    pytest.param(
+        '{"id":"a","type":"snapshots","attributes":{"org_id":1,"org_id":2}}', id="an attribute"
+    ),
+    pytest.param(
+        '{"id":"a","type":"snapshots","attributes":{"org_id":null,"org_id":2}}', id="null, then 2"
+    ),
+    pytest.param(
+        '{"id" :"a","id"\t: "b","type":"snapshots","attributes":{}}', id="blanks before a colon"
+    ),
+    pytest.param(
+        r'{"id":"a","type":"snapshots","attributes":{"org_id":1,"\u006frg_id":2}}',
+        id="spelled differently",
+    ),
+    pytest.param(
+        r'{"id":"a","type":"snapshots","attributes":{"view_id":"\u002c","org_id":1,"org_id":2}}',
+        id="beside a comma that is spelled out",
+    ),
+    pytest.param(
+        '{"id":"a","type":"snapshots","attributes":{"view_id":"1,2","org_id":1,"org_id":2}}',
+        id="beside a comma in a text",
+    ),
+    pytest.param('{"id":"a","attributes":{"x":[{"y":1,"y":1}]}}', id="deep in an unknown one"),
+]
+
+
+@pytest.mark.parametrize("raw", KEY_TWICE)
+def test_record_that_gives_a_key_twice_is_rejected_and_kept_as_it_came(raw):
+    healthy = json.dumps(record("z", **FULL))
+    sparse = json.dumps(record("y", org_id=1))
+    for beside in ("", f"{healthy},", f"{sparse},", f"{healthy},{sparse},"):
+        decoded = decode(raw_body(beside + raw))
+        (rejected,) = decoded.rejected
+        assert rejected.reason == "a key is given twice"
+        assert strict(rejected.raw) == {"$literal": raw}
+        assert decoded.listed == 1 + beside.count('"id"')
+
+
 def test_reject_is_hashed_over_its_canonical_text():
     first, second = (
         decode(raw_body(text)).rejected[0] for text in ('{"b":1,"a":2}', '{ "a": 2, "b": 1 }')
@@ -248,7 +306,6 @@ EXTRAS = [
     (r'{"attributes":{"view_id":"\ud800"}}', {"view_id": "\ud800"}, "a lone surrogate"),
     ('{"attributes":{"created_at":1730126581}}', {"created_at": 1730126581}, "an epoch"),
     ('{"attributes":{"created_at":"now"}}', {"created_at": "now"}, "an unreadable timestamp"),
-    ('{"attributes":{"org_id":1,"org_id":2}}', None, "of two equal names the last counts"),
     ('{"links":{"$a":null},"attributes":{}}', {"$top": {"links": {"$$a": None}}}, "links"),
     ('{"links":null,"attributes":{}}', None, "unknown members that are null are missing"),
     ('{"$top":1,"attributes":{}}', {"$top": {"$$top": 1}}, "a member named $top"),
@@ -456,21 +513,104 @@ def assert_storable(read: Snapshot) -> None:
     assert len(read.content_hash) == 34
 
 
+def records_of(answer: bytes) -> bytes:
+    envelope = open_envelope(answer)
+    return answer[envelope.start : envelope.end]
+
+
+def decoded_leniently(answer: bytes) -> Decoded:
+    """Each record by the way that takes any of them."""
+    decoded = Decoded()
+    envelope = open_envelope(answer)
+    for raw in decoding._pieces(answer, envelope.start, envelope.end):
+        alone = decoding._decode_lenient(raw)
+        decoded.snapshots += alone.snapshots
+        decoded.rejected += alone.rejected
+        decoded.add_drift(alone.drift)
+    return decoded
+
+
 @given(valid_bodies)
 def test_typed_and_lenient_decoding_agree(answer):
-    assert decoding._decode_texts(decoding._texts.decode(answer).data) == decode(answer)
-    assert decoding._decode_lenient(answer) == decode(answer)
+    records = records_of(answer)
+    assert decoding._decode_texts(decoding._texts.decode(records), records) == decode(answer)
+    assert decoded_leniently(answer) == decode(answer)
 
 
 @given(st.lists(valid_records | odd_records, max_size=3))
 def test_typed_and_lenient_decoding_agree_on_what_both_accept(records):
     answer = body(*records)
     try:
-        typed = decoding._texts.decode(answer).data
+        typed = decoding._texts.decode(records_of(answer))
     except (msgspec.DecodeError, UnicodeDecodeError):
         assume(False)
     if b"\\u0000" not in answer:
-        assert decoding._decode_lenient(answer) == decoding._decode_texts(typed)
+        assert decoded_leniently(answer) == decoding._decode_texts(typed, records_of(answer))
+
+
+blanks = st.text(" \t\r\n", max_size=2)
+
+
+@st.composite
+def records_with_keys_twice(draw: st.DrawFn) -> tuple[str, bool, str]:
+    """The text of a record, whether it gives a key twice, and its text when it gives none so."""
+    received = draw(valid_records | odd_records.filter(lambda r: "id" in r))
+    received["attributes"] = received.get("attributes", {})
+    pairs = [(name, json.dumps(value)) for name, value in received.items() if name != "attributes"]
+    inner = received["attributes"]
+    members = (
+        [(name, json.dumps(value)) for name, value in inner.items()]
+        if isinstance(inner, dict)
+        else []
+    )
+    clean = _written(draw, [*pairs, ("attributes", _written(draw, members))])
+    more: list[str] = draw(st.lists(st.sampled_from([*ATTRIBUTES, "id", "type"]), max_size=2))
+    for name in more:
+        value = draw(st.sampled_from(["null", "1", '"a,b"', '"2026-01-01T00:00:00Z"', "false"]))
+        into = members if name in ATTRIBUTES else pairs
+        into.insert(draw(st.integers(0, len(into))), (name, value))
+    is_outer = draw(st.booleans()) and draw(st.booleans())
+    texts = [*pairs, ("attributes", _written(draw, members))]
+    if is_outer:
+        texts.insert(draw(st.integers(0, len(texts))), ("attributes", "{}"))
+    is_twice = any(len({n for n, _ in some}) < len(some) for some in (members, texts))
+    return _written(draw, texts), is_twice, clean
+
+
+def _written(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> str:
+    def key(name: str) -> str:
+        is_escaped = name.isalpha() and name.isascii() and draw(st.booleans())
+        return f'"\\u{ord(name[0]):04x}{name[1:]}"' if is_escaped else json.dumps(name)
+
+    items = [f"{draw(blanks)}{key(n)}{draw(blanks)}:{draw(blanks)}{value}" for n, value in pairs]
+    return "{" + ",".join(items) + draw(blanks) + "}"
+
+
+@given(st.lists(records_with_keys_twice(), min_size=1, max_size=4))
+def test_a_key_twice_never_hides_and_touches_no_other_record(drawn):
+    """However it is spelled, blanks and commas included, and whatever is missing elsewhere."""
+    decoded = decode(raw_body(",".join(text for text, _, _ in drawn)))
+    assert decoded == decoded_leniently(raw_body(",".join(text for text, _, _ in drawn)))
+    twice = [text for text, is_twice, _ in drawn if is_twice]
+    rejected = [r for r in decoded.rejected if r.reason == "a key is given twice"]
+    assert [strict(r.raw)["$literal"] for r in rejected] == [
+        text.strip(" \t\r\n") for text in twice
+    ]
+    assert decoded.listed == len(drawn)
+
+
+@given(st.lists(valid_records, min_size=2, max_size=4), st.data())
+def test_a_key_too_many_is_not_made_up_for_by_one_that_is_missing(records, data):
+    name = data.draw(st.sampled_from(["org_id", "view_name", "created_at", "start"]))
+    texts = [
+        json.dumps({"attributes": {"?": None, **one["attributes"]}, "id": "a", "type": "snapshots"})
+        for one in records
+    ]
+    texts = [text.replace("?", name, 1) for text in texts]
+    given = sum(name in one["attributes"] for one in records)
+    decoded = decode(raw_body(",".join(texts)))
+    assert len(decoded.rejected) == given
+    assert len(decoded.snapshots) == len(records) - given
 
 
 @given(timestamps, timestamps)
@@ -479,7 +619,7 @@ def test_typed_and_lenient_decoding_agree_on_what_both_accept(records):
 def test_instants_read_by_the_decoder_are_those_read_from_their_texts(created, modified):
     attributes = {"created_at": created, "modified_at": modified}
     answer = body({"id": "1", "type": "snapshots", "attributes": attributes})
-    assert decode(answer) == decoding._decode_lenient(answer)
+    assert decode(answer) == decoded_leniently(answer)
 
 
 @given(st.lists(valid_records, min_size=1, max_size=3), words)
