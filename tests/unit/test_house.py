@@ -32,8 +32,8 @@ PURE = (
         "etl.datadog.rum",
         "etl.datadog.proxy",
     ),
-    *("etl.config.cron_line", "etl.schedule.cron", "etl.pipeline.progress_bound"),
     *("etl.config.cron_line", "etl.config.host_name", "etl.schedule.cron"),
+    "etl.pipeline.progress_bound",
     *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),
     "etl.diagnose.probe.answers",
 )
