@@ -254,7 +254,7 @@ def _snapshot(identifier: str, content: tuple[Scalar, ...], extra: dict[str, str
 
 def _decode_one_by_one(envelope: Envelope) -> Decoded:
     """So that one odd record costs no more than itself, and no more memory than there is."""
-    decoded, room = Decoded(), MAX_MEMORY
+    decoded, room, is_odd = Decoded(), MAX_MEMORY, False
     if _may_be_too_many(envelope):  # counting takes a fraction of the time
         for number, _ in enumerate(_pieces(envelope)):
             if number == MAX_RECORDS:
@@ -264,12 +264,13 @@ def _decode_one_by_one(envelope: Envelope) -> Decoded:
             raise _too_many()
         if len(record) > MAX_RECORD:
             raise _too_long()
-        alone = _decode_quickly(Envelope(b"[%b]" % record, 0, len(record) + 2))
-        if alone and len(alone.snapshots) == 1:
-            room -= _ROW + len(record) * (_WIDE if _is_wide(record) else 1)
-        else:
-            alone = _decode_lenient(record)
-            room -= _ROW + len(record) * _LENIENT
+        # What is odd in one record is so in the next, where Datadog has a new attribute.
+        alone = None if is_odd else _decode_alone(record)
+        times = _WIDE if _is_wide(record) else 1
+        if not alone:
+            alone, times = _decode_lenient(record), _LENIENT
+            is_odd = bool(alone.drift or alone.rejected)
+        room -= _ROW + len(record) * times
         if room < 0:
             raise DatadogAnswerTooLarge(
                 f"the answer's records take more than {MAX_MEMORY // 2**20} MB of memory"
@@ -278,6 +279,12 @@ def _decode_one_by_one(envelope: Envelope) -> Decoded:
         decoded.rejected += alone.rejected
         decoded.add_drift(alone.drift)
     return decoded
+
+
+def _decode_alone(record: bytes) -> Decoded | None:
+    """One record, read with types; None where that cannot be."""
+    decoded = _decode_quickly(Envelope(b"[%b]" % record, 0, len(record) + 2))
+    return decoded if decoded and decoded.snapshots else None
 
 
 def _may_be_too_many(envelope: Envelope) -> bool:
