@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etl.datadog import retry
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.ledger.results import RunResult
-from tests.support.invented import LISTED, UNLISTED, Invented, Story
+from tests.support.invented import LISTED, SAID, UNLISTED, Invented, Story
 from tests.support.project import Project, make_config, open_project
 
 pytestmark = pytest.mark.slow
@@ -48,6 +48,7 @@ class Turn:
     deaf: str | None
     meanwhile: dict[int, tuple[list[tuple[str, tuple[str | None, str | None]]], list[int]]]
     faults: frozenset[int]
+    doubtful: dict[int, str]
 
 
 Place = tuple[str | None, str | None]
@@ -76,7 +77,7 @@ turns = st.builds(
     cap=st.sampled_from([None, 10, 20, 25, ODD_CAP]),
     refusal=st.sampled_from([None, None, None, (30, True), (12, True), (30, False)]),
     order=st.sampled_from(["newest", "random", "changing"]),
-    applications=st.sampled_from(["listed", "listed", "forbidden", "broken"]),
+    applications=st.sampled_from(["listed", "listed", "forbidden", "broken", "next", "hit"]),
     deaf=st.sampled_from([None, None, None, "app-b", "app-c"]),
     meanwhile=st.just({})
     | st.dictionaries(
@@ -88,6 +89,7 @@ turns = st.builds(
         max_size=3,
     ),
     faults=st.just(frozenset()) | st.frozensets(moments, max_size=2),
+    doubtful=st.just({}) | st.dictionaries(moments, st.sampled_from(sorted(SAID)), max_size=3),
 )
 histories = st.lists(turns, min_size=1, max_size=4)
 limits = st.sampled_from([1000, 1000, 24, 12])
@@ -119,6 +121,7 @@ def play(story: Story, turn: Turn) -> RunResult:
     organization.cap, organization.refusal = turn.cap, turn.refusal
     organization.order, organization.applications = turn.order, turn.applications
     organization.deaf, organization.faults = turn.deaf, turn.faults
+    organization.doubtful = turn.doubtful
     organization.changes = {
         moment: ([story.make(*one) for one in come], story.some(go))
         for moment, (come, go) in turn.meanwhile.items()

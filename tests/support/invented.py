@@ -21,6 +21,17 @@ LISTED = ("app-a", "app-b", "app-c")
 UNLISTED = "app-x"
 FORBIDDEN: Reply = (403, {}, b'{"errors": [{"title": "Forbidden"}]}')
 FAULT: Reply = (500, {}, b"oops")
+SAID: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "next": ({}, {"links": {"next": "/?page=2"}}),
+    "cursor": ({}, {"meta": {"page": {"after": "abc"}}}),
+    "total": ({}, {"meta": {"total_count": 10_000}}),
+    "timeout": ({}, {"meta": {"status": "timeout"}}),
+    "has_more": ({}, {"has_more": True}),
+    "range": ({"Content-Range": "items 0-1/9"}, {}),
+    "age": ({"Age": "60"}, {}),
+    "hit": ({"X-Cache": "HIT from cache.example.com"}, {}),
+}
+"""How an answer says that it is partial, or that it comes from a cache: headers, and members."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,11 @@ class Item:
 class Organization:
     """`cap`: no answer holds more. `refusal`: a limit above it is a 400 that names it or not.
 
-    `order`: newest, random (the same each time) or changing. `applications`: listed, forbidden
-    or broken. `deaf`: an application that no snapshots can be asked for. `changes`: before the
-    n-th request of a run these items come and those ids go. `faults`: requests that fail first.
+    `order`: newest, random (the same each time) or changing. `applications`: listed, forbidden,
+    broken, or how a list that lacks some says so. `deaf`: an application that no snapshots can be
+    asked for. `changes`: before the n-th request of a run these items come and those ids go.
+    `faults`: requests that fail first. `doubtful`: requests whose answer lacks every second
+    record, and how it says so.
     """
 
     items: dict[str, Item] = field(default_factory=dict)
@@ -55,6 +68,7 @@ class Organization:
     deaf: str | None = None
     changes: dict[int, tuple[list[Item], list[str]]] = field(default_factory=dict)
     faults: frozenset[int] = frozenset()
+    doubtful: dict[int, str] = field(default_factory=dict)
 
     def of(self, view: str) -> set[str]:
         return {item.id for item in self.items.values() if item.view == view}
@@ -100,8 +114,10 @@ class Invented(Api):
             return FORBIDDEN
         if said == "broken":
             return 404, {}, b"<html>not here</html>"
-        listed = [{"id": a, "type": "rum_application", "attributes": {}} for a in LISTED]
-        return 200, {}, json.dumps({"data": listed}).encode()
+        headers, beside = SAID.get(said, ({}, {}))
+        named = LISTED[:1] if said in SAID else LISTED
+        listed = [{"id": a, "type": "rum_application", "attributes": {}} for a in named]
+        return 200, headers, json.dumps({"data": listed, **beside}).encode()
 
     def _answer_for(self, query: dict[str, str]) -> Reply:
         organization, limit = self.organization, int(query["page[limit]"])
@@ -127,10 +143,15 @@ class Invented(Api):
         ]
         self._sort(found)
         found = found[: min(limit, organization.cap or limit)]
+        said = organization.doubtful.get(len(self.requests))
+        if said:
+            found = found[::2]
         self.sent.setdefault(view, set()).update(item.id for item in found)
-        if application is device is None:
+        if application is device is said is None:
             self.wholes.setdefault(view, []).append(len(found))
-        return 200, {}, json.dumps({"data": [item.as_record() for item in found]}).encode()
+        headers, beside = SAID[said] if said else ({}, {})
+        records = [item.as_record() for item in found]
+        return 200, headers, json.dumps({"data": records, **beside}).encode()
 
     def _sort(self, found: list[Item]) -> None:
         found.sort(key=lambda item: -item.number)
