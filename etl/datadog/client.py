@@ -8,7 +8,6 @@ the loop of the caller (rule 10).
 from __future__ import annotations
 
 import logging
-import math
 import random
 import threading
 import time
@@ -24,7 +23,8 @@ import msgspec
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
-from etl.datadog.rate_limit import remaining, reset_seconds, stated_wait
+from etl.datadog.gates import Gates
+from etl.datadog.rate_limit import remaining, stated_wait
 from etl.datadog.responses import error_text, host_of, one_line
 from etl.datadog.retry import Retryable, RetryBudget, backoff_s, stopped
 from etl.datadog.transport import Reply, Transport
@@ -86,10 +86,10 @@ class Answer(msgspec.Struct, frozen=True):
 class Client:
     """Datadog's API for one organization.
 
-    All threads share one connection pool and one rate-limit gate. Raises ConfigError when the keys
-    cannot be sent in a header, or the certificates or the proxy that the environment names cannot
-    be used. `stop` ends every wait; it is checked before each request. `on_request` is called
-    before each request, in the thread that sends it. `codes` counts requests by status code.
+    All threads share one connection pool and the gates of the rate limits. Raises ConfigError when
+    the keys cannot be sent in a header, or the certificates or the proxy that the environment names
+    cannot be used. `stop` ends every wait; it is checked before each request. `on_request` is
+    called before each request, in the thread that sends it. `codes` counts requests by status code.
 
     `list_snapshots`, `list_applications` and `aggregate_rum` send one request each. They raise
     DatadogAuthError (401, 403), DatadogRequestError (3xx, other 4xx), DatadogUnavailable (stopped,
@@ -117,9 +117,8 @@ class Client:
         self._monotonic = monotonic
         self._jitter = jitter
         self._on_request = on_request
-        self._lock = threading.Lock()
+        self._gates = Gates(monotonic)
         self._slots = threading.Semaphore(config.concurrency)
-        self._open_at = -math.inf
         self._transport = Transport(
             config, keys, self._stop, clock=clock, monotonic=monotonic, codes=codes
         )
@@ -198,7 +197,7 @@ class Client:
             raise DatadogRequestError("the view name makes no valid URL") from None
         budget = self.retry_budget(max_wait_s)
         self._check_running()
-        while fault := self._closed_gate(what):
+        while fault := self._closed_gate(request, what):
             budget.sleep_or_raise(fault, 0)
         reply = self._exchange(request, what)
         status = reply.status or 0
@@ -222,7 +221,7 @@ class Client:
     ) -> Answer:
         with self._slots:
             self._check_running()
-            if fault := self._closed_gate(what):
+            if fault := self._closed_gate(request, what):
                 raise fault
             began = self._monotonic()
             reply = self._exchange(request, what, before_body, is_fresh=is_fresh, within_s=within_s)
@@ -235,9 +234,9 @@ class Client:
         wait_s = stated_wait(reply.status, reply.headers, self._clock())
         raise Retryable(error, wait_s=wait_s, began=began)
 
-    def _closed_gate(self, what: str) -> Retryable | None:
+    def _closed_gate(self, request: httpx.Request, what: str) -> Retryable | None:
         """The fault of a request that the rate limit does not let through; None: it does."""
-        pause = self._open_at - self._monotonic()
+        pause = self._gates.closed_for_s(request.url.path)
         if pause <= 0:
             return None
         return Retryable(DatadogUnavailable(f"{what}: the rate limit is used up"), wait_s=pause)
@@ -259,7 +258,7 @@ class Client:
         """Send one request; a network error is part of the reply, never raised."""
 
         def on_head(status: int, headers: Mapping[str, str]) -> None:
-            self._close_gate(headers)
+            self._gates.note(request.url.path, headers)
             if before_body and status == 200:
                 before_body()
 
@@ -272,12 +271,6 @@ class Client:
         outcome = ", ".join(filter(None, (str(reply.status or ""), reply.broken)))
         log.debug("%s: %s, %d ms, %d bytes", what, outcome, took_ms, len(reply.body))
         return reply
-
-    def _close_gate(self, headers: Mapping[str, str]) -> None:
-        reset = reset_seconds(headers)
-        if remaining(headers) == 0 and reset is not None:
-            with self._lock:
-                self._open_at = max(self._open_at, self._monotonic() + reset)
 
     def _passing_error(self, reply: Reply, what: str) -> DatadogError:
         """The error of a reply that is no answer; raised here where another try would not help."""

@@ -232,9 +232,9 @@ cli.output.selection cli.progress config config.credentials config.cron_line con
 config.files config.folder config.load config.model config.settings config.sites
 config.validators config.views database database.batches database.connection database.cursor
 database.dialects database.dialects.lookup database.dialects.types database.migrations
-database.schema datadog datadog.client datadog.page_limit datadog.rate_limit datadog.responses
-datadog.retry datadog.rum datadog.transport errors extract extract.api_state extract.ask
-extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
+database.schema datadog datadog.client datadog.gates datadog.page_limit datadog.rate_limit
+datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
+extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
 extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
 ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
 load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup

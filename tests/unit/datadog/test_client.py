@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
-from etl.datadog.client import Answer, Client, query_string
+from etl.datadog.client import AGGREGATE, APPLICATIONS, Answer, Client, query_string
+from etl.datadog.gates import MOST_NAMES, Gates
 from etl.datadog.rate_limit import stated_wait
 from etl.datadog.responses import error_text
 from etl.datadog.retry import backoff_s
@@ -556,7 +557,7 @@ def test_failed_tries_count_as_waiting() -> None:
     assert len(server.heads) in (2, 3)
 
 
-USED_UP = {"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 10}
+USED_UP = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "10"}
 
 
 def test_used_up_limit_holds_the_next_request_of_anybody() -> None:
@@ -566,6 +567,80 @@ def test_used_up_limit_holds_the_next_request_of_anybody() -> None:
         assert when.waits == []
         ask(it, View("/other"))
     assert when.waits == [10]
+
+
+HEATMAPS, RUM = {"X-RateLimit-Name": "heatmaps"}, {"X-RateLimit-Name": "rum"}
+
+
+@pytest.mark.parametrize(
+    ("of_rum", "of_list", "waits"),
+    [
+        pytest.param(RUM, HEATMAPS, [], id="two names"),
+        pytest.param({}, {}, [], id="no names: by endpoint"),
+        pytest.param({}, HEATMAPS, [], id="one name, the list's"),
+        pytest.param(RUM, {}, [], id="one name, RUM's"),
+        pytest.param(RUM, RUM, [10], id="one name for both"),
+        pytest.param(RUM, {"x-ratelimit-name": " rum "}, [10], id="the same name, spelt otherwise"),
+    ],
+)
+def test_used_up_limit_of_rum_holds_the_list_only_where_they_share_its_name(
+    of_rum: dict[str, str], of_list: dict[str, str], waits: list[float]
+) -> None:
+    when = FakeTime()
+    used_up = reply(headers=USED_UP | of_rum)
+    with (
+        RawServer(reply(headers=of_list), used_up, reply(), used_up, reply()) as server,
+        datadog(server, when) as it,
+    ):
+        ask(it)
+        it.list_applications()
+        ask(it)
+        assert when.waits == waits
+        when.waits.clear()
+        when.now += 100
+        it.try_once(AGGREGATE, {}, max_wait_s=60)
+        ask(it)
+    assert when.waits == waits
+    assert len(server.heads) == 5
+
+
+def test_used_up_limit_holds_its_own_endpoint_whatever_its_name() -> None:
+    when = FakeTime()
+    with (
+        RawServer(reply(headers=USED_UP | RUM), reply(), reply(headers=USED_UP), reply()) as server,
+        datadog(server, when) as it,
+    ):
+        for _ in range(4):
+            ask(it)
+    assert when.waits == [10, 10]
+
+
+def test_endpoint_seen_under_several_names_waits_for_each() -> None:
+    when = FakeTime()
+    script = [reply(headers=HEATMAPS), reply(headers=RUM), reply(headers=HEATMAPS | USED_UP)]
+    with RawServer(*script, otherwise=reply()) as server, datadog(server, when) as it:
+        for _ in range(4):
+            ask(it)
+    assert when.waits == [10]
+
+
+def test_one_question_waits_at_the_gate_of_its_own_endpoint_only() -> None:
+    when = FakeTime()
+    used_up = reply(headers=USED_UP)
+    with RawServer(used_up, otherwise=reply()) as server, datadog(server, when) as it:
+        it.try_once(APPLICATIONS, {}, max_wait_s=60)
+        it.try_once("/api/v2/other", {}, max_wait_s=60)
+        assert when.waits == []
+        it.try_once(APPLICATIONS, {}, max_wait_s=60)
+    assert when.waits == [10]
+
+
+def test_names_without_end_fill_nothing() -> None:
+    gates = Gates(lambda: 0.0)
+    for number in range(1000):
+        gates.note("/list", {**USED_UP, "X-RateLimit-Name": str(number)})
+    assert gates.closed_for_s("/list") == 10
+    assert len(gates._names["/list"]) == MOST_NAMES
 
 
 @pytest.mark.parametrize("reset", ["x", "-1", "1785585600", None])
