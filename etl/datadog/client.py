@@ -26,7 +26,14 @@ from etl.config.views import View
 from etl.datadog.gates import Gates
 from etl.datadog.rate_limit import remaining, stated_wait
 from etl.datadog.responses import error_text, host_of, one_line
-from etl.datadog.retry import Retryable, RetryBudget, backoff_s, stopped
+from etl.datadog.retry import (
+    SIDE_TRIES,
+    SIDE_WAIT_S,
+    Retryable,
+    RetryBudget,
+    backoff_s,
+    stopped,
+)
 from etl.datadog.transport import Reply, Transport
 from etl.errors import (
     DatadogAuthError,
@@ -137,14 +144,23 @@ class Client:
         """
         self._transport.close()
 
-    def retry_budget(self, seconds: float | None = None) -> RetryBudget:
+    def retry_budget(
+        self, seconds: float | None = None, *, most_tries: int | None = None
+    ) -> RetryBudget:
         """A new budget of `seconds` on the clocks of this client; None: `max_wait_s`."""
         return RetryBudget(
             self._config.max_wait_s if seconds is None else seconds,
+            most_tries=most_tries,
             stop=self._stop,
             monotonic=self._monotonic,
             jitter=self._jitter,
         )
+
+    def side_budget(self) -> RetryBudget:
+        """A new budget for a question that no listing depends on."""
+        budget = self.retry_budget(most_tries=SIDE_TRIES)
+        budget.shorten(SIDE_WAIT_S)
+        return budget
 
     def list_snapshots(
         self,
@@ -171,15 +187,15 @@ class Client:
             httpx.Request("GET", url), what, before_body, is_fresh=is_fresh, within_s=within_s
         )
 
-    def list_applications(self) -> Answer:
+    def list_applications(self, *, within_s: float | None = None) -> Answer:
         """Ask for every RUM application; the endpoint has no pages."""
-        url = f"{self._config.api_url}{APPLICATIONS}"
-        return self._ask(httpx.Request("GET", url), "the list of RUM applications")
+        request = httpx.Request("GET", f"{self._config.api_url}{APPLICATIONS}")
+        return self._ask(request, "the list of RUM applications", within_s=within_s)
 
-    def aggregate_rum(self, query: Mapping[str, Any]) -> Answer:
+    def aggregate_rum(self, query: Mapping[str, Any], *, within_s: float | None = None) -> Answer:
         """Ask RUM to count events; `query` is a RUMAggregateRequest."""
         request = httpx.Request("POST", f"{self._config.api_url}{AGGREGATE}", json=dict(query))
-        return self._ask(request, "RUM's count of views")
+        return self._ask(request, "RUM's count of views", within_s=within_s)
 
     def try_once(
         self, path: str, parameters: Mapping[str, str], body: object = None, *, max_wait_s: float

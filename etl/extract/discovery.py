@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
 import msgspec
 
 from etl.datadog.client import Client
+from etl.datadog.retry import RetryBudget
 from etl.datadog.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
 from etl.errors import DatadogAuthError, DatadogError
 from etl.extract.ask import ask
@@ -24,6 +25,8 @@ from etl.extract.ask import ask
 SPAN = timedelta(days=30)  # RUM keeps events this long
 MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all facets
 MAX_PAGES = 100
+PAGE_S = 10.0
+"""For one page where no run depends on it: RUM counts 30 days, which takes it some seconds."""
 _QUERY = "@type:view @session.type:user"
 _LIMITS = {VIEW: 1000, APPLICATION: 10}
 
@@ -64,17 +67,31 @@ def traffic_by_name(traffic: Iterable[Traffic]) -> dict[str, int]:
 
 
 def read_applications(client: Client) -> list[Application]:
-    """Every application of the organization, each id once; raises `DatadogError`."""
+    """Every application of the organization, each id once; raises `DatadogError`.
+
+    No listing depends on them: they get a few seconds.
+    """
+    budget = client.side_budget()
 
     def attempt() -> list[Application]:
-        return client.list_applications().decoded(applications_of)
+        return client.list_applications(within_s=budget.left).decoded(applications_of)
 
-    return ask(attempt, client.retry_budget())[0]
+    return ask(attempt, budget)[0]
 
 
-def discover(client: Client) -> Discovery:
-    """Traffic of 30 days by view name and application; raises `DatadogError`."""
-    search = _Search(client)
+def discover(
+    client: Client,
+    list_applications: Callable[[Client], Applications] = read_applications,
+    *,
+    is_side_question: bool = False,
+) -> Discovery:
+    """Traffic of 30 days by view name and application; raises `DatadogError`.
+
+    `is_side_question`: no view of the run depends on it, so that all waits and failed tries get a
+    few seconds together. It may still take long, as long as page after page comes.
+    """
+    budget = client.side_budget() if is_side_question else None
+    search = _Search(client, list_applications, budget)
     try:
         search.count(_QUERY, _LIMITS)
     except DatadogAuthError as error:
@@ -96,6 +113,8 @@ class _Search(msgspec.Struct):
     """
 
     client: Client
+    list_applications: Callable[[Client], Applications]
+    budget: RetryBudget | None  # for all pages together; None: a new one for each
     counts: dict[tuple[str, str | None], int] = msgspec.field(default_factory=dict)
     warnings: list[str] = msgspec.field(default_factory=list)
     is_cut_short: bool = False
@@ -128,7 +147,7 @@ class _Search(msgspec.Struct):
     def _all_applications(self) -> list[str]:
         seen = sorted({app for _, app in self.counts if app is not None})
         try:
-            listed = [a.application_id for a in read_applications(self.client)]
+            listed = [a.application_id for a in self.list_applications(self.client)]
         except DatadogError as error:
             self._warn(f"the list of views may be cut, applications are not known: {error}")
             return seen
@@ -160,10 +179,12 @@ class _Search(msgspec.Struct):
     def _page(self, query: Mapping[str, Any]) -> tuple[Page, int]:
         """One page, and how many requests were sent for it."""
 
-        def attempt() -> Page:
-            return self.client.aggregate_rum(query).decoded(page_of)
+        within_s = PAGE_S if self.budget else None
 
-        return ask(attempt, self.client.retry_budget())
+        def attempt() -> Page:
+            return self.client.aggregate_rum(query, within_s=within_s).decoded(page_of)
+
+        return ask(attempt, self.budget or self.client.retry_budget())
 
     def _add(self, page: Page, application: str | None) -> None:
         for (name, seen_in), count in page.buckets:

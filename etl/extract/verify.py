@@ -27,8 +27,8 @@ from etl.extract.partition import (
 )
 from etl.transform.snapshot import Decoded
 
-ListApplications = Callable[[], Sequence[str] | None]
-"""Every application of the organization; None when the list cannot be read."""
+ListApplications = Callable[[], tuple[Sequence[str] | None, str]]
+"""Every application of the organization; None when the list is not to be had, and why it is not."""
 ReadStoredParts = Callable[[], tuple[set[str | None], set[str | None]]]
 """Applications and device types of the stored rows; None: rows without one."""
 
@@ -48,7 +48,7 @@ class Verifier:
         self._is_cap_seen = False
         self._fetcher = fetcher
         self._list_applications = list_applications
-        self._known_applications: tuple[Sequence[str] | None, set[str | None]] | None = None
+        self._known_applications: tuple[Sequence[str] | None, str, set[str | None]] | None = None
         self._read_stored_parts = read_stored_parts
         self._evidence: dict[int, Evidence] = {}
         self._largest: list[Listing] = []
@@ -171,11 +171,11 @@ class Verifier:
 
     def _applications(self, decoded: Decoded) -> Applications:
         if self._known_applications is None:
-            self._known_applications = self._list_applications(), self._read_stored_parts()[0]
-        on_list, stored = self._known_applications
+            self._known_applications = *self._list_applications(), self._read_stored_parts()[0]
+        on_list, why_unknown, stored = self._known_applications
         seen = {*stored, *(s.application_id for s in decoded.snapshots)}
         off_list = frozenset(a for a in seen if a) - {*(on_list or ())}
-        return Applications(on_list, off_list, None in seen)
+        return Applications(on_list, off_list, None in seen, why_unknown)
 
     def _devices(self, partitioned: PartitionedListing) -> list[str]:
         answers = [partitioned.whole, *partitioned.parts.values()]

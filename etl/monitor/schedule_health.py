@@ -12,7 +12,10 @@ from sqlalchemy import Connection
 from etl.config.model import Config
 from etl.database.migrations import opened_ready
 from etl.errors import EtlError
+from etl.extract.side_question import Unanswered
 from etl.formatting import duration, iso
+from etl.ledger.side_questions import read_unanswered
+from etl.monitor.status import not_known_json
 from etl.schedule.due import LATE, Agenda, read_agenda
 from etl.source.lease import holder
 
@@ -25,7 +28,10 @@ _COUNTS = ("missed_slots", "views", "views_failed")
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`reasons`: what is wrong, empty when healthy. `last_run`: the last scheduled run."""
+    """`reasons`: what is wrong, empty when healthy. `last_run`: the last scheduled run.
+
+    `not_known`: side questions without an answer, of which none is a reason.
+    """
 
     source: str
     reasons: tuple[str, ...] = ()
@@ -33,6 +39,7 @@ class Health:
     next_run_at: datetime | None = None
     due_since: datetime | None = None
     under_way: str = ""
+    not_known: tuple[Unanswered, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The source's part of `/status`."""
@@ -43,6 +50,7 @@ class Health:
             "next_run_at": _plain(self.next_run_at),
             "due_since": _plain(self.due_since),
             "under_way": self.under_way or None,
+            "not_known": not_known_json(self.not_known),
         }
 
 
@@ -50,12 +58,14 @@ def read_health(config: Config, *, since: datetime) -> Health:
     """Read the ledger; an unreadable one is a reason. `since`: when the daemon started."""
     now = datetime.now(UTC)
 
-    def read(connection: Connection) -> tuple[Agenda, str]:
-        return read_agenda(connection, config, since, now), holder(connection, config.source)
+    def read(connection: Connection) -> tuple[Agenda, str, dict[str, Unanswered]]:
+        source = config.source
+        agenda = read_agenda(connection, config, since, now)
+        return agenda, holder(connection, source), read_unanswered(connection, source)
 
     try:
         with opened_ready(config) as database:
-            agenda, run_holder = database.read(read)
+            agenda, run_holder, unanswered = database.read(read)
     except EtlError as error:
         return Health(config.source, (str(error),))
     last = agenda.last._asdict() if agenda.last else None
@@ -66,6 +76,7 @@ def read_health(config: Config, *, since: datetime) -> Health:
         agenda.next_run_at,
         agenda.due_since,
         run_holder,
+        tuple(unanswered.values()),
     )
 
 

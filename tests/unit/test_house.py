@@ -20,6 +20,7 @@ PURE = (
     *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
     *("etl.transform.decode", "etl.transform.privacy"),
     *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
+    "etl.extract.side_question",
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
     *(
@@ -229,21 +230,21 @@ cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.ini
 cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
 cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
 cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
-config.files config.folder config.load config.model config.settings config.sites
-config.validators config.views database database.batches database.connection database.cursor
-database.dialects database.dialects.lookup database.dialects.types database.migrations
-database.schema datadog datadog.client datadog.gates datadog.page_limit datadog.rate_limit
-datadog.responses datadog.retry datadog.rum datadog.transport errors extract extract.api_state
-extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
-extract.partition extract.verify extract.view_selection files formatting ledger ledger.api_state
-ledger.known_views ledger.results ledger.retention ledger.runs ledger.view_state load
-load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
-load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions load.writer
-monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify pipeline.read_views
-pipeline.run pipeline.select_views pipeline.sync runtime runtime.console runtime.logs
-runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
-transform transform.decode transform.fields transform.lenient_json transform.privacy
-transform.snapshot
+config.files config.folder config.load config.model config.settings config.sites config.validators
+config.views database database.batches database.connection database.cursor database.dialects
+database.dialects.lookup database.dialects.types database.migrations database.schema datadog
+datadog.client datadog.gates datadog.page_limit datadog.rate_limit datadog.responses datadog.retry
+datadog.rum datadog.transport errors extract extract.api_state extract.ask extract.buffer
+extract.completeness extract.discovery extract.fetch extract.listing extract.partition
+extract.side_question extract.verify extract.view_selection files formatting ledger ledger.api_state
+ledger.known_views ledger.results ledger.retention ledger.runs ledger.side_questions
+ledger.view_state load load.changeset load.counters load.decide load.diff load.discovered
+load.loader load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert
+load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
+pipeline.notify pipeline.read_views pipeline.run pipeline.select_views pipeline.side_questions
+pipeline.sync runtime runtime.console runtime.logs runtime.run_context runtime.signals source
+source.identity source.lease source.privacy_setting transform transform.decode transform.fields
+transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {
