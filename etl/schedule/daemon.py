@@ -27,7 +27,7 @@ from etl.database.migrations import prepare_schema
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
-from etl.pipeline.notify import log_run, ping
+from etl.pipeline.notify import Heartbeat, log_run
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.runtime.run_context import set_log_fields
@@ -41,6 +41,7 @@ _TICK = "tick"
 _HELD_S = 5.0
 _LONGEST_RETRY_S = 60.0
 _MOST_AT_ONCE = 16
+_HEARTBEAT_S = 1.0  # one that takes longer goes on by itself: the next slot may be due
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Job:
     stop: threading.Event
     on_end: Callable[[RunResult], None] | None = None
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _heartbeat: Heartbeat | None = None
     _failures: int = 0  # since it last went well
     _reported: str = ""  # why it went wrong, so that the same is not logged again
 
@@ -105,7 +107,13 @@ class Job:
         options = Options(started_by="schedule", slot_at=due.slot_at, missed_slots=missed)
         run = sync(config, database, options, stop=self.stop, on_end=self._ended)
         if run.status == "ok" and config.heartbeat_url:
-            ping(config.heartbeat_url, config.source)
+            self._heartbeat = Heartbeat(config.heartbeat_url, config.source)
+            self._heartbeat.wait(_HEARTBEAT_S)
+
+    def finish(self) -> None:
+        """Wait for a heartbeat that is still being sent: the process ends."""
+        if self._heartbeat:
+            self._heartbeat.wait()
 
     def _ended(self, run: RunResult) -> None:
         log_run(run)
@@ -180,6 +188,8 @@ class Daemon:
             self._scheduler.pause()
             self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
+            for job in self.jobs:
+                job.finish()
 
     def _tick(self) -> None:
         self.ticked_at = time.monotonic()
