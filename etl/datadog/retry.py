@@ -15,6 +15,8 @@ BASE_S, CAP_S = 0.2, 5.0
 SIDE_WAIT_S = 5.0
 """For a question that no listing depends on: enough for an answer that is slow, and little enough
 to be paid while the lease is held."""
+SHORTEST_EXCHANGE_S = 1.0
+"""For one request of such a question, however little is left."""
 SIDE_TRIES = 2
 """One more after a connection that broke; what fails twice in a few seconds is down for longer."""
 UNKNOWN_HOST_WAIT_S = 10.0

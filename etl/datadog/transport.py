@@ -33,6 +33,8 @@ from etl.errors import ConfigError
 
 CONNECT_S = 10.0
 NO_ANSWER = "none"
+API_KEY_ALONE = "api_key_alone"
+"""The extension of a request that is sent without the application key."""
 USER_AGENT = (
     f"heatmap-etl/{__version__} (Python {sys.version_info.major}.{sys.version_info.minor};"
     " Datadog heatmap snapshots to SQL)"
@@ -113,13 +115,16 @@ class Transport:
         return reply
 
     def _open(self, request: httpx.Request) -> contextlib.AbstractContextManager[httpx.Response]:
-        return self._client.stream(
+        sent = self._client.build_request(
             request.method,
             request.url,
             content=request.content or None,
             headers={n: v for n, v in request.headers.items() if n == "content-type"},
             extensions={"trace": self._trace},
         )
+        if request.extensions.get(API_KEY_ALONE):
+            sent.headers.pop("DD-APPLICATION-KEY", None)
+        return contextlib.closing(self._client.send(sent, stream=True))
 
     def _chunks(self, response: httpx.Response, started: float) -> Iterator[bytes]:
         """The body as sent. httpx's timeout is for each read: a byte now and then passes it."""

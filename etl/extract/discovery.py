@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from etl.datadog.client import Client
-from etl.datadog.retry import RetryBudget
+from etl.datadog.retry import SHORTEST_EXCHANGE_S, RetryBudget
 from etl.datadog.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
 from etl.errors import DatadogAuthError, DatadogError
 from etl.extract.ask import ask
@@ -74,7 +74,8 @@ def read_applications(client: Client) -> list[Application]:
     budget = client.side_budget()
 
     def attempt() -> list[Application]:
-        return client.list_applications(within_s=budget.left).decoded(applications_of)
+        within_s = max(SHORTEST_EXCHANGE_S, budget.left)
+        return client.list_applications(within_s=within_s).decoded(applications_of)
 
     return ask(attempt, budget)[0]
 
@@ -94,9 +95,10 @@ def discover(
     search = _Search(client, list_applications, budget)
     try:
         search.count(_QUERY, _LIMITS)
-    except DatadogAuthError as error:
+    except DatadogAuthError as refusal:
+        error = client.explained(refusal)
         if error.status != 403:
-            raise
+            raise error from None
         text = f"{error}; to discover views, the keys need the permission rum_apps_read"
         raise DatadogAuthError(
             text, status=error.status, detail=error.detail, requests=error.requests

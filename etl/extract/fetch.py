@@ -150,7 +150,7 @@ class Fetcher:
                     limit, refused = lower, refused + error.requests
                     continue
                 error.requests += refused
-                return Failed(view, error, time.monotonic() - started)
+                return Failed(view, self._client.explained(error), time.monotonic() - started)
             if refused:
                 self._lower_limit(limit)
             return msgspec.structs.replace(

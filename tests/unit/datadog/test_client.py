@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -360,6 +361,94 @@ def test_refused_keys_say_what_to_check_and_are_not_tried_again(status: int) -> 
     for hint in ("datadoghq.eu", "value", "rum_session_replay_read", "rum_apps_read", "owner"):
         assert hint in text
     assert (caught.value.status, caught.value.detail) == (status, "Forbidden")
+
+
+VALID = reply(body={"data": {"type": "validate_v2", "attributes": {"valid": True}}})
+INVALID = reply(body={"data": {"attributes": {"valid": False}}})
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        pytest.param(VALID, ("application key in DD_APP_KEY", "rum_apps_read"), id="valid"),
+        pytest.param(reply(body={"valid": True}), ("application key in DD_APP",), id="as v1"),
+        pytest.param(
+            reply(403, {"errors": ["F"]}), ("not accept the API key in DD_API",), id="403"
+        ),
+        pytest.param(reply(401, b""), ("not accept the API key in DD_API_KEY",), id="401"),
+        pytest.param(INVALID, ("not accept the API key in DD_API_KEY",), id="not valid"),
+        pytest.param(reply(404), ("refused (DD_API_KEY, DD_APP_KEY)",), id="404"),
+        pytest.param(reply(), ("refused (DD_API_KEY, DD_APP_KEY)",), id="another answer"),
+        pytest.param(reply(body="[" * 99_999), ("refused (DD_API_KEY, DD_APP",), id="no JSON"),
+        pytest.param(reply(403, "<html>No"), ("refused (DD_API_KEY, DD_APP_KEY)",), id="page"),
+        pytest.param(raw.CUT, ("refused (DD_API_KEY, DD_APP_KEY)",), id="cut"),
+    ],
+)
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_keys_are_told_apart_where_the_api_tells(
+    status: int, said: Reply, words: tuple[str, ...]
+) -> None:
+    refused = reply(status, {"errors": ["Forbidden"]})
+    with RawServer(refused, otherwise=said) as server, datadog(server) as it:
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        for _ in range(3):
+            told = it.explained(caught.value)
+    text = str(told)
+    assert text.startswith(f"view /home: {status}: Forbidden; the keys were refused")
+    assert all(word in text for word in words)
+    assert isinstance(told, DatadogAuthError)
+    assert (told.status, told.requests) == (status, 1)
+    questions = [target for target in server.targets if target == "/api/v2/validate"]
+    assert len(questions) == (2 if said is raw.CUT else 1)
+    assert server.header("DD-API-KEY", 1) == API_KEY
+    assert server.header("DD-APPLICATION-KEY", 1) is None
+
+
+def test_eight_threads_ask_once_which_key_was_refused() -> None:
+    refused = reply(403, {"errors": ["Forbidden"]})
+    slow = replace(VALID, pause_s=0.1)
+    with (
+        RawServer(refused, otherwise=slow) as server,
+        datadog(server) as it,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        told = set(pool.map(str, pool.map(it.explained, [caught.value] * 8)))
+    assert len(told) == 1
+    assert len(server.heads) == 2
+
+
+def test_refused_token_is_named_and_nothing_more_is_asked() -> None:
+    with RawServer(reply(401, b"")) as server, datadog(server, keys=BEARER) as it:
+        with pytest.raises(DatadogAuthError, match="the token in DD_BEARER_TOKEN") as caught:
+            ask(it)
+        assert it.explained(caught.value) is caught.value
+    assert len(server.heads) == 1
+
+
+def test_refusal_by_a_web_page_keeps_its_text_and_names_the_keys_too() -> None:
+    page = reply(403, "<html><title>Blocked by ACME</title></html>")
+    with RawServer(page) as server, datadog(server) as it:
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        assert it.explained(caught.value) is caught.value
+    text = str(caught.value)
+    assert text.startswith("view /home: 403: Blocked by ACME; a web page, as a proxy or a firewall")
+    assert "the keys were refused (DD_API_KEY, DD_APP_KEY)" in text
+    assert len(server.heads) == 1
+
+
+def test_nobody_who_answers_for_the_keys_costs_no_wait() -> None:
+    when = FakeTime()
+    refused = reply(403, b"")
+    limited = reply(429, b"", {"X-RateLimit-Reset": 600})
+    with RawServer(refused, otherwise=limited) as server, datadog(server, when) as it:
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        it.explained(caught.value)
+    assert (len(server.heads), when.waits) == (2, [])
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 410, 422, 499])
