@@ -55,6 +55,8 @@ def is_key_valid(status: int | None, body: bytes) -> bool | None:
     if status == 200:
         with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(body)
+    if isinstance(found, dict) and found.get("status") == "ok":
+        return True  # as the endpoint for both keys says it
     for name in ("data", "attributes", "valid"):  # or "valid" alone, as the older endpoint says it
         if isinstance(found, dict):
             found = found.get("valid", found.get(name))

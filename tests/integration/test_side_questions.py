@@ -13,6 +13,7 @@ from etl.errors import EtlError
 from etl.ledger.results import RunResult
 from etl.monitor.schedule_health import read_health
 from etl.monitor.status import read_status
+from etl.monitor.views import compare_views
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
 from etl.source.rename import rename_source
@@ -271,6 +272,18 @@ def test_a_discovery_of_many_slow_pages_goes_on_as_long_as_they_come(
     api.rum = slowly
     run = discovering.run()
     assert len(run.views) == len(VIEWS) + 10
+    assert discovering.rows(ROWS) == []
+
+
+def test_a_person_who_discovers_views_ends_the_pause(discovering: Project, api: Api) -> None:
+    discovering.run()
+    forget_discovery(discovering)
+    discovering.execute("UPDATE sources SET applications_read_at = NULL")
+    api.applications, api.rum = (500, {}, b""), (500, {}, b"")
+    discovering.run()
+    assert pauses(discovering).keys() == {"applications", "discovery"}
+    api.rum, api.applications = page(bucket("/a", 1)), {"data": [application("a")]}
+    assert not compare_views(discovering.config, stop=threading.Event()).not_stored
     assert discovering.rows(ROWS) == []
 
 

@@ -372,6 +372,7 @@ INVALID = reply(body={"data": {"attributes": {"valid": False}}})
     [
         pytest.param(VALID, ("application key in DD_APP_KEY", "rum_apps_read"), id="valid"),
         pytest.param(reply(body={"valid": True}), ("application key in DD_APP",), id="as v1"),
+        pytest.param(reply(body={"status": "ok"}), ("application key in DD_APP",), id="ok"),
         pytest.param(
             reply(403, {"errors": ["F"]}), ("not accept the API key in DD_API",), id="403"
         ),
