@@ -22,7 +22,7 @@ from etl.extract.completeness import TRUNCATED
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
 from etl.formatting import many, shortened
-from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.select_views import ViewSelection, select_views, with_views
 from etl.pipeline.side_questions import SideQuestions
 from etl.source.identity import require_label
@@ -230,10 +230,10 @@ def _read_views(
     side_questions: SideQuestions | None = None,
 ) -> list[Result]:
     side = side_questions or SideQuestions(stop)
-    sink, api_state, parts = _ResultsOnly(progress), ApiState(), stored_parts(None, config.source)
+    sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
     with (
         Client(config, require_keys(config), stop=stop) as client,
-        open_verifier(client, side, config, api_state, stop, parts) as verifier,
+        open_verifier(client, side, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, side, verifier, config.views, sink)
     return sink.results

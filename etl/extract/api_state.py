@@ -20,6 +20,7 @@ class ApiState(msgspec.Struct, frozen=True):
     `readings`: by view key, where an equal answer may be skipped. `learned_cap`: the number of
     records at which the API was seen to cut answers. `page_limit`: the largest that it accepted.
     `needs_acceptance`: keys of the views whose held removals a person must accept.
+    `name_matching`: how view names were seen to match, see `names.RELATIONS`.
     """
 
     readings: Mapping[str, LastReading] = msgspec.field(default_factory=dict)
@@ -28,12 +29,17 @@ class ApiState(msgspec.Struct, frozen=True):
     page_limit: int | None = None
     org_id: int | None = None
     needs_acceptance: frozenset[str] = frozenset()
+    name_matching: frozenset[str] = frozenset()
 
 
 class ApiFindings(msgspec.Struct, frozen=True):
-    """What one run found out about the API. `is_cap_seen`: an answer was cut there in this run."""
+    """What one run found out about the API. `is_cap_seen`: an answer was cut there in this run.
+
+    `name_matching`: all that is known by now of how names match; empty: nothing was learned.
+    """
 
     learned_cap: int | None
     is_cap_seen: bool
     lowered_to: int | None
     rate_limit_name: str | None
+    name_matching: frozenset[str] = frozenset()

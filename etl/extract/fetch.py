@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Self, TypeAlias
 
@@ -96,8 +96,16 @@ class Fetcher:
         """The answer for each view; one equal to that of its last reading is not decoded."""
         return self._in_threads(views, self._fetch_view, linger_s=_LINGER_S)
 
+    def fetch_again(self, budgets: Mapping[View, RetryBudget | None]) -> Iterator[list[Result]]:
+        """As `fetch`, each on a new connection, with what is left of its budget."""
+
+        def fetch(view: View) -> Result:
+            return self._fetch_view(view, budgets[view], is_fresh=True)
+
+        return self._in_threads(list(budgets), fetch, linger_s=_LINGER_S)
+
     def fetch_parts(
-        self, views: Sequence[View], budget: RetryBudget | None
+        self, views: Sequence[View], budget: RetryBudget | None, *, is_fresh: bool = False
     ) -> Iterator[list[Result]]:
         """The answers for narrowed views, always decoded; none is asked after one without.
 
@@ -108,7 +116,7 @@ class Fetcher:
         def fetch(view: View) -> Result:
             if unanswered:
                 return Failed(view, _copy_of(unanswered[0]), 0.0)
-            result = self.fetch_one(view, budget)
+            result = self.fetch_one(view, budget, is_fresh=is_fresh)
             if isinstance(result, Failed) and not was_answered(result.error):
                 unanswered.append(result.error)
             return result
@@ -160,14 +168,17 @@ class Fetcher:
                 budget=budget,
             )
 
-    def _fetch_view(self, view: View) -> Result:
-        budget = self._client.retry_budget()
+    def _fetch_view(
+        self, view: View, budget: RetryBudget | None = None, *, is_fresh: bool = False
+    ) -> Result:
+        budget = budget or self._client.retry_budget()
         if error := self._streak.last_error:
             if self._streak.predicts_failure(error):
                 return Failed(view, _not_asked(view, error), 0.0)
             budget.shorten(DOUBTED_VIEW_WAIT_S)
         key = view.key(self._config.source)
-        result = self.fetch_one(view, budget, self._api_state.readings.get(key))
+        last = self._api_state.readings.get(key)
+        result = self.fetch_one(view, budget, last, is_fresh=is_fresh)
         self._streak.add(result)
         return result
 

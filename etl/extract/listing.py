@@ -18,6 +18,7 @@ from etl.datadog.retry import RetryBudget
 from etl.extract.api_state import LastReading
 from etl.extract.buffer import Buffer, Records
 from etl.extract.completeness import COMPLETE, Evidence
+from etl.extract.names import NOTHING_NAMED, Named, named_in
 from etl.extract.partition import NO_PROOF, Partition, PartitionedListing, Proof
 from etl.transform.decode import decode
 from etl.transform.privacy import Privacy
@@ -30,7 +31,8 @@ class Listing(msgspec.Struct, frozen=True):
     `is_same`: the answer is byte for byte that of the last reading, and not even decoded.
     `can_skip`: an equal answer may be skipped next time. `digest` covers the answer, and how it
     was asked for and read. `budget`: what is left of the retry budget, for the parts of the view.
-    `verdict` is "" before one is certain.
+    `verdict` is "" before one is certain. `named`: what the records name; of one that is the same,
+    nothing.
     """
 
     view: View
@@ -50,6 +52,7 @@ class Listing(msgspec.Struct, frozen=True):
     proof: Proof = NO_PROOF
     can_skip: bool = False
     learned_cap: int | None = None
+    named: Named = NOTHING_NAMED
 
     def found_complete(self, evidence: Evidence) -> Listing:
         """The listing with the verdict complete: one answer held all."""
@@ -95,6 +98,7 @@ def try_to_read(
             page_limit=limit,
             rate_limit_remaining=answer.rate_limit_remaining,
             rate_limit_name=answer.rate_limit_name,
+            named=named_in(decoded.snapshots) if decoded else NOTHING_NAMED,
         )
 
 

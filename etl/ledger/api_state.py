@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, update
 from etl.config.model import Config
 from etl.database.schema import sources
 from etl.extract.api_state import ApiFindings, ApiState, LastReading
+from etl.extract.names import RELATIONS
 from etl.ledger.view_state import read_view_states
 
 PROBE_AFTER = timedelta(days=7)
@@ -38,6 +39,7 @@ def read_api_state(connection: Connection, config: Config, *, is_full: bool) -> 
         page_limit=row.largest_accepted_limit if is_limit_known else None,
         org_id=row.org_id,
         needs_acceptance=needs_acceptance,
+        name_matching=frozenset((row.name_matching or "").split(",")) & {*RELATIONS},
     )
 
 
@@ -53,5 +55,7 @@ def write_findings(connection: Connection, source: str, findings: ApiFindings) -
         values["largest_accepted_limit_at"] = now
     if findings.rate_limit_name:
         values["rate_limit_name"] = findings.rate_limit_name
+    if findings.name_matching:
+        values["name_matching"] = ",".join(sorted(findings.name_matching))
     if values:
         connection.execute(update(sources).where(sources.c.source == source).values(values))

@@ -44,7 +44,7 @@ class RunState:
     def record_same(self, view_key: str, *, has_rows: bool) -> None:
         """A view has answered as it did last time."""
         self.ownership.record(view_key)
-        self.removals.record_rows(view_key, has_rows=has_rows)
+        self.removals.record_same(view_key, has_rows=has_rows)
         self.organization.is_seen |= has_rows
 
 

@@ -101,6 +101,13 @@ def _selecting_rows() -> Select[Any]:
     return select(*columns).where(HAS_BOUND_ID)
 
 
+def read_names(connection: Connection, view_key: str) -> set[str]:
+    """The view names that the rows of a view have, removed ones included."""
+    s = snapshots.c
+    query = select(s.view_name).where(s.view_key == view_key, s.view_name.is_not(None)).distinct()
+    return set(connection.execute(query).scalars())
+
+
 def read_parts(connection: Connection, source: str) -> tuple[set[str | None], set[str | None]]:
     """Applications and device types of the stored rows of a source; None: rows without one."""
 

@@ -272,7 +272,7 @@ def reason_of(absence: Absence) -> str:
     if absence.held:
         text = f"; {len(absence.held)} removals held"
         if absence.needs_acceptance:
-            text += ": several views would lose rows at once, sync --accept-removals lets them go"
+            text += ": too much would go at once, sync --accept-removals lets them go"
         else:
             text += " until the next reading confirms them"
     if absence.is_other_organization:

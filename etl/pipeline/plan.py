@@ -32,7 +32,7 @@ from etl.load.loader import Failure, Loader, OpenListing
 from etl.load.lookup import Lookup, Tables
 from etl.load.versions import Owner, StoredRow, content_of, differences
 from etl.load.writer import owner_of
-from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.run import Options, initial_state
 from etl.pipeline.select_views import select_views, with_views
 from etl.pipeline.side_questions import SideQuestions
@@ -95,10 +95,10 @@ def make_plan(
     writer = PlanWriter(config.source, tables, progress)
     state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
     loader = Loader(writer, state, config.source, stop)
-    parts = stored_parts(tables, config.source)
+    stored = stored_in(tables, config.source)
     with (
         Client(config, keys, stop=stop) as client,
-        open_verifier(client, side_questions, config, api_state, stop, parts) as verifier,
+        open_verifier(client, side_questions, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, side_questions, verifier, views, loader)
     if is_refused(writer.errors) and len(writer.errors) == len(writer.plans):

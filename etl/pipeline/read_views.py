@@ -15,8 +15,8 @@ from etl.datadog.client import Client
 from etl.errors import DatadogError
 from etl.extract.api_state import ApiState
 from etl.extract.fetch import Fetcher, Result
-from etl.extract.verify import ReadStoredParts, Verifier
-from etl.load.lookup import read_parts
+from etl.extract.verify import Stored, Verifier
+from etl.load.lookup import read_names, read_parts
 from etl.pipeline.side_questions import SideQuestions
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def open_verifier(
     config: Config,
     api_state: ApiState,
     stop: threading.Event,
-    parts: ReadStoredParts,
+    stored: Stored,
 ) -> Iterator[Verifier]:
     """A verifier, which reads the configured views and says what their answers prove."""
 
@@ -63,7 +63,8 @@ def open_verifier(
             return None, str(error)
 
     with Fetcher(client, config, api_state, stop) as fetcher:
-        yield Verifier(fetcher, api_state, applications, parts)
+        names = {view.name for view in config.views}
+        yield Verifier(fetcher, api_state, applications, stored, names)
 
 
 def _organizations(client: Client, side_questions: SideQuestions) -> set[int]:
@@ -78,8 +79,12 @@ def _organizations(client: Client, side_questions: SideQuestions) -> set[int]:
         return set()
 
 
-def stored_parts(database: Database | None, source: str) -> ReadStoredParts:
+def stored_in(database: Database | None, source: str) -> Stored:
     """What the verifier asks the tables; None: there are none."""
     if database is None:
-        return lambda: (set(), set())
-    return lambda: database.read(lambda connection: read_parts(connection, source))
+        return Stored(lambda: (set(), set()), lambda _view: set())
+
+    def names(view: View) -> set[str]:
+        return database.read(lambda connection: read_names(connection, view.key(source)))
+
+    return Stored(lambda: database.read(lambda connection: read_parts(connection, source)), names)

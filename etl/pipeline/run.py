@@ -32,7 +32,7 @@ from etl.load.ownership import Ownership
 from etl.load.removals import RemovalGuard, Removals
 from etl.load.writer import TableWriter
 from etl.pipeline.applications import refresh_applications
-from etl.pipeline.read_views import open_verifier, read_and_load, stored_parts
+from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.side_questions import SideQuestions
 from etl.runtime.run_context import set_log_fields
 from etl.source.identity import Organization, require_label
@@ -98,10 +98,10 @@ class Run:
         writer = TableWriter(database, self.result, self.lease, states, self._report)
         state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
         loader = Loader(writer, state, source, self.stop)
-        parts, side = stored_parts(database, source), self.side_questions
+        stored, side = stored_in(database, source), self.side_questions
         with (
             Client(config, keys, stop=self.stop, codes=self.result.codes) as client,
-            open_verifier(client, side, config, api_state, self.stop, parts) as self.verifier,
+            open_verifier(client, side, config, api_state, self.stop, stored) as self.verifier,
         ):
             read_and_load(client, side, self.verifier, views, loader)
             if self.result.has_read and not self.stop.is_set():

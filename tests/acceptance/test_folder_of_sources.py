@@ -26,7 +26,7 @@ def cli(tmp_path: Path, api: Api, other_api: Api) -> Cli:
     for name, server in (("a", api), ("b", other_api)):
         organization(folder, name, server.url)
         server.views["/home"] = [record(f"{name}-1", org_id=ord(name))]
-        server.views[f"/{name}"] = [record(f"{name}-2", org_id=ord(name))]
+        server.views[f"/{name}"] = [record(f"{name}-2", view_name=f"/{name}", org_id=ord(name))]
     return Cli(tmp_path, {"HEATMAP_ETL_CONFIG": str(folder)})
 
 

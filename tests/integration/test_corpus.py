@@ -55,8 +55,8 @@ def answer(*records: bytes) -> bytes:
     return b'{"data": [' + b",\n".join(records) + b"]}"
 
 
-def healthy(*ids: str) -> list[bytes]:
-    return [json.dumps(record(identifier)).encode() for identifier in ids]
+def healthy(*ids: str, view: str = "/home") -> list[bytes]:
+    return [json.dumps(record(identifier, view_name=view)).encode() for identifier in ids]
 
 
 def typed(row: dict[str, Any]) -> dict[str, Any]:
@@ -198,9 +198,9 @@ def test_a_bad_record_stops_neither_its_view_nor_another(
     project = open_sqlite(new_database, api)
     views = {f"/{number}": case for number, case in enumerate(CORPUS)}
     for view, case in views.items():
-        beside = healthy(*(f"{view} {identifier}" for identifier in HEALTHY))
+        beside = healthy(*(f"{view} {identifier}" for identifier in HEALTHY), view=view)
         api.views[view] = answer(*beside[:2], raw(case), *beside[2:])
-    api.views["/beside"] = answer(*healthy(*(f"beside {n}" for n in range(9))))
+    api.views["/beside"] = answer(*healthy(*(f"beside {n}" for n in range(9)), view="/beside"))
     project.watch("/beside", *views)
     run = project.run()
     assert [(v.view.name, v.error) for v in run.views if v.verdict != "complete"] == []
@@ -276,7 +276,7 @@ def test_a_bad_record_under_two_views_is_one_row_and_rejects_are_kept_for_both(
     project.configure(page_limit=10_000, concurrency=1)
     project.watch("/home", "/other")
     api.views["/home"] = answer(*map(raw, CORPUS), *healthy("home"))
-    api.views["/other"] = answer(*map(raw, CORPUS), *healthy("o1", "o2", "o3"))
+    api.views["/other"] = answer(*map(raw, CORPUS), *healthy("o1", "o2", "o3", view="/other"))
     run = project.run()
     assert {v.error for v in run.views} == {None}
     assert counts(run) == {

@@ -148,7 +148,8 @@ def test_a_server_that_heeds_no_filter_is_not_asked_for_every_part(
     """Ten views of one size look like a cap, and each would be asked for 40 applications."""
     views = [f"/view {n}" for n in range(10)]
     rows = {
-        v: [record(f"{v} {n}", application_id=f"app {v} {n % 4}") for n in range(17)] for v in views
+        v: [record(f"{v} {n}", view_name=v, application_id=f"app {v} {n % 4}") for n in range(17)]
+        for v in views
     }
 
     def ignores_filters(head: bytes) -> Reply:

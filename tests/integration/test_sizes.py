@@ -54,10 +54,17 @@ def test_an_answer_of_20_megabytes_is_held(project: Project, api: Api) -> None:
 def test_a_record_that_no_packet_holds_fails_its_view_alone(project: Project, api: Api) -> None:
     """MariaDB hangs up on a statement longer than `max_allowed_packet`, 16 MB by default."""
     long = "x" * 20 * MEGABYTE
-    too_long = {"/text": [record("long", created_by=long)], "/reject": [{"theme": long}]}
+    too_long = {
+        "/text": [record("long", view_name="/text", created_by=long)],
+        "/reject": [{"theme": long}],
+    }
     if project.database.family == "mysql":
-        too_long |= {"/extra": [record("e", theme=long)], "/name": [record("n", **{long: 1})]}
-    api.views |= {"/home": [record("1")], "/last": [record("2")], **too_long}
+        too_long |= {
+            "/extra": [record("e", view_name="/extra", theme=long)],
+            "/name": [record("n", view_name="/name", **{long: 1})],
+        }
+    last = record("2", view_name="/last")
+    api.views |= {"/home": [record("1")], "/last": [last], **too_long}
     project.watch("/home", *too_long, "/last")
     run = project.run()
     assert run.error is None

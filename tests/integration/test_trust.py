@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etl.datadog import retry
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.ledger.results import RunResult
-from tests.support.invented import LISTED, UNLISTED, Invented, Story
+from tests.support.invented import LISTED, MIX_UPS, UNLISTED, Invented, Story
 from tests.support.project import Project, make_config, open_project
 
 pytestmark = pytest.mark.slow
@@ -48,6 +48,10 @@ class Turn:
     deaf: str | None
     meanwhile: dict[int, tuple[list[tuple[str, tuple[str | None, str | None]]], list[int]]]
     faults: frozenset[int]
+    mix_ups: dict[int, str]
+    cached: tuple[int, int]
+    says_age: bool
+    late_s: float
 
 
 Place = tuple[str | None, str | None]
@@ -88,6 +92,10 @@ turns = st.builds(
         max_size=3,
     ),
     faults=st.just(frozenset()) | st.frozensets(moments, max_size=2),
+    mix_ups=st.just({}) | st.dictionaries(moments, st.sampled_from(MIX_UPS), max_size=6),
+    cached=st.just((0, 0)) | st.builds(lambda n, m: (n, n + m), moments, st.integers(1, 8)),
+    says_age=st.booleans(),
+    late_s=st.sampled_from([0.0, 0.0, 0.005]),
 )
 histories = st.lists(turns, min_size=1, max_size=4)
 limits = st.sampled_from([1000, 1000, 24, 12])
@@ -119,6 +127,8 @@ def play(story: Story, turn: Turn) -> RunResult:
     organization.cap, organization.refusal = turn.cap, turn.refusal
     organization.order, organization.applications = turn.order, turn.applications
     organization.deaf, organization.faults = turn.deaf, turn.faults
+    organization.mix_ups, organization.cached = turn.mix_ups, turn.cached
+    organization.says_age, organization.late_s = turn.says_age, turn.late_s
     organization.changes = {
         moment: ([story.make(*one) for one in come], story.some(go))
         for moment, (come, go) in turn.meanwhile.items()
@@ -170,6 +180,23 @@ def assert_nothing_read_is_lost(story: Story) -> None:
             assert story.server.sent.get(view, set()) <= story.live(view), result.reason
 
 
+def assert_rows_are_true(story: Story) -> None:
+    """Each has the content that its snapshot had, and belongs to the view that it names."""
+    for identifier, row in story.after.items():
+        item = story.items[identifier]
+        assert row["view_name"] == row["synced_view"] == item.view
+        assert (row["application_id"], row["device_type"]) == (item.application, item.device)
+
+
+def assert_who_is_answered_wrongly_twice_fails(story: Story) -> None:
+    results = story.results()
+    for view, times in story.server.wrong.items():
+        if times > 1:
+            event("answered wrongly twice")
+            assert results[view].verdict == FAILED
+            assert "the answer is for another view: " in results[view].reason
+
+
 @settings(max_examples=60, suppress_health_check=ON_A_DATABASE)
 @given(history=histories, limit=limits)
 def test_verdicts_and_removals_are_true_and_nothing_read_is_lost(
@@ -193,6 +220,8 @@ def assert_true_and_lossless(story: Story, history: list[Turn]) -> None:
         for result in run.views:
             event(result.verdict + " in parts" * ("parts" in result.reason))
         assert_nothing_read_is_lost(story)
+        assert_rows_are_true(story)
+        assert_who_is_answered_wrongly_twice_fails(story)
         if story.is_betrayed():
             assert_complete_is_true(story)
             assert_removals_are_true(story)

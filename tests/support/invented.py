@@ -7,6 +7,8 @@ ids were sent. A `Story` is several runs over one organization and one database.
 
 import json
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +23,8 @@ LISTED = ("app-a", "app-b", "app-c")
 UNLISTED = "app-x"
 FORBIDDEN: Reply = (403, {}, b'{"errors": [{"title": "Forbidden"}]}')
 FAULT: Reply = (500, {}, b"oops")
+MIX_UPS = ("before", "view", "application")
+"""Of the request before in this run, of another view, or of another application."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Organization:
     `order`: newest, random (the same each time) or changing. `applications`: listed, forbidden
     or broken. `deaf`: an application that no snapshots can be asked for. `changes`: before the
     n-th request of a run these items come and those ids go. `faults`: requests that fail first.
+    `mix_ups`: requests that are answered as if they were others, see `MIX_UPS`. `cached`: from this
+    request of a run to that one, all get the answer for the first; `says_age`: with its age.
+    `late_s`: how long a wrong answer takes. `matches`: whether the view filter lets a name through.
     """
 
     items: dict[str, Item] = field(default_factory=dict)
@@ -55,6 +62,11 @@ class Organization:
     deaf: str | None = None
     changes: dict[int, tuple[list[Item], list[str]]] = field(default_factory=dict)
     faults: frozenset[int] = frozenset()
+    mix_ups: dict[int, str] = field(default_factory=dict)
+    cached: tuple[int, int] = (0, 0)
+    says_age: bool = False
+    late_s: float = 0.0
+    matches: Callable[[str, str], bool] = str.__eq__
 
     def of(self, view: str) -> set[str]:
         return {item.id for item in self.items.values() if item.view == view}
@@ -67,6 +79,7 @@ class Invented(Api):
         super().__init__()
         self.organization = Organization()
         self.refuses_from: tuple[int, int] | None = None  # this request on, a limit above that
+        self.failing: set[str] = set()  # views that give no answer
         self.begin()
 
     def begin(self) -> None:
@@ -75,6 +88,7 @@ class Invented(Api):
         self.sent: dict[str, set[str]] = {}  # ids of any answer, by view
         self.gone: set[str] = set()  # ids that were not there at some time of the run
         self.came: set[str] = set()
+        self.wrong: dict[str, int] = {}  # answers for another view in a row, by view
 
     def _reply(self, path: str) -> Reply:
         if path == APPLICATIONS:
@@ -83,7 +97,52 @@ class Invented(Api):
         with self._lock:
             self.requests.append(query)
             self._pass_time()
-            return self._answer_for(query)
+            question = self._question_answered(query)
+            reply = self._answer_for(query)
+            if question == query or reply[0] != 200:
+                self._note(query, query, reply)
+                return reply
+            wrong = self._answer_for({**question, "page[limit]": query["page[limit]"]})
+            # Records that are not there name nothing: nobody could tell that they are others'.
+            if not json.loads(wrong[2])["data"]:
+                self._note(query, query, reply)
+                return reply
+            self._note(query, question, wrong)
+        time.sleep(self.organization.late_s)
+        return wrong[0], {"Age": "60"} if self.organization.says_age else {}, wrong[2]
+
+    def _question_answered(self, query: dict[str, str]) -> dict[str, str]:
+        """The query that a request is taken for."""
+        organization, number = self.organization, len(self.requests)
+        first, last = organization.cached
+        if first < number <= last:
+            return self.requests[first - 1]
+        kind = organization.mix_ups.get(number)
+        if kind == "before" and number > 1:
+            return self.requests[-2]
+        if kind == "view":
+            others = sorted({item.view for item in organization.items.values()})
+            return query | {"filter[view_name]": others[number % len(others)]} if others else query
+        asked = query.get("filter[application_id]")
+        if kind == "application" and asked:
+            return query | {
+                "filter[application_id]": LISTED[0] if asked != LISTED[0] else LISTED[1]
+            }
+        return query
+
+    def _note(self, query: dict[str, str], answered: dict[str, str], reply: Reply) -> None:
+        """Keep what was sent for the view, and how often in a row it got another one's answer."""
+        if reply[0] != 200:
+            return
+        view, records = query["filter[view_name]"], json.loads(reply[2])["data"]
+        is_whole, is_wrong = len(query) == 2, view != answered["filter[view_name]"]
+        if is_whole and (is_wrong or self.wrong.get(view, 0) < 2):
+            self.wrong[view] = self.wrong.get(view, 0) + 1 if is_wrong else 0
+        if {**answered, "page[limit]": ""} != {**query, "page[limit]": ""}:
+            return
+        self.sent.setdefault(view, set()).update(record["id"] for record in records)
+        if is_whole:
+            self.wholes.setdefault(view, []).append(len(records))
 
     def _pass_time(self) -> None:
         come, go = self.organization.changes.get(len(self.requests), ([], []))
@@ -115,21 +174,20 @@ class Invented(Api):
             text = f"page[limit] must be at most {most}" if names_it else "page[limit] is too large"
             return 400, {}, json.dumps({"errors": [text]}).encode()
         view, application = query["filter[view_name]"], query.get("filter[application_id]")
+        if view in self.failing:
+            return FORBIDDEN
         if application is not None and application == organization.deaf:
             return 404, {}, b'{"errors": ["Not found"]}'
         device = query.get("filter[device_type]")
         found = [
             item
             for item in organization.items.values()
-            if item.view == view
+            if organization.matches(view, item.view)
             and application in (None, item.application)
             and device in (None, item.device)
         ]
         self._sort(found)
         found = found[: min(limit, organization.cap or limit)]
-        self.sent.setdefault(view, set()).update(item.id for item in found)
-        if application is device is None:
-            self.wholes.setdefault(view, []).append(len(found))
         return 200, {}, json.dumps({"data": [item.as_record() for item in found]}).encode()
 
     def _sort(self, found: list[Item]) -> None:
@@ -157,7 +215,7 @@ class Story:
         return item
 
     def some(self, numbers: list[int]) -> list[str]:
-        there = sorted(self.server.organization.items, key=lambda i: int(i[2:]))
+        there = list(self.server.organization.items)  # in the order in which they came
         return [there[number] for number in set(numbers) if number < len(there)]
 
     def run(self, *, accept: bool = False) -> RunResult:

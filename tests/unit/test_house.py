@@ -19,8 +19,8 @@ from tests.support.paths import ROOT
 PURE = (
     *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
     *("etl.transform.decode", "etl.transform.privacy"),
-    *("etl.extract.completeness", "etl.extract.partition", "etl.extract.view_selection"),
-    "etl.extract.side_question",
+    *("etl.extract.completeness", "etl.extract.names", "etl.extract.partition"),
+    *("etl.extract.side_question", "etl.extract.view_selection", "etl.formatting"),
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
     *(
@@ -235,7 +235,7 @@ config.views database database.batches database.connection database.cursor datab
 database.dialects.lookup database.dialects.types database.migrations database.schema datadog
 datadog.client datadog.gates datadog.page_limit datadog.rate_limit datadog.responses datadog.retry
 datadog.rum datadog.transport errors extract extract.api_state extract.ask extract.buffer
-extract.completeness extract.discovery extract.fetch extract.listing extract.partition
+extract.completeness extract.discovery extract.fetch extract.listing extract.names extract.partition
 extract.side_question extract.verify extract.view_selection files formatting ledger ledger.api_state
 ledger.known_views ledger.results ledger.retention ledger.runs ledger.side_questions
 ledger.view_state load load.changeset load.counters load.decide load.diff load.discovered

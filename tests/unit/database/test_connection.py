@@ -323,8 +323,8 @@ def test_of_another_encoding_only_the_views_it_cannot_hold_fail(
     server.execute(f"create database {name} {options}")
     api.views = {
         "/home": [record(f"{n}", snapshot_name="é") for n in range(9)],
-        "/odd": [record("an id", snapshot_name="\U0001f600")],
-        "/odder": [record("of \U0001f600"), record("another id")],
+        "/odd": [record("an id", view_name="/odd", snapshot_name="\U0001f600")],
+        "/odder": [record(i, view_name="/odder") for i in ("of \U0001f600", "another id")],
     }
     project = open_project(make_config(server.url(name), api.url, list(api.views)))
     try:

@@ -396,7 +396,7 @@ def watched(project: Project) -> dict[str, bool]:
 
 
 def test_a_view_that_is_no_longer_configured_is_not_watched(project: Project, api: Api):
-    api.views |= {"/home": [record("a")], "/cart": [record("b")]}
+    api.views |= {"/home": [record("a")], "/cart": [record("b", view_name="/cart")]}
     project.watch("/home", "/cart")
     project.run()
     assert watched(project) == {"/home": True, "/cart": True}

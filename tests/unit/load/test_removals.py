@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from etl.cli.output.run import run_lines
 from etl.cli.output.status import status_lines
+from etl.database.schema import metadata
 from etl.monitor.status import read_status
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
@@ -177,6 +180,201 @@ def test_accepting_removals_lets_go_what_is_proven_and_nothing_else(story: Story
     assert story.removed() == {*ids["/view-1"], *ids["/view-2"]}
 
 
+# --- everything at once -------------------------------------------------------------------
+
+
+def waiting_for_a_person(project: Project) -> set[str]:
+    rows = project.rows("SELECT view_name FROM view_state WHERE needs_acceptance")
+    return {row["view_name"] for row in rows}
+
+
+def lose(story: Story, ids: dict[str, list[str]], *names: str) -> None:
+    story.drop([i for name in names for i in ids[name]])
+
+
+def store(story: Story, *sizes: int) -> dict[str, list[str]]:
+    """So many rows for each of as many views, after a first run."""
+    names = watch(story, len(sizes))
+    ids = {name: story.add(name, size) for name, size in zip(names, sizes, strict=True)}
+    story.run()
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("sizes", "outcome"),
+    [
+        ((1,), "gone"),
+        ((2,), "gone"),
+        ((3,), "held"),
+        ((20,), "held"),
+        ((21,), "waits"),
+        ((1, 1), "gone"),
+        ((2, 2), "held"),
+        ((1, 2, 0), "held"),
+        ((10, 10), "held"),
+        ((10, 11), "waits"),
+        ((1, 1, 1), "held"),
+        ((2,) * 10, "held"),
+        ((2,) * 11, "waits"),
+        ((3, 3, 3), "waits"),
+    ],
+)
+def test_what_all_views_lose_at_once_is_held_and_much_of_it_waits_for_a_person(
+    project: Project, api: Api, sizes: tuple[int, ...], outcome: str
+) -> None:
+    names = [f"/view-{n}" for n in range(len(sizes))]
+    project.watch(*names)
+    api.views = {name: some(name, size) for name, size in zip(names, sizes, strict=True)}
+    project.run()
+    api.views = {}
+    run, size = project.run(), sum(sizes)
+    assert run.total("vanished") == (size if outcome == "gone" else 0)
+    assert run.total("held") == (0 if outcome == "gone" else size)
+    with_rows = {name for name, size in zip(names, sizes, strict=True) if size}
+    assert waiting_for_a_person(project) == (with_rows if outcome == "waits" else set())
+    said = {v.view.name for v in run.views if "--accept-removals" in v.reason}
+    assert said == waiting_for_a_person(project)
+    for _ in range(2):
+        run = project.run()
+    assert run.total("held") == (size if outcome == "waits" else 0)
+    run = project.run(accept=True)
+    assert run.total("vanished") == (size if outcome == "waits" else 0)
+    assert project.live() == waiting_for_a_person(project) == set()
+
+
+def test_a_row_that_is_still_listed_shows_that_not_all_is_lost(story: Story) -> None:
+    ids = store(story, 2, 2, 2)
+    story.drop([*ids["/view-0"], *ids["/view-1"], ids["/view-2"][0]])
+    assert story.run().total("vanished") == 5
+
+
+def test_a_view_that_answers_as_last_time_shows_that_not_all_is_lost(
+    project: Project, api: Api
+) -> None:
+    project.watch("/0", "/1", "/2")
+    api.views = {"/0": some("/0", 2), "/1": some("/1", 4), "/2": some("/2", 2)}
+    project.run()
+    api.views = {"/1": api.views["/1"]}
+    run = project.run()
+    (reason,) = [v.reason for v in run.views if v.view.name == "/1"]
+    assert "the same as last time" in reason
+    assert run.total("vanished") == 4
+
+
+def test_a_row_that_another_view_lists_now_shows_that_not_all_is_lost(
+    project: Project, api: Api
+) -> None:
+    project.watch("/0", "/1", "/2")
+    for name in ("/0", "/1"):
+        api.views[name] = some(name, 2)
+    project.run()
+    api.views = {"/2": [record("/0-0", view_name="/2")]}
+    assert project.run().total("vanished") == 3
+    assert project.live() == {"/0-0"}
+
+
+@pytest.mark.parametrize("silent", ["/view-0", "/view-1"])
+def test_a_view_that_failed_does_not_show_that_anything_is_left(story: Story, silent: str) -> None:
+    ids = store(story, 22, 22)
+    lose(story, ids, *ids)
+    story.server.failing = {silent}
+    for _ in range(2):
+        assert story.run().total("held") == 22
+    story.server.failing = set()
+    assert story.run().total("held") == 44
+    assert waiting_for_a_person(story.project) == {"/view-0", "/view-1"}
+
+
+def test_a_view_that_was_not_read_does_not_show_that_anything_is_left(story: Story) -> None:
+    ids = store(story, 22, 22)
+    lose(story, ids, "/view-0")
+    for _ in range(2):
+        assert story.project.run("/view-0").total("held") == 22
+    assert waiting_for_a_person(story.project) == {"/view-0"}
+    assert story.project.run("/view-0", accept=True).total("vanished") == 22
+
+
+def test_what_waits_for_a_person_waits_no_more_when_it_is_listed_again(story: Story) -> None:
+    ids = store(story, 30)
+    items = dict(story.server.organization.items)
+    lose(story, ids, *ids)
+    story.run()
+    assert waiting_for_a_person(story.project) == {"/view-0"}
+    story.server.organization.items = items
+    assert story.run().total("unchanged") == 30
+    assert waiting_for_a_person(story.project) == missing(story.project) == set()
+
+
+def test_new_rows_do_not_show_that_any_of_the_old_ones_is_left(story: Story) -> None:
+    ids = store(story, 12, 12)
+    lose(story, ids, *ids)
+    story.add("/view-0", 5)
+    for _ in range(3):
+        story.run()
+    assert len(missing(story.project)) == 24
+
+
+Sizes = list[tuple[int, int]]
+"""For each view, how many rows it had, and how many of them it still lists."""
+
+
+def outcomes(views: Sizes) -> list[str]:
+    """What becomes of the rows that each view no longer lists, told by the rules alone."""
+
+    def loses_too_much(live: int, kept: int) -> bool:
+        gone = live - kept
+        return (gone > 0.3 * live and gone > 20) or (live >= 3 and kept == 0)
+
+    losing = [view for view in views if loses_too_much(*view)]
+    with_rows = [view for view in views if view[0]]
+    is_shared = len(losing) >= 3 and 2 * len(losing) >= len(with_rows)
+    lost = 0 if any(kept for _, kept in views) else sum(live for live, _ in views)
+    found = []
+    for view in views:
+        held = "waits" if is_shared or lost > 20 else "held"
+        found.append(held if view in losing or lost >= 3 else "gone")
+    return found
+
+
+@pytest.mark.slow
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    views=st.lists(
+        st.sampled_from([0, 1, 2, 3, 12, 23]).flatmap(
+            lambda live: st.tuples(st.just(live), st.sampled_from([0, 0, 0, min(live, 1), live]))
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_of_any_views_what_goes_and_what_waits_is_as_the_rules_say(
+    story: Story, views: Sizes
+) -> None:
+    largest = max(kept for _, kept in views)
+    assume(not largest or [kept for _, kept in views].count(largest) < 3)  # else it may be a cap
+    for table in reversed(metadata.sorted_tables):
+        story.project.execute(f"DELETE FROM {table.name}")
+    story.server.organization.items.clear()
+    ids = store(story, *(live for live, _ in views))
+    gone = [ids[name][kept:] for name, (_, kept) in zip(ids, views, strict=True)]
+    story.drop([i for lost in gone for i in lost])
+    expected = dict(zip(ids, outcomes(views), strict=True))
+    for meant in ("held", "waits"):
+        story.run()
+        left = {
+            i
+            for name, lost in zip(ids, gone, strict=True)
+            for i in lost
+            if expected[name] in (meant, "waits")
+        }
+        assert missing(story.project) == left
+    assert waiting_for_a_person(story.project) == {
+        name for name, lost in zip(ids, gone, strict=True) if lost and expected[name] == "waits"
+    }
+    story.run(accept=True)
+    assert story.project.live() == {*story.server.organization.items}
+
+
 # --- another organization's keys ----------------------------------------------------------
 
 
@@ -189,7 +387,7 @@ def test_another_organizations_keys_remove_nothing_in_whatever_order_it_shows(
     api.views = {name: some(name, 2) for name in names}
     project.run()
     api.views = {name: [] for name in names}
-    api.views[names[turn]] = some("other", 1, org_id=43)
+    api.views[names[turn]] = [record("other", view_name=names[turn], org_id=43)]
     run = project.run(accept=True)
     assert [v.view.name for v in run.views if v.verdict == "failed"] == [names[turn]]
     assert run.total("vanished") == 0

@@ -183,7 +183,7 @@ def test_accepting_truncation_keeps_the_verdict_but_not_the_fault(
 
 def test_a_failed_view_changes_nothing_and_stops_no_other(project: Project, api: Api) -> None:
     project.watch("/home", "/bad")
-    api.views |= {"/home": [record("1")], "/bad": [record("2")]}
+    api.views |= {"/home": [record("1")], "/bad": [record("2", view_name="/bad")]}
     project.run()
     api.views |= {"/home": [record("1"), record("3")], "/bad": (404, {}, b'{"data": []}')}
     run = project.run()
@@ -322,7 +322,8 @@ def test_an_id_under_two_views_belongs_to_one(project: Project, api: Api) -> Non
     api.views["/home"] = [record("1", event_id="home")]
     project.run()
     project.watch("/home", "/other")
-    api.views["/other"] = [record("1", event_id="other", modified_at="2027-01-01T00:00:00Z")]
+    others = {"view_name": "/other", "event_id": "other", "modified_at": "2027-01-01T00:00:00Z"}
+    api.views["/other"] = [record("1", **others)]
     for _ in range(2):
         assert counts(project.run()) == {"listed": 2, "unchanged": 1, "foreign_records": 1}
     row = project.snapshots()["1"]
@@ -338,7 +339,8 @@ def test_an_id_moves_when_only_another_view_lists_it(
     project.run()
     project.watch(first, second)
     project.configure(concurrency=1)  # one after the other, in this order
-    api.views |= {"/home": [record("2")], "/other": [record("1", event_id="b")]}
+    moved = record("1", view_name="/other", event_id="b")
+    api.views |= {"/home": [record("2")], "/other": [moved]}
     run = project.run()
     assert run.total("vanished") == run.total("returned") == run.total("new") == 0
     row = project.snapshots()["1"]
@@ -383,7 +385,10 @@ def test_a_clock_that_steps_back_makes_no_overlapping_spans(project: Project, ap
 
 def test_the_ledger_sums_up(project: Project, api: Api) -> None:
     project.watch("/home", "/other")
-    api.views |= {"/home": [record(str(n)) for n in range(7)], "/other": [record("x")]}
+    api.views |= {
+        "/home": [record(str(n)) for n in range(7)],
+        "/other": [record("x", view_name="/other")],
+    }
     run = project.run()
     row = project.one("SELECT * FROM sync_runs")
     assert (row["run_id"], row["status"], row["views"]) == (run.run_id, "ok", 2)
@@ -467,7 +472,8 @@ def test_many_views_that_would_lose_everything_wait_for_a_person(
 
 def test_keys_of_another_organization_remove_nothing(project: Project, api: Api) -> None:
     project.watch("/home", "/other")
-    api.views |= {"/home": [record("1"), record("2")], "/other": [record("3")]}
+    other = record("3", view_name="/other")
+    api.views |= {"/home": [record("1"), record("2")], "/other": [other]}
     project.run()
     api.views |= {"/home": [record("9", org_id=43)], "/other": []}
     run = project.run()
@@ -576,7 +582,7 @@ def test_every_reading_that_lists_something_is_the_last_one_that_did(
 def test_no_shortcut_hides_what_was_changed_in_our_tables(
     project: Project, api: Api, change: str
 ) -> None:
-    api.views["/home"] = [record("1", **ATTRIBUTES)]
+    api.views["/home"] = [record("1", **{**ATTRIBUTES, "view_name": "/home"})]
     project.run()
     project.execute("UPDATE snapshots SET device_type = 'other', content_hash = '1:other'")
     assert counts(project.run(), "changed") == {"changed": 0}  # the answer is that of last time

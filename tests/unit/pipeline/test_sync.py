@@ -334,10 +334,11 @@ def test_a_plan_names_each_row_and_leaves_no_trace(project: Project, api: Api) -
 
 def test_a_plan_knows_that_a_row_moves(project: Project, api: Api) -> None:
     one_process(project)
-    api.views["/home"] = [record("1"), record("2")]
+    moving = record("1", view_name=None)
+    api.views["/home"] = [moving, record("2")]
     project.run()
     project.watch("/home", "/other")
-    api.views |= {"/home": [], "/other": [record("1"), record("3")]}
+    api.views |= {"/home": [], "/other": [moving, record("3", view_name="/other")]}
     home, other = make_plan(project.config, project.database, Options(), stop=threading.Event())
     assert [row.id for row in home.vanished] == ["2"]
     assert [row.id for row in other.new] == ["3"]

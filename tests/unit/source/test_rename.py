@@ -56,7 +56,7 @@ def test_a_database_without_rows_takes_any_label(project: Project, api: Api) -> 
 def full_of_everything(project: Project, api: Api) -> None:
     """Two views with rows, history, rejects and drift, of which the second has filters."""
     project.watch("/home", View("/other", device_type="mobile"), "/empty")
-    other = [record("3", device_type="mobile"), record("4", device_type="mobile")]
+    other = [record(n, view_name="/other", device_type="mobile") for n in ("3", "4")]
     api.views = {"/home": [record("1", colour="red"), record("2"), record(None)], "/other": other}
     project.run()
     api.views["/home"] = [record("1", event_id="changed"), record(None)]
