@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
+from operator import attrgetter
 from types import MappingProxyType
 from unicodedata import normalize
 
@@ -39,15 +40,11 @@ NOTHING_NAMED = Named()
 def named_in(snapshots: Collection[Snapshot]) -> Named:
     """What the records name."""
 
-    def count(values: Iterable[str | None]) -> Mapping[str, int]:
-        counts = Counter(values)
+    def count(attribute: str) -> Mapping[str, int]:
+        counts = Counter(map(attrgetter(attribute), snapshots))
         return {value: times for value, times in counts.items() if value is not None}
 
-    return Named(
-        count(s.view_name for s in snapshots),
-        count(s.application_id for s in snapshots),
-        count(s.device_type for s in snapshots),
-    )
+    return Named(count("view_name"), count("application_id"), count("device_type"))
 
 
 # --- how names match ----------------------------------------------------------------------
