@@ -97,9 +97,24 @@ class DatadogError(EtlError):
 
 
 class DatadogAuthError(DatadogError):
-    """401 or 403: the keys were refused."""
+    """401 or 403: the keys were refused.
+
+    `advice`: the part of the message that says what to check; "" where it cannot be told better.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        detail: str = "",
+        requests: int = 0,
+        advice: str = "",
+    ) -> None:
+        super().__init__(message, status=status, detail=detail, requests=requests)
+        self.advice = advice
 
 
 class DatadogRequestError(DatadogError):

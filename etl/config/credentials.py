@@ -18,11 +18,17 @@ _MIN_HASH_KEY = 16
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Either an API key with an application key, or a bearer token. Never printed."""
+    """Either an API key with an application key, or a bearer token. Never printed.
+
+    `api_key_from` and so on: the variable that it came from, for people.
+    """
 
     api_key: str = field(default="", repr=False)
     app_key: str = field(default="", repr=False)
     bearer_token: str = field(default="", repr=False)
+    api_key_from: str = field(default="DD_API_KEY", compare=False)
+    app_key_from: str = field(default="DD_APP_KEY", compare=False)
+    bearer_token_from: str = field(default=BEARER, compare=False)
 
 
 class KeyLookup(msgspec.Struct, frozen=True):
@@ -34,12 +40,23 @@ class KeyLookup(msgspec.Struct, frozen=True):
 
 
 def find_keys(
-    environment: Mapping[str, str], api_name: str, app_name: str, folder: Path
+    environment: Mapping[str, str],
+    api_name: str,
+    app_name: str,
+    folder: Path,
+    origins: Mapping[str, str] | None = None,
 ) -> KeyLookup:
     """Look up keys under the given variable names and their `_FILE` forms. Never raises.
 
-    A relative path in a `_FILE` variable is one in `folder`.
+    A relative path in a `_FILE` variable is one in `folder`. `origins`: the file that a variable
+    stands in, by name, where it is not of the environment itself.
     """
+    origins = origins or {}
+
+    def variable(name: str) -> str:
+        used = name if environment.get(name) else f"{name}_FILE"
+        return f"{used} in {origins[used]}" if used in origins else used
+
     values, problems = {}, {}
     for name in (BEARER, api_name, app_name):
         try:
@@ -53,11 +70,13 @@ def find_keys(
         warning = (
             f"{BEARER}: is used instead of {unused}; remove what is not meant" if unused else ""
         )
-        return KeyLookup(Keys(bearer_token=token), warning=warning)
+        keys = Keys(bearer_token=token, bearer_token_from=variable(BEARER))
+        return KeyLookup(keys, warning=warning)
     if problems:
         return KeyLookup(None, "; ".join(problems.values()))
     if api_key and app_key:
-        return KeyLookup(Keys(api_key, app_key))
+        api_from, app_from = variable(api_name), variable(app_name)
+        return KeyLookup(Keys(api_key, app_key, api_key_from=api_from, app_key_from=app_from))
     return KeyLookup(None, _missing(api_name, app_name, api_key, app_key, folder))
 
 

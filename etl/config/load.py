@@ -83,7 +83,7 @@ def load_config(
             DEFAULT_FILE, f"there is none in {plain(here)}; run `heatmap-etl init` to write one"
         )
         raise ConfigError(findings.problems)  # init writes what else is missing
-    keys = _keys(settings, environment, folder, findings)
+    keys = _keys(settings, environment, folder, _origins(dotenvs, environ), findings)
     _warn_of_environment(settings, environment, dotenvs, findings)
     hash_key = _hash_key(settings, environment, folder, findings)
     database = _database(settings, folder, findings)
@@ -172,6 +172,18 @@ def _merged(
     return merge(dotenv, environ)
 
 
+def _origins(
+    dotenvs: Mapping[Path, Mapping[str, str]], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """The name of the `.env` that each variable stands in; of one set twice, the one that wins."""
+    return {
+        name: plain(path.name)
+        for path, values in dotenvs.items()
+        for name in values
+        if not environ.get(name)
+    }
+
+
 def _with_database_file(
     environment: dict[str, str], folder: Path, findings: Findings
 ) -> dict[str, str]:
@@ -186,14 +198,18 @@ def _with_database_file(
 
 
 def _keys(
-    settings: Settings, environment: Mapping[str, str], folder: Path, findings: Findings
+    settings: Settings,
+    environment: Mapping[str, str],
+    folder: Path,
+    origins: Mapping[str, str],
+    findings: Findings,
 ) -> KeyLookup:
     api_name, app_name = settings["datadog.api_key_env"], settings["datadog.app_key_env"]
     if api_name is None or app_name is None:  # reported already
         return KeyLookup(None)
     if api_name == app_name:
         findings.problem("datadog.app_key_env", "names the same variable as datadog.api_key_env")
-    keys = find_keys(environment, api_name, app_name, folder)
+    keys = find_keys(environment, api_name, app_name, folder, origins)
     if keys.warning:
         findings.warnings.append(keys.warning)
     return keys

@@ -7,8 +7,8 @@ the loop of the caller (rule 10).
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
 import random
 import threading
 import time
@@ -25,10 +25,19 @@ from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
 from etl.datadog.cache_headers import cache_header, part_header
-from etl.datadog.rate_limit import remaining, reset_seconds, stated_wait
-from etl.datadog.responses import error_text, host_of, one_line
-from etl.datadog.retry import Retryable, RetryBudget, backoff_s, stopped
-from etl.datadog.transport import Reply, Transport
+from etl.datadog.gates import Gates
+from etl.datadog.rate_limit import remaining, stated_wait
+from etl.datadog.responses import error_text, host_of, is_key_valid, is_page, one_line
+from etl.datadog.retry import (
+    SHORTEST_EXCHANGE_S,
+    SIDE_TRIES,
+    SIDE_WAIT_S,
+    Retryable,
+    RetryBudget,
+    backoff_s,
+    stopped,
+)
+from etl.datadog.transport import API_KEY_ALONE, Reply, Transport
 from etl.errors import (
     DatadogAnswerTooLarge,
     DatadogAuthError,
@@ -46,10 +55,28 @@ APPLICATIONS = "/api/v2/rum/applications"
 AGGREGATE = "/api/v2/rum/analytics/aggregate"
 CHANGED_ON_THE_WAY = 203
 RETRIED_4XX = frozenset({408, 425, 429})
+VALIDATE = "/api/v2/validate"
 KEYS_ADVICE = (
-    "the keys were refused: check that they belong to site {site}, that each is the key's value"
-    " and not its id, that they have rum_session_replay_read and rum_apps_read, and that the"
-    " owner of the application key is still in the organization"
+    "the keys were refused ({api_key}, {app_key}): check that they belong to site {site}, that each"
+    " is the key's value and not its id, that they have rum_session_replay_read and rum_apps_read,"
+    " and that the owner of the application key is still in the organization"
+)
+APP_KEY_ADVICE = (
+    "the keys were refused: Datadog accepts the API key in {api_key}, so it is the application key"
+    " in {app_key}, or its permissions: check that it belongs to site {site}, that it is the key's"
+    " value and not its id, that it has rum_session_replay_read and rum_apps_read, and that its"
+    " owner is still in the organization"
+)
+API_KEY_ADVICE = (
+    "the keys were refused: Datadog does not accept the API key in {api_key}: check that it belongs"
+    " to site {site}, that it is the key's value and not its id, and that it was not revoked"
+)
+BEARER_ADVICE = (
+    "the keys were refused: check that the token in {token} belongs to site {site}, that it has"
+    " rum_session_replay_read and rum_apps_read, and that it has not expired"
+)
+PAGE_ADVICE = (
+    "a web page, as a proxy or a firewall sends it, and not Datadog's API: if it was Datadog, "
 )
 
 log = logging.getLogger(__name__)
@@ -92,10 +119,10 @@ class Answer(msgspec.Struct, frozen=True):
 class Client:
     """Datadog's API for one organization.
 
-    All threads share one connection pool and one rate-limit gate. Raises ConfigError when the keys
-    cannot be sent in a header, or the certificates or the proxy that the environment names cannot
-    be used. `stop` ends every wait; it is checked before each request. `on_request` is called
-    before each request, in the thread that sends it. `codes` counts requests by status code.
+    All threads share one connection pool and the gates of the rate limits. Raises ConfigError when
+    the keys cannot be sent in a header, or the certificates or the proxy that the environment names
+    cannot be used. `stop` ends every wait; it is checked before each request. `on_request` is
+    called before each request, in the thread that sends it. `codes` counts requests by status code.
 
     `list_snapshots`, `list_applications` and `aggregate_rum` send one request each. They raise
     DatadogAuthError (401, 403), DatadogRequestError (3xx, other 4xx), DatadogUnavailable (stopped,
@@ -116,6 +143,10 @@ class Client:
         codes: Counter[str] | None = None,
     ) -> None:
         self._config = config
+        self._keys = keys
+        self._validation = threading.Lock()
+        self._is_validated = False
+        self._is_key_valid: bool | None = None
         secrets = filter(None, (keys.api_key, keys.app_key, keys.bearer_token))
         self._secrets = sorted(secrets, key=len, reverse=True)  # one may be part of another
         self._stop = stop or threading.Event()
@@ -123,9 +154,8 @@ class Client:
         self._monotonic = monotonic
         self._jitter = jitter
         self._on_request = on_request
-        self._lock = threading.Lock()
+        self._gates = Gates(monotonic)
         self._slots = threading.Semaphore(config.concurrency)
-        self._open_at = -math.inf
         self._transport = Transport(config, keys, self._stop, clock=clock, codes=codes)
 
     def __enter__(self) -> Self:
@@ -142,14 +172,23 @@ class Client:
         """
         self._transport.close()
 
-    def retry_budget(self, seconds: float | None = None) -> RetryBudget:
+    def retry_budget(
+        self, seconds: float | None = None, *, most_tries: int | None = None
+    ) -> RetryBudget:
         """A new budget of `seconds` on the clocks of this client; None: `max_wait_s`."""
         return RetryBudget(
             self._config.max_wait_s if seconds is None else seconds,
+            most_tries=most_tries,
             stop=self._stop,
             monotonic=self._monotonic,
             jitter=self._jitter,
         )
+
+    def side_budget(self) -> RetryBudget:
+        """A new budget for a question that no listing depends on."""
+        budget = self.retry_budget(most_tries=SIDE_TRIES)
+        budget.shorten(SIDE_WAIT_S)
+        return budget
 
     def list_snapshots(
         self,
@@ -184,45 +223,91 @@ class Client:
             within_s=within_s,
         )
 
-    def list_applications(self) -> Answer:
+    def list_applications(self, *, within_s: float | None = None) -> Answer:
         """Ask for every RUM application; the endpoint has no pages."""
-        url = f"{self._config.api_url}{APPLICATIONS}"
-        return self._ask(httpx.Request("GET", url), "the list of RUM applications")
+        request = httpx.Request("GET", f"{self._config.api_url}{APPLICATIONS}")
+        return self._ask(request, "the list of RUM applications", within_s=within_s)
 
-    def aggregate_rum(self, query: Mapping[str, Any]) -> Answer:
+    def aggregate_rum(self, query: Mapping[str, Any], *, within_s: float | None = None) -> Answer:
         """Ask RUM to count events; `query` is a RUMAggregateRequest."""
         request = httpx.Request("POST", f"{self._config.api_url}{AGGREGATE}", json=dict(query))
-        return self._ask(request, "RUM's count of views")
+        return self._ask(request, "RUM's count of views", within_s=within_s)
 
     def try_once(
-        self, path: str, parameters: Mapping[str, str], body: object = None, *, max_wait_s: float
+        self,
+        path: str,
+        parameters: Mapping[str, str],
+        body: object = None,
+        *,
+        max_wait_s: float,
+        is_api_key_alone: bool = False,
     ) -> Reply:
         """Send one request and return the reply, whatever its status; asks once more if that helps.
 
-        With a `body` it is a POST. Raises DatadogError when the rate limit needs a wait of more
-        than `max_wait_s`, when stopped, and when `parameters` make no valid URL.
+        With a `body` it is a POST. `is_api_key_alone`: without the application key. All has ended
+        `max_wait_s` after the rate limit let it through, or little later. Raises DatadogError when
+        the rate limit needs a wait of more than `max_wait_s`, when stopped, and when `parameters`
+        make no valid URL.
         """
         what = f"a question to {path}"
         try:
             url = f"{self._config.api_url}{path}?{_encoded(parameters)}".rstrip("?")
             request = httpx.Request("GET" if body is None else "POST", url, json=body)
+            request.extensions[API_KEY_ALONE] = is_api_key_alone
         except (UnicodeEncodeError, httpx.InvalidURL):
             raise DatadogRequestError("the view name makes no valid URL") from None
         budget = self.retry_budget(max_wait_s)
         self._check_running()
-        while fault := self._closed_gate(what):
+        while fault := self._closed_gate(request, what):
             budget.sleep_or_raise(fault, 0)
-        reply = self._exchange(request, what)
+        end = self._monotonic() + max_wait_s
+        reply = self._exchange(request, what, within_s=max(SHORTEST_EXCHANGE_S, max_wait_s))
         status = reply.status or 0
         is_broken = reply.broken and not reply.is_too_large
         may_pass = is_broken or status in RETRIED_4XX or status >= 500
         stated = stated_wait(status, reply.headers, self._clock())
         pause = stated or backoff_s(1, self._jitter())
-        if not may_pass or pause > max_wait_s:
+        left_s = end - self._monotonic() - pause
+        if not may_pass or left_s < 0:
             return reply
         budget.sleep(pause, DatadogUnavailable(f"{what}: {status or 'no answer'}"))
         self._check_running()
-        return self._exchange(request, what)
+        return self._exchange(request, what, within_s=max(SHORTEST_EXCHANGE_S, left_s))
+
+    def explained(self, error: DatadogError) -> DatadogError:
+        """The error; one of refused keys says which of the two was refused, where that can be told.
+
+        Datadog is asked once in the life of this client, for a few seconds.
+        """
+        if not isinstance(error, DatadogAuthError) or not error.advice or self._keys.bearer_token:
+            return error
+        told_apart = {None: KEYS_ADVICE, True: APP_KEY_ADVICE, False: API_KEY_ADVICE}
+        advice = self._advice(told_apart[self._is_api_key_valid()])
+        text = str(error).replace(error.advice, advice)
+        return DatadogAuthError(
+            text, status=error.status, detail=error.detail, requests=error.requests
+        )
+
+    def _is_api_key_valid(self) -> bool | None:
+        """None: nobody says."""
+        with self._validation:
+            if not self._is_validated:
+                self._is_validated = True
+                with contextlib.suppress(DatadogError):
+                    wait_s = min(SIDE_WAIT_S, self._config.max_wait_s)
+                    reply = self.try_once(VALIDATE, {}, max_wait_s=wait_s, is_api_key_alone=True)
+                    status = None if reply.broken else reply.status
+                    self._is_key_valid = is_key_valid(status, reply.body)
+            return self._is_key_valid
+
+    def _advice(self, advice: str) -> str:
+        keys = self._keys
+        return advice.format(
+            site=self._config.site,
+            api_key=keys.api_key_from,
+            app_key=keys.app_key_from,
+            token=keys.bearer_token_from,
+        )
 
     def _ask(
         self,
@@ -236,7 +321,7 @@ class Client:
     ) -> Answer:
         with self._slots:
             self._check_running()
-            if fault := self._closed_gate(what):
+            if fault := self._closed_gate(request, what):
                 raise fault
             began = self._monotonic()
             reply = self._exchange(
@@ -265,9 +350,9 @@ class Client:
         wait_s = stated_wait(reply.status, reply.headers, self._clock())
         raise Retryable(error, wait_s=wait_s, began=began)
 
-    def _closed_gate(self, what: str) -> Retryable | None:
+    def _closed_gate(self, request: httpx.Request, what: str) -> Retryable | None:
         """The fault of a request that the rate limit does not let through; None: it does."""
-        pause = self._open_at - self._monotonic()
+        pause = self._gates.closed_for_s(request.url.path)
         if pause <= 0:
             return None
         return Retryable(DatadogUnavailable(f"{what}: the rate limit is used up"), wait_s=pause)
@@ -290,7 +375,7 @@ class Client:
         """Send one request; a network error is part of the reply, never raised."""
 
         def on_head(status: int, headers: Mapping[str, str]) -> None:
-            self._close_gate(headers)
+            self._gates.note(request.url.path, headers)
             if before_body and status == 200:
                 before_body()
 
@@ -306,12 +391,6 @@ class Client:
         log.debug("%s: %s, %d ms, %d bytes", what, outcome, took_ms, len(reply.body))
         return reply
 
-    def _close_gate(self, headers: Mapping[str, str]) -> None:
-        reset = reset_seconds(headers)
-        if remaining(headers) == 0 and reset is not None:
-            with self._lock:
-                self._open_at = max(self._open_at, self._monotonic() + reset)
-
     def _passing_error(self, reply: Reply, what: str) -> DatadogError:
         """The error of a reply that is no answer; raised here where another try would not help."""
         # Never raised from a variable: the variable, the error and its traceback would make a
@@ -320,8 +399,12 @@ class Client:
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
         if status in (401, 403):
-            advice = KEYS_ADVICE.format(site=self._config.site)
-            raise DatadogAuthError(f"{text}; {advice}", status=status, detail=detail, requests=1)
+            advice = self._advice(BEARER_ADVICE if self._keys.bearer_token else KEYS_ADVICE)
+            if is_page(reply.body):
+                text, advice = f"{text}; {PAGE_ADVICE}{advice}", ""
+            else:
+                text = f"{text}; {advice}"
+            raise DatadogAuthError(text, status=status, detail=detail, requests=1, advice=advice)
         if 300 <= status < 400:
             to = self._safe(host_of(reply.headers.get("Location", "")))
             text += f"; the API redirects{' to ' * bool(to)}{to}: check site and api_url"

@@ -12,6 +12,13 @@ from collections.abc import Callable
 from etl.errors import DatadogError, DatadogHostUnknown, DatadogUnavailable
 
 BASE_S, CAP_S = 0.2, 5.0
+SIDE_WAIT_S = 5.0
+"""For a question that no listing depends on: enough for an answer that is slow, and little enough
+to be paid while the lease is held."""
+SHORTEST_EXCHANGE_S = 1.0
+"""For one request of such a question, however little is left."""
+SIDE_TRIES = 2
+"""One more after a connection that broke; what fails twice in a few seconds is down for longer."""
 UNKNOWN_HOST_WAIT_S = 10.0
 """A name that does not resolve is mistyped more often than missing for long."""
 
@@ -38,19 +45,21 @@ class RetryBudget:
     """The seconds that one view may spend on waits and failed tries.
 
     Threads share a budget; waits that overlap are paid once. Instants are those of `monotonic`.
-    `stop` ends every wait.
+    `stop` ends every wait. `most_tries`: how often one question is asked; None: as the time allows.
     """
 
     def __init__(
         self,
         seconds: float,
         *,
+        most_tries: int | None = None,
         stop: threading.Event | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.left = seconds
         self.limit = f"max_wait_s = {seconds:g}"  # what bounds it, for messages
+        self._most_tries = most_tries
         self._stop = stop or threading.Event()
         self._monotonic = monotonic
         self._jitter = jitter
@@ -71,8 +80,10 @@ class RetryBudget:
             self.shorten(UNKNOWN_HOST_WAIT_S)
         seconds = fault.wait_s or backoff_s(tries, self._jitter())
         self._check_running()
+        if self._most_tries and tries >= self._most_tries:
+            raise _given_up(fault.error, f"{tries} tries failed")
         if not self.allows(now, seconds):
-            raise _given_up(fault.error, seconds, self.limit)
+            raise _given_up(fault.error, f"another {seconds:.1f} s would exceed {self.limit}")
         self.spend(now, now + seconds)
         self.sleep(seconds, fault.error)
 
@@ -118,6 +129,6 @@ def stopped(requests: int = 0) -> DatadogUnavailable:
     return DatadogUnavailable("stopped while waiting", requests=requests)
 
 
-def _given_up(error: DatadogError, seconds: float, limit: str) -> DatadogError:
-    text = f"{error}; given up: another {seconds:.1f} s would exceed {limit}"
+def _given_up(error: DatadogError, why: str) -> DatadogError:
+    text = f"{error}; given up: {why}"
     return type(error)(text, status=error.status, detail=error.detail)

@@ -35,6 +35,8 @@ from etl.errors import ConfigError
 
 MB = 1024 * 1024
 NO_ANSWER = "none"
+API_KEY_ALONE = "api_key_alone"
+"""The extension of a request that is sent without the application key."""
 USER_AGENT = (
     f"heatmap-etl/{__version__} (Python {sys.version_info.major}.{sys.version_info.minor};"
     " Datadog heatmap snapshots to SQL)"
@@ -160,10 +162,12 @@ class Transport:
     def _core_request(self, request: httpx.Request) -> httpcore.Request:
         own = ("host", "content-type", "content-length")
         headers = [(name, value) for name, value in request.headers.items() if name in own]
+        left_out = "DD-APPLICATION-KEY" if request.extensions.get(API_KEY_ALONE) else ""
+        headers += [(name, value) for name, value in self._headers.items() if name != left_out]
         return httpcore.Request(
             request.method,
             core_url(request.url),
-            headers=[*headers, *self._headers.items()],
+            headers=headers,
             content=request.content or None,
         )
 

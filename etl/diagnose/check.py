@@ -25,6 +25,7 @@ from etl.extract.listing import Listing
 from etl.formatting import many, shortened
 from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.select_views import ViewSelection, select_views, with_views
+from etl.pipeline.side_questions import SideQuestions
 from etl.source.identity import require_label
 from etl.source.privacy_setting import read_privacy
 
@@ -54,15 +55,17 @@ def find_points(
     points = [_configuration(config)]
     points += [Point("configuration", WARNING, warning) for warning in config.warnings]
     points += _database(config)
+    side_questions = SideQuestions(stop)  # also one that runs leave alone: a person asks
     if not config.discovers or config.keys is None:
-        return points + list(_datadog(config, stop, progress))
+        return points + list(_datadog(config, side_questions, stop, progress))
     try:
         with opened_if_current(config) as (database, _):
-            selection = select_views(config, database, stop=stop)
+            selection = select_views(config, database, stop=stop, side_questions=side_questions)
     except EtlError as error:
         return [*points, Point("views", PROBLEM, str(error))]
     points += _discovered(selection)
-    return points + list(_datadog(with_views(config, selection), stop, progress))
+    config = with_views(config, selection)
+    return points + list(_datadog(config, side_questions, stop, progress))
 
 
 def _discovered(selection: ViewSelection) -> Iterator[Point]:
@@ -174,7 +177,10 @@ def _file_points(label: str, file: Path) -> Iterator[Point]:
 
 
 def _datadog(
-    config: Config, stop: threading.Event, progress: Callable[[int, int], None]
+    config: Config,
+    side_questions: SideQuestions,
+    stop: threading.Event,
+    progress: Callable[[int, int], None],
 ) -> Iterator[Point]:
     if config.keys is None:
         yield Point("keys", PROBLEM, f"{config.keys_problem}. No view was asked for.")
@@ -188,7 +194,7 @@ def _datadog(
     if proxy:
         yield Point("proxy", OK, f"requests go through {proxy.address} ({proxy.variable})")
     try:
-        results = _read_views(config, stop, progress)
+        results = _read_views(config, stop, progress, side_questions)
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
         return
@@ -226,14 +232,18 @@ class _ResultsOnly:
 
 
 def _read_views(
-    config: Config, stop: threading.Event, progress: Callable[[int, int], None]
+    config: Config,
+    stop: threading.Event,
+    progress: Callable[[int, int], None],
+    side_questions: SideQuestions | None = None,
 ) -> list[Result]:
+    side = side_questions or SideQuestions(stop)
     sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
     with (
         Client(config, require_keys(config), stop=stop) as client,
-        open_verifier(client, config, api_state, stop, stored) as verifier,
+        open_verifier(client, side, config, api_state, stop, stored) as verifier,
     ):
-        read_and_load(client, verifier, config.views, sink)
+        read_and_load(client, side, verifier, config.views, sink)
     return sink.results
 
 

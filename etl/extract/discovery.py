@@ -10,21 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
 import msgspec
 
 from etl.datadog.client import Client
-from etl.datadog.rum import (
-    APPLICATION,
-    VIEW,
-    Application,
-    Page,
-    applications_of,
-    page_of,
-)
+from etl.datadog.retry import SHORTEST_EXCHANGE_S, RetryBudget
+from etl.datadog.rum import APPLICATION, VIEW, Application, Page, applications_of, page_of
 from etl.errors import DatadogAuthError, DatadogError, DatadogResponseError
 from etl.extract.ask import ask
 from etl.transform.envelope import open_envelope
@@ -32,6 +26,8 @@ from etl.transform.envelope import open_envelope
 SPAN = timedelta(days=30)  # RUM keeps events this long
 MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all facets
 MAX_PAGES = 100
+PAGE_S = 10.0
+"""For one page where no run depends on it: RUM counts 30 days, which takes it some seconds."""
 _QUERY = "@type:view @session.type:user"
 _LIMITS = {VIEW: 1000, APPLICATION: 10}
 
@@ -71,36 +67,56 @@ def traffic_by_name(traffic: Iterable[Traffic]) -> dict[str, int]:
     return views
 
 
-def read_applications(client: Client, *, is_whole: bool = False) -> list[Application]:
-    """The applications of the organization, each id once; raises `DatadogError`.
+class ApplicationList(msgspec.Struct, frozen=True):
+    """RUM's applications, each id once. `doubt`: why there may be more, "" for no reason."""
 
-    `is_whole`: only every one will do. A list that says that there are more, or that it comes from
-    a cache, is a DatadogResponseError then.
+    applications: Sequence[Application]
+    doubt: str = ""
+
+    def whole(self) -> Sequence[Application]:
+        """Every application of the organization; raises DatadogResponseError when in doubt."""
+        if self.doubt:
+            text = f"the list of RUM applications may not be whole ({self.doubt})"
+            raise DatadogResponseError(text, status=200)
+        return self.applications
+
+
+def read_applications(client: Client) -> ApplicationList:
+    """The applications of the organization; raises `DatadogError`.
+
+    No listing depends on them: they get a few seconds. A list that says that there are more, or
+    that it comes from a cache, is in doubt.
     """
+    budget = client.side_budget()
 
-    def attempt() -> tuple[list[Application], str]:
-        answer = client.list_applications()
+    def attempt() -> ApplicationList:
+        answer = client.list_applications(within_s=max(SHORTEST_EXCHANGE_S, budget.left))
         applications = answer.decoded(applications_of)
-        if not is_whole:
-            return applications, ""
         partial = answer.decoded(open_envelope).partial(len(applications))
-        return applications, partial or answer.is_part or answer.from_cache
+        return ApplicationList(applications, partial or answer.is_part or answer.from_cache)
 
-    (applications, doubt), requests = ask(attempt, client.retry_budget())
-    if doubt:
-        text = f"the list of RUM applications may not be whole ({doubt})"
-        raise DatadogResponseError(text, status=200, requests=requests)
-    return applications
+    return ask(attempt, budget)[0]
 
 
-def discover(client: Client) -> Discovery:
-    """Traffic of 30 days by view name and application; raises `DatadogError`."""
-    search = _Search(client)
+def discover(
+    client: Client,
+    list_applications: Callable[[Client], ApplicationList] = read_applications,
+    *,
+    is_side_question: bool = False,
+) -> Discovery:
+    """Traffic of 30 days by view name and application; raises `DatadogError`.
+
+    `is_side_question`: no view of the run depends on it, so that all waits and failed tries get a
+    few seconds together. It may still take long, as long as page after page comes.
+    """
+    budget = client.side_budget() if is_side_question else None
+    search = _Search(client, list_applications, budget)
     try:
         search.count(_QUERY, _LIMITS)
-    except DatadogAuthError as error:
+    except DatadogAuthError as refusal:
+        error = client.explained(refusal)
         if error.status != 403:
-            raise
+            raise error from None
         text = f"{error}; to discover views, the keys need the permission rum_apps_read"
         raise DatadogAuthError(
             text, status=error.status, detail=error.detail, requests=error.requests
@@ -117,6 +133,8 @@ class _Search(msgspec.Struct):
     """
 
     client: Client
+    list_applications: Callable[[Client], ApplicationList]
+    budget: RetryBudget | None  # for all pages together; None: a new one for each
     counts: dict[tuple[str, str | None], int] = msgspec.field(default_factory=dict)
     warnings: list[str] = msgspec.field(default_factory=list)
     is_cut_short: bool = False
@@ -149,7 +167,8 @@ class _Search(msgspec.Struct):
     def _all_applications(self) -> list[str]:
         seen = sorted({app for _, app in self.counts if app is not None})
         try:
-            listed = [a.application_id for a in read_applications(self.client, is_whole=True)]
+            whole = self.list_applications(self.client).whole()
+            listed = [application.application_id for application in whole]
         except DatadogError as error:
             self._warn(f"the list of views may be cut, applications are not known: {error}")
             return seen
@@ -181,10 +200,12 @@ class _Search(msgspec.Struct):
     def _page(self, query: Mapping[str, Any]) -> tuple[Page, int]:
         """One page, and how many requests were sent for it."""
 
-        def attempt() -> Page:
-            return self.client.aggregate_rum(query).decoded(page_of)
+        within_s = PAGE_S if self.budget else None
 
-        return ask(attempt, self.client.retry_budget())
+        def attempt() -> Page:
+            return self.client.aggregate_rum(query, within_s=within_s).decoded(page_of)
+
+        return ask(attempt, self.budget or self.client.retry_budget())
 
     def _add(self, page: Page, application: str | None) -> None:
         for (name, seen_in), count in page.buckets:

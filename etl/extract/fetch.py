@@ -21,7 +21,7 @@ from etl.config.model import Config
 from etl.config.views import View
 from etl.datadog.client import Client
 from etl.datadog.page_limit import lowered_limit
-from etl.datadog.retry import RetryBudget
+from etl.datadog.retry import SHORTEST_EXCHANGE_S, RetryBudget
 from etl.errors import (
     DatadogAuthError,
     DatadogError,
@@ -49,8 +49,6 @@ STREAKS_TO_GIVE_UP = 10
 """After so many streaks of failures in a row no view is asked, even if one was answered before."""
 DOUBTED_VIEW_WAIT_S = 1.0
 """Seconds that each view after a streak may wait for an answer, instead of `max_wait_s`."""
-SHORTEST_EXCHANGE_S = 1.0
-"""Seconds that one request may take however little is left of `max_wait_s`."""
 _TICK_S = 0.1
 _LINGER_S = 0.5  # with the writing meanwhile, one commit holds less than a second of work
 
@@ -156,7 +154,7 @@ class Fetcher:
                     limit, refused = lower, refused + error.requests
                     continue
                 error.requests += refused
-                return Failed(view, error, time.monotonic() - started)
+                return Failed(view, self._client.explained(error), time.monotonic() - started)
             if refused:
                 self._lower_limit(limit)
             with self._lock:

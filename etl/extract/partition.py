@@ -71,6 +71,8 @@ class Applications(msgspec.Struct, frozen=True):
     """Applications that were seen, but are not on the list."""
     has_records_without: bool = False
     """Whether records without an application were seen."""
+    why_unknown: str = ""
+    """Why the list cannot be read; "" where it can."""
 
     @property
     def is_open_ended(self) -> bool:
@@ -218,6 +220,8 @@ class PartitionedListing(msgspec.Struct):
         if self.without_proof:
             why = next(iter(self.without_proof.values()))
             text += f"; {len(self.without_proof)} of them prove nothing: {why}"
+        if self.is_by_application and self.applications.why_unknown:
+            text += f"; others are not known: {self.applications.why_unknown}"
         return text
 
 

@@ -32,8 +32,8 @@ from etl.extract.partition import (
 )
 from etl.transform.snapshot import Decoded
 
-ListApplications = Callable[[], Sequence[str] | None]
-"""Every application of the organization; None when the list cannot be read."""
+ListApplications = Callable[[], tuple[Sequence[str] | None, str]]
+"""Every application of the organization; None when the list is not to be had, and why it is not."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class Verifier:
         self._is_cap_seen = False
         self._fetcher = fetcher
         self._list_applications = list_applications
-        self._known_applications: tuple[Sequence[str] | None, set[str | None]] | None = None
+        self._known_applications: tuple[Sequence[str] | None, str, set[str | None]] | None = None
         self._stored = stored
         self._names = frozenset(names)
         self._known_matching = self._matching = api_state.name_matching
@@ -281,11 +281,11 @@ class Verifier:
 
     def _applications(self, decoded: Decoded) -> Applications:
         if self._known_applications is None:
-            self._known_applications = self._list_applications(), self._stored.read_parts()[0]
-        on_list, stored = self._known_applications
+            self._known_applications = *self._list_applications(), self._stored.read_parts()[0]
+        on_list, why_unknown, stored = self._known_applications
         seen = {*stored, *(s.application_id for s in decoded.snapshots)}
         off_list = frozenset(a for a in seen if a) - {*(on_list or ())}
-        return Applications(on_list, off_list, None in seen)
+        return Applications(on_list, off_list, None in seen, why_unknown)
 
     def _devices(self, partitioned: PartitionedListing) -> list[str]:
         answers = [partitioned.whole, *partitioned.parts.values()]

@@ -17,11 +17,14 @@ from etl.fake_datadog.world import World
 API_KEY = "fake-api-key"
 APP_KEY = "fake-app-key"
 BEARER_TOKEN = "fake-bearer-token"  # noqa: S105 - opens nothing but this fake
+API_KEY_ID = "a1b2c3d4-0000-4000-8000-0123456789ab"
+ORG_UUID = "0f1e2d3c-0000-4000-8000-0123456789ab"
 
 SNAPSHOTS = "/api/v2/replay/heatmap/snapshots"
 AGGREGATE = "/api/v2/rum/analytics/aggregate"
 APPLICATIONS = "/api/v2/rum/applications"
-VALIDATE = "/api/v1/validate"
+VALIDATE_V1 = "/api/v1/validate"
+VALIDATE = "/api/v2/validate"
 VALIDATE_KEYS = "/api/v2/validate_keys"
 
 JSON = "application/json"
@@ -63,7 +66,7 @@ class Keys:
             sent, expected = [headers["authorization"]], [f"Bearer {self.bearer_token}"]
         else:
             sent, expected = [headers.get("dd-api-key", "")], [self.api_key]
-            if request.path != VALIDATE:
+            if request.path not in (VALIDATE_V1, VALIDATE):
                 sent.append(headers.get("dd-application-key", ""))
                 expected.append(self.app_key)
         if not all(sent):
@@ -125,7 +128,8 @@ class Api:
             ("POST", SNAPSHOTS): self._create,
             ("POST", AGGREGATE): self._aggregate,
             ("GET", APPLICATIONS): self._applications,
-            ("GET", VALIDATE): lambda _: _json({"valid": True}),
+            ("GET", VALIDATE_V1): lambda _: _json({"valid": True}),
+            ("GET", VALIDATE): self._validate,
             ("GET", VALIDATE_KEYS): lambda _: _json({"status": "ok"}),
             ("PATCH", f"{SNAPSHOTS}/"): self._update,
             ("DELETE", f"{SNAPSHOTS}/"): self._delete,
@@ -194,6 +198,10 @@ class Api:
 
     def _aggregate(self, request: Request) -> Reply:
         return _json(aggregate(request.body, self._world.traffic, self._world.now))
+
+    def _validate(self, _: Request) -> Reply:
+        attributes = {"api_key_id": API_KEY_ID, "api_key_scopes": [], "valid": True}
+        return _json({"data": {"attributes": attributes, "id": ORG_UUID, "type": "validate_v2"}})
 
     def _applications(self, _: Request) -> Reply:
         organization = self._world.organization

@@ -11,6 +11,8 @@ from sqlalchemy import Column, Connection, Table, delete, insert, select, update
 from etl.database.batches import batches
 from etl.database.schema import applications, discovered_views, sources
 from etl.extract.discovery import Applications, Discovery
+from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION
+from etl.ledger.side_questions import note_answered
 
 
 def applications_asked_at(connection: Connection, source: str) -> datetime | None:
@@ -21,7 +23,7 @@ def applications_asked_at(connection: Connection, source: str) -> datetime | Non
 
 
 def note_applications_asked(connection: Connection, source: str, now: datetime) -> None:
-    """Keep when they were asked for, so that a refusal too costs one request a day."""
+    """Keep when they were asked for."""
     of_source = update(sources).where(sources.c.source == source)
     connection.execute(of_source.values(applications_read_at=now))
 
@@ -51,6 +53,8 @@ def save_applications(
     }
     _replace(connection, applications, applications.c.application_id, rows, now)
     note_applications_asked(connection, source, now)
+    for question in (APPLICATIONS, ORGANIZATION):
+        note_answered(connection, source, question)
 
 
 def save_discovery(
@@ -72,6 +76,7 @@ def save_discovery(
         for item in discovery.traffic
     }
     _replace(connection, discovered_views, discovered_views.c.discovered_key, rows, now)
+    note_answered(connection, source, DISCOVERY)
     if not discovery.is_cut_short:
         of_source = update(sources).where(sources.c.source == source)
         connection.execute(of_source.values(discovered_at=now))

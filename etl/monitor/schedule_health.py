@@ -12,8 +12,11 @@ from sqlalchemy import Connection
 from etl.config.model import Config
 from etl.database.migrations import opened_ready
 from etl.errors import EtlError
+from etl.extract.side_question import Unanswered
 from etl.formatting import duration, iso
+from etl.ledger.side_questions import read_unanswered
 from etl.monitor.overrun import read_overrun
+from etl.monitor.status import not_known_json
 from etl.schedule.due import LATE, Agenda, read_agenda
 from etl.source.lease import holder
 
@@ -26,7 +29,10 @@ _COUNTS = ("missed_slots", "views", "views_failed")
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`reasons`: what is wrong, empty when healthy. `last_run`: the last scheduled run."""
+    """`reasons`: what is wrong, empty when healthy. `last_run`: the last scheduled run.
+
+    `not_known`: side questions without an answer, of which none is a reason.
+    """
 
     source: str
     reasons: tuple[str, ...] = ()
@@ -34,6 +40,7 @@ class Health:
     next_run_at: datetime | None = None
     due_since: datetime | None = None
     under_way: str = ""
+    not_known: tuple[Unanswered, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The source's part of `/status`."""
@@ -44,6 +51,7 @@ class Health:
             "next_run_at": _plain(self.next_run_at),
             "due_since": _plain(self.due_since),
             "under_way": self.under_way or None,
+            "not_known": not_known_json(self.not_known),
         }
 
 
@@ -55,14 +63,15 @@ def read_health(config: Config, *, since: datetime, stuck: str = "") -> Health:
     now = datetime.now(UTC)
     hangs = [f"hangs: {stuck}"] if stuck else []
 
-    def read(connection: Connection) -> tuple[Agenda, str, str]:
+    def read(connection: Connection) -> tuple[Agenda, str, str, dict[str, Unanswered]]:
         run_holder = holder(connection, config.source)
         overrun = read_overrun(connection, config, now) if run_holder else ""
-        return read_agenda(connection, config, since, now), run_holder, overrun
+        agenda = read_agenda(connection, config, since, now)
+        return agenda, run_holder, overrun, read_unanswered(connection, config.source)
 
     try:
         with opened_ready(config) as database:
-            agenda, run_holder, overrun = database.read(read)
+            agenda, run_holder, overrun, unanswered = database.read(read)
     except EtlError as error:
         return Health(config.source, (*hangs, str(error)))
     if overrun:
@@ -75,6 +84,7 @@ def read_health(config: Config, *, since: datetime, stuck: str = "") -> Health:
         agenda.next_run_at,
         agenda.due_since,
         run_holder,
+        tuple(unanswered.values()),
     )
 
 

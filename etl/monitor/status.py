@@ -5,7 +5,7 @@ Needs no keys, and sends nothing to Datadog.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,10 +19,12 @@ from etl.database.connection import Database
 from etl.database.migrations import require_there
 from etl.database.schema import view_state
 from etl.extract.completeness import FAILED, TRUNCATED
+from etl.extract.side_question import Unanswered
 from etl.extract.view_selection import DAY_S
 from etl.formatting import iso
 from etl.ledger.results import CONTRACT
 from etl.ledger.runs import last_runs
+from etl.ledger.side_questions import read_unanswered
 from etl.ledger.view_state import read_view_states
 from etl.monitor.overrun import read_overrun
 from etl.pipeline.select_views import ViewSelection, select_stored
@@ -97,6 +99,7 @@ class Status:
     next_run_at: datetime | None = None
     due_since: datetime | None = None  # the oldest slot that was not run
     overrun: str = ""  # why the run under way takes too long
+    not_known: tuple[Unanswered, ...] = ()  # the side questions without an answer
 
     @property
     def is_stale(self) -> bool:
@@ -117,6 +120,7 @@ class Status:
             "views": [view.as_json() for view in self.views],
             "views_no_longer_configured": self.views_no_longer_configured,
             "privacy": asdict(self.privacy),
+            "not_known": not_known_json(self.not_known),
             "runs": [{n: _plain(v) for n, v in run.items()} for run in self.runs],
         }
 
@@ -159,6 +163,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         next_run_at=agenda.next_run_at if agenda else None,
         due_since=agenda.due_since if agenda else None,
         overrun=read_overrun(connection, config, now) if run_holder else "",
+        not_known=tuple(read_unanswered(connection, config.source).values()),
     )
 
 
@@ -187,6 +192,19 @@ def _run(row: Row[Any], *, has_holder: bool) -> Mapping[str, Any]:
     if run["status"] == "running" and not has_holder:
         run |= {"status": "died", "error": "its process is gone; the next run closes it"}
     return run
+
+
+def not_known_json(questions: Iterable[Unanswered]) -> list[dict[str, Any]]:
+    """The part `not_known` of `status --json` and of `/status`."""
+    return [
+        {
+            "question": item.question,
+            "since": iso(item.failed_at),
+            "ask_again_at": iso(item.ask_again_at),
+            "error": item.error,
+        }
+        for item in questions
+    ]
 
 
 def _iso(instant: datetime | None) -> str | None:

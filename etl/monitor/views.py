@@ -22,7 +22,6 @@ from etl.extract.discovery import (
     Discovery,
     Traffic,
     discover,
-    read_applications,
     traffic_by_name,
 )
 from etl.extract.view_selection import select_names
@@ -32,6 +31,7 @@ from etl.ledger.results import CONTRACT
 from etl.ledger.view_state import read_view_states
 from etl.load.discovered import application_names, save_applications, save_discovery
 from etl.pipeline.select_views import ViewSelection, bounds_of, select_known
+from etl.pipeline.side_questions import SideQuestions
 from etl.source.lease import Lease
 
 CONFIGURED, MISSING, NEVER_SEEN = "configured", "missing", "never_seen"
@@ -176,10 +176,11 @@ class Comparison:
 def compare_views(config: Config, *, stop: threading.Event) -> Comparison:
     """Ask RUM, store its answer, and compare; raises `EtlError`."""
     keys, warnings, applications = require_keys(config), list[str](), None
+    side_questions = SideQuestions(stop)
     with Client(config, keys, stop=stop) as client:
-        discovery = discover(client)
+        discovery = discover(client, side_questions.applications)
         try:
-            applications = read_applications(client)
+            applications = side_questions.applications(client).applications
         except DatadogError as error:
             warnings.append(f"applications have no names: {error}")
     now = datetime.now(UTC)

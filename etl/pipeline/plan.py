@@ -25,6 +25,7 @@ from etl.extract.listing import Listing
 from etl.extract.partition import Proof
 from etl.ledger.api_state import read_api_state
 from etl.ledger.results import is_refused
+from etl.ledger.side_questions import read_unanswered
 from etl.load.changeset import ChangeSet, StoredId, StoredIds
 from etl.load.decide import RunState, decide_listing
 from etl.load.loader import Failure, Loader, OpenListing
@@ -34,6 +35,7 @@ from etl.load.writer import owner_of
 from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.run import Options, initial_state
 from etl.pipeline.select_views import select_views, with_views
+from etl.pipeline.side_questions import SideQuestions
 from etl.pipeline.sync import chosen_views
 from etl.source.identity import require_label
 from etl.source.privacy_setting import read_privacy
@@ -82,7 +84,9 @@ def make_plan(
     if not config.discovers:
         chosen_views(config, options.views)
     tables = database if _has_tables(config, database) else None
-    selection = select_views(config, database, stop=stop)
+    unanswered = tables.read(lambda c: read_unanswered(c, config.source)) if tables else {}
+    side_questions = SideQuestions(stop, unanswered)
+    selection = select_views(config, database, stop=stop, side_questions=side_questions)
     config = with_views(config, selection)
     views = chosen_views(config, options.views) if options.views else selection.due
     api_state = ApiState()
@@ -94,9 +98,9 @@ def make_plan(
     stored = stored_in(tables, config.source)
     with (
         Client(config, keys, stop=stop) as client,
-        open_verifier(client, config, api_state, stop, stored) as verifier,
+        open_verifier(client, side_questions, config, api_state, stop, stored) as verifier,
     ):
-        read_and_load(client, verifier, views, loader)
+        read_and_load(client, side_questions, verifier, views, loader)
     if is_refused(writer.errors) and len(writer.errors) == len(writer.plans):
         raise writer.errors[0]
     order = {view: number for number, view in enumerate(views)}

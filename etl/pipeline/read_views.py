@@ -14,10 +14,10 @@ from etl.database.connection import Database
 from etl.datadog.client import Client
 from etl.errors import DatadogError
 from etl.extract.api_state import ApiState
-from etl.extract.discovery import read_applications
 from etl.extract.fetch import Fetcher, Result
 from etl.extract.verify import Stored, Verifier
 from etl.load.lookup import read_names, read_parts
+from etl.pipeline.side_questions import SideQuestions
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +32,23 @@ class Sink(Protocol):
         """Take what waited, now that every view was read; see `Loader.load_deferred`."""
 
 
-def read_and_load(client: Client, verifier: Verifier, views: Sequence[View], sink: Sink) -> None:
+def read_and_load(
+    client: Client,
+    side_questions: SideQuestions,
+    verifier: Verifier,
+    views: Sequence[View],
+    sink: Sink,
+) -> None:
     """Ask for each view, and hand on what its answer proves as soon as that is certain."""
     for results in verifier.results(views):
         sink.load(results)
-    sink.load_deferred(lambda: _organizations(client))
+    sink.load_deferred(lambda: _organizations(client, side_questions))
 
 
 @contextmanager
 def open_verifier(
     client: Client,
+    side_questions: SideQuestions,
     config: Config,
     api_state: ApiState,
     stop: threading.Event,
@@ -49,26 +56,24 @@ def open_verifier(
 ) -> Iterator[Verifier]:
     """A verifier, which reads the configured views and says what their answers prove."""
 
-    def applications() -> list[str] | None:
+    def applications() -> tuple[list[str] | None, str]:
         try:
-            applications = read_applications(client, is_whole=True)
-            return [application.application_id for application in applications]
+            return [a.application_id for a in side_questions.applications(client).whole()], ""
         except DatadogError as error:
-            log.debug("the list of applications is not to be had: %s", error)
-            return None
+            return None, str(error)
 
     with Fetcher(client, config, api_state, stop) as fetcher:
         names = {view.name for view in config.views}
         yield Verifier(fetcher, api_state, applications, stored, names)
 
 
-def _organizations(client: Client) -> set[int]:
-    """The organizations that the keys belong to: RUM's list of applications names that of each.
+def _organizations(client: Client, side_questions: SideQuestions) -> set[int]:
+    """The organizations that the keys belong to.
 
-    Without that list none is known, and only the thresholds hold removals.
+    Where RUM does not say, none is known, and only the thresholds hold removals.
     """
     try:
-        return {a.org_id for a in read_applications(client) if a.org_id is not None}
+        return side_questions.organizations(client)
     except DatadogError as error:
         log.debug("whose keys these are is not to be had: %s", error)
         return set()

@@ -17,19 +17,23 @@ from etl.database.connection import Database
 from etl.datadog.client import Client
 from etl.errors import EtlError, LeaseLost
 from etl.extract.api_state import ApiState
+from etl.extract.side_question import APPLICATIONS
 from etl.extract.verify import Verifier
 from etl.ledger.api_state import read_api_state, write_findings
 from etl.ledger.results import JOB, RunResult, ViewResult, new_run
 from etl.ledger.retention import old_runs, prune
 from etl.ledger.runs import finish_run, start_run, status_of
+from etl.ledger.side_questions import read_unanswered, write_unanswered
 from etl.ledger.view_state import note_watched, read_states_before
 from etl.load.decide import RunState
+from etl.load.discovered import note_applications_asked
 from etl.load.loader import Loader
 from etl.load.ownership import Ownership
 from etl.load.removals import RemovalGuard, Removals
 from etl.load.writer import TableWriter
 from etl.pipeline.applications import refresh_applications
 from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
+from etl.pipeline.side_questions import SideQuestions
 from etl.pipeline.watchdog import Watchdog
 from etl.runtime.run_context import set_log_fields
 from etl.source.identity import Organization, require_label
@@ -84,6 +88,7 @@ class Run:
     stop: threading.Event
     result: RunResult
     lease: Lease
+    side_questions: SideQuestions
     progress: OnRun | None = None
     on_end: OnRun | None = None
     views: Sequence[View] = ()
@@ -103,15 +108,16 @@ class Run:
         writer = TableWriter(database, self.result, self.lease, states, self._report)
         state = initial_state(config, views, api_state, accepts_removals=options.accepts_removals)
         loader = Loader(writer, state, source, self.stop)
-        stored = stored_in(database, source)
+        stored, side = stored_in(database, source), self.side_questions
         with (
             Client(config, keys, stop=self.stop, codes=self.result.codes) as client,
-            open_verifier(client, config, api_state, self.stop, stored) as self.verifier,
+            open_verifier(client, side, config, api_state, self.stop, stored) as self.verifier,
         ):
             self.client = client
-            read_and_load(client, self.verifier, views, loader)
+            read_and_load(client, side, self.verifier, views, loader)
             if self.result.has_read and not self.stop.is_set():
-                refresh_applications(client, database, source, self.lease.guard, datetime.now(UTC))
+                guard, now = self.lease.guard, datetime.now(UTC)
+                refresh_applications(client, side, database, source, guard, now)
 
     def _report(self, view: ViewResult) -> None:
         self.result.views.append(view)
@@ -198,8 +204,8 @@ def open_run(
     also when this raises. A bug is recorded as a failed run, and raised; so is an `EtlError`,
     unless some view is stored. One that `watchdog` ends is a failed run, too.
     """
-    run = Run(config, database, stop, new_run(config.source), Lease(config.source, config.lease_s))
-    result, lease, run.progress, run.on_end = run.result, run.lease, progress, on_end
+    result, lease = new_run(config.source), Lease(config.source, config.lease_s)
+    run = Run(config, database, stop, result, lease, SideQuestions(stop), progress, on_end)
     set_log_fields(source=result.source, run_id=result.run_id)
     result.job, result.started_by, result.planned = options.job, options.started_by, planned
     result.slot_at, result.missed_slots = options.slot_at, options.missed_slots
@@ -208,6 +214,7 @@ def open_run(
         require_label(connection, config)
         lease.take(connection, config)
         start_run(connection, result)
+        run.side_questions = SideQuestions(stop, read_unanswered(connection, config.source))
         return adopt_privacy(connection, config)
 
     privacy = database.transaction(start)
@@ -255,6 +262,7 @@ def _close(run: Run) -> bool:
             write_findings(connection, config.source, run.verifier.findings())
             configured = {view.key(config.source) for view in config.views}
             note_watched(connection, config.source, configured)
+        _note_side_questions(connection, run)
         finish_run(connection, run.result)
         has_old = bool(old_runs(connection, config, datetime.now(UTC))) and not run.stop.is_set()
         if not has_old:
@@ -275,3 +283,10 @@ def _close(run: Run) -> bool:
         except EtlError as error:
             log.warning("the lease was not given back, it expires: %s", error)
     return True
+
+
+def _note_side_questions(connection: Connection, run: Run) -> None:
+    failed = run.side_questions.failed
+    write_unanswered(connection, run.config.source, failed.values())
+    if last := failed.get(APPLICATIONS):
+        note_applications_asked(connection, run.config.source, last.failed_at)

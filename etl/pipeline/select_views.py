@@ -21,10 +21,12 @@ from etl.database.migrations import found_schema, opened_if_current
 from etl.datadog.client import Client
 from etl.errors import DatadogError, EtlError
 from etl.extract.discovery import Discovery, discover
+from etl.extract.side_question import DISCOVERY
 from etl.extract.view_selection import Bounds, is_due, select_names
 from etl.formatting import clean, many, shortened
 from etl.ledger.known_views import KnownViews, read_known_views
 from etl.load.discovered import save_discovery
+from etl.pipeline.side_questions import SideQuestions
 
 
 class ViewSelection(msgspec.Struct, frozen=True):
@@ -99,24 +101,32 @@ def select_views(
     database: Database | None,
     *,
     stop: threading.Event,
+    side_questions: SideQuestions,
     guard: Callable[[Connection], None] | None = None,
     codes: Counter[str] | None = None,
 ) -> ViewSelection:
     """The views that are covered; RUM is asked for new ones when that is due.
 
-    `guard` begins a transaction of the run; without it nothing is stored. `codes` counts the
-    requests. Raises `EtlError` when no view is known at all.
+    Where views are known already that is a side question. `guard` begins a transaction of the run;
+    without it nothing is stored. `codes` counts the requests. Raises `EtlError` when no view is
+    known at all.
     """
     if not config.discovers:
         return ViewSelection(config.views, config.views)
     now, notes = datetime.now(UTC), list[str]()
     known = _known_views(config, database, now)
-    if is_due(known.discovered_at, config.discover_every_s, now):
+    knows_views = bool(select_known(config, known, now).views)
+    is_left_alone = knows_views and side_questions.is_left_alone(DISCOVERY)
+    if is_due(known.discovered_at, config.discover_every_s, now) and not is_left_alone:
         try:
             with Client(config, require_keys(config), stop=stop, codes=codes) as client:
-                discovery = discover(client)
+                discovery = discover(
+                    client, side_questions.applications, is_side_question=knows_views
+                )
         except DatadogError as error:
             notes.append(f"no views were discovered: {error}")
+            if knows_views:
+                side_questions.note_failure(DISCOVERY, error)
         else:
             if database and guard:
                 _store(config.source, database, guard, discovery, now)

@@ -83,6 +83,7 @@ def _discover(run: Run, options: Options) -> tuple[View, ...]:
         run.config,
         run.database,
         stop=run.stop,
+        side_questions=run.side_questions,
         guard=run.lease.guard,
         codes=run.result.codes,
     )

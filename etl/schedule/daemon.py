@@ -29,7 +29,7 @@ from etl.datadog.proxy import find_proxy
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, RunAbandoned, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
-from etl.pipeline.notify import log_run, ping
+from etl.pipeline.notify import Heartbeat, log_run
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.runtime.run_context import set_log_fields
@@ -44,6 +44,7 @@ _TICK = "tick"
 _HELD_S = 5.0
 _LONGEST_RETRY_S = 60.0
 _MOST_AT_ONCE = 16
+_HEARTBEAT_S = 1.0  # one that takes longer goes on by itself: the next slot may be due
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Job:
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     stuck: str = ""
     abandoned: RunAbandoned | None = None
+    _heartbeat: Heartbeat | None = None
     _failures: int = 0  # since it last went well
     _reported: str = ""  # why it went wrong, so that the same is not logged again
 
@@ -125,7 +127,13 @@ class Job:
             on_stuck=self._note_stuck,
         )
         if run.status == "ok" and config.heartbeat_url:
-            ping(config.heartbeat_url, config.source)
+            self._heartbeat = Heartbeat(config.heartbeat_url, config.source)
+            self._heartbeat.wait(_HEARTBEAT_S)
+
+    def finish(self) -> None:
+        """Wait for a heartbeat that is still being sent: the process ends."""
+        if self._heartbeat:
+            self._heartbeat.wait()
 
     def _ended(self, run: RunResult) -> None:
         self.stuck = ""  # the ledger says it from now on
@@ -214,6 +222,8 @@ class Daemon:
         for job in self.jobs:
             if job.abandoned:
                 raise job.abandoned
+        for job in self.jobs:
+            job.finish()
 
     def _tick(self) -> None:
         self.ticked_at = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -183,7 +183,7 @@ def _decode_exact(records: list[_Record[_WithInstants]], text: bytes) -> Decoded
             encoded = encode((content, None))
         digest = sha256(encoded).hexdigest()[:32]
         add(new_snapshot(record.id, *content, None, unmarked + digest))
-    _require_each_key_once(decoded, missing, text)
+    _require_each_key_once(records, missing, text)
     return decoded
 
 
@@ -196,21 +196,20 @@ def _with_nulls(content: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([None if value is UNSET else value for value in content])
 
 
-def _require_each_key_once(decoded: Decoded, missing: int, text: bytes) -> None:
+def _require_each_key_once(records: Sequence[_Record[A]], missing: int, text: bytes) -> None:
     """Raises `_Unusual` unless each key was given once: the typed decoder takes the last.
 
     All keys of an object but one cost a comma, whatever blanks stand between. `missing`: how many
     fewer the attributes need, as some were not given. A key too many is a comma too many.
     """
-    snapshots = decoded.snapshots
-    needed = max(0, 17 * len(snapshots) - 1 - missing)
+    needed = max(0, 17 * len(records) - 1 - missing)
     too_many = text.count(b",") - needed
-    if too_many and (_SPELLED_SIGN in text or too_many != _commas_in_texts(snapshots)):
+    if too_many and (_SPELLED_SIGN in text or too_many != _commas_in_texts(records)):
         raise _Unusual
 
 
-def _commas_in_texts(snapshots: list[Snapshot]) -> int:
-    values = (v for s in snapshots for v in msgspec.structs.astuple(s)[:-2])
+def _commas_in_texts(records: Sequence[_Record[A]]) -> int:
+    values = (v for r in records for v in (r.id, *msgspec.structs.astuple(r.attributes)))
     return sum(value.count(",") for value in values if type(value) is str)
 
 
@@ -233,7 +232,7 @@ def _decode_texts(records: list[_Record[_WithTexts]], text: bytes) -> Decoded:
         for index in _INSTANTS:
             content[index] = _typed_instant(decoded, extra, _NAMES[index], content[index])
         decoded.snapshots.append(_snapshot(record.id, tuple(content), extra))
-    _require_each_key_once(decoded, missing, text)
+    _require_each_key_once(records, missing, text)
     return decoded
 
 
@@ -255,18 +254,23 @@ def _snapshot(identifier: str, content: tuple[Scalar, ...], extra: dict[str, str
 
 def _decode_one_by_one(envelope: Envelope) -> Decoded:
     """So that one odd record costs no more than itself, and no more memory than there is."""
-    decoded, room = Decoded(), MAX_MEMORY
+    decoded, room, is_odd = Decoded(), MAX_MEMORY, False
+    if _may_be_too_many(envelope):  # counting takes a fraction of the time
+        for number, _ in enumerate(_pieces(envelope)):
+            if number == MAX_RECORDS:
+                raise _too_many()
     for record in _records(envelope):
         if decoded.listed == MAX_RECORDS:
             raise _too_many()
         if len(record) > MAX_RECORD:
             raise _too_long()
-        alone = _decode_quickly(Envelope(b"[%b]" % record, 0, len(record) + 2))
-        if alone and len(alone.snapshots) == 1:
-            room -= _ROW + len(record) * (_WIDE if _is_wide(record) else 1)
-        else:
-            alone = _decode_lenient(record)
-            room -= _ROW + len(record) * _LENIENT
+        # What is odd in one record is so in the next, where Datadog has a new attribute.
+        alone = None if is_odd else _decode_alone(record)
+        times = _WIDE if _is_wide(record) else 1
+        if not alone:
+            alone, times = _decode_lenient(record), _LENIENT
+            is_odd = bool(alone.drift or alone.rejected)
+        room -= _ROW + len(record) * times
         if room < 0:
             raise DatadogAnswerTooLarge(
                 f"the answer's records take more than {MAX_MEMORY // 2**20} MB of memory"
@@ -275,6 +279,19 @@ def _decode_one_by_one(envelope: Envelope) -> Decoded:
         decoded.rejected += alone.rejected
         decoded.add_drift(alone.drift)
     return decoded
+
+
+def _decode_alone(record: bytes) -> Decoded | None:
+    """One record, read with types; None where that cannot be."""
+    decoded = _decode_quickly(Envelope(b"[%b]" % record, 0, len(record) + 2))
+    return decoded if decoded and decoded.snapshots else None
+
+
+def _may_be_too_many(envelope: Envelope) -> bool:
+    """By what a record as specified has: two objects, and up to seventeen members."""
+    body, start, end = envelope.body, envelope.start, envelope.end
+    objects, commas = body.count(b"{", start, end), body.count(b",", start, end)
+    return objects > 2 * MAX_RECORDS or commas > 17 * MAX_RECORDS
 
 
 def _too_long() -> DatadogAnswerTooLarge:
@@ -289,10 +306,11 @@ def _records(envelope: Envelope) -> Iterator[bytes]:
             return map(bytes, _raws.decode(body[start:end]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
-    return _pieces(body, start, end)
+    return _pieces(envelope)
 
 
-def _pieces(body: bytes, start: int, end: int) -> Iterator[bytes]:
+def _pieces(envelope: Envelope) -> Iterator[bytes]:
+    body, start, end = envelope.body, envelope.start, envelope.end
     try:
         for begin, stop in json_pieces.pieces(body, start, end, longest=MAX_RECORD):
             yield body[begin:stop]

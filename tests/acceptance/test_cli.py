@@ -660,6 +660,50 @@ def test_check_says_what_to_mend(
     assert cli.files() == {"heatmap-etl.toml"}
 
 
+@pytest.mark.parametrize("command", ["sync", "check"])
+def test_refused_keys_name_the_variables_and_which_of_them_was_refused(
+    cli: Cli, datadog: FakeDatadog, command: str
+) -> None:
+    (cli.folder / "key").write_text(PASSWORD)
+    (cli.folder / ".env").write_text(f"DD_APP_KEY={PASSWORD}\n")
+    (cli.folder / ".env").chmod(0o600)
+    asked = datadog.request_count
+    done = cli(command, DD_APP_KEY=None)
+    assert done.code == 2
+    said = " ".join(f"{done.out} {done.err}".split())
+    assert "application key in DD_APP_KEY in .env" in said
+    assert datadog.request_count - asked == 3  # two views, and one question about the keys
+    done = cli(command, DD_API_KEY=None, DD_API_KEY_FILE="key")
+    assert done.code == 2
+    said = " ".join(f"{done.out} {done.err}".split())
+    assert "does not accept the API key in DD_API_KEY_FILE" in said
+
+
+def test_status_says_what_is_not_known(cli: Cli, datadog: FakeDatadog) -> None:
+    cli("sync")
+    before = " ".join(cli("status").out.split())
+    assert "Not known" not in before
+    assert cli("status", "--json").json["not_known"] == []
+    with closing(sqlite3.connect(cli.database)) as connection, connection:
+        connection.execute(
+            "INSERT INTO side_questions SELECT source, 'applications', 1,"
+            " '2026-03-04 12:00:00.000000', '2026-03-04 13:00:00.000000', '500: out of order'"
+            " FROM sources"
+        )
+    done = cli("status", "--max-age", "1h")
+    assert done.code == 0
+    said = " ".join(done.out.split())
+    assert "Not known, which makes no reading less true: RUM's list of applications, " in said
+    assert "500: out of order; asked again by a run after 2026-03-04 13:00" in said
+    (item,) = cli("status", "--json").json["not_known"]
+    assert item == {
+        "question": "applications",
+        "since": "2026-03-04T12:00:00.000000Z",
+        "ask_again_at": "2026-03-04T13:00:00.000000Z",
+        "error": "500: out of order",
+    }
+
+
 @pytest.mark.parametrize(("spoil", "word"), [(outdated, "db upgrade"), (newer, "newer")])
 def test_check_knows_the_schema(cli: Cli, spoil: Callable[[Cli], None], word: str) -> None:
     cli("sync")

@@ -10,6 +10,7 @@ import pytest
 
 from etl.config.views import View
 from etl.datadog import retry
+from etl.diagnose.check import OK, PROBLEM, find_points
 from etl.ledger.results import exit_code
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
@@ -302,6 +303,22 @@ def test_plan_says_it_too(read: Project, api: Api) -> None:
     (plan,) = make_plan(read.config, read.database, Options(), stop=read.stop)
     assert (plan.verdict, plan.vanished, plan.held) == ("truncated", [], [])
     assert "has_more" in plan.reason
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict", "named"),
+    [
+        (answer(ONE, has_more=True), PROBLEM, "truncated, 1 listed"),
+        (answer(ONE, {"Age": "9"}), OK, "unproven, 1 listed"),
+    ],
+    ids=["partial", "cached"],
+)
+def test_check_says_it_too(read: Project, api: Api, reply: Any, verdict: str, named: str) -> None:
+    api.views["/home"] = reply
+    (point,) = [point for point in find_points(read.config, stop=read.stop) if point.view]
+    assert point.verdict == verdict
+    assert named in point.text
+    assert "has_more" in point.text or "age: 9" in point.text.lower()
 
 
 def test_an_answer_that_is_too_large_is_not_asked_for_again(

@@ -25,10 +25,13 @@ COUNTS = (
 
 some_records = st.lists(
     st.builds(
-        lambda i, content, at: record(i, snapshot_name=content, modified_at=at),
+        lambda i, content, at, name: record(
+            i, snapshot_name=content, modified_at=at, view_name=name
+        ),
         st.sampled_from("uvwxyz"),
         st.sampled_from(["one", "two"]),
         st.sampled_from([None, "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]),
+        st.sampled_from([None, "/a", "/A", "/b", "/home", "/home"]),
     ),
     max_size=5,
 )

@@ -1,6 +1,8 @@
 """Large and many: one long record, one long answer, long names, many names, many rejects."""
 
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from etl.load import schema_drift
 from tests.support.api import Api, record
+from tests.support.paths import ROOT
 from tests.support.project import Project, counts
 
 pytestmark = pytest.mark.slow
@@ -87,6 +90,45 @@ def test_a_record_that_just_fits_a_packet_is_held(project: Project, api: Api) ->
     assert counts(project.run()) == {"listed": 2, "new": 1, "rejected": 1}
     assert project.snapshots()["1"]["created_by"] == text
     assert_nothing_changes(project)
+
+
+DECODING = """
+import resource
+from etl.errors import DatadogResponseError
+from etl.transform.decode import decode
+body = {body}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    decode(body)
+except DatadogResponseError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+HOSTILE = {
+    "two million tiny records": "b'{\"data\":[' + b'{\"id\":\"1\"},' * 2_000_000 + b'{}]}'",
+    "two million empty records": "b'{\"data\":[' + b'{},' * 2_000_000 + b'{}]}'",
+    "a long text with half a pair": (
+        "b'{\"data\":[{\"id\":\"\\\\ud800' + b'x' * 120_000_000 + b'\"}]}'"
+    ),
+    "a long text beside NaN": 'b\'{"data":[],"x":NaN,"y":"\' + b\'x\' * 120_000_000 + b\'"}\'',
+    "many escapes": "b'{\"data\":[{\"id\":\"' + b'\\\\n' * 60_000_000 + b'\"}]}'",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_what_no_run_can_hold_is_refused_before_it_takes_memory(body: str) -> None:
+    code = DECODING.format(body=body)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    reason, megabytes = done.stdout.splitlines()
+    assert "more than" in reason or "at most" in reason
+    assert int(megabytes) < 150
 
 
 def test_5000_rejects_are_kept_and_counted_in_no_time(project: Project, api: Api) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etl.datadog import retry
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.ledger.results import RunResult
-from tests.support.invented import LISTED, MIX_UPS, UNLISTED, Invented, Story
+from tests.support.invented import LISTED, MIX_UPS, SAID, UNLISTED, Invented, Story
 from tests.support.project import Project, make_config, open_project
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,7 @@ class Turn:
     cached: tuple[int, int]
     says_age: bool
     late_s: float
+    doubtful: dict[int, str]
 
 
 Place = tuple[str | None, str | None]
@@ -80,7 +81,7 @@ turns = st.builds(
     cap=st.sampled_from([None, 10, 20, 25, ODD_CAP]),
     refusal=st.sampled_from([None, None, None, (30, True), (12, True), (30, False)]),
     order=st.sampled_from(["newest", "random", "changing"]),
-    applications=st.sampled_from(["listed", "listed", "forbidden", "broken"]),
+    applications=st.sampled_from(["listed", "listed", "forbidden", "broken", "next", "hit"]),
     deaf=st.sampled_from([None, None, None, "app-b", "app-c"]),
     meanwhile=st.just({})
     | st.dictionaries(
@@ -96,6 +97,7 @@ turns = st.builds(
     cached=st.just((0, 0)) | st.builds(lambda n, m: (n, n + m), moments, st.integers(1, 8)),
     says_age=st.booleans(),
     late_s=st.sampled_from([0.0, 0.0, 0.005]),
+    doubtful=st.just({}) | st.dictionaries(moments, st.sampled_from(sorted(SAID)), max_size=3),
 )
 histories = st.lists(turns, min_size=1, max_size=4)
 limits = st.sampled_from([1000, 1000, 24, 12])
@@ -129,6 +131,7 @@ def play(story: Story, turn: Turn) -> RunResult:
     organization.deaf, organization.faults = turn.deaf, turn.faults
     organization.mix_ups, organization.cached = turn.mix_ups, turn.cached
     organization.says_age, organization.late_s = turn.says_age, turn.late_s
+    organization.doubtful = turn.doubtful
     organization.changes = {
         moment: ([story.make(*one) for one in come], story.some(go))
         for moment, (come, go) in turn.meanwhile.items()

@@ -179,7 +179,19 @@ def test_how_names_match_is_learned_and_kept_for_later_runs(project: Project, ap
     assert matching(project) == "case,prefix"
 
 
-def test_a_name_that_no_record_has_teaches_nothing(project: Project, api: Api) -> None:
+def test_a_relation_that_this_version_does_not_know_matches_nothing(
+    project: Project, api: Api
+) -> None:
+    api.views["/home"] = named("/home", 2)
+    project.run()
+    project.execute("UPDATE sources SET name_matching = 'rhyme,case'")
+    api.views["/home"] = named("/gnome", 2)
+    assert read(project).verdict == "failed"
+    api.views["/home"] = named("/Home", 2)
+    assert read(project).verdict == "complete"
+
+
+def test_names_that_no_relation_explains_teach_nothing(project: Project, api: Api) -> None:
     api.views["/home"] = named("/home", 2) + named("/cart", 1) + named(None, 1)
     assert read(project).verdict == "complete"
     assert matching(project) is None

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 APPLICATIONS = "/api/v2/rum/applications"
 AGGREGATE = "/api/v2/rum/analytics/aggregate"
+VALIDATE = "/api/v2/validate"
 Reply = tuple[int, dict[str, str], bytes]
 
 
@@ -17,8 +18,9 @@ class Api:
     """`views[name]` is a list of records, raw bytes, a Reply, or a callable giving one of these.
 
     A list is cut at `page[limit]`, as a server would. `applications` and `rum` are what the two
-    RUM endpoints answer: a Reply, bytes, anything JSON, or a callable that takes the body of the
-    request; None: 404. `asked` holds the bodies of what was asked there, by path.
+    RUM endpoints answer, `validate` what that for keys does: a Reply, bytes, anything JSON, or a
+    callable that takes the body of the request; None: 404. `asked` holds the bodies of what was
+    asked there, by path.
     """
 
     def __init__(self) -> None:
@@ -26,7 +28,8 @@ class Api:
         self.requests: list[dict[str, str]] = []
         self.applications: Any = None
         self.rum: Any = None
-        self.asked: dict[str, list[Any]] = {APPLICATIONS: [], AGGREGATE: []}
+        self.validate: Any = None
+        self.asked: dict[str, list[Any]] = {APPLICATIONS: [], AGGREGATE: [], VALIDATE: []}
         self._lock = threading.Lock()
         api = self
 
@@ -65,7 +68,8 @@ class Api:
     def _reply_of_rum(self, path: str, sent: Any) -> Reply:
         with self._lock:
             self.asked[path].append(sent)
-        answer = self.applications if path == APPLICATIONS else self.rum
+        answers = {APPLICATIONS: self.applications, AGGREGATE: self.rum, VALIDATE: self.validate}
+        answer = answers[path]
         if callable(answer):
             answer = answer(sent)
         if answer is None:
@@ -76,7 +80,7 @@ class Api:
         return 200, {}, body
 
     def _reply(self, path: str) -> Reply:
-        if path == APPLICATIONS:
+        if path in (APPLICATIONS, VALIDATE):
             return self._reply_of_rum(path, None)
         query = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
         with self._lock:

@@ -25,6 +25,17 @@ FORBIDDEN: Reply = (403, {}, b'{"errors": [{"title": "Forbidden"}]}')
 FAULT: Reply = (500, {}, b"oops")
 MIX_UPS = ("before", "view", "application")
 """Of the request before in this run, of another view, or of another application."""
+SAID: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "next": ({}, {"links": {"next": "/?page=2"}}),
+    "cursor": ({}, {"meta": {"page": {"after": "abc"}}}),
+    "total": ({}, {"meta": {"total_count": 10_000}}),
+    "timeout": ({}, {"meta": {"status": "timeout"}}),
+    "has_more": ({}, {"has_more": True}),
+    "range": ({"Content-Range": "items 0-1/9"}, {}),
+    "age": ({"Age": "60"}, {}),
+    "hit": ({"X-Cache": "HIT from cache.example.com"}, {}),
+}
+"""How an answer says that it is partial, or that it comes from a cache: headers, and members."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,14 @@ class Item:
 class Organization:
     """`cap`: no answer holds more. `refusal`: a limit above it is a 400 that names it or not.
 
-    `order`: newest, random (the same each time) or changing. `applications`: listed, forbidden
-    or broken. `deaf`: an application that no snapshots can be asked for. `changes`: before the
-    n-th request of a run these items come and those ids go. `faults`: requests that fail first.
-    `mix_ups`: requests that are answered as if they were others, see `MIX_UPS`. `cached`: from this
-    request of a run to that one, all get the answer for the first; `says_age`: with its age.
-    `late_s`: how long a wrong answer takes. `matches`: whether the view filter lets a name through.
+    `order`: newest, random (the same each time) or changing. `applications`: listed, forbidden,
+    broken, or how a list that lacks some says so. `deaf`: an application that no snapshots can be
+    asked for. `changes`: before the n-th request of a run these items come and those ids go.
+    `faults`: requests that fail first. `doubtful`: requests whose answer lacks every second
+    record, and how it says so. `mix_ups`: requests that are answered as if they were others, see
+    `MIX_UPS`. `cached`: from this request of a run to that one, all get the answer for the first;
+    `says_age`: with its age. `late_s`: how long a wrong answer takes. `matches`: whether the view
+    filter lets a name through.
     """
 
     items: dict[str, Item] = field(default_factory=dict)
@@ -67,6 +80,7 @@ class Organization:
     says_age: bool = False
     late_s: float = 0.0
     matches: Callable[[str, str], bool] = str.__eq__
+    doubtful: dict[int, str] = field(default_factory=dict)
 
     def of(self, view: str) -> set[str]:
         return {item.id for item in self.items.values() if item.view == view}
@@ -109,7 +123,8 @@ class Invented(Api):
                 return reply
             self._note(query, question, wrong)
         time.sleep(self.organization.late_s)
-        return wrong[0], {"Age": "60"} if self.organization.says_age else {}, wrong[2]
+        age = {"Age": "60"} if self.organization.says_age else {}
+        return wrong[0], {**wrong[1], **age}, wrong[2]
 
     def _question_answered(self, query: dict[str, str]) -> dict[str, str]:
         """The query that a request is taken for."""
@@ -141,7 +156,7 @@ class Invented(Api):
         if {**answered, "page[limit]": ""} != {**query, "page[limit]": ""}:
             return
         self.sent.setdefault(view, set()).update(record["id"] for record in records)
-        if is_whole:
+        if is_whole and len(self.requests) not in self.organization.doubtful:
             self.wholes.setdefault(view, []).append(len(records))
 
     def _pass_time(self) -> None:
@@ -159,8 +174,10 @@ class Invented(Api):
             return FORBIDDEN
         if said == "broken":
             return 404, {}, b"<html>not here</html>"
-        listed = [{"id": a, "type": "rum_application", "attributes": {}} for a in LISTED]
-        return 200, {}, json.dumps({"data": listed}).encode()
+        headers, beside = SAID.get(said, ({}, {}))
+        named = LISTED[:1] if said in SAID else LISTED
+        listed = [{"id": a, "type": "rum_application", "attributes": {}} for a in named]
+        return 200, headers, json.dumps({"data": listed, **beside}).encode()
 
     def _answer_for(self, query: dict[str, str]) -> Reply:
         organization, limit = self.organization, int(query["page[limit]"])
@@ -188,7 +205,10 @@ class Invented(Api):
         ]
         self._sort(found)
         found = found[: min(limit, organization.cap or limit)]
-        return 200, {}, json.dumps({"data": [item.as_record() for item in found]}).encode()
+        said = organization.doubtful.get(len(self.requests))
+        headers, beside = SAID[said] if said else ({}, {})
+        records = [item.as_record() for item in (found[::2] if said else found)]
+        return 200, headers, json.dumps({"data": records, **beside}).encode()
 
     def _sort(self, found: list[Item]) -> None:
         found.sort(key=lambda item: -item.number)

@@ -24,7 +24,7 @@ from etl.database.connection import opened
 from etl.errors import ConfigError, EtlError
 from etl.ledger.results import CONTRACT, RunResult, exit_code
 from etl.monitor.metrics_file import metrics_path, write_metrics
-from etl.pipeline.notify import log_run, ping
+from etl.pipeline.notify import Heartbeat, log_run
 from etl.pipeline.run import Options
 from etl.pipeline.select_views import expected_views
 from etl.pipeline.sync import sync
@@ -50,6 +50,7 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
     total = _view_count(sources, options.views)
     metrics_file = output.metrics_file and metrics_path(sources, output.metrics_file)
     runs: list[RunResult] = []
+    heartbeats: list[Heartbeat] = []
 
     def on_end(run: RunResult) -> None:
         runs.append(run)
@@ -71,7 +72,7 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
             )
         # The heartbeat means that the whole source was read; --view reads a part of it.
         if run.status == "ok" and config.heartbeat_url and not options.views:
-            ping(config.heartbeat_url, config.source)
+            heartbeats.append(Heartbeat(config.heartbeat_url, config.source))
         return _result(run, database.label, is_quiet=output.is_quiet)
 
     try:
@@ -80,6 +81,8 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
     finally:
         if metrics_file:
             write_metrics(metrics_file, sources, runs)
+    for heartbeat in heartbeats:
+        heartbeat.wait()
     results = [outcome.result for outcome in outcomes]
     closing: Sequence[str] = ()
     if sources.is_folder and any(result and result.lines for result in results):

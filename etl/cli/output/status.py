@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ import click
 
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION
 from etl.formatting import age, clipped, count, duration, many, moment, shortened, table
 from etl.monitor.status import Status, ViewStatus
 from etl.schedule.due import LATE
@@ -21,6 +22,11 @@ _COLOURS = {
     **dict.fromkeys((TRUNCATED, FAILED, "died", _NEVER), "red"),
 }
 _COMPLAINTS_SHOWN = 20
+_QUESTIONS = {
+    APPLICATIONS: "RUM's list of applications",
+    DISCOVERY: "which views RUM counts now",
+    ORGANIZATION: "whose keys these are",
+}
 
 
 def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
@@ -33,6 +39,8 @@ def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
         lines += ["", f"No run starts: {status.privacy.problem}"]
     if bad := [v for v in status.views if v.is_bad]:
         lines += ["", "Look at:", *_complaints(bad, status.at)]
+    if status.not_known:
+        lines += ["", "Not known, which makes no reading less true:", *_not_known(status)]
     return [*lines, "", *_run_lines(status, style)]
 
 
@@ -81,6 +89,13 @@ def _complaints(bad: list[ViewStatus], now: datetime) -> list[str]:
         text = "; ".join(problems) or f"{_NEVER}; run `heatmap-etl sync`"
         lines.append(f"  {shortened(view.view.label)}: {text}")
     return lines + [f"  ... and {len(bad) - len(lines)} more"] * (len(bad) > len(lines))
+
+
+def _not_known(status: Status) -> Iterator[str]:
+    for item in status.not_known:
+        again = f"asked again by a run after {moment(item.ask_again_at)}"
+        what, since = _QUESTIONS.get(item.question, item.question), age(item.failed_at, status.at)
+        yield f"  {what}, asked {since}: {clipped(item.error, 200)}; {again}"
 
 
 def _run_lines(status: Status, style: Callable[[str], str]) -> list[str]:

@@ -947,6 +947,51 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     assert config.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("names", "environ", "dotenv", "origins"),
+    [
+        pytest.param("", {"DD_API_KEY": "a", "DD_APP_KEY": "b"}, "", ("DD_API_KEY", "DD_APP_KEY")),
+        pytest.param(
+            "",
+            {"DD_API_KEY_FILE": "key", "DD_APP_KEY": "b"},
+            "",
+            ("DD_API_KEY_FILE", "DD_APP_KEY"),
+        ),
+        pytest.param(
+            "",
+            {"DD_API_KEY": "a"},
+            "DD_API_KEY=c\nDD_APP_KEY_FILE=key\n",
+            ("DD_API_KEY", "DD_APP_KEY_FILE in .env"),
+        ),
+        pytest.param(
+            'api_key_env = "ACME_API"\napp_key_env = "ACME_APP"',
+            {"ACME_API": "a"},
+            "ACME_APP=b\n",
+            ("ACME_API", "ACME_APP in .env"),
+        ),
+    ],
+)
+def test_keys_know_the_variable_that_they_came_from(
+    tmp_path: Path,
+    names: str,
+    environ: dict[str, str],
+    dotenv: str,
+    origins: tuple[str, str],
+) -> None:
+    write(tmp_path, "secret", "key")
+    write(tmp_path, dotenv, ".env").chmod(0o600)
+    keys = load(tmp_path, f"{MINIMAL}[datadog]\n{names}\n", environ).keys
+    assert keys
+    assert (keys.api_key_from, keys.app_key_from) == origins
+
+
+def test_a_token_knows_the_variable_that_it_came_from(tmp_path: Path) -> None:
+    write(tmp_path, "DD_BEARER_TOKEN=ddpat_x\n", ".env").chmod(0o600)
+    keys = load(tmp_path).keys
+    assert keys
+    assert keys.bearer_token_from == "DD_BEARER_TOKEN in .env"
+
+
 def test_dotenv_serves_without_a_file(tmp_path: Path) -> None:
     text = 'HEATMAP_ETL_VIEWS=["/a"]\nHEATMAP_ETL_DATABASE_URL=sqlite:///x.db\n'
     write(tmp_path, text, ".env")

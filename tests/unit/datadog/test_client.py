@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
-from etl.datadog.client import Answer, Client, query_string
+from etl.datadog.client import AGGREGATE, APPLICATIONS, Answer, Client, query_string
+from etl.datadog.gates import MOST_NAMES, Gates
 from etl.datadog.rate_limit import stated_wait
 from etl.datadog.responses import error_text
 from etl.datadog.retry import backoff_s
@@ -338,6 +340,95 @@ def test_refused_keys_say_what_to_check_and_are_not_tried_again(status: int) -> 
     assert (caught.value.status, caught.value.detail) == (status, "Forbidden")
 
 
+VALID = reply(body={"data": {"type": "validate_v2", "attributes": {"valid": True}}})
+INVALID = reply(body={"data": {"attributes": {"valid": False}}})
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        pytest.param(VALID, ("application key in DD_APP_KEY", "rum_apps_read"), id="valid"),
+        pytest.param(reply(body={"valid": True}), ("application key in DD_APP",), id="as v1"),
+        pytest.param(reply(body={"status": "ok"}), ("application key in DD_APP",), id="ok"),
+        pytest.param(
+            reply(403, {"errors": ["F"]}), ("not accept the API key in DD_API",), id="403"
+        ),
+        pytest.param(reply(401, b""), ("not accept the API key in DD_API_KEY",), id="401"),
+        pytest.param(INVALID, ("not accept the API key in DD_API_KEY",), id="not valid"),
+        pytest.param(reply(404), ("refused (DD_API_KEY, DD_APP_KEY)",), id="404"),
+        pytest.param(reply(), ("refused (DD_API_KEY, DD_APP_KEY)",), id="another answer"),
+        pytest.param(reply(body="[" * 99_999), ("refused (DD_API_KEY, DD_APP",), id="no JSON"),
+        pytest.param(reply(403, "<html>No"), ("refused (DD_API_KEY, DD_APP_KEY)",), id="page"),
+        pytest.param(raw.CUT, ("refused (DD_API_KEY, DD_APP_KEY)",), id="cut"),
+    ],
+)
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_keys_are_told_apart_where_the_api_tells(
+    status: int, said: Reply, words: tuple[str, ...]
+) -> None:
+    refused = reply(status, {"errors": ["Forbidden"]})
+    with RawServer(refused, otherwise=said) as server, datadog(server) as it:
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        for _ in range(3):
+            told = it.explained(caught.value)
+    text = str(told)
+    assert text.startswith(f"view /home: {status}: Forbidden; the keys were refused")
+    assert all(word in text for word in words)
+    assert isinstance(told, DatadogAuthError)
+    assert (told.status, told.requests) == (status, 1)
+    questions = [target for target in server.targets if target == "/api/v2/validate"]
+    assert len(questions) == (2 if said is raw.CUT else 1)
+    assert server.header("DD-API-KEY", 1) == API_KEY
+    assert server.header("DD-APPLICATION-KEY", 1) is None
+
+
+def test_eight_threads_ask_once_which_key_was_refused() -> None:
+    refused = reply(403, {"errors": ["Forbidden"]})
+    slow = replace(VALID, pause_s=0.1)
+    with (
+        RawServer(refused, otherwise=slow) as server,
+        datadog(server) as it,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        told = set(pool.map(str, pool.map(it.explained, [caught.value] * 8)))
+    assert len(told) == 1
+    assert len(server.heads) == 2
+
+
+def test_refused_token_is_named_and_nothing_more_is_asked() -> None:
+    with RawServer(reply(401, b"")) as server, datadog(server, keys=BEARER) as it:
+        with pytest.raises(DatadogAuthError, match="the token in DD_BEARER_TOKEN") as caught:
+            ask(it)
+        assert it.explained(caught.value) is caught.value
+    assert len(server.heads) == 1
+
+
+def test_refusal_by_a_web_page_keeps_its_text_and_names_the_keys_too() -> None:
+    page = reply(403, "<html><title>Blocked by ACME</title></html>")
+    with RawServer(page) as server, datadog(server) as it:
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        assert it.explained(caught.value) is caught.value
+    text = str(caught.value)
+    assert text.startswith("view /home: 403: Blocked by ACME; a web page, as a proxy or a firewall")
+    assert "the keys were refused (DD_API_KEY, DD_APP_KEY)" in text
+    assert len(server.heads) == 1
+
+
+def test_nobody_who_answers_for_the_keys_costs_no_wait() -> None:
+    when = FakeTime()
+    refused = reply(403, b"")
+    limited = reply(429, b"", {"X-RateLimit-Reset": 600})
+    with RawServer(refused, otherwise=limited) as server, datadog(server, when) as it:
+        with pytest.raises(DatadogAuthError) as caught:
+            ask(it)
+        it.explained(caught.value)
+    assert (len(server.heads), when.waits) == (2, [])
+
+
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 410, 422, 499])
 def test_other_4xx_is_not_tried_again_whatever_its_body(status: int) -> None:
     with (
@@ -533,7 +624,7 @@ def test_failed_tries_count_as_waiting() -> None:
     assert len(server.heads) in (2, 3)
 
 
-USED_UP = {"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 10}
+USED_UP = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "10"}
 
 
 def test_used_up_limit_holds_the_next_request_of_anybody() -> None:
@@ -543,6 +634,80 @@ def test_used_up_limit_holds_the_next_request_of_anybody() -> None:
         assert when.waits == []
         ask(it, View("/other"))
     assert when.waits == [10]
+
+
+HEATMAPS, RUM = {"X-RateLimit-Name": "heatmaps"}, {"X-RateLimit-Name": "rum"}
+
+
+@pytest.mark.parametrize(
+    ("of_rum", "of_list", "waits"),
+    [
+        pytest.param(RUM, HEATMAPS, [], id="two names"),
+        pytest.param({}, {}, [], id="no names: by endpoint"),
+        pytest.param({}, HEATMAPS, [], id="one name, the list's"),
+        pytest.param(RUM, {}, [], id="one name, RUM's"),
+        pytest.param(RUM, RUM, [10], id="one name for both"),
+        pytest.param(RUM, {"x-ratelimit-name": " rum "}, [10], id="the same name, spelt otherwise"),
+    ],
+)
+def test_used_up_limit_of_rum_holds_the_list_only_where_they_share_its_name(
+    of_rum: dict[str, str], of_list: dict[str, str], waits: list[float]
+) -> None:
+    when = FakeTime()
+    used_up = reply(headers=USED_UP | of_rum)
+    with (
+        RawServer(reply(headers=of_list), used_up, reply(), used_up, reply()) as server,
+        datadog(server, when) as it,
+    ):
+        ask(it)
+        it.list_applications()
+        ask(it)
+        assert when.waits == waits
+        when.waits.clear()
+        when.now += 100
+        it.try_once(AGGREGATE, {}, max_wait_s=60)
+        ask(it)
+    assert when.waits == waits
+    assert len(server.heads) == 5
+
+
+def test_used_up_limit_holds_its_own_endpoint_whatever_its_name() -> None:
+    when = FakeTime()
+    with (
+        RawServer(reply(headers=USED_UP | RUM), reply(), reply(headers=USED_UP), reply()) as server,
+        datadog(server, when) as it,
+    ):
+        for _ in range(4):
+            ask(it)
+    assert when.waits == [10, 10]
+
+
+def test_endpoint_seen_under_several_names_waits_for_each() -> None:
+    when = FakeTime()
+    script = [reply(headers=HEATMAPS), reply(headers=RUM), reply(headers=HEATMAPS | USED_UP)]
+    with RawServer(*script, otherwise=reply()) as server, datadog(server, when) as it:
+        for _ in range(4):
+            ask(it)
+    assert when.waits == [10]
+
+
+def test_one_question_waits_at_the_gate_of_its_own_endpoint_only() -> None:
+    when = FakeTime()
+    used_up = reply(headers=USED_UP)
+    with RawServer(used_up, otherwise=reply()) as server, datadog(server, when) as it:
+        it.try_once(APPLICATIONS, {}, max_wait_s=60)
+        it.try_once("/api/v2/other", {}, max_wait_s=60)
+        assert when.waits == []
+        it.try_once(APPLICATIONS, {}, max_wait_s=60)
+    assert when.waits == [10]
+
+
+def test_names_without_end_fill_nothing() -> None:
+    gates = Gates(lambda: 0.0)
+    for number in range(1000):
+        gates.note("/list", {**USED_UP, "X-RateLimit-Name": str(number)})
+    assert gates.closed_for_s("/list") == 10
+    assert len(gates._names["/list"]) == MOST_NAMES
 
 
 @pytest.mark.parametrize("reset", ["x", "-1", "1785585600", None])

@@ -45,7 +45,7 @@ def test_applications_are_read_with_what_they_may_lack(api: Api) -> None:
         ]
     }
     with client(api.url) as datadog:
-        read = {a.application_id: a for a in read_applications(datadog)}
+        read = {a.application_id: a for a in read_applications(datadog).applications}
     assert set(read) == {"a", "b", "c", "d"}
     shop = read["a"]
     assert (shop.name, shop.type, shop.is_active, shop.org_id) == ("shop", "browser", True, 2**40)
@@ -68,7 +68,7 @@ def test_what_is_no_application_is_left_out(api: Api) -> None:
     ]
     api.applications = {"data": [*junk, {"id": "ok"}]}
     with client(api.url) as datadog:
-        assert [a.application_id for a in read_applications(datadog)] == ["ok"]
+        assert [a.application_id for a in read_applications(datadog).applications] == ["ok"]
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,9 @@ def test_aggregate_pages_hold_the_traffic_of_the_world(api_client: ApiClient, wo
 
 def test_keys_are_validated(api_client: ApiClient, datadog: FakeDatadog) -> None:
     assert str(KeyManagementApi(api_client).validate_api_key().status) == "ok"
+    api_client.configuration.unstable_operations["validate"] = True
+    with pytest.warns(UserWarning, match="unstable"):
+        assert KeyManagementApi(api_client).validate().data.attributes.valid is True
     wrong = configuration(datadog.url, api_key={"apiKeyAuth": "x", "appKeyAuth": APP_KEY})
     with ApiClient(wrong) as client, pytest.raises(ForbiddenException) as caught:
         RumReplayHeatmapsApi(client).list_replay_heatmap_snapshots("/home")

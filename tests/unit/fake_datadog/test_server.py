@@ -441,6 +441,10 @@ def test_missing_keys_are_401_and_wrong_keys_403(datadog: FakeDatadog) -> None:
         assert ask(Authorization=f"Bearer {BEARER_TOKEN}").status_code == 200
         assert ask("/api/v1/validate", DD_API_KEY=API_KEY).json() == {"valid": True}
         assert ask("/api/v1/validate", DD_API_KEY="x").status_code == 403
+        alone = ask("/api/v2/validate", DD_API_KEY=API_KEY).json()
+        assert alone["data"]["attributes"]["valid"] is True
+        assert ask("/api/v2/validate", DD_API_KEY="x").status_code == 403
+        assert ask("/api/v2/validate").status_code == 401
         assert ask("/api/v2/validate_keys", DD_API_KEY=API_KEY).status_code == 401
         both = ask("/api/v2/validate_keys", DD_API_KEY=API_KEY, DD_APPLICATION_KEY=APP_KEY)
         assert both.json() == {"status": "ok"}

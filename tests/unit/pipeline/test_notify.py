@@ -1,8 +1,9 @@
 """The heartbeat: when it is sent, where to, and what is said when it fails."""
 
 import threading
+import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import time_machine
 
 from etl.config.model import Sources
-from etl.pipeline.notify import ping
+from etl.pipeline.notify import LONGEST_S, ping
 from etl.schedule.daemon import Daemon
 from tests.support.api import Api, record
 from tests.support.project import Project
@@ -28,6 +29,8 @@ class Receiver:
 
     def __init__(self) -> None:
         self.status: int | None = 200
+        self.statuses: list[int] = []  # of the first requests
+        self.on_request: Callable[[], object] = lambda: None
         self.requests: list[tuple[str, dict[str, str]]] = []
         receiver, self.may_end = self, threading.Event()
 
@@ -36,10 +39,12 @@ class Receiver:
                 receiver.requests.append(
                     (self.path, {k.lower(): v for k, v in self.headers.items()})
                 )
-                if receiver.status is None:
+                receiver.on_request()
+                status = receiver.statuses.pop(0) if receiver.statuses else receiver.status
+                if status is None:
                     receiver.may_end.wait(30)
                     return
-                self.send_response(receiver.status)
+                self.send_response(status)
                 self.send_header("Location", f"{receiver.url}/elsewhere")
                 self.end_headers()
 
@@ -81,19 +86,64 @@ def test_each_good_run_of_the_daemon_is_told_and_no_other(
 
 
 @pytest.mark.parametrize(
-    ("status", "word"), [(500, "500"), (404, "404"), (302, "302"), (None, "ReadTimeout")]
+    ("status", "word", "requests"),
+    [
+        (500, "500", 2),
+        (404, "404", 1),
+        (302, "302", 1),  # a redirect is not followed
+        (None, "ReadTimeout", 1),
+    ],
 )
 def test_a_heartbeat_that_fails_is_a_warning_without_its_url(
-    receiver: Receiver, caplog: pytest.LogCaptureFixture, status: int | None, word: str
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+    status: int | None,
+    word: str,
+    requests: int,
 ) -> None:
     receiver.status = status
+    begun = time.monotonic()
     ping(f"{receiver.url}/s3cret?x=s3cret", "acme")
-    assert len(receiver.requests) == 1  # a redirect is not followed
+    assert time.monotonic() - begun < LONGEST_S + 0.5
+    assert len(receiver.requests) == requests
     (line,) = caplog.records
     assert line.levelname == "WARNING"
     assert word in line.getMessage()
     assert "acme" in line.getMessage()
     assert "s3cret" not in caplog.text
+
+
+def test_a_heartbeat_that_fails_once_is_sent_once_more(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.statuses = [503]
+    ping(f"{receiver.url}/hush", "acme")
+    assert len(receiver.requests) == 2
+    assert not caplog.records
+
+
+def test_a_receiver_that_is_silent_delays_neither_a_run_nor_the_next_one(
+    clock: time_machine.Traveller,
+    project: Project,
+    api: Api,
+    receiver: Receiver,
+) -> None:
+    """The run is closed, and the lease given back, before the heartbeat is sent."""
+    api.views["/home"] = [record("1")]
+    states: list[dict[str, object]] = []
+    query = "SELECT status, lease_token FROM sync_runs JOIN sources ON 1 = 1 ORDER BY started_at"
+    receiver.on_request = lambda: states.extend(project.rows(query)[-1:])
+    receiver.status = None
+    project.configure(every_s=900.0, heartbeat_url=f"{receiver.url}/hush", max_wait_s=0.0)
+    job = Daemon(Sources((project.config,), is_folder=False), threading.Event()).jobs[0]
+    for _ in range(2):
+        clock.shift(QUARTER)
+        begun = time.monotonic()
+        job.look()
+        assert time.monotonic() - begun < 3
+    assert states == [{"status": "ok", "lease_token": None}] * 2
+    receiver.may_end.set()
+    job.finish()
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from etl.errors import DatadogResponseError
+from etl.errors import DatadogAnswerTooLarge, DatadogResponseError
 from etl.transform import decode as decoding
 from etl.transform import lenient_json as jsontext
+from etl.transform import snapshot as snapshots
 from etl.transform.decode import decode
 from etl.transform.envelope import open_envelope
 from etl.transform.fields import INT64_MAX, INT64_MIN, READERS
@@ -160,6 +161,57 @@ def test_answer_with_no_record_is_an_answer(answer):
     decoded = decode(answer)
     assert (decoded.listed, decoded.partial) == (0, "")
     assert {drift.kind for drift in decoded.drift} <= {"unknown member"}
+
+
+# --- what is too large --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(json.dumps(record("a", **FULL)), id="as specified"),
+        pytest.param('{"id":"a","type":"snapshots","attributes":{}}', id="short"),
+        pytest.param("{}", id="empty"),
+        pytest.param("1", id="numbers"),
+        pytest.param("NaN", id="no JSON"),
+    ],
+)
+def test_answer_may_hold_so_many_records_and_no_more(one, monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 50)
+    assert decode(raw_body(",".join([one] * 50))).listed == 50
+    with pytest.raises(DatadogAnswerTooLarge, match="more than 50 records"):
+        decode(raw_body(",".join([one] * 51)))
+
+
+@pytest.mark.parametrize("beside", ["", ',"x":NaN'], ids=["", "beside NaN"])
+def test_large_answer_is_read_one_by_one_as_a_small_one_is_at_once(beside, monkeypatch):
+    answer = body(record("a", **FULL), record("b", color=1), {}, record("c"))[:-1]
+    answer += beside.encode() + b"}"
+    at_once = decode(answer)
+    monkeypatch.setattr(decoding, "MAX_AT_ONCE", 10)
+    assert decode(answer) == at_once
+    assert at_once.listed == 4
+
+
+def test_what_one_record_and_all_of_them_may_take_has_a_bound(monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_AT_ONCE", 10)
+    monkeypatch.setattr(decoding, "MAX_RECORD", 10_000)
+    monkeypatch.setattr(decoding, "MAX_VALUES", 100)
+    monkeypatch.setattr(decoding, "MAX_MEMORY", 100_000)
+    assert decode(body(record("a", view_name="x" * 9_000))).listed == 1
+    with pytest.raises(DatadogAnswerTooLarge, match="a record takes more than"):
+        decode(body(record("a", view_name="x" * 10_000)))
+    with pytest.raises(DatadogAnswerTooLarge, match="more than 100 values"):
+        decode(body(record("a", color=[1] * 101)))
+    with pytest.raises(DatadogAnswerTooLarge, match="of memory"):
+        decode(body(*[record(str(n), view_name="ä" * 1_600) for n in range(9)]))
+
+
+def test_names_of_drift_have_a_bound(monkeypatch):
+    monkeypatch.setattr(snapshots, "MAX_DRIFT_NAMES", 3)
+    drift = decode(body(*[record(str(n), **{f"color{n}": 1}) for n in range(9)])).drift
+    assert len(drift) == 4
+    assert drift[Drift("…", "unknown attribute")] == (6, "1")
 
 
 # --- records that cannot be a row ---------------------------------------------------------
@@ -521,8 +573,7 @@ def records_of(answer: bytes) -> bytes:
 def decoded_leniently(answer: bytes) -> Decoded:
     """Each record by the way that takes any of them."""
     decoded = Decoded()
-    envelope = open_envelope(answer)
-    for raw in decoding._pieces(answer, envelope.start, envelope.end):
+    for raw in decoding._pieces(open_envelope(answer)):
         alone = decoding._decode_lenient(raw)
         decoded.snapshots += alone.snapshots
         decoded.rejected += alone.rejected
