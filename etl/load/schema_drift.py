@@ -61,7 +61,7 @@ def save_drift(
             "%s: answers hold what is new beside their records: %s; it is counted in schema_drift,"
             " and changes nothing",
             source,
-            ", ".join(map(shortened, beside[:_MAX_WARNED])),
+            ", ".join(shortened(" ".join(name.split())) for name in beside[:_MAX_WARNED]),
         )
 
 
