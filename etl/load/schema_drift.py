@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, select
 
 from etl.database.schema import schema_drift
+from etl.formatting import shortened
 from etl.load.counters import add_counts
 from etl.transform.envelope import BESIDE
 from etl.transform.snapshot import OTHER_NAMES, Drift
@@ -60,7 +61,7 @@ def save_drift(
             "%s: answers hold what is new beside their records: %s; it is counted in schema_drift,"
             " and changes nothing",
             source,
-            ", ".join(beside[:_MAX_WARNED]),
+            ", ".join(shortened(" ".join(name.split())) for name in beside[:_MAX_WARNED]),
         )
 
 

@@ -104,9 +104,9 @@ class _Inexact(_Unusual):
 def decode(body: bytes | Envelope) -> Decoded:
     """Decode one body; raises `DatadogResponseError` when it is not `{"data": [...]}`.
 
-    They are decoded with types first, instants included. Those with unusual instants are decoded
-    again with instants as text; those with anything else unusual one by one, leniently where they
-    must be. All three give the same row for the same record.
+    The records are decoded with types first, instants included. Those with unusual instants are
+    decoded again with instants as text; those with anything else unusual one by one, leniently
+    where they must be. All three give the same row for the same record.
     """
     envelope = body if isinstance(body, Envelope) else open_envelope(body)
     decoded = _decode_quickly(envelope) or _decode_one_by_one(envelope)

@@ -18,7 +18,6 @@ from etl.transform.lenient_json import Constant, Number, Value
 
 MAX_BESIDE = 2**20
 """Bytes beside the records: they are read with each answer, and take many times their size."""
-
 MAX_TOKENS = 2**24
 """Texts and brackets in a body that is no strict JSON: each takes about 200 ns to be passed."""
 BESIDE = "$body."
