@@ -326,7 +326,10 @@ def test_an_answer_that_is_too_large_is_not_asked_for_again(
 ) -> None:
     monkeypatch.setattr("etl.transform.decode.MAX_RECORDS", 3)
     read.configure(views=(*read.config.views, View("/other")))
-    api.views = {"/home": [record(f"x{n}") for n in range(4)], "/other": [record("y", view_name="/other")]}
+    api.views = {
+        "/home": [record(f"x{n}") for n in range(4)],
+        "/other": [record("y", view_name="/other")],
+    }
     run = read.run()
     bad, good = run.views
     assert (bad.verdict, bad.counts["requests"], good.verdict) == ("failed", 1, "complete")

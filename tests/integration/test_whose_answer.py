@@ -330,7 +330,13 @@ def test_no_row_goes_that_is_still_there_however_names_match(
         organization.mix_ups, organization.cached = mix_ups, cached
         for result in story.run(accept=True).views:
             event(result.verdict)
-        assert story.removed() <= story.away
+        # What came first of all in another one's answer, without knowledge, leaves the view again.
+        strangers = {
+            identifier
+            for identifier, row in story.after.items()
+            if not matches(row["synced_view"], story.items[identifier].view)
+        }
+        assert story.removed() - strangers <= story.away
         for identifier, row in story.after.items():
             assert row["view_name"] == story.items[identifier].view
         if story.removed():
