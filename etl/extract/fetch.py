@@ -109,16 +109,24 @@ class Fetcher:
         return self._in_threads(list(budgets), fetch, linger_s=_LINGER_S)
 
     def fetch_parts(
-        self, views: Sequence[View], budget: RetryBudget | None, *, is_fresh: bool = False
+        self,
+        views: Sequence[View],
+        budget: RetryBudget | None,
+        *,
+        is_fresh: bool = False,
+        enough: threading.Event,
     ) -> Iterator[list[Result]]:
         """The answers for narrowed views, always decoded; none is asked after one without.
 
         Each further one might wait as long as that one did, and would burden an API that is down.
+        Once `enough` is set none is asked either.
         """
         self.parts_asked += len(views)
         unanswered: list[DatadogError] = []
 
         def fetch(view: View) -> Result:
+            if enough.is_set():
+                return Failed(view, DatadogUnavailable("not asked"), 0.0)
             if unanswered:
                 return Failed(view, _copy_of(unanswered[0]), 0.0)
             result = self.fetch_one(view, budget, is_fresh=is_fresh)

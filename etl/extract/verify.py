@@ -10,6 +10,7 @@ answer (`names`): the view is asked again once, on a new connection.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, takewhile
 
@@ -249,21 +250,35 @@ class Verifier:
     def _read_parts(
         self, whole: Listing, partitioned: PartitionedListing, parts: Sequence[Partition]
     ) -> list[Listing]:
-        """Read each part and add it to `partitioned`; returns the listings of those answered."""
+        """Read each part and add it to `partitioned`; returns the listings of those answered.
+
+        Once it is certain that further parts prove nothing, only those under way are still read:
+        they may list what the whole answer does not.
+        """
         asked = {narrowed(whole.view, part): part for part in parts}
         read: list[Listing] = []
+        enough, given_up = threading.Event(), ""
         for is_fresh in (False, True):
-            answers = self._fetcher.fetch_parts(list(asked), whole.budget, is_fresh=is_fresh)
+            answers = self._fetcher.fetch_parts(
+                list(asked), whole.budget, is_fresh=is_fresh, enough=enough
+            )
             for result in chain.from_iterable(answers):
+                if given_up and isinstance(result, Failed):
+                    continue
                 doubt = self._doubt_of_part(whole, result)
                 if isinstance(result, Listing) and doubt[0] == OTHERS and not is_fresh:
                     result.records.close()
                     partitioned.unanswered_requests += result.requests
                     continue
                 reason = _add_part(partitioned, asked.pop(result.view), result, read, doubt)
+                given_up = given_up or reason
+                if reason == NOT_ASKED:  # those under way may wait as long as this one did
+                    break
                 if reason:
-                    partitioned.give_up(asked.values(), reason)
-                    return read
+                    enough.set()
+            if given_up:
+                partitioned.give_up(asked.values(), given_up)
+                return read
         if self._fetcher.stop.is_set():
             raise DatadogUnavailable("stopped before every part was read")
         return read
