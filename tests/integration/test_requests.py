@@ -350,10 +350,12 @@ def test_a_slow_database_leaves_at_most_eight_bodies_in_memory(
     Counting.taken = Counting.most = 0
     names = ["/large", *(f"/{n}" for n in range(30))]
     sent: list[str] = []
+    is_locked = threading.Event()
 
     def count_them(head: bytes) -> Reply:
         sent.append(view_of(head))
-        return answer(sent[-1], 300 if sent[-1] == "/large" else 200)
+        is_locked.wait(10)
+        return answer(view_of(head), 300 if view_of(head) == "/large" else 200)
 
     with RawServer(otherwise=count_them) as server:
         project = open_on(server, names, concurrency=16)
@@ -364,6 +366,7 @@ def test_a_slow_database_leaves_at_most_eight_bodies_in_memory(
             while not sent:  # the run is open, and the lease taken
                 time.sleep(0.01)
             other.execute("BEGIN IMMEDIATE")
+            is_locked.set()
             time.sleep(1)
             while_locked = Counting.taken, len(sent)
             other.execute("ROLLBACK")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from etl.errors import DatadogAnswerTooLarge, DatadogResponseError
@@ -588,6 +588,7 @@ def test_typed_and_lenient_decoding_agree(answer):
     assert decoded_leniently(answer) == decode(answer)
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.lists(valid_records | odd_records, max_size=3))
 def test_typed_and_lenient_decoding_agree_on_what_both_accept(records):
     answer = body(*records)
