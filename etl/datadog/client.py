@@ -204,8 +204,9 @@ class Client:
 
         `before_body` is called after the headers of a 200, before its body is received; it may
         wait. `on_large` is called when a body has grown large, with the seconds that it may wait
-        for its turn; False: in vain. `is_fresh`: on a new connection. `within_s`: the exchange has
-        ended by then; None: within `max_wait_s`. Raises DatadogRequestError also when the view
+        for its turn; False: in vain. `is_fresh`: on a new connection. The head may take
+        `timeout_s`. `within_s`: the answer has ended by then or, where the head took longer, so
+        much later; None: `max_wait_s`. Raises DatadogRequestError also when the view
         makes no valid URL, and DatadogResponseError when the body is larger than `max_body_mb`.
         """
         what = f"view {view.label}"
@@ -220,6 +221,7 @@ class Client:
             before_body,
             on_large=on_large,
             is_fresh=is_fresh,
+            head_s=self._config.timeout_s,
             within_s=within_s,
         )
 
@@ -317,6 +319,7 @@ class Client:
         *,
         on_large: Callable[[float], bool] | None = None,
         is_fresh: bool = False,
+        head_s: float | None = None,
         within_s: float | None = None,
     ) -> Answer:
         with self._slots:
@@ -330,6 +333,7 @@ class Client:
                 before_body,
                 on_large=on_large,
                 is_fresh=is_fresh,
+                head_s=head_s,
                 within_s=within_s,
             )
         if reply.status == 200 and not reply.broken:
@@ -370,6 +374,7 @@ class Client:
         *,
         on_large: Callable[[float], bool] | None = None,
         is_fresh: bool = False,
+        head_s: float | None = None,
         within_s: float | None = None,
     ) -> Reply:
         """Send one request; a network error is part of the reply, never raised."""
@@ -383,7 +388,12 @@ class Client:
             self._on_request()
         started = self._monotonic()
         reply = self._transport.send(
-            request, on_head, on_large=on_large, is_fresh=is_fresh, within_s=within_s
+            request,
+            on_head,
+            on_large=on_large,
+            is_fresh=is_fresh,
+            head_s=head_s,
+            within_s=within_s,
         )
         reply.broken = self._safe(reply.broken)
         took_ms = 1000 * (self._monotonic() - started)

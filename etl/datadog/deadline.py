@@ -8,13 +8,15 @@ import time
 class Deadline:
     """The end of one exchange: its head within `head_s` seconds, all of it within `all_s`.
 
+    Where `all_s` is the shorter one, so much is left for the body once the head is there.
     `stage`: what has not happened yet, for messages, such as "the head did not arrive".
     """
 
     def __init__(self, head_s: float, all_s: float) -> None:
         self.stage = ""
-        self._seconds = min(head_s, all_s)
-        self._all_s = all_s
+        self.all_s = all_s
+        self._seconds = head_s
+        self._head_s = head_s
         self._started = time.monotonic()
 
     def left(self) -> float:
@@ -24,7 +26,8 @@ class Deadline:
     def wait_for_the_rest(self) -> None:
         """The head is there: from now on the exchange as a whole is bounded."""
         self.stage = "the answer did not end"
-        self._seconds = self._all_s
+        took_s = time.monotonic() - self._started
+        self._seconds = max(self.all_s, took_s + min(self.all_s, self._head_s))
 
     def leave_out(self, seconds: float) -> None:
         """Do not count a wait that neither the network nor the other side has caused."""

@@ -123,15 +123,18 @@ class Transport:
         *,
         on_large: Callable[[float], bool] | None = None,
         is_fresh: bool = False,
+        head_s: float | None = None,
         within_s: float | None = None,
     ) -> Reply:
         """One exchange, which has ended `within_s` seconds; None: `max_wait_s`.
 
-        `on_head` gets status and headers before the body is read; the time that it takes does not
-        count. `on_large` is called when the body of a 200 has grown large, with the seconds that it
-        may wait; False: in vain; without it no body may be large. `is_fresh`: on a new connection.
+        The head has `head_s`; None: `timeout_s`, and no more than `within_s`. `on_head` gets status
+        and headers before the body is read; the time that it takes does not count. `on_large` is
+        called when the body of a 200 has grown large, with the seconds that it may wait; False: in
+        vain; without it no body may be large. `is_fresh`: on a new connection.
         """
-        deadline = Deadline(self._timeout_s, self._longest_s if within_s is None else within_s)
+        all_s = self._longest_s if within_s is None else within_s
+        deadline = Deadline(min(self._timeout_s, all_s) if head_s is None else head_s, all_s)
         reply = Reply(self._clock())
         connection = self._take(is_fresh=is_fresh)
         try:
@@ -181,9 +184,11 @@ class Transport:
         """The body, unpacked. httpx would keep it twice, and take a cut gzip for a whole one."""
 
         def wait_for_turn() -> None:
-            if on_large and not on_large(deadline.left()):
+            before = time.monotonic()
+            if on_large and not on_large(deadline.all_s):
                 deadline.stage = "no turn among the large answers"
                 raise httpcore.ReadTimeout
+            deadline.leave_out(time.monotonic() - before)
 
         most_bytes = MB * self._most_mb(reply.status, can_wait=on_large is not None)
         length = reply.headers.get("Content-Length", "")

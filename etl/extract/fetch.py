@@ -21,7 +21,7 @@ from etl.config.model import Config
 from etl.config.views import View
 from etl.datadog.client import Client
 from etl.datadog.page_limit import lowered_limit
-from etl.datadog.retry import SHORTEST_EXCHANGE_S, RetryBudget
+from etl.datadog.retry import RetryBudget
 from etl.errors import (
     DatadogAuthError,
     DatadogError,
@@ -49,6 +49,9 @@ STREAKS_TO_GIVE_UP = 10
 """After so many streaks of failures in a row no view is asked, even if one was answered before."""
 DOUBTED_VIEW_WAIT_S = 1.0
 """Seconds that each view after a streak may wait for an answer, instead of `max_wait_s`."""
+SHORTEST_ANSWER_S = 5.0
+"""Seconds that the last answer may take however little is left of the budget, unless `timeout_s` is
+less: it has been waited for so long."""
 _TICK_S = 0.1
 _LINGER_S = 0.5  # with the writing meanwhile, one commit holds less than a second of work
 
@@ -183,7 +186,7 @@ class Fetcher:
         *,
         is_fresh: bool,
     ) -> Listing:
-        """One request, which takes no longer than what is left of the budget at its start."""
+        """One request. Its answer takes no longer than what is left of the budget at its start."""
         return try_to_read(
             self._client,
             view,
@@ -192,7 +195,7 @@ class Fetcher:
             privacy=self._privacy,
             last=last,
             is_fresh=is_fresh,
-            within_s=max(SHORTEST_EXCHANGE_S, budget.left),
+            within_s=max(min(SHORTEST_ANSWER_S, self._config.timeout_s), budget.left),
         )
 
     def _fetch_view(

@@ -58,4 +58,5 @@ def longest_run_s(waits: Waits, views: int, parts: int = 0) -> float:
 
 
 def _longest_exchange_s(waits: Waits) -> float:
-    return max(waits.max_wait_s, waits.timeout_s)
+    """Its head, then its body, which has no less than a head where little is left."""
+    return waits.timeout_s + max(waits.max_wait_s, waits.timeout_s)

@@ -91,8 +91,8 @@ class Watchdog:
                 self._is_over.set()
                 self._may_go.set()
 
-        threading.Thread(target=with_log_fields(call), name="run", daemon=True).start()
         try:
+            threading.Thread(target=with_log_fields(call), name="run", daemon=True).start()
             self._may_go.wait()
         except BaseException:  # Ctrl-C, where no signal handler makes it a wish to stop
             if self._work:

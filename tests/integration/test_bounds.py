@@ -158,6 +158,15 @@ def test_a_run_does_not_wait_for_what_drips(
     assert "took too long" in found["/drips"][1]
 
 
+def test_a_slow_head_has_its_time_though_little_may_be_waited(
+    open_on: Callable[..., Project],
+) -> None:
+    slow = Reply(answer("/slow", 2).parts, pause_s=0.8)
+    with RawServer(otherwise=slow) as server:
+        project = open_on(server.url, ["/slow"], timeout_s=5, max_wait_s=0.3)
+        assert run_within(project, 10)["/slow"][0] == "complete"
+
+
 # --- memory -------------------------------------------------------------------------------
 
 MEASURE = """

@@ -50,7 +50,7 @@ def status(project: Project) -> Status:
 
 def test_a_run_that_takes_too_long_is_told_with_its_bound(project: Project, begin: Begin) -> None:
     run = begin(hours=3)
-    text = f"run {run.run_id} has gone on for 3 h, longer than its views can take (34 min)"
+    text = f"run {run.run_id} has gone on for 3 h, longer than its views can take (37 min)"
     assert reasons(project) == [f"hangs: {text}"]
     assert status(project).as_json()["overrun"] == text
     lines = status_lines(status(project))

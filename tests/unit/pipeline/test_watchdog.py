@@ -24,7 +24,7 @@ PATIENCE_S = 0.6
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_bound, "STEP_S", PATIENCE_S - 0.2)
+    monkeypatch.setattr(progress_bound, "STEP_S", PATIENCE_S - 0.3)
     monkeypatch.setattr(progress_bound, "VIEW_STORED_S", 0.0)
     monkeypatch.setattr(watchdog, "POLL_S", 0.02)
     monkeypatch.setattr(watchdog, "GRACE_S", 0.5)
