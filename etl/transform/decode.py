@@ -19,6 +19,7 @@ from etl.transform.lenient_json import Constant, Number, Value
 from etl.transform.snapshot import (
     HASH_VERSION,
     Decoded,
+    Drift,
     Rejected,
     Snapshot,
     new_snapshot,
@@ -89,6 +90,8 @@ _encoder = msgspec.json.Encoder()
 _MAY_BE_FINER = re.compile(rb"\.\d{7}")
 _SPELLED_DIGIT = rb"\u003"
 _SPELLED_SIGN = rb"\u002"  # such as a comma
+_WRONG_TYPE = Drift("$top.type", "wrong type")
+_APPLICATION = '"rum_application"'  # the only other list that is asked for
 _NAMES = tuple(READERS)
 _INSTANTS = (_NAMES.index("created_at"), _NAMES.index("modified_at"))
 
@@ -112,6 +115,8 @@ def decode(body: bytes | Envelope) -> Decoded:
     decoded = _decode_quickly(envelope) or _decode_one_by_one(envelope)
     if decoded.listed > MAX_RECORDS:
         raise _too_many()
+    if decoded.listed and decoded.drift.get(_WRONG_TYPE) == (decoded.listed, _APPLICATION):
+        raise DatadogResponseError("the answer lists applications, and no snapshots")
     for name, example in envelope.drift():
         decoded.note(name, "unknown member", example)
     decoded.partial = envelope.partial(decoded.listed)
