@@ -174,6 +174,13 @@ def test_equal_answer_from_a_cache_is_unproven_and_changes_nothing(read: Project
     assert "the same as last time" in read.run().views[0].reason
 
 
+def test_answer_from_a_cache_that_fills_the_limit_is_cut(project: Project, api: Api) -> None:
+    project.configure(page_limit=5)
+    api.views["/home"] = answer(FIVE, {"X-Cache": "HIT"})
+    run = project.run()
+    assert (run.views[0].verdict, run.total("new"), exit_code(run)) == ("truncated", 5, 1)
+
+
 def test_partial_answer_is_no_evidence_for_other_views(project: Project, api: Api) -> None:
     """A larger answer proves that ten are no cut; one that is itself in doubt does not."""
     ten = [record(f"t{n}") for n in range(10)]
