@@ -193,6 +193,22 @@ def test_a_relation_that_this_version_does_not_know_matches_nothing(
     assert read(project).verdict == "complete"
 
 
+def test_rows_that_came_in_the_answer_of_another_view_prove_nothing_of_names(
+    project: Project, api: Api
+) -> None:
+    """A filter may ignore a slash; but /home/ has an answer of its own here, and that may be it."""
+    project.watch("/home", "/home/")
+    api.views = {"/home": named("/home/", 4), "/home/": named("/home/", 4)}
+    for _ in range(2):
+        result = read(project)
+        assert (result.verdict, result.counts["vanished"]) == ("unproven", 0)
+    api.views["/home"] = named("/home", 5)
+    assert read(project).verdict == "complete"
+    live = [row for row in project.snapshots().values() if row["removed_at"] is None]
+    assert len(live) == 9
+    assert all(row["view_name"] == row["synced_view"] for row in live)
+
+
 def test_names_that_no_relation_explains_teach_nothing(project: Project, api: Api) -> None:
     api.views["/home"] = named("/home", 2) + named("/cart", 1) + named(None, 1)
     assert read(project).verdict == "complete"
