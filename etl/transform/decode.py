@@ -18,6 +18,7 @@ from etl.transform.fields import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, 
 from etl.transform.lenient_json import Constant, Number, Value
 from etl.transform.snapshot import (
     HASH_VERSION,
+    KEY_TWICE,
     Decoded,
     Drift,
     Rejected,
@@ -335,7 +336,7 @@ def _decode_lenient(record: bytes) -> Decoded:
         answer = lenient_json.parse(b'{"data":[%b]}' % record)
     except lenient_json.KeyTwice:
         text = lenient_json.text_of(record).strip(" \t\n\r")
-        decoded.rejected.append(reject("a key is given twice", Constant(text)))
+        decoded.rejected.append(reject(KEY_TWICE, Constant(text)))
         return decoded
     except lenient_json.NotJson as error:
         raise DatadogResponseError(f"the answer is not JSON: {error}") from None
