@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_CACHED = frozenset({"hit", "refreshhit", "stale", "updating", "revalidated"})
+_CACHED = frozenset({"hit", "refreshhit", "stale", "updating", "revalidated", "fresh", "cached"})
 _NOT_AFTER_ALL = re.compile(r"hit[\W_]*(?:for[\W_]*)?(?:miss|pass)", re.IGNORECASE)
 _NO_STATUS = ("control", "key", "tag", "group", "able")  # X-Cache-Key, X-Cacheable, ...
-_CACHE_WARNING = re.compile(r"(?:^|,)\s*11[0-3]\b")
-_RFC_9211_HIT = re.compile(r";\s*hit\b(?!\s*=\s*\?0)", re.IGNORECASE)
+_YES = ("x-cached", "x-is-cached", "x-from-cache", "x-served-from-cache", "x-fromcache")
+_COUNTS = ("x-cache-hits", "x-cache-hit")
+_PATTERNS = {
+    "warning": re.compile(r"(?:^|,)\s*11[0-3]\b"),
+    "cache-status": re.compile(r";\s*hit\b(?!\s*=\s*\?0)", re.IGNORECASE),
+    # Such as "cdn-cache; desc=HIT".
+    "server-timing": re.compile(r"cache\b[^,]*;\s*desc\s*=\s*\"?(?:\w+_)?hit\b", re.IGNORECASE),
+}
 _NO = frozenset({"", "0", "false", "no"})
 
 
@@ -29,13 +35,11 @@ def _is_cached(name: str, value: str) -> bool:
     name = name.lower()
     if name == "age":
         return True
-    if name == "warning":
-        return bool(_CACHE_WARNING.search(value))
-    if name == "cache-status":
-        return bool(_RFC_9211_HIT.search(value))
+    if name in _PATTERNS:
+        return bool(_PATTERNS[name].search(value))
     if name == "x-varnish":
         return len(value.split()) > 1  # the second number is that of the request it was kept from
-    if name in ("x-from-cache", "x-cache-hits"):
+    if name in _YES or name in _COUNTS:
         return any(number.strip().lower() not in _NO for number in value.split(","))
     is_status = "cache" in name and not name.endswith(_NO_STATUS)
     return is_status and any(map(_is_hit, value.split(",")))

@@ -48,15 +48,18 @@ def _object(body: bytes) -> dict[str, Any]:
     return found
 
 
-def applications_of(body: bytes) -> list[Application]:
-    """Each id once; raises `DatadogResponseError`."""
+def applications_of(body: bytes) -> tuple[list[Application], int]:
+    """Each id once, and how many items have none; raises `DatadogResponseError`."""
     data = _object(body).get("data")
     if not isinstance(data, list):
         raise DatadogResponseError('the body has no list "data"')
+    if any(isinstance(item, dict) and item.get("type") == "snapshots" for item in data):
+        raise DatadogResponseError("the body lists snapshots, and no applications")
     found: dict[str, Application] = {}
-    for application in filter(None, map(_application, data)):
+    read = [application for application in map(_application, data) if application]
+    for application in read:
         found.setdefault(application.application_id, application)
-    return list(found.values())
+    return list(found.values()), len(data) - len(read)
 
 
 def _application(item: object) -> Application | None:

@@ -85,15 +85,18 @@ def read_applications(client: Client) -> ApplicationList:
     """The applications of the organization; raises `DatadogError`.
 
     No listing depends on them: they get a few seconds. A list that says that there are more, or
-    that it comes from a cache, is in doubt.
+    that it comes from a cache, or that holds what has no usable id, is in doubt.
     """
     budget = client.side_budget()
 
     def attempt() -> ApplicationList:
         answer = client.list_applications(within_s=max(SHORTEST_EXCHANGE_S, budget.left))
-        applications = answer.decoded(applications_of)
-        partial = answer.decoded(open_envelope).partial(len(applications))
-        return ApplicationList(applications, partial or answer.is_part or answer.from_cache)
+        applications, without_id = answer.decoded(applications_of)
+        partial = answer.decoded(open_envelope).partial(len(applications) + without_id)
+        doubt = partial or answer.is_part or answer.from_cache
+        if without_id and not doubt:
+            doubt = f"{without_id:,} without a usable id"
+        return ApplicationList(applications, doubt)
 
     return ask(attempt, budget)[0]
 

@@ -151,8 +151,10 @@ class Verifier:
             error = DatadogResponseError(text, status=200, detail=reason, requests=listing.requests)
             return Failed(listing.view, error, listing.seconds)
         if verdict == UNKNOWN and not listing.verdict:
-            is_cut = listing.listed >= listing.page_limit or listing.listed == self._learned_cap
-            return replace(listing, verdict=TRUNCATED if is_cut else UNPROVEN, reason=reason)
+            listing = replace(listing, verdict=UNPROVEN, reason=reason)
+        is_full = listing.listed >= listing.page_limit or listing.listed == self._learned_cap
+        if listing.verdict == UNPROVEN and is_full:
+            return replace(listing, verdict=TRUNCATED)
         return listing
 
     def _doubt(self, answer: Listing, view: View) -> tuple[str, str]:

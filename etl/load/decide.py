@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from etl.load.ownership import Ownership
 from etl.load.removals import Removals
 from etl.load.versions import Owner, differences
 from etl.source.identity import Organization
-from etl.transform.snapshot import Decoded, Snapshot
+from etl.transform.snapshot import KEY_TWICE, Decoded, Snapshot
 
 
 @dataclass(slots=True)
@@ -56,7 +57,12 @@ def decide_listing(
     stored = lookup.ids(owner, [snapshot.id for snapshot in snapshots])
     if len({snapshot.id for snapshot in snapshots}) < len(snapshots):
         stored = _recognise_duplicates(snapshots, stored, owner, lookup)
-    return decide(snapshots, stored, owner, state, _provable(listing.proof, decoded, owner, lookup))
+    provable = _provable(listing.proof, decoded, owner, lookup)
+    doubled = [r.raw for r in decoded.rejected if r.reason == KEY_TWICE]
+    if doubled:
+        rows = stored.plain.keys() | stored.others.keys() if provable is None else provable
+        provable = {i for i in rows if not any(_may_name(i, raw) for raw in doubled)}
+    return decide(snapshots, stored, owner, state, provable)
 
 
 def decide(
@@ -87,6 +93,12 @@ def _provable(
     if proof.is_whole:
         return None
     return lookup.covered(owner.view_key, proof) if proof.parts else ()
+
+
+def _may_name(identifier: str, raw: str) -> bool:
+    """Whether the JSON in a text may say this id; the privacy setting may have cut it."""
+    spelt = (f'"{identifier}"', json.dumps(identifier))
+    return r"\"id\"" not in raw or any(json.dumps(text)[1:-1] in raw for text in spelt)
 
 
 def _recognise_duplicates(

@@ -58,8 +58,7 @@ def save_drift(
     beside = [name.removeprefix(BESIDE) for name in new if name.startswith(BESIDE)]
     if beside:
         log.warning(
-            "%s: answers hold what is new beside their records: %s; it is counted in schema_drift,"
-            " and changes nothing",
+            "%s: answers hold what is new beside their records: %s; it is counted in schema_drift",
             source,
             ", ".join(shortened(" ".join(name.split())) for name in beside[:_MAX_WARNED]),
         )

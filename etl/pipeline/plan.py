@@ -31,7 +31,7 @@ from etl.load.decide import RunState, decide_listing
 from etl.load.loader import Failure, Loader, OpenListing
 from etl.load.lookup import Lookup, Tables
 from etl.load.versions import Owner, StoredRow, content_of, differences
-from etl.load.writer import owner_of
+from etl.load.writer import owner_of, reason_of
 from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
 from etl.pipeline.run import Options, initial_state
 from etl.pipeline.select_views import select_views, with_views
@@ -254,7 +254,8 @@ def _view_plan(
     listing: Listing, decoded: Decoded, changes: ChangeSet, stored: Mapping[str, StoredRow]
 ) -> ViewPlan:
     changed = [_row_plan(s, stored[s.id]) for s in changes.changed]
-    plan = ViewPlan(listing.view, listing.verdict, listing.reason)
+    reason = listing.reason + reason_of(changes.absence)
+    plan = ViewPlan(listing.view, listing.verdict, reason)
     plan.listed = decoded.listed
     plan.foreign, plan.duplicates = len(changes.foreign), changes.duplicates
     plan.rejected = len(changes.rejected) + len(decoded.rejected)

@@ -18,7 +18,9 @@ from etl.transform.fields import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, 
 from etl.transform.lenient_json import Constant, Number, Value
 from etl.transform.snapshot import (
     HASH_VERSION,
+    KEY_TWICE,
     Decoded,
+    Drift,
     Rejected,
     Snapshot,
     new_snapshot,
@@ -89,6 +91,8 @@ _encoder = msgspec.json.Encoder()
 _MAY_BE_FINER = re.compile(rb"\.\d{7}")
 _SPELLED_DIGIT = rb"\u003"
 _SPELLED_SIGN = rb"\u002"  # such as a comma
+_WRONG_TYPE = Drift("$top.type", "wrong type")
+_APPLICATION = '"rum_application"'  # the only other list that is asked for
 _NAMES = tuple(READERS)
 _INSTANTS = (_NAMES.index("created_at"), _NAMES.index("modified_at"))
 
@@ -112,6 +116,8 @@ def decode(body: bytes | Envelope) -> Decoded:
     decoded = _decode_quickly(envelope) or _decode_one_by_one(envelope)
     if decoded.listed > MAX_RECORDS:
         raise _too_many()
+    if decoded.listed and decoded.drift.get(_WRONG_TYPE) == (decoded.listed, _APPLICATION):
+        raise DatadogResponseError("the answer lists applications, and no snapshots")
     for name, example in envelope.drift():
         decoded.note(name, "unknown member", example)
     decoded.partial = envelope.partial(decoded.listed)
@@ -330,7 +336,7 @@ def _decode_lenient(record: bytes) -> Decoded:
         answer = lenient_json.parse(b'{"data":[%b]}' % record)
     except lenient_json.KeyTwice:
         text = lenient_json.text_of(record).strip(" \t\n\r")
-        decoded.rejected.append(reject("a key is given twice", Constant(text)))
+        decoded.rejected.append(reject(KEY_TWICE, Constant(text)))
         return decoded
     except lenient_json.NotJson as error:
         raise DatadogResponseError(f"the answer is not JSON: {error}") from None

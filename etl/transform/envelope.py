@@ -27,28 +27,41 @@ _NO_ANSWER = 'the answer is not {"data": [...]}'
 _OPENING = re.compile(rb'\s*\{\s*"data"\s*:\s*(?=\[)')
 _KEY = re.compile(rb'"data"\s*:\s*')
 _LONGEST_BLANK = 64
-_CONTAINERS = frozenset({"meta", "metadata", "links", "page", "pageinfo", "pagination", "paging"})
-_ERRORS = frozenset({"error", "errors"})
+_CONTAINER_PARTS = ("meta", "link", "page", "paging", "pagina", "resultinfo", "summary")
+_ERRORS = frozenset(
+    {
+        *("error", "errors", "exception", "exceptions"),
+        *("errormessage", "errormessages", "errorcode", "errordetail", "errordetails"),
+    }
+)
 _WARNINGS = frozenset({"warning", "warnings"})
 _STATUS_DONE = frozenset({"done", "ok", "complete", "completed", "success", "succeeded", "200"})
 _STATUS_BAD = frozenset({"error", "errors", "failed", "failure", "fail"})
 _DONE_FLAGS = frozenset({"ok", "success"})
-_WHOLE_FLAGS = frozenset({"complete", "iscomplete"})
+_WHOLE_FLAGS = frozenset(
+    {
+        *("complete", "iscomplete", "done", "isdone", "finished", "isfinished"),
+        *("islast", "islastpage"),
+    }
+)
 _PARTIAL_FLAGS = frozenset(
     {
         *("truncated", "istruncated", "partial", "ispartial", "partialresults", "incomplete"),
         *("isincomplete", "incompleteresults", "timedout", "istimedout", "more"),
         *("hasmore", "ismore", "morepages", "hasmorepages", "moreresults", "hasmoreresults"),
-        *("hasnext", "limitreached", "limitexceeded"),
+        *("hasnext", "moreavailable", "moreitems", "limitreached", "limitexceeded"),
     }
 )
 _NEXT = frozenset({"next", "after", "nexturl", "nexthref", "nextlink", "nextid", "nextoffset"})
-_NEXT_PARTS = ("cursor", "nextpage", "nexttoken", "pagetoken", "continuation", "nextrecord")
+_NEXT_PARTS = (
+    *("cursor", "nextpage", "nexttoken", "pagetoken", "continuation", "nextrecord"),
+    *("nextmarker", "nextkey", "resumetoken", "scrollid"),
+)
 _BACKWARDS = ("prev", "before", "first", "last", "self", "start")
 _TOTAL = re.compile(
     r"(?:total|full|overall)?(?:filtered|matching|matched)?"
     r"(?:records?|results?|items?|snapshots?|elements?|rows?|hits)?(?:filtered)?(?:total|count)"
-    r"|total(?:records?|results?|items?|snapshots?|elements?|rows?|hits|size|number)"
+    r"|total(?:records?|results?|items?|snapshots?|elements?|rows?|hits|size|number)|numfound"
 )
 _PAGES = frozenset({"totalpages", "totalpagecount", "pagecount"})
 
@@ -193,7 +206,7 @@ def _said(members: Mapping[str, Value]) -> Iterator[tuple[str, str, Value]]:
     for name, value in members.items():
         plain = _plain(name)
         yield _shown(name), plain, value
-        if plain in _CONTAINERS:
+        if any(part in plain for part in _CONTAINER_PARTS):
             yield from _inside(_shown(name), value)
 
 
@@ -202,6 +215,9 @@ def _inside(path: str, value: Value) -> Iterator[tuple[str, str, Value]]:
         for item in value:
             yield from _inside(path, item)
     elif isinstance(value, dict):
+        relation = value.get("rel")  # of a link in a list: {"rel": "next", "href": "..."}
+        if isinstance(relation, str) and "next" in relation.casefold().split():
+            yield f"{path}.next", "next", relation
         for name, inner in value.items():
             inner_path = f"{path}.{_shown(name)}"
             yield inner_path, _plain(name), inner
@@ -209,7 +225,8 @@ def _inside(path: str, value: Value) -> Iterator[tuple[str, str, Value]]:
 
 
 def _plain(name: str) -> str:
-    return name.casefold().replace("_", "").replace("-", "")
+    """The name without case, signs, and a namespace such as that of `@odata.nextLink`."""
+    return re.sub(r"[\W_]", "", name.casefold().rpartition(".")[2])
 
 
 def _shown(text: str) -> str:
@@ -228,6 +245,11 @@ def _says_nothing(value: Value) -> bool:
     return value in (None, False, "") or _is_false(value)
 
 
+def _word(value: Value) -> str:
+    """A text in the case that is compared; "" for anything else."""
+    return value.strip().casefold() if isinstance(value, str) else ""
+
+
 def _is_false(value: Value) -> bool:
     return value is False or (isinstance(value, str) and value.casefold() in ("false", "no", "0"))
 
@@ -237,7 +259,7 @@ def _number(value: Value) -> float:
     if not isinstance(value, str) or isinstance(value, Constant):
         return 0.0
     try:
-        return float(value)
+        return float(value.replace(",", ""))  # 1,200
     except ValueError:
         return 0.0
 
@@ -250,7 +272,7 @@ def _wrong(path: str, plain: str, value: Value) -> str:
     is_bad_status = (
         plain == "status"
         and isinstance(value, str)
-        and (value.casefold() in _STATUS_BAD or _number(value) >= 400)
+        and (_word(value) in _STATUS_BAD or _number(value) >= 400)
     )
     if is_bad_status or (plain in _DONE_FLAGS and _is_false(value)):
         return f"the answer says {path}: {_value(value)}"
@@ -261,10 +283,12 @@ def _more(path: str, plain: str, value: Value, came: int) -> str:
     """How a member says that there is more than `came` records; "" when it does not."""
     if plain in _WHOLE_FLAGS:
         return f"{path}: {_value(value)}" if _is_false(value) else ""
+    if plain == "status" and value is False:
+        return f"{path}: false"
     if _says_nothing(value):
         return ""
     if plain == "status":
-        is_done = not isinstance(value, str) or value.casefold() in _STATUS_DONE
+        is_done = not isinstance(value, str) or _word(value) in _STATUS_DONE
         return "" if is_done else f"{path}: {_value(value)}"
     largest = _largest(value)
     is_total = _TOTAL.fullmatch(plain) and largest > came
@@ -286,8 +310,10 @@ def _leads_on(plain: str) -> bool:
 
 def _largest(value: Value) -> float:
     """The number, or the largest in an object such as {"value": 120, "relation": "gte"}."""
-    numbers = value.values() if isinstance(value, dict) else [value]
-    return max(map(_number, numbers), default=0.0)
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return max(map(_largest, inner), default=0.0)
+    return _number(value)
 
 
 def _value(value: Value) -> str:

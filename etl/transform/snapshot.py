@@ -149,6 +149,9 @@ def _spelled(value: Scalar) -> str:
     return json.dumps(value)
 
 
+KEY_TWICE = "a key is given twice"
+
+
 def reject(reason: str, record: Value) -> Rejected:
     """A record that cannot be a row, and why."""
     return reject_text(reason, lenient_json.canonical(record))

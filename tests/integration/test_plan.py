@@ -75,6 +75,8 @@ def test_a_plan_says_what_the_run_then_does(
         assert [plan.view for plan in plans] == [result.view for result in run.views]
         for plan, result in zip(plans, run.views, strict=True):
             assert plan.verdict == result.verdict
+            told = result.reason.partition("; ")[2]
+            assert not plan.held or plan.reason.partition("; ")[2] == told
             if plan.verdict != "failed":
                 assert planned(plan) == {name: result.counts[name] for name in COUNTS}
         assert ids(plans, "new") == after.keys() - before.keys()

@@ -1,5 +1,6 @@
 """An answer whose records name another view or part than was asked for (rule 12), end to end."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from etl.pipeline.run import Options
 from tests.support.api import Api, record
 from tests.support.invented import MIX_UPS, Invented, Story
 from tests.support.project import Project, counts, make_config, open_project
+from tests.support.rum import application
 
 Records = list[dict[str, Any]]
 
@@ -191,6 +193,22 @@ def test_a_relation_that_this_version_does_not_know_matches_nothing(
     assert read(project).verdict == "complete"
 
 
+def test_rows_that_came_in_the_answer_of_another_view_prove_nothing_of_names(
+    project: Project, api: Api
+) -> None:
+    """A filter may ignore a slash; but /home/ has an answer of its own here, and that may be it."""
+    project.watch("/home", "/home/")
+    api.views = {"/home": named("/home/", 4), "/home/": named("/home/", 4)}
+    for _ in range(2):
+        result = read(project)
+        assert (result.verdict, result.counts["vanished"]) == ("unproven", 0)
+    api.views["/home"] = named("/home", 5)
+    assert read(project).verdict == "complete"
+    live = [row for row in project.snapshots().values() if row["removed_at"] is None]
+    assert len(live) == 9
+    assert all(row["view_name"] == row["synced_view"] for row in live)
+
+
 def test_names_that_no_relation_explains_teach_nothing(project: Project, api: Api) -> None:
     api.views["/home"] = named("/home", 2) + named("/cart", 1) + named(None, 1)
     assert read(project).verdict == "complete"
@@ -243,6 +261,41 @@ def test_a_record_without_an_application_names_no_other(project: Project, api: A
     project.watch(View("/home", application_id="app-1"))
     api.views["/home"] = named("/home", 2, application_id=None)
     assert read(project).verdict == "complete"
+
+
+# --- another endpoint's answer --------------------------------------------------------------
+
+
+def test_a_list_of_applications_is_no_listing(project: Project, api: Api) -> None:
+    project.configure(max_wait_s=0.3)
+    api.views["/home"] = named("/home", 5)
+    project.run()
+    applications = [application(f"app-{n}", name="shop") for n in range(3)]
+    api.views["/home"] = json.dumps({"data": applications}).encode()
+    for _ in range(2):
+        result = read(project)
+        assert (result.verdict, len(project.snapshots())) == ("failed", 5)
+        assert "lists applications, and no snapshots" in (result.error or "")
+
+
+def test_a_listing_is_no_list_of_all_applications(project: Project, api: Api) -> None:
+    """Ten records may be a cut, and the server has five more of an application not on it."""
+    records = [r for a in "abc" for r in named("/home", 5, application_id=a)]
+    for number, row in enumerate(records):
+        row["id"] = str(number)
+
+    def cut() -> Records:
+        asked = api.requests[-1].get("filter[application_id]")
+        of_part = [r for r in records if asked in (None, r["attributes"]["application_id"])]
+        return of_part[:10]
+
+    api.views["/home"] = cut
+    api.applications = {"data": named("/b", 1, application_id="a")}
+    for _ in range(2):
+        result = read(project)
+        assert result.verdict == "unproven"
+        assert "lists snapshots, and no applications" in result.reason
+    assert project.rows("SELECT application_id FROM applications") == []
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,8 @@ def _view_plan_lines(plan: ViewPlan) -> list[str]:
     counts = {n: getattr(plan, n) for n in ("unchanged", "foreign", "duplicates", "rejected")}
     other = [f"{number:,} {name}" for name, number in counts.items() if number]
     lines = [f"{label}: {', '.join([plan.verdict, f'{plan.listed:,} listed', *other])}"]
+    if plan.held or plan.verdict != COMPLETE:
+        lines.append(f"  {plan.reason}")
     for _, kind, rows in _rows_by_kind([plan]):
         lines += [line for row in rows[:_ROWS_SHOWN] for line in _row_lines(_KINDS[kind], row)]
         if len(rows) > _ROWS_SHOWN:

@@ -25,6 +25,11 @@ CACHED = [
     ("X-LiteSpeed-Cache", "hit,private"),
     ("X-Varnish", "32770 3"),
     ("X-From-Cache", "true"),
+    ("X-Cached", "1"),
+    ("X-Cache-Hit", "true"),
+    ("X-Cache", "cached"),
+    ("X-Rack-Cache", "fresh"),
+    ("Server-Timing", "edge; dur=1, cdn-cache; desc=HIT"),
     ("Cache-Status", "ExampleCache; hit"),
     ("Cache-Status", "OriginCache; hit; ttl=1100, CDN; fwd=uri-miss"),
 ]
@@ -46,6 +51,10 @@ NOT_CACHED = [
     ("Cache-Status", "ExampleCache; fwd=stale; stored"),
     ("Cache-Status", "ExampleCache; hit=?0"),
     ("Warning", '214 proxy "Transformation Applied"'),
+    ("X-Cached", "false"),
+    ("X-Cache-Hit", "0"),
+    ("X-Rack-Cache", "miss, store"),
+    ("Server-Timing", "cdn-cache; desc=MISS, origin; dur=9"),
     ("Via", "1.1 varnish"),
     ("Date", "Sun, 29 Nov 2026 01:10:00 GMT"),
 ]

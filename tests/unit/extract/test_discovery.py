@@ -10,7 +10,7 @@ from etl.datadog.client import Client
 from etl.errors import DatadogAuthError, DatadogError
 from etl.extract.discovery import Discovery, discover, read_applications
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
-from tests.support.api import AGGREGATE, Api, Reply
+from tests.support.api import AGGREGATE, Api, Reply, record
 from tests.support.project import make_config
 from tests.support.rum import IOS, WEB, application, bucket, page
 
@@ -68,7 +68,9 @@ def test_what_is_no_application_is_left_out(api: Api) -> None:
     ]
     api.applications = {"data": [*junk, {"id": "ok"}]}
     with client(api.url) as datadog:
-        assert [a.application_id for a in read_applications(datadog).applications] == ["ok"]
+        listed = read_applications(datadog)
+    assert [a.application_id for a in listed.applications] == ["ok"]
+    assert listed.doubt == "9 without a usable id"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,7 @@ def test_what_is_no_application_is_left_out(api: Api) -> None:
         pytest.param(b"[" * 100_000, id="deep"),
         pytest.param([], id="list"),
         pytest.param({"data": {}}, id="no-list"),
+        pytest.param({"data": [record("s")]}, id="snapshots"),
     ],
 )
 def test_applications_that_cannot_be_read_raise_one_kind_of_error(api: Api, answer: Any) -> None:

@@ -39,6 +39,20 @@ def test_a_plan_names_rows_and_what_differs() -> None:
     assert view["changed"][0]["after"]["modified_at"] == "2026-03-04T05:06:07.891011Z"
 
 
+def test_a_plan_says_why_rows_would_be_held_or_a_listing_is_not_whole() -> None:
+    held = ViewPlan(View("/a"), "complete", "0 of 9; 1 removals held")
+    held.held = [RowPlan("id-1", None)]
+    cut = ViewPlan(View("/b"), "truncated", "2 of 9 (links.next)", listed=2)
+    assert plan_lines([held, cut], "x.db")[:6] == [
+        "/a: complete, 0 listed",
+        "  0 of 9; 1 removals held",
+        "  would hold    id-1  without a name",
+        "",
+        "/b: truncated, 2 listed",
+        "  2 of 9 (links.next)",
+    ]
+
+
 def difference_of(before: Any, after: Any) -> str:
     """What a plan says of a column that goes from one value to the other."""
     plan = ViewPlan(View("/home"), "complete", "", listed=1)
