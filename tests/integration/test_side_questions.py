@@ -1,5 +1,6 @@
 """What no listing depends on costs a run seconds, and is left alone after it failed."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -273,6 +274,29 @@ def test_a_discovery_of_many_slow_pages_goes_on_as_long_as_they_come(
     run = discovering.run()
     assert len(run.views) == len(VIEWS) + 10
     assert discovering.rows(ROWS) == []
+
+
+def test_a_discovery_without_an_end_keeps_no_run_waiting(
+    discovering: Project, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discovering.run()
+    forget_discovery(discovering)
+    monkeypatch.setattr("etl.extract.discovery.SEARCH_S", 0.5)
+    numbers = itertools.count()
+
+    def slowly(_: object) -> Any:
+        time.sleep(0.2)
+        number = next(numbers)
+        return page(bucket(f"/{number}", 1), page={"after": str(number)})
+
+    api.rum = slowly
+    run, seconds = timed_run(discovering)
+    assert (run.status, seconds < SOON_S) == ("ok", True)
+    assert "RUM took longer than 0.5 s" in run.notes[0]
+    assert "/0" in {v.view.name for v in run.views}
+    asked = len(api.asked[AGGREGATE])
+    discovering.run()
+    assert len(api.asked[AGGREGATE]) == asked
 
 
 def test_a_person_who_discovers_views_ends_the_pause(discovering: Project, api: Api) -> None:
