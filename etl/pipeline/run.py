@@ -110,7 +110,9 @@ class Run:
         loader = Loader(writer, state, source, self.stop)
         stored, side = stored_in(database, source), self.side_questions
         with (
-            Client(config, keys, stop=self.stop, codes=self.result.codes) as client,
+            Client(
+                config, keys, stop=self.stop, codes=self.result.codes, validation=side.validation
+            ) as client,
             open_verifier(client, side, config, api_state, self.stop, stored) as self.verifier,
         ):
             self.client = client

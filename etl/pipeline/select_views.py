@@ -119,7 +119,13 @@ def select_views(
     is_left_alone = knows_views and side_questions.is_left_alone(DISCOVERY)
     if is_due(known.discovered_at, config.discover_every_s, now) and not is_left_alone:
         try:
-            with Client(config, require_keys(config), stop=stop, codes=codes) as client:
+            with Client(
+                config,
+                require_keys(config),
+                stop=stop,
+                codes=codes,
+                validation=side_questions.validation,
+            ) as client:
                 discovery = discover(
                     client, side_questions.applications, is_side_question=knows_views
                 )

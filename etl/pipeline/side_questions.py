@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from etl.datadog.client import Client
+from etl.datadog.client import Client, Validation
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.discovery import ApplicationList, read_applications
 from etl.extract.side_question import APPLICATIONS, ORGANIZATION, Unanswered, unanswered
@@ -17,13 +17,15 @@ class SideQuestions:
     """The side questions of one run, for one thread.
 
     `stored`: those without an answer when last asked, by question; none of them: each is asked.
-    `failed`: those that got none in this run, for the table.
+    `failed`: those that got none in this run, for the table. `validation`: for the clients of the
+    run, so that all of them together ask once which key was refused.
     """
 
     def __init__(
         self, stop: threading.Event, stored: Mapping[str, Unanswered] | None = None
     ) -> None:
         self.failed: dict[str, Unanswered] = {}
+        self.validation = Validation()
         self._stop = stop
         self._stored = stored or {}
         self._applications: ApplicationList | None = None

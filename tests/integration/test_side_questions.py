@@ -18,7 +18,7 @@ from etl.monitor.views import compare_views
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
 from etl.source.rename import rename_source
-from tests.support.api import AGGREGATE, APPLICATIONS, Api, record
+from tests.support.api import AGGREGATE, APPLICATIONS, VALIDATE, Api, record
 from tests.support.project import Project, make_config, open_project
 from tests.support.raw_server import RawServer, Reply, answer, view_of
 from tests.support.rum import application, bucket, page
@@ -297,6 +297,25 @@ def test_a_discovery_without_an_end_keeps_no_run_waiting(
     asked = len(api.asked[AGGREGATE])
     discovering.run()
     assert len(api.asked[AGGREGATE]) == asked
+
+
+@pytest.mark.parametrize("look", ["run", "plan", "check"])
+def test_which_key_was_refused_is_asked_once_though_discovery_is_refused_too(
+    discovering: Project, api: Api, look: str
+) -> None:
+    discovering.run()
+    forget_discovery(discovering)
+    api.rum, api.validate = (403, {}, b""), {"valid": True}
+    api.views = dict.fromkeys(VIEWS, (403, {}, b""))
+    if look == "check":
+        points = find_points(discovering.config, stop=threading.Event())
+        assert "it is the application key" in points[-1].text
+    elif look == "plan":
+        with pytest.raises(EtlError, match="it is the application key"):
+            make_plan(discovering.config, discovering.database, Options(), stop=discovering.stop)
+    else:
+        assert "it is the application key" in (discovering.run().views[0].error or "")
+    assert len(api.asked[VALIDATE]) == 1
 
 
 def test_a_person_who_discovers_views_ends_the_pause(discovering: Project, api: Api) -> None:
