@@ -125,7 +125,7 @@ class Transport:
         is_fresh: bool = False,
         within_s: float | None = None,
     ) -> Reply:
-        """One exchange, which has ended `within_s` seconds; None: `max_wait_s`.
+        """One exchange, which ends within `within_s` seconds; None: within `max_wait_s`.
 
         `on_head` gets status and headers before the body is read; the time that it takes does not
         count. `on_large` is called when the body of a 200 has grown large, with the seconds that it
