@@ -7,7 +7,6 @@ the loop of the caller (rule 10).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
@@ -119,13 +118,16 @@ class Answer(msgspec.Struct, frozen=True):
 class Validation:
     """What Datadog says of the API key alone, asked at most once by all clients that share this.
 
-    `is_valid`: None where nobody says.
+    `is_left_alone`: not even once. `is_wanted`: some request was refused. `is_valid`: None where
+    nobody says. `failure`: why there was no answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_left_alone: bool = False) -> None:
         self.lock = threading.Lock()
-        self.is_done = False
+        self.is_done = is_left_alone
+        self.is_wanted = False
         self.is_valid: bool | None = None
+        self.failure: DatadogError | None = None
 
 
 class Client:
@@ -304,14 +306,24 @@ class Client:
         """None: nobody says."""
         validation = self._validation
         with validation.lock:
+            validation.is_wanted = True
             if not validation.is_done:
                 validation.is_done = True
-                with contextlib.suppress(DatadogError):
-                    wait_s = min(SIDE_WAIT_S, self._config.max_wait_s)
-                    reply = self.try_once(VALIDATE, {}, max_wait_s=wait_s, is_api_key_alone=True)
-                    status = None if reply.broken else reply.status
-                    validation.is_valid = is_key_valid(status, reply.body)
+                try:
+                    validation.is_valid = self._ask_validity()
+                except DatadogError as error:
+                    validation.failure = error
             return validation.is_valid
+
+    def _ask_validity(self) -> bool | None:
+        """What Datadog says of the API key; None: nothing. Raises `DatadogError` for no answer."""
+        wait_s = min(SIDE_WAIT_S, self._config.max_wait_s)
+        reply = self.try_once(VALIDATE, {}, max_wait_s=wait_s, is_api_key_alone=True)
+        status = reply.status or 0
+        if reply.broken or status in RETRIED_4XX or status >= 500:
+            text = ": ".join(filter(None, (VALIDATE, str(status or "no answer"), reply.broken)))
+            raise DatadogUnavailable(text, status=reply.status, requests=1)
+        return is_key_valid(status, reply.body)
 
     def _advice(self, advice: str) -> str:
         keys = self._keys

@@ -9,7 +9,13 @@ from datetime import UTC, datetime
 from etl.datadog.client import Client, Validation
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.discovery import ApplicationList, read_applications
-from etl.extract.side_question import APPLICATIONS, ORGANIZATION, Unanswered, unanswered
+from etl.extract.side_question import (
+    APPLICATIONS,
+    ORGANIZATION,
+    VALIDATION,
+    Unanswered,
+    unanswered,
+)
 from etl.formatting import iso
 
 
@@ -25,10 +31,10 @@ class SideQuestions:
         self, stop: threading.Event, stored: Mapping[str, Unanswered] | None = None
     ) -> None:
         self.failed: dict[str, Unanswered] = {}
-        self.validation = Validation()
         self._stop = stop
         self._stored = stored or {}
         self._applications: ApplicationList | None = None
+        self.validation = Validation(is_left_alone=self.is_left_alone(VALIDATION))
 
     def has_no_answer(self, question: str) -> bool:
         """Whether it got none when last asked, by an earlier run or by this one."""
@@ -45,6 +51,15 @@ class SideQuestions:
         if not self._stop.is_set():
             before = self._stored.get(question)
             self.failed[question] = unanswered(question, error, before, datetime.now(UTC))
+
+    def note_validation(self) -> bool:
+        """Keep that it got no answer; returns whether an earlier failure is over: it got one, or
+        nothing was refused."""
+        asked = self.validation
+        if asked.failure:
+            self.note_failure(VALIDATION, asked.failure)
+        is_over = asked.is_valid is not None or not asked.is_wanted
+        return is_over and VALIDATION in self._stored
 
     def applications(self, client: Client) -> ApplicationList:
         """RUM's list of applications, asked for at most once.

@@ -330,6 +330,37 @@ def test_a_person_who_discovers_views_ends_the_pause(discovering: Project, api: 
     assert discovering.rows(ROWS) == []
 
 
+# --- which key was refused ----------------------------------------------------------------
+
+
+def test_which_key_was_refused_is_left_alone_where_nobody_answers(three: Project, api: Api) -> None:
+    api.views = {"/a": records("/a", 3), "/b": (403, {}, b""), "/c": records("/c", 4)}
+    api.applications = {"data": [application("a")]}
+    api.validate = (503, {"Retry-After": "600"}, b"")
+    for _ in range(2):
+        run = three.run()
+        assert "the keys were refused (DD_API_KEY, DD_APP_KEY)" in (run.views[1].error or "")
+        assert pauses(three) == {"validation": timedelta(hours=1)}
+        assert len(api.asked[VALIDATE]) == 1
+    pass_time(three, hours=1)
+    api.validate = {"valid": False}
+    assert "the API key in DD_API_KEY" in (three.run().views[1].error or "")
+    assert three.rows(ROWS) == []
+
+
+def test_which_key_was_refused_is_no_question_any_more_where_none_is(
+    three: Project, api: Api
+) -> None:
+    three.watch("/a")
+    api.views, api.applications = {"/a": (403, {}, b"")}, {"data": [application("a")]}
+    api.validate = (500, {}, b"")
+    three.run()
+    assert pauses(three).keys() == {"validation"}
+    api.views = {"/a": records("/a", 3)}
+    assert three.run().status == "ok"
+    assert three.rows(ROWS) == []
+
+
 # --- who only looks -----------------------------------------------------------------------
 
 
