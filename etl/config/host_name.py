@@ -22,7 +22,7 @@ def ascii_host(host: str) -> str:
         raise ValueError("is missing")
     labels = name.removesuffix(".").split(".")
     if not all(labels):
-        raise ValueError("has an empty part: a dot at its begin, or two in a row")
+        raise ValueError("has an empty part: it begins with a dot, or has two in a row")
     if not re.fullmatch(r"[a-z0-9._-]+", name):
         raise ValueError("holds a character that no name of a host has")
     if max(map(len, labels)) > LONGEST_LABEL:

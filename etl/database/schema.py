@@ -297,7 +297,7 @@ side_questions = _table(
     "side_questions",
     "Questions that no listing depends on, and that got no answer when last asked.",
     _source(),
-    _key("question", "What was asked: applications, discovery or organization", 64),
+    _key("question", "What was asked: applications, discovery, organization or validation", 64),
     _must("failures", BigInteger, "Times in a row that it got no answer"),
     _must("failed_at", UtcDateTime, "When it last got no answer"),
     _must("ask_again_at", UtcDateTime, "Until then it is not asked"),

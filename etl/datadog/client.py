@@ -7,7 +7,6 @@ the loop of the caller (rule 10).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
@@ -116,6 +115,21 @@ class Answer(msgspec.Struct, frozen=True):
         raise Retryable(refused, began=self.began)
 
 
+class Validation:
+    """What Datadog says of the API key alone, asked at most once by all clients that share this.
+
+    `is_left_alone`: not even once. `is_wanted`: some request was refused. `is_valid`: None where
+    nobody says. `failure`: why there was no answer.
+    """
+
+    def __init__(self, *, is_left_alone: bool = False) -> None:
+        self.lock = threading.Lock()
+        self.is_done = is_left_alone
+        self.is_wanted = False
+        self.is_valid: bool | None = None
+        self.failure: DatadogError | None = None
+
+
 class Client:
     """Datadog's API for one organization.
 
@@ -123,6 +137,7 @@ class Client:
     the keys cannot be sent in a header, or the certificates or the proxy that the environment names
     cannot be used. `stop` ends every wait; it is checked before each request. `on_request` is
     called before each request, in the thread that sends it. `codes` counts requests by status code.
+    `validation`: shared with the other clients of the same keys; None: of this client alone.
 
     `list_snapshots`, `list_applications` and `aggregate_rum` send one request each. They raise
     DatadogAuthError (401, 403), DatadogRequestError (3xx, other 4xx), DatadogUnavailable (stopped,
@@ -141,12 +156,11 @@ class Client:
         jitter: Callable[[], float] = random.random,
         on_request: Callable[[], None] | None = None,
         codes: Counter[str] | None = None,
+        validation: Validation | None = None,
     ) -> None:
         self._config = config
         self._keys = keys
-        self._validation = threading.Lock()
-        self._is_validated = False
-        self._is_key_valid: bool | None = None
+        self._validation = validation or Validation()
         secrets = filter(None, (keys.api_key, keys.app_key, keys.bearer_token))
         self._secrets = sorted(secrets, key=len, reverse=True)  # one may be part of another
         self._stop = stop or threading.Event()
@@ -279,7 +293,7 @@ class Client:
     def explained(self, error: DatadogError) -> DatadogError:
         """The error; one of refused keys says which of the two was refused, where that can be told.
 
-        Datadog is asked once in the life of this client, for a few seconds.
+        Datadog is asked once, for a few seconds, by all clients that share a `Validation`.
         """
         if not isinstance(error, DatadogAuthError) or not error.advice or self._keys.bearer_token:
             return error
@@ -292,15 +306,26 @@ class Client:
 
     def _is_api_key_valid(self) -> bool | None:
         """None: nobody says."""
-        with self._validation:
-            if not self._is_validated:
-                self._is_validated = True
-                with contextlib.suppress(DatadogError):
-                    wait_s = min(SIDE_WAIT_S, self._config.max_wait_s)
-                    reply = self.try_once(VALIDATE, {}, max_wait_s=wait_s, is_api_key_alone=True)
-                    status = None if reply.broken else reply.status
-                    self._is_key_valid = is_key_valid(status, reply.body)
-            return self._is_key_valid
+        validation = self._validation
+        with validation.lock:
+            validation.is_wanted = True
+            if not validation.is_done:
+                validation.is_done = True
+                try:
+                    validation.is_valid = self._ask_validity()
+                except DatadogError as error:
+                    validation.failure = error
+            return validation.is_valid
+
+    def _ask_validity(self) -> bool | None:
+        """What Datadog says of the API key; None: nothing. Raises `DatadogError` for no answer."""
+        wait_s = min(SIDE_WAIT_S, self._config.max_wait_s)
+        reply = self.try_once(VALIDATE, {}, max_wait_s=wait_s, is_api_key_alone=True)
+        status = reply.status or 0
+        if reply.broken or status in RETRIED_4XX or status >= 500:
+            text = ": ".join(filter(None, (VALIDATE, str(status or "no answer"), reply.broken)))
+            raise DatadogUnavailable(text, status=reply.status, requests=1)
+        return is_key_valid(status, reply.body)
 
     def _advice(self, advice: str) -> str:
         keys = self._keys

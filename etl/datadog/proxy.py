@@ -111,7 +111,7 @@ def _usable_url(value: str, *, speaks_socks: bool) -> str:
     scheme = (parts["scheme"] or "http").lower()
     _require_scheme(scheme, speaks_socks=speaks_socks)
     if "@" in (parts["path"] or ""):
-        # Else the begin of the password would be taken for the port, and shown.
+        # Else the beginning of the password would be taken for the port, and shown.
         raise ValueError(
             "has an @ after its host; in user name and password write %2F for /, %3F for ?, "
             "%23 for #"

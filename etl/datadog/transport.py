@@ -126,7 +126,7 @@ class Transport:
         head_s: float | None = None,
         within_s: float | None = None,
     ) -> Reply:
-        """One exchange, which has ended `within_s` seconds; None: `max_wait_s`.
+        """One exchange, which ends within `within_s` seconds; None: within `max_wait_s`.
 
         The head has `head_s`; None: `timeout_s`, and no more than `within_s`. `on_head` gets status
         and headers before the body is read; the time that it takes does not count. `on_large` is

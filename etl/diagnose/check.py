@@ -240,7 +240,7 @@ def _read_views(
     side = side_questions or SideQuestions(stop)
     sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
     with (
-        Client(config, require_keys(config), stop=stop) as client,
+        Client(config, require_keys(config), stop=stop, validation=side.validation) as client,
         open_verifier(client, side, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, side, verifier, config.views, sink)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -28,6 +30,8 @@ MAX_BUCKETS = 10_000  # Datadog's bound on the product of the limits of all face
 MAX_PAGES = 100
 PAGE_S = 10.0
 """For one page where no run depends on it: RUM counts 30 days, which takes it some seconds."""
+SEARCH_S = 20.0
+"""For all pages together where no run depends on them: they may come slowly, and go on for ever."""
 _QUERY = "@type:view @session.type:user"
 _LIMITS = {VIEW: 1000, APPLICATION: 10}
 
@@ -110,10 +114,11 @@ def discover(
     """Traffic of 30 days by view name and application; raises `DatadogError`.
 
     `is_side_question`: no view of the run depends on it, so that all waits and failed tries get a
-    few seconds together. It may still take long, as long as page after page comes.
+    few seconds together, and all pages `SEARCH_S`: what was counted by then is the answer.
     """
     budget = client.side_budget() if is_side_question else None
-    search = _Search(client, list_applications, budget)
+    end = time.monotonic() + SEARCH_S if is_side_question else math.inf
+    search = _Search(client, list_applications, budget, end)
     try:
         search.count(_QUERY, _LIMITS)
     except DatadogAuthError as refusal:
@@ -138,6 +143,7 @@ class _Search(msgspec.Struct):
     client: Client
     list_applications: Callable[[Client], ApplicationList]
     budget: RetryBudget | None  # for all pages together; None: a new one for each
+    end: float  # when no further page is asked for, in monotonic time
     counts: dict[tuple[str, str | None], int] = msgspec.field(default_factory=dict)
     warnings: list[str] = msgspec.field(default_factory=list)
     is_cut_short: bool = False
@@ -154,6 +160,8 @@ class _Search(msgspec.Struct):
     def count_by_application(self) -> None:
         """Count each application by itself, which has room for more names."""
         for application in self._all_applications():
+            if self._is_late():
+                return
             quoted = application.replace("\\", "\\\\").replace('"', '\\"')
             try:
                 query = f'{_QUERY} {APPLICATION}:"{quoted}"'
@@ -195,10 +203,20 @@ class _Search(msgspec.Struct):
             if cursor in cursors:
                 self._warn("RUM sends the same page again and again: the list of views may be cut")
                 return buckets
+            if self._is_late():
+                return buckets
             cursors.add(cursor)
             body["page"] = body["page"] | {"cursor": cursor}
         self._warn(f"RUM sends more than {MAX_PAGES} pages: the list of views may be cut")
         return buckets
+
+    def _is_late(self) -> bool:
+        """Whether there is no time for another page; warns of it."""
+        if time.monotonic() < self.end:
+            return False
+        self.is_cut_short = True
+        self._warn(f"the list of views may be cut: RUM took longer than {SEARCH_S:g} s")
+        return True
 
     def _page(self, query: Mapping[str, Any]) -> tuple[Page, int]:
         """One page, and how many requests were sent for it."""

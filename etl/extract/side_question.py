@@ -14,6 +14,8 @@ import msgspec
 from etl.errors import DatadogError
 
 APPLICATIONS, DISCOVERY = "applications", "discovery"
+VALIDATION = "validation"
+"""Which of the keys was refused."""
 ORGANIZATION = "organization"
 """Whose keys these are. The list of applications says it too; but before rows leave that nobody
 lists any more it is asked also where the list is left alone."""

@@ -62,7 +62,7 @@ def save_discovery(
 ) -> None:
     """Write the traffic counted now; views without any keep what was last counted.
 
-    A count that was cut short is due again in the next run.
+    A count that was cut short stays due.
     """
     rows = {
         item.key(source): {

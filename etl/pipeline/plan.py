@@ -97,7 +97,7 @@ def make_plan(
     loader = Loader(writer, state, config.source, stop)
     stored = stored_in(tables, config.source)
     with (
-        Client(config, keys, stop=stop) as client,
+        Client(config, keys, stop=stop, validation=side_questions.validation) as client,
         open_verifier(client, side_questions, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, side_questions, verifier, views, loader)

@@ -17,13 +17,13 @@ from etl.database.connection import Database
 from etl.datadog.client import Client
 from etl.errors import EtlError, LeaseLost
 from etl.extract.api_state import ApiState
-from etl.extract.side_question import APPLICATIONS
+from etl.extract.side_question import APPLICATIONS, VALIDATION
 from etl.extract.verify import Verifier
 from etl.ledger.api_state import read_api_state, write_findings
 from etl.ledger.results import JOB, RunResult, ViewResult, new_run
 from etl.ledger.retention import old_runs, prune
 from etl.ledger.runs import finish_run, start_run, status_of
-from etl.ledger.side_questions import read_unanswered, write_unanswered
+from etl.ledger.side_questions import note_answered, read_unanswered, write_unanswered
 from etl.ledger.view_state import note_watched, read_states_before
 from etl.load.decide import RunState
 from etl.load.discovered import note_applications_asked
@@ -110,7 +110,9 @@ class Run:
         loader = Loader(writer, state, source, self.stop)
         stored, side = stored_in(database, source), self.side_questions
         with (
-            Client(config, keys, stop=self.stop, codes=self.result.codes) as client,
+            Client(
+                config, keys, stop=self.stop, codes=self.result.codes, validation=side.validation
+            ) as client,
             open_verifier(client, side, config, api_state, self.stop, stored) as self.verifier,
         ):
             self.client = client
@@ -286,6 +288,8 @@ def _close(run: Run) -> bool:
 
 
 def _note_side_questions(connection: Connection, run: Run) -> None:
+    if run.side_questions.note_validation():
+        note_answered(connection, run.config.source, VALIDATION)
     failed = run.side_questions.failed
     write_unanswered(connection, run.config.source, failed.values())
     if last := failed.get(APPLICATIONS):

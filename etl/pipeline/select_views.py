@@ -19,7 +19,7 @@ from etl.config.views import View
 from etl.database.connection import Database
 from etl.database.migrations import found_schema, opened_if_current
 from etl.datadog.client import Client
-from etl.errors import DatadogError, EtlError
+from etl.errors import DatadogError, DatadogUnavailable, EtlError
 from etl.extract.discovery import Discovery, discover
 from etl.extract.side_question import DISCOVERY
 from etl.extract.view_selection import Bounds, is_due, select_names
@@ -119,7 +119,13 @@ def select_views(
     is_left_alone = knows_views and side_questions.is_left_alone(DISCOVERY)
     if is_due(known.discovered_at, config.discover_every_s, now) and not is_left_alone:
         try:
-            with Client(config, require_keys(config), stop=stop, codes=codes) as client:
+            with Client(
+                config,
+                require_keys(config),
+                stop=stop,
+                codes=codes,
+                validation=side_questions.validation,
+            ) as client:
                 discovery = discover(
                     client, side_questions.applications, is_side_question=knows_views
                 )
@@ -132,6 +138,9 @@ def select_views(
                 _store(config.source, database, guard, discovery, now)
             known = known.with_traffic(discovery.traffic)
             notes += discovery.warnings
+            if knows_views and discovery.is_cut_short:  # it would be again in each run
+                cut = DatadogUnavailable("; ".join(discovery.warnings))
+                side_questions.note_failure(DISCOVERY, cut)
     selection = select_known(config, known, now)
     if not selection.views and not stop.is_set():
         reason = "; ".join(notes) or "RUM counted none within [discover] in 30 days"

@@ -6,10 +6,16 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from etl.datadog.client import Client
+from etl.datadog.client import Client, Validation
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.discovery import ApplicationList, read_applications
-from etl.extract.side_question import APPLICATIONS, ORGANIZATION, Unanswered, unanswered
+from etl.extract.side_question import (
+    APPLICATIONS,
+    ORGANIZATION,
+    VALIDATION,
+    Unanswered,
+    unanswered,
+)
 from etl.formatting import iso
 
 
@@ -17,7 +23,8 @@ class SideQuestions:
     """The side questions of one run, for one thread.
 
     `stored`: those without an answer when last asked, by question; none of them: each is asked.
-    `failed`: those that got none in this run, for the table.
+    `failed`: those that got none in this run, for the table. `validation`: for the clients of the
+    run, so that all of them together ask once which key was refused.
     """
 
     def __init__(
@@ -27,6 +34,7 @@ class SideQuestions:
         self._stop = stop
         self._stored = stored or {}
         self._applications: ApplicationList | None = None
+        self.validation = Validation(is_left_alone=self.is_left_alone(VALIDATION))
 
     def has_no_answer(self, question: str) -> bool:
         """Whether it got none when last asked, by an earlier run or by this one."""
@@ -43,6 +51,15 @@ class SideQuestions:
         if not self._stop.is_set():
             before = self._stored.get(question)
             self.failed[question] = unanswered(question, error, before, datetime.now(UTC))
+
+    def note_validation(self) -> bool:
+        """Keep that it got no answer; returns whether an earlier failure is over: it got one, or
+        nothing was refused."""
+        asked = self.validation
+        if asked.failure:
+            self.note_failure(VALIDATION, asked.failure)
+        is_over = asked.is_valid is not None or not asked.is_wanted
+        return is_over and VALIDATION in self._stored
 
     def applications(self, client: Client) -> ApplicationList:
         """RUM's list of applications, asked for at most once.

@@ -44,7 +44,11 @@ def upgrade() -> None:
     op.create_table(
         "side_questions",
         _must("source", String(255), "Label of the Datadog organization, from the configuration"),
-        _must("question", String(64), "What was asked: applications, discovery or organization"),
+        _must(
+            "question",
+            String(64),
+            "What was asked: applications, discovery, organization or validation",
+        ),
         _must("failures", BigInteger(), "Times in a row that it got no answer"),
         _must("failed_at", UtcDateTime(), "When it last got no answer"),
         _must("ask_again_at", UtcDateTime(), "Until then it is not asked"),

@@ -1,5 +1,6 @@
 """What no listing depends on costs a run seconds, and is left alone after it failed."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from etl.monitor.views import compare_views
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
 from etl.source.rename import rename_source
-from tests.support.api import AGGREGATE, APPLICATIONS, Api, record
+from tests.support.api import AGGREGATE, APPLICATIONS, VALIDATE, Api, record
 from tests.support.project import Project, make_config, open_project
 from tests.support.raw_server import RawServer, Reply, answer, view_of
 from tests.support.rum import application, bucket, page
@@ -275,6 +276,48 @@ def test_a_discovery_of_many_slow_pages_goes_on_as_long_as_they_come(
     assert discovering.rows(ROWS) == []
 
 
+def test_a_discovery_without_an_end_keeps_no_run_waiting(
+    discovering: Project, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discovering.run()
+    forget_discovery(discovering)
+    monkeypatch.setattr("etl.extract.discovery.SEARCH_S", 0.5)
+    numbers = itertools.count()
+
+    def slowly(_: object) -> Any:
+        time.sleep(0.2)
+        number = next(numbers)
+        return page(bucket(f"/{number}", 1), page={"after": str(number)})
+
+    api.rum = slowly
+    run, seconds = timed_run(discovering)
+    assert (run.status, seconds < SOON_S) == ("ok", True)
+    assert "RUM took longer than 0.5 s" in run.notes[0]
+    assert "/0" in {v.view.name for v in run.views}
+    asked = len(api.asked[AGGREGATE])
+    discovering.run()
+    assert len(api.asked[AGGREGATE]) == asked
+
+
+@pytest.mark.parametrize("look", ["run", "plan", "check"])
+def test_which_key_was_refused_is_asked_once_though_discovery_is_refused_too(
+    discovering: Project, api: Api, look: str
+) -> None:
+    discovering.run()
+    forget_discovery(discovering)
+    api.rum, api.validate = (403, {}, b""), {"valid": True}
+    api.views = dict.fromkeys(VIEWS, (403, {}, b""))
+    if look == "check":
+        points = find_points(discovering.config, stop=threading.Event())
+        assert "it is the application key" in points[-1].text
+    elif look == "plan":
+        with pytest.raises(EtlError, match="it is the application key"):
+            make_plan(discovering.config, discovering.database, Options(), stop=discovering.stop)
+    else:
+        assert "it is the application key" in (discovering.run().views[0].error or "")
+    assert len(api.asked[VALIDATE]) == 1
+
+
 def test_a_person_who_discovers_views_ends_the_pause(discovering: Project, api: Api) -> None:
     discovering.run()
     forget_discovery(discovering)
@@ -285,6 +328,37 @@ def test_a_person_who_discovers_views_ends_the_pause(discovering: Project, api: 
     api.rum, api.applications = page(bucket("/a", 1)), {"data": [application("a")]}
     assert not compare_views(discovering.config, stop=threading.Event()).not_stored
     assert discovering.rows(ROWS) == []
+
+
+# --- which key was refused ----------------------------------------------------------------
+
+
+def test_which_key_was_refused_is_left_alone_where_nobody_answers(three: Project, api: Api) -> None:
+    api.views = {"/a": records("/a", 3), "/b": (403, {}, b""), "/c": records("/c", 4)}
+    api.applications = {"data": [application("a")]}
+    api.validate = (503, {"Retry-After": "600"}, b"")
+    for _ in range(2):
+        run = three.run()
+        assert "the keys were refused (DD_API_KEY, DD_APP_KEY)" in (run.views[1].error or "")
+        assert pauses(three) == {"validation": timedelta(hours=1)}
+        assert len(api.asked[VALIDATE]) == 1
+    pass_time(three, hours=1)
+    api.validate = {"valid": False}
+    assert "the API key in DD_API_KEY" in (three.run().views[1].error or "")
+    assert three.rows(ROWS) == []
+
+
+def test_which_key_was_refused_is_no_question_any_more_where_none_is(
+    three: Project, api: Api
+) -> None:
+    three.watch("/a")
+    api.views, api.applications = {"/a": (403, {}, b"")}, {"data": [application("a")]}
+    api.validate = (500, {}, b"")
+    three.run()
+    assert pauses(three).keys() == {"validation"}
+    api.views = {"/a": records("/a", 3)}
+    assert three.run().status == "ok"
+    assert three.rows(ROWS) == []
 
 
 # --- who only looks -----------------------------------------------------------------------

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Exit codes:
   0        every view was read
-  1        some view failed or is truncated, the others are stored
+  1        some view failed or is truncated, the others are stored; or the run hung, and was ended
   2        usage, configuration, keys refused, database or schema: no snapshot row was written
   75       another process works on this source
   130 143  ended by SIGINT, SIGTERM

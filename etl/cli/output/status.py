@@ -10,7 +10,7 @@ import click
 
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION
+from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION, VALIDATION
 from etl.formatting import age, clipped, count, duration, many, moment, shortened, table
 from etl.monitor.status import Status, ViewStatus
 from etl.schedule.due import LATE
@@ -26,6 +26,7 @@ _QUESTIONS = {
     APPLICATIONS: "RUM's list of applications",
     DISCOVERY: "which views RUM counts now",
     ORGANIZATION: "whose keys these are",
+    VALIDATION: "which of the keys was refused",
 }
 
 
