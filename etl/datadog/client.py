@@ -206,7 +206,7 @@ class Client:
         wait. `on_large` is called when a body has grown large, with the seconds that it may wait
         for its turn; False: in vain. `is_fresh`: on a new connection. `within_s`: the exchange has
         ended by then; None: within `max_wait_s`. Raises DatadogRequestError also when the view
-        makes no valid URL, and DatadogResponseError when the body is larger than `max_body_mb`.
+        makes no valid URL, and DatadogAnswerTooLarge when the body is larger than `max_body_mb`.
         """
         what = f"view {view.label}"
         try:
@@ -414,7 +414,7 @@ class Client:
         if 300 <= status < 500 and status not in RETRIED_4XX:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if reply.is_too_large and status == 200:  # nor would another try make it smaller
-            raise DatadogResponseError(text, status=status, detail=detail, requests=1)
+            raise DatadogAnswerTooLarge(text, status=status, detail=detail, requests=1)
         if reply.is_untrusted:  # which no waiting mends
             raise DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail, requests=1)
         if reply.is_unknown_host:
