@@ -85,8 +85,8 @@ log = logging.getLogger(__name__)
 class Answer(msgspec.Struct, frozen=True):
     """The body of a 200, and what came with it. `what`: the question, for messages.
 
-    `from_cache`: the header that says that it comes from a cache, "" for none; such an answer
-    proves no absence. `is_part`: the header that says that it is only a part of the answer.
+    `cache_header`: the one that says that it comes from a cache, "" for none; such an answer
+    proves no absence. `part_header`: the one that says that it is only a part of the answer.
     """
 
     what: str
@@ -95,8 +95,8 @@ class Answer(msgspec.Struct, frozen=True):
     arrived_at: datetime  # UTC, when the last byte had arrived
     rate_limit_remaining: int | None
     rate_limit_name: str | None
-    from_cache: str = ""
-    is_part: str = ""
+    cache_header: str = ""
+    part_header: str = ""
 
     def decoded(self, decode: Callable[[bytes], T]) -> T:
         """What `decode` makes of the body.
@@ -342,8 +342,8 @@ class Client:
                 reply.arrived_at,
                 left,
                 name,
-                from_cache=self._safe(cache_header(reply.headers)),
-                is_part=self._safe(part_header(reply.headers)),
+                cache_header=self._safe(cache_header(reply.headers)),
+                part_header=self._safe(part_header(reply.headers)),
             )
         error = self._passing_error(reply, what)
         self._check_running(requests=1)

@@ -93,7 +93,7 @@ def read_applications(client: Client) -> ApplicationList:
         answer = client.list_applications(within_s=max(SHORTEST_EXCHANGE_S, budget.left))
         applications = answer.decoded(applications_of)
         partial = answer.decoded(open_envelope).partial(len(applications))
-        return ApplicationList(applications, partial or answer.is_part or answer.from_cache)
+        return ApplicationList(applications, partial or answer.part_header or answer.cache_header)
 
     return ask(attempt, budget)[0]
 
