@@ -107,11 +107,11 @@ class Answer(msgspec.Struct, frozen=True):
         try:
             return decode(self.body)
         except DatadogResponseError as error:
-            kind = DatadogAnswerTooLarge if isinstance(error, DatadogAnswerTooLarge) else None
+            is_too_large = isinstance(error, DatadogAnswerTooLarge)
             detail = one_line(error.detail or str(error))
         text = f"{self.what}: 200: {detail}"
-        if kind:  # which no waiting mends
-            raise kind(text, status=200, detail=detail, requests=1)
+        if is_too_large:  # which no waiting mends
+            raise DatadogAnswerTooLarge(text, status=200, detail=detail, requests=1)
         refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
 
