@@ -87,8 +87,11 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 # Perhaps an instant finer than microseconds, which the decoder would round.
 _MAY_BE_FINER = re.compile(rb"\.\d{7}")
+# One search for the escapes that matter, NUL and those below: each search takes as long as a tenth
+# of the decoding where the text has many others.
+_ESCAPE = re.compile(rb"\\u00[03]")
 _SPELLED_DIGIT = rb"\u003"
-_SPELLED_SIGN = rb"\u002"  # such as a comma
+_SPELLED_COMMA = re.compile(rb"\\u002[Cc]")
 _NAMES = tuple(READERS)
 _INSTANTS = (_NAMES.index("created_at"), _NAMES.index("modified_at"))
 
@@ -129,7 +132,7 @@ def _decode_quickly(envelope: Envelope) -> Decoded | None:
     records = envelope.body[envelope.start : envelope.end]
     if not _fit_in_memory(records):
         return None
-    has_escapes = b"\\" in records and b"\\u00" in records
+    has_escapes = b"\\" in records and _ESCAPE.search(records) is not None
     # The typed decoder takes the escape for NUL, which no database stores as text.
     if has_escapes and b"\\u0000" in records:
         return None
@@ -212,7 +215,7 @@ def _require_each_key_once(
     if not too_many:
         return
     in_texts = commas - 15 * len(records) + sum(record.id.count(",") for record in records)
-    if _SPELLED_SIGN in text or too_many != in_texts:
+    if too_many != in_texts or _SPELLED_COMMA.search(text):
         raise _Unusual
 
 
