@@ -130,7 +130,7 @@ class DatadogHostUnknown(DatadogUnavailable):
 
 
 class DatadogResponseError(DatadogError):
-    """A 200 whose body is not `{"data": [...]}`, or is larger than `max_body_mb`."""
+    """A 200 whose body is not `{"data": [...]}`."""
 
 
 class DatadogAnswerTooLarge(DatadogResponseError):

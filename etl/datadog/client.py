@@ -84,8 +84,8 @@ log = logging.getLogger(__name__)
 class Answer(msgspec.Struct, frozen=True):
     """The body of a 200, and what came with it. `what`: the question, for messages.
 
-    `from_cache`: the header that says that it comes from a cache, "" for none; such an answer
-    proves no absence. `is_part`: the header that says that it is only a part of the answer.
+    `cache_header`: the one that says that it comes from a cache, "" for none; such an answer
+    proves no absence. `part_header`: the one that says that it is only a part of the answer.
     """
 
     what: str
@@ -94,8 +94,8 @@ class Answer(msgspec.Struct, frozen=True):
     arrived_at: datetime  # UTC, when the last byte had arrived
     rate_limit_remaining: int | None
     rate_limit_name: str | None
-    from_cache: str = ""
-    is_part: str = ""
+    cache_header: str = ""
+    part_header: str = ""
 
     def decoded(self, decode: Callable[[bytes], T]) -> T:
         """What `decode` makes of the body.
@@ -106,11 +106,11 @@ class Answer(msgspec.Struct, frozen=True):
         try:
             return decode(self.body)
         except DatadogResponseError as error:
-            kind = DatadogAnswerTooLarge if isinstance(error, DatadogAnswerTooLarge) else None
+            is_too_large = isinstance(error, DatadogAnswerTooLarge)
             detail = one_line(error.detail or str(error))
         text = f"{self.what}: 200: {detail}"
-        if kind:  # which no waiting mends
-            raise kind(text, status=200, detail=detail, requests=1)
+        if is_too_large:  # which no waiting mends
+            raise DatadogAnswerTooLarge(text, status=200, detail=detail, requests=1)
         refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
 
@@ -221,7 +221,7 @@ class Client:
         for its turn; False: in vain. `is_fresh`: on a new connection. The head may take
         `timeout_s`. `within_s`: the answer has ended by then or, where the head took longer, so
         much later; None: `max_wait_s`. Raises DatadogRequestError also when the view
-        makes no valid URL, and DatadogResponseError when the body is larger than `max_body_mb`.
+        makes no valid URL, and DatadogAnswerTooLarge when the body is larger than `max_body_mb`.
         """
         what = f"view {view.label}"
         try:
@@ -371,8 +371,8 @@ class Client:
                 reply.arrived_at,
                 left,
                 name,
-                from_cache=self._safe(cache_header(reply.headers)),
-                is_part=self._safe(part_header(reply.headers)),
+                cache_header=self._safe(cache_header(reply.headers)),
+                part_header=self._safe(part_header(reply.headers)),
             )
         error = self._passing_error(reply, what)
         self._check_running(requests=1)
@@ -449,7 +449,7 @@ class Client:
         if 300 <= status < 500 and status not in RETRIED_4XX:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if reply.is_too_large and status == 200:  # nor would another try make it smaller
-            raise DatadogResponseError(text, status=status, detail=detail, requests=1)
+            raise DatadogAnswerTooLarge(text, status=status, detail=detail, requests=1)
         if reply.is_untrusted:  # which no waiting mends
             raise DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail, requests=1)
         if reply.is_unknown_host:

@@ -27,10 +27,9 @@ CONNECT_S = 10.0
 _TICK_S = 0.1
 _TLS_BYTES = 64 * 1024
 
-_Address: TypeAlias = tuple[int, int, int, str, Any]  # as socket.getaddrinfo returns them
-
-
 HEAD = "the head did not arrive"
+
+_Address: TypeAlias = tuple[int, int, int, str, Any]  # as socket.getaddrinfo returns them
 
 
 class CertificateError(httpcore.ConnectError):
@@ -151,7 +150,7 @@ class Network(httpcore.NetworkBackend):
 
     def try_to(self, act: Callable[[], T], late: type[Exception], fault: type[Exception]) -> T:
         """What `act`, a call on a socket, returns. Raises `late` for a time-out, else `fault`."""
-        if self._is_ended or self._is_stopped():
+        if self._must_end():
             raise fault("stopped while reading")
         try:
             return act()
@@ -187,8 +186,11 @@ class Network(httpcore.NetworkBackend):
         return connection
 
     def _check_running(self) -> None:
-        if self._is_ended or self._is_stopped():
+        if self._must_end():
             raise OSError("stopped")
+
+    def _must_end(self) -> bool:
+        return self._is_ended or self._is_stopped()
 
     def _look_up(self, host: str, port: int) -> list[_Address]:
         """The addresses of a host.
@@ -210,7 +212,7 @@ class Network(httpcore.NetworkBackend):
                 found.put(socket.gaierror(socket.EAI_NONAME, str(error)))
 
         threading.Thread(target=ask, name="resolver", daemon=True).start()
-        while not self._is_ended and not self._is_stopped():
+        while not self._must_end():
             try:
                 answer = found.get(timeout=min(_TICK_S, self._left(httpcore.ConnectTimeout)))
             except queue.Empty:

@@ -7,6 +7,7 @@ slow the database is.
 
 from __future__ import annotations
 
+import math
 import pickle
 import queue
 import tempfile
@@ -74,13 +75,7 @@ class Buffer:
 
     def acquire(self) -> bool:
         """Take room for one body, waiting for it; False: the process is to stop."""
-        while not self._stop.is_set():
-            try:
-                self._free_slots.get(timeout=_TICK_S)
-            except queue.Empty:
-                continue
-            return True
-        return False
+        return self._acquire(self._free_slots, math.inf)
 
     def acquire_now(self) -> bool:
         """Take room for one body without waiting; False: there is none."""
@@ -96,14 +91,7 @@ class Buffer:
 
     def acquire_turn(self, within_s: float) -> bool:
         """Take the turn of the large bodies; False: it did not come, or the process is to stop."""
-        until = time.monotonic() + within_s
-        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:
-            try:
-                self._turns.get(timeout=min(_TICK_S, left_s))
-            except queue.Empty:
-                continue
-            return True
-        return False
+        return self._acquire(self._turns, within_s)
 
     def release_turn(self) -> None:
         """Let the next large body be received."""
@@ -125,6 +113,16 @@ class Buffer:
             self._file.seek(spilled.offset)
             decoded: Decoded = pickle.loads(self._file.read(spilled.length))  # noqa: S301 - our own
             return decoded
+
+    def _acquire(self, tokens: queue.SimpleQueue[None], within_s: float) -> bool:
+        until = time.monotonic() + within_s
+        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:
+            try:
+                tokens.get(timeout=min(_TICK_S, left_s))
+            except queue.Empty:
+                continue
+            return True
+        return False
 
 
 class Slot:

@@ -97,7 +97,7 @@ def read_applications(client: Client) -> ApplicationList:
         answer = client.list_applications(within_s=max(SHORTEST_EXCHANGE_S, budget.left))
         applications, without_id = answer.decoded(applications_of)
         partial = answer.decoded(open_envelope).partial(len(applications) + without_id)
-        doubt = partial or answer.is_part or answer.from_cache
+        doubt = partial or answer.part_header or answer.cache_header
         if without_id and not doubt:
             doubt = f"{without_id:,} without a usable id"
         return ApplicationList(applications, doubt)

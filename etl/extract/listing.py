@@ -97,7 +97,7 @@ def try_to_read(
         envelope = answer.decoded(open_envelope)
         digest = _digest(envelope.essence, limit)
         is_same = last is not None and digest == last.digest
-        partial = answer.is_part or (envelope.partial(last.listed) if last and is_same else "")
+        partial = answer.part_header or (envelope.partial(last.listed) if last and is_same else "")
         is_same = is_same and not partial
         decoded = None
         if not is_same:
@@ -127,8 +127,8 @@ def _judged_by_itself(listing: Listing, answer: Answer, partial: str) -> Listing
     if partial:
         reason = f"{asked}; the answer says that it is not whole ({partial})"
         return replace(listing, verdict=TRUNCATED, reason=reason)
-    if answer.from_cache:
-        reason = f"{asked}; the answer comes from a cache ({answer.from_cache})"
+    if answer.cache_header:
+        reason = f"{asked}; the answer comes from a cache ({answer.cache_header})"
         return replace(listing, verdict=UNPROVEN, reason=reason)
     return listing
 

@@ -176,12 +176,13 @@ def _why_no_list(body: bytes) -> str:
         members = lenient_json.parse(body)
     except lenient_json.NotJson as error:
         return f"the answer is not JSON: {error}"
-    return _failure(members) if isinstance(members, dict) else _NO_ANSWER
+    failure = _failure(members) if isinstance(members, dict) else ""
+    return failure or _NO_ANSWER
 
 
 def _failure(members: Mapping[str, Value]) -> str:
-    said = filter(None, (_wrong(*member) for member in _said(members)))
-    return next(said, _NO_ANSWER)
+    """The first member that says that something went wrong; "" for none."""
+    return next(filter(None, (_wrong(*member) for member in _said(members))), "")
 
 
 def _opened(body: bytes, start: int, end: int) -> Envelope:
@@ -192,9 +193,8 @@ def _opened(body: bytes, start: int, end: int) -> Envelope:
     members = lenient_json.parse(body[:start] + b"null" + body[end:])
     if not isinstance(members, dict) or members.pop("data", start) is not None:
         raise _WrongPlace("its list is not where it should be")
-    wrong = next(filter(None, (_wrong(*member) for member in _said(members))), "")
-    if wrong:
-        raise DatadogResponseError(wrong)
+    if failure := _failure(members):
+        raise DatadogResponseError(failure)
     return Envelope(body, start, end, members)
 
 

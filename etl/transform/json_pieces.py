@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# What is in a string counts for nothing; an unclosed one reaches to the end. Possessive: else each
-# escape in it would take memory until its end is found.
+# What is in a string counts for nothing. An unclosed one reaches to the end: else the search would
+# try each quote in it as a start. Possessive: else each escape in it would take memory until its
+# end is found.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 TOKEN = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
 _TOKEN_OR_COMMA = re.compile(_STRING + rb"|[\[\]{},]", re.DOTALL)

@@ -20,12 +20,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from etl.transform.json_pieces import TOKEN
+
 MAX_DEPTH = 64
 """Below the stack limits of PostgreSQL's parser and of Python's, which differ by version."""
 
-# An unclosed string reaches to the end; else the search would try each quote in it as a start.
-# Possessive: else each escape in a string would take memory until its end is found.
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(TOKEN.pattern.decode(), re.DOTALL)  # the same, of text
 
 
 class NotJson(ValueError):
