@@ -231,6 +231,8 @@ def web_url(value: object) -> str:
         raise BadValue("must end before any ? or #; write scheme, host and path only")
     if port == 0:
         raise BadValue("is not a URL; expected a port from 1 to 65535")
+    if "[" in parts.netloc and not re.fullmatch(r"\[[^\]]*:[^\]]*\](?::[0-9]*)?", parts.netloc):
+        raise BadValue("is not a URL; expected nothing but an IPv6 address within [ and ]")
     _require_host(host)
     return value.rstrip("/")
 

@@ -42,7 +42,18 @@ class Gateway:
                 proxy.label,
                 has_tunnel=is_tls or self._is_socks,
                 is_tls_to_proxy=scheme == "https",
+                is_socks=self._is_socks,
             )
+
+    def url(self, url: httpx.URL) -> httpcore.URL:
+        """The URL of a request as httpcore needs it.
+
+        An HTTP proxy is sent the host as it stands there: an IPv6 address needs its brackets.
+        """
+        found = core_url(url)
+        if self._proxy and not self._is_socks and b":" in found.host:
+            found.host = b"[%b]" % found.host
+        return found
 
     def pool(self, network: Network) -> httpcore.ConnectionPool:
         """A pool for one connection; it costs nothing before the first request."""

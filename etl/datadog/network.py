@@ -40,15 +40,21 @@ class Route:
     """What stands between us and the API, and how messages call what has not happened yet.
 
     `proxy`: how they call the proxy, "" for none. `has_tunnel`: it passes on bytes without a look
-    at them. `is_tls_to_proxy`: it is spoken to by TLS itself.
+    at them. `is_tls_to_proxy`: it is spoken to by TLS itself. `is_socks`: it speaks SOCKS.
     """
 
     def __init__(
-        self, proxy: str = "", *, has_tunnel: bool = False, is_tls_to_proxy: bool = False
+        self,
+        proxy: str = "",
+        *,
+        has_tunnel: bool = False,
+        is_tls_to_proxy: bool = False,
+        is_socks: bool = False,
     ) -> None:
         self.proxy = proxy
         self.has_tunnel = has_tunnel
         self.is_tls_to_proxy = is_tls_to_proxy
+        self.is_socks = is_socks
 
     def connect(self, host: str) -> str:
         """What has not happened while connecting."""
@@ -115,7 +121,8 @@ class Network(httpcore.NetworkBackend):
                 fault = error.with_traceback(None)
             else:
                 self.at(*self.route.connected())
-                return _Stream(self, connection)
+                kind = _SocksStream if self.route.is_socks else _Stream
+                return kind(self, connection)
         self._left(httpcore.ConnectTimeout)
         raise _connect_error(fault)
 
@@ -274,6 +281,46 @@ class _Stream(httpcore.NetworkStream):
         return self.network.is_readable(self) if info == "is_readable" else None
 
 
+class _SocksStream(_Stream):
+    """A connected socket to a SOCKS5 proxy.
+
+    httpcore takes what one `read` returns for a whole reply. Here it gets one, in however many
+    pieces it comes, and nothing of what follows it.
+    """
+
+    def __init__(self, network: Network, connection: socket.socket) -> None:
+        super().__init__(network, connection)
+        self._question = b""
+        self._is_through = False
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._is_through:
+            self.network.at(HEAD, is_at_proxy=False)
+        else:
+            self._question = buffer
+        super().write(buffer, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._is_through:
+            return super().read(max_bytes, timeout)
+        reply = self._read_up_to(2)
+        is_request = self._question[:1] == b"\x05" and len(self._question) > len(b"\x05\x01\x00")
+        if is_request and len(reply) == 2:
+            reply += self._read_up_to(3)
+            address_bytes = {1: 4, 3: 1 + reply[-1], 4: 16}.get(reply[3] if reply[4:] else 0, 0)
+            if address_bytes:
+                reply += self._read_up_to(address_bytes - 1 + 2)  # and a port
+                self._is_through = reply[1] == 0
+        return reply
+
+    def _read_up_to(self, size: int) -> bytes:
+        """So many bytes, less only where the connection ends."""
+        found = b""
+        while len(found) < size and (data := super().read(size - len(found))):
+            found += data
+        return found
+
+
 class _TlsStream(httpcore.NetworkStream):
     """TLS over another stream, which may be TLS itself: to the API, within that to a proxy.
 
@@ -285,10 +332,11 @@ class _TlsStream(httpcore.NetworkStream):
     ) -> None:
         self.network: Network = inner.network
         self._inner = inner
+        host = (host or "").strip("[]")  # an IPv6 address has brackets in a URL, and nowhere else
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host or None)
         is_inner, route = isinstance(inner, _TlsStream), self.network.route
-        self.network.at(*route.handshake(host or "", is_inner=is_inner))
+        self.network.at(*route.handshake(host, is_inner=is_inner))
         try:
             self._wait_for(self._tls.do_handshake)
         except ssl.SSLError as error:

@@ -29,6 +29,10 @@ _ENTRY = re.compile(
 )
 
 
+# Such as 127.1 and 0x7f000001, which are sent to 127.0.0.1.
+_SHORT_IPV4 = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.IGNORECASE)
+
+
 class Proxy(msgspec.Struct, frozen=True):
     """A proxy, and the environment variable that names it. The URL may hold a password.
 
@@ -147,13 +151,15 @@ def _require_scheme(scheme: str, *, speaks_socks: bool) -> None:
 def is_excluded(scheme: str, host: str, port: int, no_proxy: str) -> bool:
     """Whether the text of NO_PROXY says that requests to `host` go through no proxy.
 
-    Its entries are separated by commas or spaces: `*`, a host, a domain with or without a dot
+    Its entries are separated by commas or spaces (quotes, `;` and `|` count as such, since no host
+    holds them): `*`, a host, a domain with or without a dot
     before it (both mean the domain and all in it), a name with `*` for any text, an IP address, a
     network such as 10.0.0.0/8; each may have a port after it. What is none of these is ignored.
     """
     name, addresses = _name(host), _addresses(host)
     return any(
-        _covers(entry, scheme, name, addresses, port) for entry in re.split(r"[\s,]+", no_proxy)
+        _covers(entry, scheme, name, addresses, port)
+        for entry in re.split(r"""[\s,;|"']+""", no_proxy)
     )
 
 
@@ -199,12 +205,23 @@ def _name(host: str) -> str:
 
 def _addresses(host: str) -> set[_Address]:
     """The address that a host is, also as the IPv4 address that it means; none for a name."""
+    text = re.sub(r"%.*", "", host.strip("[]")).removesuffix(".")
     try:
-        address = ipaddress.ip_address(re.sub(r"%.*", "", host.strip("[]")).removesuffix("."))
+        address = ipaddress.ip_address(_dotted(text) if _SHORT_IPV4.fullmatch(text) else text)
     except ValueError:
         return set()
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return {address, mapped} if mapped else {address}
+
+
+def _dotted(text: str) -> str:
+    """An IPv4 address of fewer than four numbers, or of hexadecimal ones, in its usual form.
+
+    The last number stands for all that is left of the address. Raises ValueError.
+    """
+    *first, last = [int(n, 16 if n[:2].lower() == "0x" else 10) for n in text.split(".")]
+    rest = last.to_bytes(4 - len(first), "big") if last < 256 ** (4 - len(first)) else b""
+    return ".".join(str(number) for number in (*first, *rest))
 
 
 def _networks(text: str) -> set[_Network]:

@@ -27,7 +27,7 @@ from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.datadog.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
 from etl.datadog.causes import is_unknown_host, proxy_problem
-from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway, core_url
+from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway
 from etl.datadog.deadline import Deadline
 from etl.datadog.network import CertificateError
 from etl.datadog.proxy import Proxy, find_proxy
@@ -169,7 +169,7 @@ class Transport:
         headers += [(name, value) for name, value in self._headers.items() if name != left_out]
         return httpcore.Request(
             request.method,
-            core_url(request.url),
+            self._gateway.url(request.url),
             headers=headers,
             content=request.content or None,
         )

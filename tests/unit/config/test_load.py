@@ -389,6 +389,8 @@ def test_key_in_a_view_is_refused(tmp_path: Path) -> None:
         pytest.param("datadog", 'api_url = "https://x?a=b"', "before any ?", id="query-in-url"),
         pytest.param("datadog", 'api_url = "https://x:y"', "is not a URL", id="port-of-letters"),
         pytest.param("datadog", 'api_url = "https://[x"', "is not a URL", id="half-ipv6"),
+        pytest.param("datadog", 'api_url = "https://[::1]x"', "is not a URL", id="behind-ipv6"),
+        pytest.param("datadog", 'api_url = "https://[v1.a]"', "is not a URL", id="no-ipv6"),
         pytest.param("datadog", 'api_url = "https://x y"', "is not a URL", id="space-in-url"),
         pytest.param("datadog", 'api_url = "https://x:0"', "port from 1", id="port-zero"),
         pytest.param("datadog", f'api_url = "https://x/{"y" * 2000}"', "at most 2000", id="long"),

@@ -155,6 +155,13 @@ def test_neither_address_nor_label_shows_the_password() -> None:
         ("[fe80::1]", "fe80::1%eth0"),
         ("[fe80::1]", "[fe80::1%25eth0]"),
         ("127.0.0.1.", "127.0.0.0/8"),
+        ("127.1", "127.0.0.0/8"),
+        ("2130706433", "127.0.0.1"),
+        ("0x7f.1", "127.0.0.0/8"),
+        ("127.0.0.1", '"localhost,127.0.0.0/8"'),
+        ("localhost", "'localhost,127.0.0.0/8'"),
+        ("127.0.0.1", "localhost;127.0.0.1"),
+        ("127.0.0.1", "localhost|127.0.0.1"),
     ],
 )
 def test_an_excluded_host_has_no_proxy(host: str, no_proxy: str) -> None:
@@ -192,6 +199,9 @@ def test_an_excluded_host_has_no_proxy(host: str, no_proxy: str) -> None:
         ("[::1]:8443", "[::1]:443"),
         ("[fe80::1]", "fd00::/8"),
         ("[::2]", "::1"),
+        ("128.1", "127.0.0.0/8"),
+        ("1.2.3.4.5", "1.2.3.0/24"),
+        ("9999999999", "0.0.0.0/0"),
     ],
 )
 def test_what_no_proxy_does_not_say_is_not_excluded(host: str, no_proxy: str) -> None:

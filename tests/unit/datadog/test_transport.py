@@ -29,6 +29,7 @@ from tests.support.tunnel import (
     ConnectionServer,
     after_connect,
     dripping,
+    read_head,
     relay_to,
     wait_for_the_end,
 )
@@ -400,6 +401,72 @@ def test_a_socks_proxy_is_a_tunnel(
         with client(f"http{'s' * has_tls}://api.datadog.invalid") as it:
             assert [ask(it) for _ in range(3)] == [DATA] * 3
         assert proxy.connections == 1
+
+
+def test_a_socks_proxy_may_send_its_replies_in_any_pieces(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("socksio", reason="LOUD: SOCKS is not tested: there is no socksio")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    replies = (b"\x05\x02", b"\x01\x00", b"\x05\x00\x00\x03\x09localhost\x04\x38")
+
+    def serve(connection: socket.socket) -> None:
+        for said in replies:
+            connection.recv(300)
+            for byte in said:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.01)
+        relay_to(server.port)(connection)
+
+    with (
+        RawServer(otherwise=reply(), tls=server_tls(certificate)) as server,
+        ConnectionServer(serve) as proxy,
+    ):
+        monkeypatch.setenv("ALL_PROXY", f"socks5://user:password@127.0.0.1:{proxy.port}")
+        with client("https://api.datadog.invalid") as it:
+            assert [ask(it) for _ in range(3)] == [DATA] * 3
+        assert proxy.connections == 1
+
+
+def test_an_api_that_is_silent_behind_a_socks_proxy_is_not_called_that_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("socksio", reason="LOUD: SOCKS is not tested: there is no socksio")
+    with ConnectionServer(wait_for_the_end) as api, ConnectionServer(socks_to(api.port)) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{proxy.port}")
+        with client("http://api.datadog.invalid", timeout_s=0.3) as it:
+            said = said_of(fault_of(it))
+        assert said.endswith(": took too long: the head did not arrive within 0.3 s")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_ipv6_address_has_its_brackets_for_a_proxy(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path, "IP:::1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    asked = []
+
+    def serve(connection: socket.socket) -> None:
+        asked.append(read_head(connection).split(b"?")[0].split(b"\r\n")[0])
+        if scheme == "https":
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            relay_to(server.port)(connection)
+        else:
+            connection.sendall(bytes_of(reply()))
+
+    with (
+        RawServer(otherwise=reply(), tls=server_tls(certificate)) as server,
+        ConnectionServer(serve) as proxy,
+    ):
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy.url)
+        with client(f"{scheme}://[::1]:4430") as it:
+            assert ask(it) == DATA
+    assert asked == [
+        b"GET http://[::1]:4430/api/v2/replay/heatmap/snapshots"
+        if scheme == "http"
+        else b"CONNECT [::1]:4430 HTTP/1.1"
+    ]
 
 
 BAD_SOCKS: dict[str, tuple[Behave, str]] = {
