@@ -230,7 +230,10 @@ class Fetcher:
         def fetch_until_done() -> None:
             while not self.stop.is_set() and not results.is_abandoned:
                 try:
-                    results.put(fetch(todo.get_nowait()))
+                    result = fetch(todo.get_nowait())
+                    # One that ends as the process is to stop has not failed: it was not read.
+                    if not (isinstance(result, Failed) and self.stop.is_set()):
+                        results.put(result)
                 except queue.Empty:
                     return
                 except BaseException as bug:  # noqa: BLE001 - raised in the thread that iterates
