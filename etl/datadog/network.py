@@ -130,7 +130,7 @@ class Network(httpcore.NetworkBackend):
         """Note what is waited for from now on, and whether from the proxy itself."""
         self.deadline.stage, self.is_at_proxy = stage, is_at_proxy
 
-    def is_readable(self, stream: _Stream | _TlsStream) -> bool:
+    def is_readable(self, stream: _Layer) -> bool:
         """Whether an idle connection has ended, or says what nobody has asked for."""
         data = stream.read_now(1)
         self.has_surplus = self.has_surplus or bool(data)
@@ -230,7 +230,32 @@ class Network(httpcore.NetworkBackend):
         raise httpcore.ConnectError("stopped while looking up a name")
 
 
-class _Stream(httpcore.NetworkStream):
+class _Layer(httpcore.NetworkStream):
+    """What a connected socket, and TLS over one, have in common."""
+
+    network: Network
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline says it
+    ) -> httpcore.NetworkStream:
+        return _TlsStream(self, ssl_context, server_hostname)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.network.is_readable(self) if info == "is_readable" else None
+
+    def pass_on(self, data: bytes) -> None:
+        """Send bytes that need not be a question of ours, as those of a TLS handshake are not."""
+        raise NotImplementedError
+
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """What is there without waiting; None: nothing; b"": the end."""
+        raise NotImplementedError
+
+
+class _Stream(_Layer):
     """A connected socket."""
 
     def __init__(self, network: Network, connection: socket.socket) -> None:
@@ -248,7 +273,6 @@ class _Stream(httpcore.NetworkStream):
         self.pass_on(buffer)
 
     def pass_on(self, data: bytes) -> None:
-        """Send bytes that need not be a question of ours, as those of a TLS handshake are not."""
         rest = memoryview(data)
         while rest:
             self.network.left_for(self._socket, httpcore.WriteTimeout)
@@ -257,7 +281,6 @@ class _Stream(httpcore.NetworkStream):
             rest = rest[sent:]
 
     def read_now(self, max_bytes: int) -> bytes | None:
-        """What is there without waiting; None: nothing; b"": the end."""
         try:
             self._socket.settimeout(0)
             return self._socket.recv(max_bytes)
@@ -268,17 +291,6 @@ class _Stream(httpcore.NetworkStream):
 
     def close(self) -> None:
         self.network.forget(self._socket)
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002 - the deadline says it
-    ) -> httpcore.NetworkStream:
-        return _TlsStream(self, ssl_context, server_hostname)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self.network.is_readable(self) if info == "is_readable" else None
 
 
 class _SocksStream(_Stream):
@@ -321,16 +333,14 @@ class _SocksStream(_Stream):
         return found
 
 
-class _TlsStream(httpcore.NetworkStream):
+class _TlsStream(_Layer):
     """TLS over another stream, which may be TLS itself: to the API, within that to a proxy.
 
     Not by `wrap_socket`: so every wait is one of `_Stream`, a handshake that drips included.
     """
 
-    def __init__(
-        self, inner: _Stream | _TlsStream, context: ssl.SSLContext, host: str | None
-    ) -> None:
-        self.network: Network = inner.network
+    def __init__(self, inner: _Layer, context: ssl.SSLContext, host: str | None) -> None:
+        self.network = inner.network
         self._inner = inner
         host = (host or "").strip("[]")  # an IPv6 address has brackets in a URL, and nowhere else
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -360,14 +370,13 @@ class _TlsStream(httpcore.NetworkStream):
         self.pass_on(buffer)
 
     def pass_on(self, data: bytes) -> None:
-        """As that of `_Stream`."""
         try:
             self._wait_for(partial(self._tls.write, data))
         except ssl.SSLError as error:
             raise httpcore.WriteError(str(error)) from error
 
     def read_now(self, max_bytes: int) -> bytes | None:
-        """As that of `_Stream`; a ticket for a later session is nothing."""
+        """A ticket for a later session is nothing."""
         while True:
             try:
                 return self._tls.read(max_bytes)
@@ -382,18 +391,8 @@ class _TlsStream(httpcore.NetworkStream):
     def close(self) -> None:
         self._inner.close()
 
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002 - the deadline says it
-    ) -> httpcore.NetworkStream:
-        return _TlsStream(self, ssl_context, server_hostname)
-
     def get_extra_info(self, info: str) -> Any:
-        if info == "ssl_object":
-            return self._tls
-        return self.network.is_readable(self) if info == "is_readable" else None
+        return self._tls if info == "ssl_object" else super().get_extra_info(info)
 
     def _wait_for(self, act: Callable[[], T]) -> T:
         """What `act` returns when it has got all the bytes that it needs."""
