@@ -16,6 +16,8 @@ _PATTERNS = {
     # Such as "cdn-cache; desc=HIT".
     "server-timing": re.compile(r"cache\b[^,]*;\s*desc\s*=\s*\"?(?:\w+_)?hit\b", re.IGNORECASE),
 }
+_NEXT_LINK = re.compile(r";\s*rel\s*=\s*(?:\"[^\"]*\bnext\b|next\b)", re.IGNORECASE)
+_NEXT = ("x-next-page", "x-next-cursor")
 _NO = frozenset({"", "0", "false", "no"})
 
 
@@ -27,8 +29,15 @@ def cache_header(headers: Mapping[str, str]) -> str:
 
 def part_header(headers: Mapping[str, str]) -> str:
     """The header that says that a 200 is a part of the answer, with its value; "" for none."""
-    found = next((v for name, v in headers.items() if name.lower() == "content-range"), None)
-    return "" if found is None else f"Content-Range: {found}"
+    said = (f"{name.title()}: {value}" for name, value in headers.items() if _is_part(name, value))
+    return next(said, "")
+
+
+def _is_part(name: str, value: str) -> bool:
+    name = name.lower()
+    if name == "link":
+        return bool(_NEXT_LINK.search(value))
+    return name == "content-range" or (name in _NEXT and bool(value.strip()))
 
 
 def _is_cached(name: str, value: str) -> bool:

@@ -73,3 +73,7 @@ def test_other_headers_say_nothing(name: str, value: str) -> None:
 def test_part_of_an_answer_says_so() -> None:
     assert part_header({"content-range": "items 0-9/120"}) == "Content-Range: items 0-9/120"
     assert part_header({"Content-Length": "7", "Accept-Ranges": "bytes"}) == ""
+    for name, value in (("Link", '</?page=2>; rel="next"'), ("X-Next-Page", "2")):
+        assert part_header({name.lower(): value}) == f"{name}: {value}"
+    assert part_header({"Link": '</?page=1>; rel="prev", </next>; rel=first'}) == ""
+    assert part_header({"X-Next-Page": ""}) == ""
