@@ -26,7 +26,14 @@ from etl.config.views import View
 from etl.datadog.cache_headers import cache_header, part_header
 from etl.datadog.gates import Gates
 from etl.datadog.rate_limit import remaining, stated_wait
-from etl.datadog.responses import error_text, host_of, is_key_valid, is_page, one_line
+from etl.datadog.refused_keys import (
+    PAGE_ADVICE,
+    VALIDATE,
+    Validation,
+    advice,
+    said_of_api_key,
+)
+from etl.datadog.responses import error_text, host_of, is_page, one_line
 from etl.datadog.retry import (
     SHORTEST_EXCHANGE_S,
     SIDE_TRIES,
@@ -36,7 +43,7 @@ from etl.datadog.retry import (
     backoff_s,
     stopped,
 )
-from etl.datadog.transport import API_KEY_ALONE, Reply, Transport
+from etl.datadog.transport import API_KEY_ALONE, Reply, Terms, Transport
 from etl.errors import (
     DatadogAnswerTooLarge,
     DatadogAuthError,
@@ -54,30 +61,6 @@ APPLICATIONS = "/api/v2/rum/applications"
 AGGREGATE = "/api/v2/rum/analytics/aggregate"
 CHANGED_ON_THE_WAY = 203
 RETRIED_4XX = frozenset({408, 425, 429})
-VALIDATE = "/api/v2/validate"
-KEYS_ADVICE = (
-    "the keys were refused ({api_key}, {app_key}): check that they belong to site {site}, that each"
-    " is the key's value and not its id, that they have rum_session_replay_read and rum_apps_read,"
-    " and that the owner of the application key is still in the organization"
-)
-APP_KEY_ADVICE = (
-    "the keys were refused: Datadog accepts the API key in {api_key}, so it is the application key"
-    " in {app_key}, or its permissions: check that it belongs to site {site}, that it is the key's"
-    " value and not its id, that it has rum_session_replay_read and rum_apps_read, and that its"
-    " owner is still in the organization"
-)
-API_KEY_ADVICE = (
-    "the keys were refused: Datadog does not accept the API key in {api_key}: check that it belongs"
-    " to site {site}, that it is the key's value and not its id, and that it was not revoked"
-)
-BEARER_ADVICE = (
-    "the keys were refused: check that the token in {token} belongs to site {site}, that it has"
-    " rum_session_replay_read and rum_apps_read, and that it has not expired"
-)
-PAGE_ADVICE = (
-    "a web page, as a proxy or a firewall sends it, and not Datadog's API: if it was Datadog, "
-)
-
 log = logging.getLogger(__name__)
 
 
@@ -113,21 +96,6 @@ class Answer(msgspec.Struct, frozen=True):
             raise DatadogAnswerTooLarge(text, status=200, detail=detail, requests=1)
         refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
-
-
-class Validation:
-    """What Datadog says of the API key alone, asked at most once by all clients that share this.
-
-    `is_left_alone`: not even once. `is_wanted`: some request was refused. `is_valid`: None where
-    nobody says. `failure`: why there was no answer.
-    """
-
-    def __init__(self, *, is_left_alone: bool = False) -> None:
-        self.lock = threading.Lock()
-        self.is_done = is_left_alone
-        self.is_wanted = False
-        self.is_valid: bool | None = None
-        self.failure: DatadogError | None = None
 
 
 class Client:
@@ -229,25 +197,18 @@ class Client:
         except (UnicodeEncodeError, httpx.InvalidURL):
             reason = "makes no valid URL: too long, half a surrogate pair, or a wrong api_url"
             raise DatadogRequestError(f"{what}: {reason}") from None
-        return self._ask(
-            httpx.Request("GET", url),
-            what,
-            before_body,
-            on_large=on_large,
-            is_fresh=is_fresh,
-            head_s=self._config.timeout_s,
-            within_s=within_s,
-        )
+        terms = Terms(on_large, is_fresh, self._config.timeout_s, within_s)
+        return self._ask(httpx.Request("GET", url), what, terms, before_body)
 
     def list_applications(self, *, within_s: float | None = None) -> Answer:
         """Ask for every RUM application; the endpoint has no pages."""
         request = httpx.Request("GET", f"{self._config.api_url}{APPLICATIONS}")
-        return self._ask(request, "the list of RUM applications", within_s=within_s)
+        return self._ask(request, "the list of RUM applications", Terms(within_s=within_s))
 
     def aggregate_rum(self, query: Mapping[str, Any], *, within_s: float | None = None) -> Answer:
         """Ask RUM to count events; `query` is a RUMAggregateRequest."""
         request = httpx.Request("POST", f"{self._config.api_url}{AGGREGATE}", json=dict(query))
-        return self._ask(request, "RUM's count of views", within_s=within_s)
+        return self._ask(request, "RUM's count of views", Terms(within_s=within_s))
 
     def try_once(
         self,
@@ -277,7 +238,8 @@ class Client:
         while fault := self._closed_gate(request, what):
             budget.sleep_or_raise(fault, 0)
         end = self._monotonic() + max_wait_s
-        reply = self._exchange(request, what, within_s=max(SHORTEST_EXCHANGE_S, max_wait_s))
+        terms = Terms(within_s=max(SHORTEST_EXCHANGE_S, max_wait_s))
+        reply = self._exchange(request, what, terms)
         status = reply.status or 0
         is_broken = reply.broken and not reply.is_too_large
         may_pass = is_broken or status in RETRIED_4XX or status >= 500
@@ -288,7 +250,7 @@ class Client:
             return reply
         budget.sleep(pause, DatadogUnavailable(f"{what}: {status or 'no answer'}"))
         self._check_running()
-        return self._exchange(request, what, within_s=max(SHORTEST_EXCHANGE_S, left_s))
+        return self._exchange(request, what, Terms(within_s=max(SHORTEST_EXCHANGE_S, left_s)))
 
     def explained(self, error: DatadogError) -> DatadogError:
         """The error; one of refused keys says which of the two was refused, where that can be told.
@@ -297,25 +259,14 @@ class Client:
         """
         if not isinstance(error, DatadogAuthError) or not error.advice or self._keys.bearer_token:
             return error
-        told_apart = {None: KEYS_ADVICE, True: APP_KEY_ADVICE, False: API_KEY_ADVICE}
-        advice = self._advice(told_apart[self._is_api_key_valid()])
-        text = str(error).replace(error.advice, advice)
+        is_valid = self._validation.is_api_key_valid(self._ask_validity)
+        told = advice(self._keys, self._config.site, is_api_key_valid=is_valid)
         return DatadogAuthError(
-            text, status=error.status, detail=error.detail, requests=error.requests
+            str(error).replace(error.advice, told),
+            status=error.status,
+            detail=error.detail,
+            requests=error.requests,
         )
-
-    def _is_api_key_valid(self) -> bool | None:
-        """None: nobody says."""
-        validation = self._validation
-        with validation.lock:
-            validation.is_wanted = True
-            if not validation.is_done:
-                validation.is_done = True
-                try:
-                    validation.is_valid = self._ask_validity()
-                except DatadogError as error:
-                    validation.failure = error
-            return validation.is_valid
 
     def _ask_validity(self) -> bool | None:
         """What Datadog says of the API key; None: nothing. Raises `DatadogError` for no answer."""
@@ -325,42 +276,21 @@ class Client:
         if reply.broken or status in RETRIED_4XX or status >= 500:
             text = ": ".join(filter(None, (VALIDATE, str(status or "no answer"), reply.broken)))
             raise DatadogUnavailable(text, status=reply.status, requests=1)
-        return is_key_valid(status, reply.body)
-
-    def _advice(self, advice: str) -> str:
-        keys = self._keys
-        return advice.format(
-            site=self._config.site,
-            api_key=keys.api_key_from,
-            app_key=keys.app_key_from,
-            token=keys.bearer_token_from,
-        )
+        return said_of_api_key(status, reply.body)
 
     def _ask(
         self,
         request: httpx.Request,
         what: str,
+        terms: Terms,
         before_body: Callable[[], None] | None = None,
-        *,
-        on_large: Callable[[float], bool] | None = None,
-        is_fresh: bool = False,
-        head_s: float | None = None,
-        within_s: float | None = None,
     ) -> Answer:
         with self._slots:
             self._check_running()
             if fault := self._closed_gate(request, what):
                 raise fault
             began = self._monotonic()
-            reply = self._exchange(
-                request,
-                what,
-                before_body,
-                on_large=on_large,
-                is_fresh=is_fresh,
-                head_s=head_s,
-                within_s=within_s,
-            )
+            reply = self._exchange(request, what, terms, before_body)
         if reply.status == 200 and not reply.broken:
             name = self._safe(reply.headers.get("X-RateLimit-Name", "")) or None
             left = remaining(reply.headers)
@@ -395,12 +325,8 @@ class Client:
         self,
         request: httpx.Request,
         what: str,
+        terms: Terms,
         before_body: Callable[[], None] | None = None,
-        *,
-        on_large: Callable[[float], bool] | None = None,
-        is_fresh: bool = False,
-        head_s: float | None = None,
-        within_s: float | None = None,
     ) -> Reply:
         """Send one request; a network error is part of the reply, never raised."""
 
@@ -412,14 +338,7 @@ class Client:
         if self._on_request:
             self._on_request()
         started = self._monotonic()
-        reply = self._transport.send(
-            request,
-            on_head,
-            on_large=on_large,
-            is_fresh=is_fresh,
-            head_s=head_s,
-            within_s=within_s,
-        )
+        reply = self._transport.send(request, on_head, terms)
         reply.broken = self._safe(reply.broken)
         took_ms = 1000 * (self._monotonic() - started)
         outcome = ", ".join(filter(None, (str(reply.status or ""), reply.broken)))
@@ -434,12 +353,12 @@ class Client:
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
         if status in (401, 403):
-            advice = self._advice(BEARER_ADVICE if self._keys.bearer_token else KEYS_ADVICE)
+            told = advice(self._keys, self._config.site)
             if is_page(reply.body):
-                text, advice = f"{text}; {PAGE_ADVICE}{advice}", ""
+                text, told = f"{text}; {PAGE_ADVICE}{told}", ""
             else:
-                text = f"{text}; {advice}"
-            raise DatadogAuthError(text, status=status, detail=detail, requests=1, advice=advice)
+                text = f"{text}; {told}"
+            raise DatadogAuthError(text, status=status, detail=detail, requests=1, advice=told)
         if 300 <= status < 400:
             to = self._safe(host_of(reply.headers.get("Location", "")))
             text += f"; the API redirects{' to ' * bool(to)}{to}: check site and api_url"

@@ -47,22 +47,6 @@ def is_page(body: bytes) -> bool:
     return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
 
 
-def is_key_valid(status: int | None, body: bytes) -> bool | None:
-    """What an answer of `/api/v2/validate` says of the API key; None: nothing."""
-    if status in (401, 403):
-        return None if is_page(body) else False
-    found: object = None
-    if status == 200:
-        with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(body)
-    if isinstance(found, dict) and found.get("status") == "ok":
-        return True  # as the endpoint for both keys says it
-    for name in ("data", "attributes", "valid"):  # or "valid" alone, as the older endpoint says it
-        if isinstance(found, dict):
-            found = found.get("valid", found.get(name))
-    return found if isinstance(found, bool) else None
-
-
 def host_of(location: str) -> str:
     """The host that a Location header names, without the user in it; "" for none."""
     found = re.match(r"(?:\w+:)?//(?:[^/?#]*@)?([^/?#:@]+)", location)

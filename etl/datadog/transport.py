@@ -67,6 +67,24 @@ class Reply(msgspec.Struct):
     is_proxy_fault: bool = False
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """How one exchange is made; the seconds count from its beginning.
+
+    It ends within `within_s`; None: `max_wait_s`. Its head has `head_s`; None: `timeout_s`, and no
+    more than `within_s`. `is_fresh`: on a new connection. `on_large` is called when the body of a
+    200 has grown large, with the seconds that it may wait; False: in vain; None: no body may be
+    large.
+    """
+
+    on_large: Callable[[float], bool] | None = None
+    is_fresh: bool = False
+    head_s: float | None = None
+    within_s: float | None = None
+
+
+USUAL = Terms()
+
+
 class Transport:
     """The connections of all threads. Raises ConfigError as `Client` does.
 
@@ -120,23 +138,14 @@ class Transport:
         self,
         request: httpx.Request,
         on_head: Callable[[int, Mapping[str, str]], None],
-        *,
-        on_large: Callable[[float], bool] | None = None,
-        is_fresh: bool = False,
-        head_s: float | None = None,
-        within_s: float | None = None,
+        terms: Terms = USUAL,
     ) -> Reply:
-        """One exchange, which ends within `within_s` seconds; None: within `max_wait_s`.
-
-        The head has `head_s`; None: `timeout_s`, and no more than `within_s`. `on_head` gets status
-        and headers before the body is read; the time that it takes does not count. `on_large` is
-        called when the body of a 200 has grown large, with the seconds that it may wait; False: in
-        vain; without it no body may be large. `is_fresh`: on a new connection.
+        """One exchange. `on_head` gets status and headers before the body is read; the time that it
+        takes does not count.
         """
-        all_s = self._longest_s if within_s is None else within_s
-        deadline = Deadline(min(self._timeout_s, all_s) if head_s is None else head_s, all_s)
+        deadline, on_large = self._deadline(terms), terms.on_large
         reply = Reply(self._clock())
-        connection = self._take(is_fresh=is_fresh)
+        connection = self._take(is_fresh=terms.is_fresh)
         try:
             response = connection.ask(self._core_request(request), deadline)
             with contextlib.closing(response):
@@ -161,6 +170,11 @@ class Transport:
         with self._lock:
             self._codes[str(reply.status or NO_ANSWER)] += 1
         return reply
+
+    def _deadline(self, terms: Terms) -> Deadline:
+        all_s = self._longest_s if terms.within_s is None else terms.within_s
+        head_s = min(self._timeout_s, all_s) if terms.head_s is None else terms.head_s
+        return Deadline(head_s, all_s)
 
     def _core_request(self, request: httpx.Request) -> httpcore.Request:
         own = ("host", "content-type", "content-length")

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from etl.datadog.client import Client, Validation
+from etl.datadog.client import Client
+from etl.datadog.refused_keys import Validation
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.discovery import ApplicationList, read_applications
 from etl.extract.side_question import (
@@ -58,7 +59,7 @@ class SideQuestions:
         asked = self.validation
         if asked.failure:
             self.note_failure(VALIDATION, asked.failure)
-        is_over = asked.is_valid is not None or not asked.is_wanted
+        is_over = asked.is_known or not asked.is_wanted
         return is_over and VALIDATION in self._stored
 
     def applications(self, client: Client) -> ApplicationList:
