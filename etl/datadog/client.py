@@ -23,6 +23,7 @@ import msgspec
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
+from etl.datadog.body import LARGE_BYTES
 from etl.datadog.cache_headers import cache_header, part_header
 from etl.datadog.gates import Gates
 from etl.datadog.rate_limit import remaining, stated_wait
@@ -83,8 +84,9 @@ class Answer(msgspec.Struct, frozen=True):
     def decoded(self, decode: Callable[[bytes], T]) -> T:
         """What `decode` makes of the body.
 
-        Raises `Retryable` where `decode` raises DatadogResponseError, and DatadogAnswerTooLarge;
-        their texts must quote little of the body. Any other error of `decode` passes through.
+        Raises `Retryable` where `decode` raises DatadogResponseError, whose text must quote little
+        of the body; that error itself where the body is large, and DatadogAnswerTooLarge. Any other
+        error of `decode` passes through.
         """
         try:
             return decode(self.body)
@@ -94,6 +96,8 @@ class Answer(msgspec.Struct, frozen=True):
         text = f"{self.what}: 200: {detail}"
         if is_too_large:  # which no waiting mends
             raise DatadogAnswerTooLarge(text, status=200, detail=detail, requests=1)
+        if len(self.body) > LARGE_BYTES:  # to bring as much again costs more than it promises
+            raise DatadogResponseError(text, status=200, detail=detail, requests=1)
         refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
 
@@ -352,6 +356,9 @@ class Client:
         status = reply.status or 0
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
+        if reply.refused_by:  # which no waiting mends
+            text = f"{what}: no answer: {reply.refused_by} wants a user and a password (407)"
+            raise DatadogUnavailable(text, detail=detail, requests=1)
         if status in (401, 403):
             told = advice(self._keys, self._config.site)
             if is_page(reply.body):

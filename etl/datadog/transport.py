@@ -53,6 +53,7 @@ class Reply(msgspec.Struct):
 
     `broken`: what went wrong on the network, in words that may quote the other side, "" for
     nothing; `kind`: the same in one word. `is_proxy_fault`: it went wrong at the proxy itself.
+    `refused_by`: the proxy that wants to know who asks, "" for none.
     """
 
     arrived_at: datetime
@@ -65,6 +66,7 @@ class Reply(msgspec.Struct):
     is_untrusted: bool = False  # the certificate
     is_too_large: bool = False  # the body
     is_proxy_fault: bool = False
+    refused_by: str = ""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -155,6 +157,8 @@ class Transport:
                 deadline.leave_out(time.monotonic() - before)
                 deadline.wait_for_the_rest()
                 reply.body = self._body(response, reply, deadline, on_large)
+            if self._proxy and reply.status == 407:
+                reply.refused_by = self._proxy.label
         except NETWORK_FAULTS as error:
             self._note_fault(reply, error, connection, deadline)
         except BadEncoding as error:
@@ -266,6 +270,8 @@ class Transport:
         reply.broken = str(deadline) if is_late else f"{problem or deadline.stage}: {error}"
         reply.is_unknown_host = is_unknown_host(error)
         reply.is_untrusted = isinstance(error, CertificateError)
+        if self._proxy and isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):
+            reply.refused_by = self._proxy.label
 
 
 def _gateway(config: Config, proxy: Proxy | None) -> Gateway:

@@ -21,6 +21,7 @@ from etl.config.views import View
 from etl.datadog.client import Client
 from etl.datadog.retry import Retryable
 from etl.errors import DatadogError, DatadogHostUnknown, DatadogResponseError, DatadogUnavailable
+from etl.transform.decode import decode
 from tests.support.certificates import make_certificate, server_tls
 from tests.support.project import make_config
 from tests.support.raw_server import DATA, RawServer, Reply, chunked, reply, zipped
@@ -369,6 +370,22 @@ def test_a_proxy_whose_name_does_not_resolve_is_called_a_proxy(
     assert "hidden" not in str(fault)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_is_named_and_not_asked_again(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"{scheme.upper()}_PROXY"
+    with RawServer(otherwise=reply(407, "<h1>who are you?</h1>", end="close")) as proxy:
+        monkeypatch.setenv(variable, proxy.url.replace("//", "//user:hidden@"))
+        api_url = f"{scheme}://api.datadog.invalid"
+        with client(api_url) as it, pytest.raises(DatadogUnavailable) as caught:
+            it.list_snapshots(HOME, 10)
+        assert len(proxy.heads) == 1
+    assert "the proxy 127.0.0.1 of " + variable in said_of(caught.value)
+    assert "wants a user and a password (407)" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
 def socks_to(port: int) -> Behave:
     """A SOCKS5 proxy without a password; whatever is asked for, it connects to this port."""
 
@@ -622,6 +639,15 @@ def test_a_body_beyond_the_bound_fails_at_once_with_one_line() -> None:
             "view /home: 200: the answer is larger than datadog.max_body_mb = 1 MB"
         ), kind
         assert (caught.value.requests, caught.value.status) == (1, 200)
+
+
+def test_a_large_body_that_is_no_json_is_not_brought_again() -> None:
+    with RawServer(otherwise=reply(200, b"x" * (17 << 20))) as server, client(server.url) as it:
+        answer = it.list_snapshots(HOME, 10, on_large=lambda _: True)
+        with pytest.raises(DatadogResponseError, match="the answer is not") as caught:
+            answer.decoded(decode)
+    assert (caught.value.status, caught.value.requests) == (200, 1)
+    assert len(str(caught.value)) < 300
 
 
 def test_a_body_of_exactly_the_bound_is_read() -> None:
