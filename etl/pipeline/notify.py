@@ -147,11 +147,11 @@ def _get(url: str) -> str:
         return str(error)
     except ValueError as error:
         return type(error).__name__
-    failure = _send(_request(url, proxy))
+    failure = _failure_of(_request(url, proxy))
     return f"{failure} through {proxy.label}" if failure and proxy else failure
 
 
-def _send(request: Request) -> str:
+def _failure_of(request: Request) -> str:
     """What went wrong; empty: nothing. Never Python's own message, which may quote the URL."""
     try:
         with _opener().open(request, timeout=TIMEOUT_S):

@@ -162,8 +162,7 @@ class Run:
         self.lease.stop_keeping()
         self.stop.set()
         if self.client:
-            # In a thread: the pool of connections may be what it hangs in.
-            threading.Thread(target=self.client.close, name="close", daemon=True).start()
+            self.client.close()
 
     def give_up(self, reason: str) -> None:
         """Close it in the ledger and give the lease back: its own thread hangs, and does not."""
