@@ -10,7 +10,6 @@ thread comes first; only a poisoned entry of the cache stays, for two runs and e
 `Faults.is_off` everything is in order.
 """
 
-import contextlib
 import json
 import random
 import shutil
@@ -21,13 +20,14 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from tests.support.api import APPLICATIONS, record
+from tests.support.tunnel import ConnectionServer, relay_to, wait_for_the_end
 
 HOST = "api.datadog.test"
 """The name on the certificate; only the proxy knows where it is."""
@@ -214,62 +214,6 @@ def encoded(records: list[dict[str, Any]], **beside: object) -> bytes:
 # --- on the wire --------------------------------------------------------------------------
 
 
-class Listener:
-    """Accepts connections, and serves each in a thread until the `with` ends."""
-
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-
-    def serve(self, connection: socket.socket) -> None:
-        """One connection, until this returns or raises OSError."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        self.start(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        for connection in (self._listener, *list(self._open)):
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
-        self._listener.close()
-
-    def start(self, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads = [t for t in self._threads if t.is_alive()]
-        thread.start()
-        self._threads.append(thread)
-
-    def wait_until_left(self, connection: socket.socket) -> None:
-        """Say nothing until the other side has gone."""
-        connection.settimeout(FOR_EVER_S)
-        while connection.recv(65536):
-            pass
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open.add(connection)
-            self.start(self._serve, connection)
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the client leaves when it has had enough
-            self.serve(connection)
-        self._open.discard(connection)
-        connection.close()
-
-
 def read_head(connection: socket.socket) -> bytes:
     """A request up to its empty line; empty when the client has gone."""
     head = b""
@@ -280,11 +224,11 @@ def read_head(connection: socket.socket) -> bytes:
     return head
 
 
-class Proxy(Listener):
+class Proxy(ConnectionServer):
     """Takes CONNECT, answers 200, and then often fails; else it passes on what comes."""
 
     def __init__(self, faults: Faults, server: "ApiServer", untrusted: Path) -> None:
-        super().__init__()
+        super().__init__(self.serve)
         self._faults, self._server = faults, server
         self._untrusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._untrusted.load_cert_chain(untrusted)
@@ -302,40 +246,17 @@ class Proxy(Listener):
             with self._untrusted.wrap_socket(connection, server_side=True) as wrapped:
                 wrapped.recv(1)
         elif form == "silent":
-            self.wait_until_left(connection)
+            connection.settimeout(FOR_EVER_S)
+            wait_for_the_end(connection)
         elif not form:
-            self._tunnel(connection)
-
-    def _tunnel(self, connection: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", self._server.port)) as upstream:
-            self._open.add(upstream)
-            back = threading.Thread(target=pump, args=(upstream, connection), daemon=True)
-            back.start()
-            pump(connection, upstream)
-            back.join(FOR_EVER_S)
-            self._open.discard(upstream)
+            relay_to(self._server.port)(connection)
 
 
-def pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes, and in what way it ends: in order, or with a reset."""
-    try:
-        while got := source.recv(65536):
-            target.sendall(got)
-    except ConnectionResetError:
-        with contextlib.suppress(OSError):
-            target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except OSError:
-        pass
-    for end in (source, target):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-
-
-class ApiServer(Listener):
+class ApiServer(ConnectionServer):
     """Datadog's API over TLS. `asked`: how many requests came in all."""
 
     def __init__(self, faults: Faults, cache: Cache, certificate: Path) -> None:
-        super().__init__()
+        super().__init__(self.serve)
         self._faults, self._cache = faults, cache
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate)
@@ -389,7 +310,8 @@ class ApiServer(Listener):
         first, again = dripping(answer, form)
         connection.sendall(first)
         end = time.monotonic() + FOR_EVER_S
-        while time.monotonic() < end and not self.stop.wait(_PAUSE_S):
+        while time.monotonic() < end:
+            time.sleep(_PAUSE_S)
             connection.sendall(again)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -46,13 +47,14 @@ class ConnectionServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.connections += 1
                 self._open.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # the client leaves when it has had enough
             self._behave(connection)
         with self._lock:
             self._open.discard(connection)
@@ -103,17 +105,29 @@ def relay_to(port: int) -> Behave:
 
     def relay(connection: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", port)) as server:
-            back = threading.Thread(target=_copy, args=(server, connection), daemon=True)
-            back.start()
-            _copy(connection, server)
-            back.join()
+            pass_on(connection, server)
 
     return relay
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+def pass_on(one: socket.socket, other: socket.socket) -> None:
+    """Pass on what comes from either, until one of them ends; then both have ended."""
+    back = threading.Thread(target=_pump, args=(other, one), daemon=True)
+    back.start()
+    _pump(one, other)
+    back.join(15)
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes, and in what way it ends: in order, or with a reset."""
+    try:
+        while got := source.recv(65536):
+            target.sendall(got)
+    except ConnectionResetError:
+        with contextlib.suppress(OSError):
+            target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        pass
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
