@@ -17,6 +17,7 @@
     │   │   └── DatadogHostUnknown    the host's name does not exist
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
     │       └── DatadogAnswerTooLarge    it holds more than can be read: not retried
+    ├── ClockAhead                this machine's clock is too far ahead of the server's
     ├── RunStuck                  a run made no progress, and was ended (exit 1)
     │   └── RunAbandoned          it could not be ended: its thread still hangs
     ├── OutputError               a result could not be written to stdout (exit 1)
@@ -135,6 +136,10 @@ class DatadogResponseError(DatadogError):
 
 class DatadogAnswerTooLarge(DatadogResponseError):
     """A 200 that holds more than this program reads; another try would only bring it again."""
+
+
+class ClockAhead(EtlError):
+    """This machine's clock is ahead of the server's by more than can be stored as an instant."""
 
 
 class RunStuck(EtlError):

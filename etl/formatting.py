@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 LONGEST_NAME = 60
+CLOCKS_DIFFER = timedelta(seconds=60)
+"""How far the clocks of two machines may be apart before it is worth a word."""
 
 
 def clean(text: str) -> str:
@@ -93,10 +95,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
+def is_future(instant: datetime | None, now: datetime) -> bool:
+    """Whether an instant lies ahead of `now` by more than the clocks of two machines may differ."""
+    return instant is not None and instant - now > CLOCKS_DIFFER
+
+
 def age(instant: datetime | None, now: datetime) -> str:
-    """`5 min ago`; `never` for no instant."""
+    """`5 min ago`; `never` for no instant; `in the future` for one that a wrong clock has left."""
     if instant is None:
         return "never"
+    if is_future(instant, now):
+        return "in the future"
     seconds = (now - instant).total_seconds()
     return "just now" if seconds < 1 else f"{duration(round(seconds))} ago".replace(".0 s", " s")
 

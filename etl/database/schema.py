@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this program needs; a test compares it with `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
 
@@ -204,6 +204,11 @@ sync_runs = _table(
     _must("views_failed", BigInteger, "Views that failed"),
     *_counts(),
     _col("error", LongText, "Why it did not end well"),
+    _col(
+        "clock_skew_s",
+        Double,
+        "Seconds by which this machine's clock was ahead of the server's; negative: behind",
+    ),
     PrimaryKeyConstraint("run_id"),
     Index(None, "source", "started_at"),
 )

@@ -101,6 +101,7 @@ class RunResult:
     planned: int = 0  # views it was to read
     died: int = 0  # earlier runs that it found dead
     codes: Counter[str] = field(default_factory=Counter)  # HTTP exchanges by status code
+    clock_skew_s: float | None = None  # this machine's clock minus the server's; None: not known
     notes: list[str] = field(default_factory=list)  # for people, about the selection of views
 
     def as_json(self) -> dict[str, Any]:

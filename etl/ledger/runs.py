@@ -98,6 +98,7 @@ def finish_run(connection: Connection, run: RunResult) -> None:
             finished_at=run.finished_at,
             views=run.planned,
             error=run.error,
+            clock_skew_s=run.clock_skew_s,
             views_failed=sum(view.verdict == FAILED for view in run.views),
             **{name: run.total(name) for name in COUNTS},
         )

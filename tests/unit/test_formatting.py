@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.formatting import Styled, age, clean, duration, shortened, table
+from etl.formatting import Styled, age, clean, duration, is_future, shortened, table
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 
@@ -85,3 +85,9 @@ def test_foreign_text_brings_no_escapes_into_a_table(rows: list[tuple[str, str]]
     for line in table(("a", "b"), rows, style=red):
         assert isinstance(line, Styled)
         assert re.sub(r"\x1b\[31mbad\x1b\[0m", "bad", line).isprintable()
+
+
+def test_an_instant_ahead_of_the_clock_is_called_that() -> None:
+    assert age(NOW + timedelta(seconds=61), NOW) == "in the future"
+    assert not is_future(NOW + timedelta(seconds=60), NOW)  # clocks of two machines differ
+    assert not is_future(None, NOW)

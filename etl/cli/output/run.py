@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etl.cli.output.selection import MOST_SHOWN, choose_shown, omitted_line
+from etl.cli.output.causes import cause_lines
+from etl.cli.output.selection import choose_shown, omitted_line
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.formatting import count, duration, many, shortened, table
@@ -23,8 +24,8 @@ def run_lines(run: RunResult, database: str, planned: int) -> list[str]:
     lines = [*_run_table(shown), *omitted_line(len(run.views), len(shown), _OMITTED_ENDING)]
     lines += ["", *_totals(run, planned), _run_line(run, database)]
     lines += [f"Note: {note}" for note in run.notes]
-    if problems := _problems([v for v in run.views if needs_attention(v)]):
-        lines += ["", "Problems:", *problems, *_advice(run)]
+    if problems := _problems(run):
+        lines += ["", "Problems:", *(f"  {line}" for line in problems), *_advice(run)]
     return lines
 
 
@@ -64,22 +65,6 @@ def _run_line(run: RunResult, database: str) -> str:
     return f"{database}, run {run.run_id}: {run.status}, {duration(seconds)}, {requests}"
 
 
-def _problems(bad: Sequence[ViewResult]) -> list[str]:
-    """One line for each reason: in an outage of Datadog all views have the same."""
-    groups: dict[str, list[ViewResult]] = {}
-    for result in bad:
-        groups.setdefault(problem(result), []).append(result)
-    lines = [f"  {_names(results)}: {text}" for text, results in groups.items()]
-    return lines[:MOST_SHOWN] + [f"  ... and {len(lines) - MOST_SHOWN} more"] * (
-        len(lines) > MOST_SHOWN
-    )
-
-
-def _names(results: Sequence[ViewResult]) -> str:
-    first = shortened(results[0].view.label)
-    return first if len(results) == 1 else f"{first} and {many(len(results) - 1, 'more view')}"
-
-
 def _advice(run: RunResult) -> list[str]:
     if not any(v.verdict == FAILED for v in run.views):
         return []
@@ -87,8 +72,12 @@ def _advice(run: RunResult) -> list[str]:
 
 
 def quiet_lines(run: RunResult) -> list[str]:
-    """One line for each view that a person should look at: what cron mails."""
-    return [f"{shortened(v.view.label)}: {problem(v)}" for v in run.views if needs_attention(v)]
+    """One line for each cause for which a person should look at views: what cron mails."""
+    return _problems(run)
+
+
+def _problems(run: RunResult) -> list[str]:
+    return cause_lines((v.view.label, problem(v)) for v in run.views if needs_attention(v))
 
 
 def needs_attention(result: ViewResult) -> bool:

@@ -60,7 +60,7 @@ def test_hundreds_of_bad_ones_are_cut_and_the_bad_come_first() -> None:
     lines = run_lines(run_of(*new, *bad), "x", 200)
     assert sum(text.startswith("/bad") for text in lines) == MOST_SHOWN
     assert not any(text.startswith("/new") for text in lines)
-    assert "  /bad0 and 99 more views: failed: no answer" in lines
+    assert "  100 views (/bad0, /bad1, /bad2, ...): failed: no answer" in lines
 
 
 def test_views_that_were_not_read_are_counted() -> None:
