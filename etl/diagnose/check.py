@@ -9,7 +9,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from etl.config.model import Config, require_keys
 from etl.config.views import View
@@ -23,8 +26,10 @@ from etl.extract.completeness import COMPLETE, TRUNCATED
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
 from etl.formatting import many, shortened
+from etl.ledger.concerns import Concern, causes_of
+from etl.ledger.evidence import read_concerns
 from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
-from etl.pipeline.select_views import ViewSelection, select_views, with_views
+from etl.pipeline.select_views import ViewSelection, select_stored, select_views, with_views
 from etl.pipeline.side_questions import SideQuestions
 from etl.source.identity import require_label
 from etl.source.privacy_setting import read_privacy
@@ -113,6 +118,7 @@ def _database(config: Config) -> Iterator[Point]:
         if is_usable:
             yield from _privacy(config, database)
             yield from _label(config, database)
+            yield from _concerns(config, database)
     except SchemaMismatch as error:
         yield Point("schema", PROBLEM, str(error))
     except EtlError as error:
@@ -155,6 +161,19 @@ def _label(config: Config, database: Database) -> Iterator[Point]:
         database.read(lambda connection: require_label(connection, config))
     except SourceMismatch as error:
         yield Point("source", PROBLEM, str(error))
+
+
+def _concerns(config: Config, database: Database) -> Iterator[Point]:
+    """What waits for a person in the tables; no reason not to run."""
+    if found_schema(database).state != "current":
+        return
+    now = datetime.now(UTC)
+
+    def read(connection: Connection) -> tuple[Concern, ...]:
+        views = select_stored(connection, config, now).views
+        return read_concerns(connection, config.source, views, now)
+
+    yield from (Point(kind, WARNING, line) for kind, line in causes_of(database.read(read)))
 
 
 def _file_points(label: str, file: Path) -> Iterator[Point]:

@@ -15,6 +15,7 @@ from etl.errors import DatadogAuthError, DatadogHostUnknown, EtlError
 from etl.extract.completeness import FAILED, TRUNCATED
 from etl.extract.listing import Listing
 from etl.formatting import iso
+from etl.ledger.concerns import Concern
 
 CONTRACT = 1
 JOB = "sync"
@@ -103,6 +104,7 @@ class RunResult:
     codes: Counter[str] = field(default_factory=Counter)  # HTTP exchanges by status code
     clock_skew_s: float | None = None  # this machine's clock minus the server's; None: not known
     notes: list[str] = field(default_factory=list)  # for people, about the selection of views
+    concerns: Sequence[Concern] = ()  # of the source, what waits for a person when it ended
 
     def as_json(self) -> dict[str, Any]:
         """The object that `sync --json` prints."""

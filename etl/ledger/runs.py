@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from etl.database.schema import COUNTS, sync_run_views, sync_runs
 from etl.errors import SlotTaken
 from etl.extract.completeness import FAILED
-from etl.formatting import iso
+from etl.formatting import CLOCKS_DIFFER, iso
 from etl.ledger.results import RunResult
 
 FULFILS = ("ok", "partial", "failed")
@@ -56,12 +55,13 @@ def start_run(connection: Connection, run: RunResult) -> None:
 def last_slot_run(connection: Connection, source: str, job: str, now: datetime) -> Row[Any] | None:
     """The run of the latest slot that was run; None when none was.
 
-    A slot later than `now`, run under a wrong clock, does not count.
+    A slot or a start later than `now`, left by a wrong clock, does not count.
     """
     r = sync_runs.c
+    of_job = (r.source == source) & (r.job == job) & r.status.in_(FULFILS)
     query = (
         select(sync_runs)
-        .where(r.source == source, r.job == job, r.slot_at <= now, r.status.in_(FULFILS))
+        .where(of_job, r.slot_at <= now, r.started_at <= now + CLOCKS_DIFFER)
         .order_by(r.started_at.desc())
         .limit(1)
     )
@@ -74,7 +74,7 @@ def _is_fulfilled(connection: Connection, run: RunResult, slot_at: datetime) -> 
     # A run starts after its slot, but clocks may disagree by a day. The index is on started_at.
     query = select(r.run_id).where(
         r.source == run.source,
-        r.started_at >= slot_at - timedelta(days=1),
+        r.started_at.between(slot_at - timedelta(days=1), run.started_at + CLOCKS_DIFFER),
         r.job == run.job,
         r.slot_at.between(slot_at, max(slot_at, run.started_at)),
         r.status.in_(FULFILS),
@@ -113,9 +113,35 @@ def is_recorded(connection: Connection, run_id: str, view_key: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def last_runs(connection: Connection, source: str | None, count: int) -> Sequence[Row[Any]]:
-    """The latest runs, newest first, of one source or of all."""
-    query = select(sync_runs).order_by(sync_runs.c.started_at.desc()).limit(count)
-    if source is not None:
-        query = query.where(sync_runs.c.source == source)
-    return connection.execute(query).all()
+def last_runs(connection: Connection, source: str, count: int, now: datetime) -> list[Row[Any]]:
+    """The latest runs of a source, newest first; those that a wrong clock has dated come last."""
+    return _newest(connection, select(sync_runs).where(sync_runs.c.source == source), now, count)
+
+
+def last_finished(connection: Connection, source: str, now: datetime) -> Row[Any] | None:
+    """`run_id` and `finished_at` of the latest run that has ended."""
+    r = sync_runs.c
+    ended = select(r.run_id, r.finished_at).where(r.source == source, r.finished_at.is_not(None))
+    return next(iter(_newest(connection, ended, now, 1)), None)
+
+
+def last_clock_skew_s(connection: Connection, source: str, now: datetime) -> float | None:
+    """By how much the clock was ahead of the server's, in the latest run that knew it."""
+    r = sync_runs.c
+    known = select(r.clock_skew_s).where(r.source == source, r.clock_skew_s.is_not(None))
+    return next((float(row.clock_skew_s) for row in _newest(connection, known, now, 1)), None)
+
+
+def _newest(
+    connection: Connection, query: Select[Any], now: datetime, count: int
+) -> list[Row[Any]]:
+    """The latest rows of a query on `sync_runs`.
+
+    Runs that begin later than `now` come last: they would be the newest until that day.
+    """
+    started_at = sync_runs.c.started_at
+    latest, is_past = query.order_by(started_at.desc()), started_at <= now + CLOCKS_DIFFER
+    rows = list(connection.execute(latest.where(is_past).limit(count)))
+    if len(rows) < count:
+        rows += connection.execute(latest.where(~is_past).limit(count - len(rows)))
+    return rows

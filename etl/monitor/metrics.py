@@ -22,10 +22,14 @@ from sqlalchemy import Connection, func, select
 from etl import __version__
 from etl.config.model import Config
 from etl.database.migrations import opened_ready
-from etl.database.schema import COUNTS, sync_run_views, sync_runs
+from etl.database.schema import COUNTS, sync_run_views
 from etl.errors import EtlError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
+from etl.formatting import is_future
+from etl.ledger.concerns import KINDS, NEEDS_ACCEPTANCE
+from etl.ledger.evidence import read_concerns
 from etl.ledger.results import RunResult
+from etl.ledger.runs import last_clock_skew_s, last_finished
 from etl.ledger.view_state import read_view_states
 from etl.pipeline.select_views import select_stored
 
@@ -39,21 +43,26 @@ _PREFIX = "heatmap_etl_"
 _DURATION = "run_duration_seconds"
 _COMPLETE_AT, _RUN_AT = "last_complete_timestamp_seconds", "last_run_timestamp_seconds"
 _REMAINING = "rate_limit_remaining"
+_WAITING, _CONCERNS, _SKEW = "needs_acceptance", "concerns", "clock_skew_seconds"
 _FAMILIES = (
     (
         _COMPLETE_AT,
         "gauge",
-        "Last complete reading of a view, the oldest where it has several filters; 0: never",
+        "Last complete reading of a view, the oldest of its filters; 0: never, or in the future",
     ),
-    (_RUN_AT, "gauge", "End of the last run"),
+    (_RUN_AT, "gauge", "End of the last run; 0: in the future"),
     ("runs", "counter", "Runs closed in the ledger"),
     ("views", "gauge", "Configured views by the verdict of their last run"),
+    (_WAITING, "gauge", "Views whose held removals wait for sync --accept-removals"),
+    (_CONCERNS, "gauge", "What waits for a person, by kind; see status"),
+    (_SKEW, "gauge", "Seconds by which the last run's clock was ahead of Datadog's"),
     ("records", "counter", "Records and rows of runs by what became of them"),
     ("http_requests", "counter", "Requests to Datadog by status code; none: no answer"),
     (_REMAINING, "gauge", "Least of the rate limit that the last run saw"),
     (_DURATION, "histogram", "Time from the start of a run to its end"),
     ("build_info", "gauge", "1, with the version as a label"),
 )
+_GAUGES = {name for name, kind, _ in _FAMILIES if kind == "gauge" and name != "build_info"}
 _BOUNDS = ("0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "120.0", "300.0", "900.0", "+Inf")
 _STATUSES = ("ok", "partial", "failed", "stopped", "died")
 _OUTCOMES = {n: n.removesuffix("_records") for n in COUNTS if n not in ("listed", "requests")}
@@ -125,7 +134,7 @@ class Metrics(Collector):
         except EtlError as error:
             log.debug("%s: the last known metrics stay: %s", config.source, error)
             return
-        names = {_PREFIX + name for name in (_COMPLETE_AT, _RUN_AT, "views", _REMAINING)}
+        names = {_PREFIX + name for name in _GAUGES}
         source_label = ("source", config.source)
         with self._lock:
             for key in [key for key in self._samples if key[0] in names and source_label in key[1]]:
@@ -153,28 +162,41 @@ class Metrics(Collector):
 
 
 def _gauges(connection: Connection, config: Config) -> dict[_Key, float]:
-    source, states = config.source, read_view_states(connection, config.source)
-    views = select_stored(connection, config, datetime.now(UTC)).views
+    now, source = datetime.now(UTC), config.source
+    states = read_view_states(connection, source)
+    views = select_stored(connection, config, now).views
     view_states = [(view.name, states.get(view.key(source))) for view in views]
     verdicts = Counter(state.verdict for _, state in view_states if state)
     gauges = {_key("views", source=source, verdict=v): float(verdicts[v]) for v in _VERDICTS}
     for name, state in view_states:
-        read_at = state.last_complete_at if state else None
         key = _key(_COMPLETE_AT, source=source, view_name=name)
-        seconds = read_at.timestamp() if read_at else 0.0
+        seconds = _seconds(state.last_complete_at if state else None, now)
         gauges[key] = min(seconds, gauges.get(key, seconds))
-    return gauges | _last_run_gauges(connection, source)
+    kinds = Counter(concern.kind for concern in read_concerns(connection, source, views, now))
+    gauges |= {_key(_CONCERNS, source=source, kind=kind): float(kinds[kind]) for kind in KINDS}
+    gauges[_key(_WAITING, source=source)] = float(kinds[NEEDS_ACCEPTANCE])
+    skew_s = last_clock_skew_s(connection, source, now)
+    if skew_s is not None:
+        gauges[_key(_SKEW, source=source)] = skew_s
+    return gauges | _last_run_gauges(connection, source, now)
 
 
-def _last_run_gauges(connection: Connection, source: str) -> dict[_Key, float]:
-    r, v = sync_runs.c, sync_run_views.c
-    finished = select(r.run_id, r.finished_at).where(r.source == source, r.finished_at.is_not(None))
-    run = connection.execute(finished.order_by(r.started_at.desc()).limit(1)).one_or_none()
+def _seconds(instant: datetime | None, now: datetime) -> float:
+    """Seconds since 1970, as Prometheus has instants.
+
+    0 for one in the future: no rule that computes its age would ever fire.
+    """
+    return 0.0 if instant is None or is_future(instant, now) else instant.timestamp()
+
+
+def _last_run_gauges(connection: Connection, source: str, now: datetime) -> dict[_Key, float]:
+    run = last_finished(connection, source, now)
     if run is None:
         return {}
+    v = sync_run_views.c
     lowest = select(func.min(v.rate_limit_remaining)).where(v.run_id == run.run_id)
     remaining = connection.execute(lowest).scalar()
-    gauges = {_key(_RUN_AT, source=source): run.finished_at.timestamp()}
+    gauges = {_key(_RUN_AT, source=source): _seconds(run.finished_at, now)}
     if remaining is not None:
         gauges[_key(_REMAINING, source=source)] = float(remaining)
     return gauges

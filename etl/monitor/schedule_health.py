@@ -14,10 +14,14 @@ from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.extract.side_question import Unanswered
 from etl.formatting import duration, iso
+from etl.ledger.concerns import Concern, concern_lines
+from etl.ledger.evidence import read_concerns
 from etl.ledger.side_questions import read_unanswered
 from etl.monitor.overrun import read_overrun
 from etl.monitor.status import not_known_json
+from etl.pipeline.select_views import select_stored
 from etl.schedule.due import LATE, Agenda, read_agenda
+from etl.source.identity import require_label
 from etl.source.lease import holder
 
 LATE_WHILE_WORKING = timedelta(hours=1)
@@ -31,7 +35,8 @@ _COUNTS = ("missed_slots", "views", "views_failed")
 class Health:
     """`reasons`: what is wrong, empty when healthy. `last_run`: the last scheduled run.
 
-    `not_known`: side questions without an answer, of which none is a reason.
+    `not_known`: side questions without an answer, of which none is a reason. `concerns`: what waits
+    for a person, and each cause of it is a reason.
     """
 
     source: str
@@ -41,6 +46,7 @@ class Health:
     due_since: datetime | None = None
     under_way: str = ""
     not_known: tuple[Unanswered, ...] = ()
+    concerns: tuple[Concern, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The source's part of `/status`."""
@@ -52,6 +58,7 @@ class Health:
             "due_since": _plain(self.due_since),
             "under_way": self.under_way or None,
             "not_known": not_known_json(self.not_known),
+            "concerns": [concern.as_json() for concern in self.concerns],
         }
 
 
@@ -63,15 +70,21 @@ def read_health(config: Config, *, since: datetime, stuck: str = "") -> Health:
     now = datetime.now(UTC)
     hangs = [f"hangs: {stuck}"] if stuck else []
 
-    def read(connection: Connection) -> tuple[Agenda, str, str, dict[str, Unanswered]]:
+    def read(
+        connection: Connection,
+    ) -> tuple[Agenda, str, str, dict[str, Unanswered], tuple[Concern, ...]]:
+        require_label(connection, config)
         run_holder = holder(connection, config.source)
         overrun = read_overrun(connection, config, now) if run_holder else ""
         agenda = read_agenda(connection, config, since, now)
-        return agenda, run_holder, overrun, read_unanswered(connection, config.source)
+        views = select_stored(connection, config, now).views
+        concerns = read_concerns(connection, config.source, views, now)
+        unanswered = read_unanswered(connection, config.source)
+        return agenda, run_holder, overrun, unanswered, concerns
 
     try:
         with opened_ready(config) as database:
-            agenda, run_holder, overrun, unanswered = database.read(read)
+            agenda, run_holder, overrun, unanswered, concerns = database.read(read)
     except EtlError as error:
         return Health(config.source, (*hangs, str(error)))
     if overrun:
@@ -79,12 +92,17 @@ def read_health(config: Config, *, since: datetime, stuck: str = "") -> Health:
     last = agenda.last._asdict() if agenda.last else None
     return Health(
         config.source,
-        (*hangs, *find_reasons(agenda, is_working=bool(run_holder), now=now)),
+        (
+            *hangs,
+            *find_reasons(agenda, is_working=bool(run_holder), now=now),
+            *concern_lines(concerns),
+        ),
         {n: last[n] for n in (*_RUN_FIELDS, *_COUNTS, "error")} if last else None,
         agenda.next_run_at,
         agenda.due_since,
         run_holder,
         tuple(unanswered.values()),
+        concerns,
     )
 
 

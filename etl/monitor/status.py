@@ -21,14 +21,17 @@ from etl.database.schema import view_state
 from etl.extract.completeness import FAILED, TRUNCATED
 from etl.extract.side_question import Unanswered
 from etl.extract.view_selection import DAY_S
-from etl.formatting import iso
+from etl.formatting import is_future, iso
+from etl.ledger.concerns import Concern
+from etl.ledger.evidence import read_concerns
 from etl.ledger.results import CONTRACT
-from etl.ledger.runs import last_runs
+from etl.ledger.runs import last_clock_skew_s, last_runs
 from etl.ledger.side_questions import read_unanswered
 from etl.ledger.view_state import read_view_states
 from etl.monitor.overrun import read_overrun
 from etl.pipeline.select_views import ViewSelection, select_stored
 from etl.schedule.due import read_agenda, schedule_text
+from etl.source.identity import require_label
 from etl.source.lease import holder
 from etl.source.privacy_setting import KEPT, PrivacyState, read_privacy
 
@@ -37,7 +40,8 @@ _RUNS = 10
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """One configured view; `is_stale` is None unless a maximum age was given."""
+    """One configured view; `is_stale` is None unless a maximum age was given, or a wrong clock has
+    put its last reading into the future."""
 
     view: View
     verdict: str | None = None
@@ -50,6 +54,7 @@ class ViewStatus:
     consecutive_failures: int = 0
     last_trusted_at: datetime | None = None
     is_stale: bool | None = None
+    is_in_future: bool = False  # its last reading, by a wrong clock
 
     @property
     def trusted_at(self) -> datetime | None:
@@ -59,9 +64,13 @@ class ViewStatus:
     @property
     def is_bad(self) -> bool:
         """Whether a person should look at it."""
+        return bool(self.is_stale or self.held) or self.is_unread_or_cut
+
+    @property
+    def is_unread_or_cut(self) -> bool:
+        """Whether its last listing is no good: there was none, or it may lack records."""
         is_cut = self.verdict == TRUNCATED and not self.view.accept_truncated
-        is_unread = self.verdict in (None, FAILED)
-        return bool(self.is_stale or self.held) or is_cut or is_unread
+        return is_cut or self.verdict in (None, FAILED)
 
     def as_json(self) -> dict[str, Any]:
         """The view's part of `status --json`."""
@@ -100,11 +109,19 @@ class Status:
     due_since: datetime | None = None  # the oldest slot that was not run
     overrun: str = ""  # why the run under way takes too long
     not_known: tuple[Unanswered, ...] = ()  # the side questions without an answer
+    concerns: tuple[Concern, ...] = ()  # what waits for a person
+    has_max_age: bool = False
+    clock_skew_s: float | None = None  # as the last run knew it
 
     @property
     def is_stale(self) -> bool:
         """Whether a view is staler than `--max-age` allows."""
         return self.is_unread or any(view.is_stale for view in self.views)
+
+    @property
+    def needs_attention(self) -> bool:
+        """With `--max-age`: whether a monitor should call somebody."""
+        return self.has_max_age and (self.is_stale or bool(self.concerns))
 
     def as_json(self) -> dict[str, Any]:
         """The object that `status --json` prints."""
@@ -121,18 +138,24 @@ class Status:
             "views_no_longer_configured": self.views_no_longer_configured,
             "privacy": asdict(self.privacy),
             "not_known": not_known_json(self.not_known),
+            "concerns": [concern.as_json() for concern in self.concerns],
+            "clock_skew_s": self.clock_skew_s,
             "runs": [{n: _plain(v) for n, v in run.items()} for run in self.runs],
         }
 
 
 def read_status(config: Config, database: Database, *, max_age_s: float | None) -> Status:
-    """Read the ledger; raises `StoreError` when there is no readable one."""
+    """Read the ledger; raises `StoreError` when there is no readable one.
+
+    `SourceMismatch`, as `sync` does, when the source seems to have had another name.
+    """
     require_there(database)
     return database.read(lambda connection: _read(connection, config, database.label, max_age_s))
 
 
 def _read(connection: Connection, config: Config, label: str, max_age_s: float | None) -> Status:
     now = datetime.now(UTC)
+    require_label(connection, config)
     states = read_view_states(connection, config.source)
     selection = select_stored(connection, config, now)
     views = [
@@ -145,7 +168,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         for view in selection.views
     ]
     run_holder = holder(connection, config.source)
-    runs = last_runs(connection, config.source, _RUNS)
+    runs = last_runs(connection, config.source, _RUNS, now)
     # [schedule] has defaults; only the ledger shows whether a daemon runs the source.
     is_scheduled = any(run.started_by == "schedule" for run in runs)
     agenda = read_agenda(connection, config, now, now) if is_scheduled else None
@@ -164,6 +187,9 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         due_since=agenda.due_since if agenda else None,
         overrun=read_overrun(connection, config, now) if run_holder else "",
         not_known=tuple(read_unanswered(connection, config.source).values()),
+        concerns=read_concerns(connection, config.source, selection.views, now),
+        has_max_age=max_age_s is not None,
+        clock_skew_s=last_clock_skew_s(connection, config.source, now),
     )
 
 
@@ -178,9 +204,11 @@ def _view_status(
 ) -> ViewStatus:
     names = [n for n in ViewStatus.__dataclass_fields__ if n in view_state.columns]
     status = ViewStatus(view, **({n: getattr(state, n) for n in names} if state else {}))
+    trusted_at = status.trusted_at
+    if is_future(trusted_at, now):
+        return replace(status, is_stale=True, is_in_future=True)
     if max_age_s is None:
         return status
-    trusted_at = status.trusted_at
     is_stale = trusted_at is None or (now - trusted_at).total_seconds() > max_age_s
     return replace(status, is_stale=is_stale)
 

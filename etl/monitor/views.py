@@ -17,7 +17,7 @@ from etl.database.connection import Database
 from etl.database.migrations import opened_if_current
 from etl.datadog.client import Client
 from etl.datadog.rum import Application
-from etl.errors import DatadogError, EtlError
+from etl.errors import DatadogError, EtlError, SourceMismatch
 from etl.extract.discovery import (
     Discovery,
     Traffic,
@@ -32,6 +32,7 @@ from etl.ledger.view_state import read_view_states
 from etl.load.discovered import application_names, save_applications, save_discovery
 from etl.pipeline.select_views import ViewSelection, bounds_of, select_known
 from etl.pipeline.side_questions import SideQuestions
+from etl.source.identity import require_label
 from etl.source.lease import Lease
 
 CONFIGURED, MISSING, NEVER_SEEN = "configured", "missing", "never_seen"
@@ -89,9 +90,13 @@ def list_views(config: Config) -> CoveredViews:
     """The covered views and their states, from configuration and database alone."""
     now = datetime.now(UTC)
     known, states = KnownViews(), dict[str, Row[Any]]()
-    with opened_if_current(config) as (database, reason):
+    with opened_if_current(config) as (database, not_current):
+        reason = not_current
         if database:
-            known, states = database.read(lambda c: _read_states(c, config.source, now))
+            try:
+                known, states = database.read(lambda c: _read_states(c, config, now))
+            except SourceMismatch as error:
+                reason = str(error)
     bounds = bounds_of(config)
     outside = [v for v in known.read_before if config.discovers and not bounds.allow(v.name)]
     return CoveredViews(
@@ -107,9 +112,11 @@ def list_views(config: Config) -> CoveredViews:
 
 
 def _read_states(
-    connection: Connection, source: str, now: datetime
+    connection: Connection, config: Config, now: datetime
 ) -> tuple[KnownViews, dict[str, Row[Any]]]:
-    return read_known_views(connection, source, now), read_view_states(connection, source)
+    require_label(connection, config)
+    known = read_known_views(connection, config.source, now)
+    return known, read_view_states(connection, config.source)
 
 
 # --- views discover -----------------------------------------------------------------------

@@ -29,11 +29,13 @@ from urllib.request import (
 import idna  # comes with httpx
 
 from etl import __version__
+from etl.config.model import Config
 from etl.datadog.proxy import Proxy, find_proxy
 from etl.datadog.transport import default_certificates
 from etl.errors import ConfigError
 from etl.extract.completeness import TRUNCATED
 from etl.formatting import duration, iso, many, shortened
+from etl.ledger.concerns import causes_of
 from etl.ledger.results import RunResult, ViewResult
 from etl.runtime.run_context import with_log_fields
 
@@ -60,7 +62,8 @@ _TRUNCATED_ADVICE = (
 def log_run(run: RunResult) -> None:
     """One line for the run, one for each view that changed or failed.
 
-    Where logs are JSON, run, source and view are in fields of their own, too.
+    What waits for a person is a line for each cause. Where logs are JSON, run, source and view are
+    in fields of their own, too.
     """
     fields = {"run_id": run.run_id, "source": run.source}
     for view in run.views:
@@ -74,6 +77,14 @@ def log_run(run: RunResult) -> None:
     totals = {name: run.total(name) for name in ("listed", *_EVENTS, "requests")}
     of_run = {"status": run.status, "started_by": run.started_by, **totals}
     log.info("%s: %s", run.source, _run_text(run), extra={**fields, **of_run, **slot})
+    log_concerns(run)
+
+
+def log_concerns(run: RunResult) -> None:
+    """One warning for each cause for which the source waits for a person."""
+    for kind, line in causes_of(run.concerns):
+        extra = {"run_id": run.run_id, "source": run.source, "concern": kind}
+        log.warning("%s: %s: %s", run.source, kind, line, extra=extra)
 
 
 def _view_text(view: ViewResult) -> str:
@@ -100,6 +111,21 @@ def problem(result: ViewResult) -> str:
 
 
 # --- heartbeat ----------------------------------------------------------------------------
+
+
+def begin_heartbeat(config: Config, run: RunResult) -> Heartbeat | None:
+    """Send the heartbeat of a run that was good, in the background; None where it is not due.
+
+    While something waits for a person none is sent: its receiver calls one.
+    """
+    if run.status != "ok" or not config.heartbeat_url:
+        return None
+    if run.concerns:
+        kinds = ", ".join(dict.fromkeys(concern.kind for concern in run.concerns))
+        text = "%s: no heartbeat is sent while this waits for a person: %s"
+        log.warning(text, run.source, kinds)
+        return None
+    return Heartbeat(config.heartbeat_url, run.source)
 
 
 def ping(url: str, source: str) -> None:

@@ -20,6 +20,7 @@ from etl.extract.api_state import ApiState
 from etl.extract.side_question import APPLICATIONS, VALIDATION
 from etl.extract.verify import Verifier
 from etl.ledger.api_state import read_api_state, write_findings
+from etl.ledger.evidence import read_concerns
 from etl.ledger.results import JOB, RunResult, ViewResult, new_run
 from etl.ledger.retention import old_runs, prune
 from etl.ledger.runs import finish_run, start_run, status_of
@@ -265,7 +266,9 @@ def _close(run: Run) -> bool:
             note_watched(connection, config.source, configured)
         _note_side_questions(connection, run)
         finish_run(connection, run.result)
-        has_old = bool(old_runs(connection, config, datetime.now(UTC))) and not run.stop.is_set()
+        now, views = datetime.now(UTC), config.views
+        run.result.concerns = read_concerns(connection, config.source, views, now)
+        has_old = bool(old_runs(connection, config, now)) and not run.stop.is_set()
         if not has_old:
             lease.release(connection)
         return has_old

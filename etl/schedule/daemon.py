@@ -29,7 +29,7 @@ from etl.datadog.proxy import find_proxy
 from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, RunAbandoned, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
-from etl.pipeline.notify import Heartbeat, log_run
+from etl.pipeline.notify import Heartbeat, begin_heartbeat, log_run
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.runtime.run_context import set_log_fields
@@ -126,9 +126,9 @@ class Job:
             on_end=self._ended,
             on_stuck=self._note_stuck,
         )
-        if run.status == "ok" and config.heartbeat_url:
-            self._heartbeat = Heartbeat(config.heartbeat_url, config.source)
-            self._heartbeat.wait(_HEARTBEAT_S)
+        if heartbeat := begin_heartbeat(config, run):
+            self._heartbeat = heartbeat
+            heartbeat.wait(_HEARTBEAT_S)
 
     def finish(self) -> None:
         """Wait for a heartbeat that is still being sent: the process ends."""
@@ -249,6 +249,8 @@ class Daemon:
             now = datetime.now(UTC)
             if now < before - timedelta(seconds=TICK_S):
                 log.warning("the clock was put back by %.0f s", (before - now).total_seconds())
+                for job in self.jobs:  # else no slot before that would ever be due
+                    job.since = min(job.since, now)
                 for waiting in self._scheduler.get_jobs():
                     with suppress(JobLookupError):  # it has just begun
                         waiting.modify(next_run_time=now)

@@ -243,15 +243,16 @@ datadog.gates datadog.network datadog.page_limit datadog.proxy datadog.rate_limi
 datadog.refused_keys datadog.responses datadog.retry datadog.rum datadog.transport errors extract
 extract.api_state extract.ask extract.buffer extract.completeness extract.discovery extract.fetch
 extract.listing extract.names extract.partition extract.side_question extract.verify
-extract.view_selection files formatting ledger ledger.api_state ledger.known_views ledger.results
-ledger.retention ledger.runs ledger.side_questions ledger.view_state load load.changeset
-load.counters load.decide load.diff load.discovered load.loader load.lookup load.ownership
-load.rejects load.removals load.schema_drift load.upsert load.versions load.writer monitor
-monitor.metrics_file pipeline pipeline.applications pipeline.notify pipeline.progress_bound
-pipeline.read_views pipeline.run pipeline.select_views pipeline.side_questions pipeline.sync
-pipeline.watchdog runtime runtime.console runtime.logs runtime.run_context runtime.signals source
-source.identity source.lease source.privacy_setting transform transform.decode transform.envelope
-transform.fields transform.json_pieces transform.lenient_json transform.privacy transform.snapshot
+extract.view_selection files formatting ledger ledger.api_state ledger.concerns ledger.evidence
+ledger.known_views ledger.results ledger.retention ledger.runs ledger.side_questions
+ledger.view_state load load.changeset load.counters load.decide load.diff load.discovered
+load.loader load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert
+load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
+pipeline.notify pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
+pipeline.side_questions pipeline.sync pipeline.watchdog runtime runtime.console runtime.logs
+runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
+transform transform.decode transform.envelope transform.fields transform.json_pieces
+transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

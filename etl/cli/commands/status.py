@@ -26,8 +26,9 @@ def _max_age(_ctx: click.Context, _parameter: click.Parameter, value: str | None
     epilog="""\b
 Exit codes:
   0  the ledger could be read
-  1  with --max-age: a configured view is staler, or was never read
-  2  there is no database or schema to read
+  1  with --max-age: a configured view is staler, or was never read; a clock was wrong; or
+     something waits for a person, see "Look at:"
+  2  there is no database or schema to read, or the source had another name before
 
 \b
 Example:
@@ -52,7 +53,7 @@ def status(options: GlobalOptions, max_age: float | None, as_json: bool) -> int:
         with opened(config) as database:
             current = read_status(config, database, max_age_s=max_age)
         lines = status_lines(current, has_colours=shows_colours())
-        return CommandResult(int(current.is_stale), lines, current.as_json())
+        return CommandResult(int(current.needs_attention), lines, current.as_json())
 
     outcomes = run_for_each(sources, read_one)
     return print_outcomes(outcomes, OutputStyle(sources.is_folder, as_json))

@@ -24,7 +24,7 @@ from etl.database.connection import opened
 from etl.errors import ConfigError, EtlError
 from etl.ledger.results import CONTRACT, RunResult, exit_code
 from etl.monitor.metrics_file import metrics_path, write_metrics
-from etl.pipeline.notify import Heartbeat, log_run
+from etl.pipeline.notify import Heartbeat, begin_heartbeat, log_concerns, log_run
 from etl.pipeline.run import Options
 from etl.pipeline.select_views import expected_views
 from etl.pipeline.sync import sync
@@ -56,6 +56,8 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
         runs.append(run)
         if log.isEnabledFor(logging.INFO):  # at other levels the printed result is enough
             log_run(run)
+        else:
+            log_concerns(run)
 
     def sync_one(config: Config) -> CommandResult:
         def show(run: RunResult) -> None:
@@ -71,8 +73,8 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
                 on_end=on_end,
             )
         # The heartbeat means that the whole source was read; --view reads a part of it.
-        if run.status == "ok" and config.heartbeat_url and not options.views:
-            heartbeats.append(Heartbeat(config.heartbeat_url, config.source))
+        if not options.views and (heartbeat := begin_heartbeat(config, run)):
+            heartbeats.append(heartbeat)
         return _result(run, database.label, is_quiet=output.is_quiet)
 
     try:

@@ -7,9 +7,11 @@ from typing import Any
 
 from etl.cli.output.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
+from etl.config.views import View
 from etl.errors import DatadogAuthError
-from etl.extract.completeness import COMPLETE, FAILED
+from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.formatting import count, duration, many, shortened, table
+from etl.ledger.concerns import NEEDS_ACCEPTANCE, concern_lines
 from etl.ledger.results import RunResult, ViewResult
 from etl.pipeline.notify import problem
 
@@ -24,6 +26,8 @@ def run_lines(run: RunResult, database: str, planned: int) -> list[str]:
     lines = [*_run_table(shown), *omitted_line(len(run.views), len(shown), _OMITTED_ENDING)]
     lines += ["", *_totals(run, planned), _run_line(run, database)]
     lines += [f"Note: {note}" for note in run.notes]
+    if not_complete := _not_complete(run):
+        lines += ["", "Not complete, and why:", *(f"  {line}" for line in not_complete)]
     if problems := _problems(run):
         lines += ["", "Problems:", *(f"  {line}" for line in problems), *_advice(run)]
     return lines
@@ -77,12 +81,28 @@ def quiet_lines(run: RunResult) -> list[str]:
 
 
 def _problems(run: RunResult) -> list[str]:
-    return cause_lines((v.view.label, problem(v)) for v in run.views if needs_attention(v))
+    """What is wrong with views, and what waits for a person."""
+    bad = _bad(run)
+    views = {view.view for view in bad}
+    waiting = [c for c in run.concerns if c.kind != TRUNCATED or c.view not in views]
+    return [*cause_lines((v.view.label, problem(v)) for v in bad), *concern_lines(waiting)]
 
 
-def needs_attention(result: ViewResult) -> bool:
-    """Whether a person should look at a view: it is bad, or removals are held."""
-    return result.is_bad or result.counts["held"] > 0
+def _not_complete(run: RunResult) -> list[str]:
+    """Why views that are not bad are not complete either."""
+    told = {view.view for view in _bad(run)} | _waiting(run, UNPROVEN)
+    others = [v for v in run.views if v.verdict != COMPLETE and v.view not in told]
+    return cause_lines((v.view.label, f"{v.verdict}: {v.reason}") for v in others)
+
+
+def _bad(run: RunResult) -> list[ViewResult]:
+    """Views that are bad, or whose removals are held until the next run decides."""
+    told = _waiting(run, NEEDS_ACCEPTANCE)
+    return [v for v in run.views if v.is_bad or (v.counts["held"] and v.view not in told)]
+
+
+def _waiting(run: RunResult, kind: str) -> set[View | None]:
+    return {concern.view for concern in run.concerns if concern.kind == kind}
 
 
 def refusal(run: RunResult) -> str:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import click
 
+from etl.cli.output.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION, VALIDATION
-from etl.formatting import age, clipped, count, duration, many, moment, shortened, table
+from etl.formatting import (
+    CLOCKS_DIFFER,
+    age,
+    clipped,
+    count,
+    duration,
+    many,
+    moment,
+    shortened,
+    table,
+)
+from etl.ledger.concerns import NEEDS_ACCEPTANCE, concern_lines
 from etl.monitor.status import Status, ViewStatus
 from etl.schedule.due import LATE
 
@@ -21,7 +32,7 @@ _COLOURS = {
     **dict.fromkeys((UNPROVEN, "partial", "stopped", "running"), "yellow"),
     **dict.fromkeys((TRUNCATED, FAILED, "died", _NEVER), "red"),
 }
-_COMPLAINTS_SHOWN = 20
+_SKEW_SHOWN_S = 1.0
 _QUESTIONS = {
     APPLICATIONS: "RUM's list of applications",
     DISCOVERY: "which views RUM counts now",
@@ -38,8 +49,11 @@ def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
     lines += _view_lines(status, style)
     if status.privacy.problem:
         lines += ["", f"No run starts: {status.privacy.problem}"]
-    if bad := [v for v in status.views if v.is_bad]:
-        lines += ["", "Look at:", *_complaints(bad, status.at)]
+    lines += _clock_lines(status.clock_skew_s)
+    if problems := problem_lines(status):
+        lines += ["", "Look at:", *(f"  {line}" for line in problems)]
+    if not_complete := _not_complete(status):
+        lines += ["", "Not complete, and why:", *(f"  {line}" for line in not_complete)]
     if status.not_known:
         lines += ["", "Not known, which makes no reading less true:", *_not_known(status)]
     return [*lines, "", *_run_lines(status, style)]
@@ -50,7 +64,9 @@ def _coloured(cell: str) -> str:
 
 
 def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
-    shown = choose_shown(status.views, lambda v: v.is_bad, lambda v: v.verdict != COMPLETE)
+    concerned = {concern.view for concern in status.concerns}
+    bad = {v.view for v in status.views if v.is_bad or v.view in concerned}
+    shown = choose_shown(status.views, lambda v: v.view in bad, lambda v: v.verdict != COMPLETE)
     header = ("view", "verdict", "listed", "last read", "last complete", "failures", "held")
     rows = [
         (
@@ -68,8 +84,7 @@ def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
     lines = table(header, rows, right=right, style=style) if rows else []
     lines += omitted_line(len(status.views), len(shown), ", all complete" if rows else "")
     oldest = min((v.trusted_at for v in status.views if v.trusted_at), default=None)
-    bad = sum(v.is_bad for v in status.views)
-    views = f"{many(len(status.views), 'view')}, {bad} to look at"
+    views = f"{many(len(status.views), 'view')}, {len(bad)} to look at"
     lines += ["", f"{views}; oldest trusted reading: {age(oldest, status.at)}"]
     if status.views_no_longer_configured:
         gone = many(status.views_no_longer_configured, "view")
@@ -77,19 +92,48 @@ def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
     return lines
 
 
-def _complaints(bad: list[ViewStatus], now: datetime) -> list[str]:
-    lines = []
-    for view in bad[:_COMPLAINTS_SHOWN]:
-        problems = ["staler than --max-age"] if view.is_stale and view.verdict else []
-        reason = (view.reason or "").removeprefix(f"view {view.view.label}: ")
-        if view.verdict in (FAILED, TRUNCATED):
-            problems.append(f"{view.verdict} {age(view.last_run_at, now)}: {reason}")
-        if view.held:
-            last = reason.rpartition("; ")[2]
-            problems.append(last if "held" in last else f"{many(view.held, 'removal')} held")
-        text = "; ".join(problems) or f"{_NEVER}; run `heatmap-etl sync`"
-        lines.append(f"  {shortened(view.view.label)}: {text}")
-    return lines + [f"  ... and {len(bad) - len(lines)} more"] * (len(bad) > len(lines))
+def _clock_lines(skew_s: float | None) -> list[str]:
+    if skew_s is None or abs(skew_s) < _SKEW_SHOWN_S:
+        return []
+    direction = "ahead of" if skew_s > 0 else "behind"
+    text = f"clock was {duration(abs(skew_s))} {direction} Datadog's in the last run that saw it"
+    if abs(skew_s) <= CLOCKS_DIFFER.total_seconds():
+        return ["", f"This machine's {text}."]
+    return ["", f"WARNING: this machine's {text}; set the clock."]
+
+
+def problem_lines(status: Status) -> list[str]:
+    """One line for each cause for which a person should look at views, or at the source."""
+    causes = ((view.view.label, _complaint(view, status)) for view in status.views)
+    lines = cause_lines((label, text) for label, text in causes if text)
+    return [*concern_lines(status.concerns), *lines]
+
+
+def _complaint(view: ViewStatus, status: Status) -> str:
+    """What is wrong with a view, beside the concerns. It names no age: views share one line."""
+    told = {concern.kind for concern in status.concerns if concern.view == view.view}
+    problems = ["clock: its last reading lies in the future"] * view.is_in_future
+    if view.is_stale and view.verdict and not view.is_in_future:
+        problems.append("staler than --max-age")
+    if view.verdict is None:
+        problems.append(f"{_NEVER}; run `heatmap-etl sync`")
+    elif view.is_unread_or_cut and view.verdict not in told:
+        problems.append(f"{view.verdict}: {_reason(view)}")
+    if view.held and NEEDS_ACCEPTANCE not in told:
+        problems.append("removals are held until the next reading confirms them")
+    return "; ".join(problems)
+
+
+def _reason(view: ViewStatus) -> str:
+    return (view.reason or "").removeprefix(f"view {view.view.label}: ")
+
+
+def _not_complete(status: Status) -> list[str]:
+    """Why views that are not bad for it are not complete either."""
+    told = {concern.view for concern in status.concerns if concern.kind == UNPROVEN}
+    views = [v for v in status.views if v.verdict == UNPROVEN and v.view not in told]
+    views += [v for v in status.views if v.verdict == TRUNCATED and v.view.accept_truncated]
+    return cause_lines((v.view.label, f"{v.verdict}: {_reason(v)}") for v in views)
 
 
 def _not_known(status: Status) -> Iterator[str]:
