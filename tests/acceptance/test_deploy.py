@@ -23,6 +23,7 @@ import etl
 from etl.config.load import load_config
 from etl.config.model import require_keys
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
+from etl.ledger.concerns import KINDS, NEEDS_ACCEPTANCE
 from etl.monitor import metrics
 from tests.support.installation import INSTALLED, cron_lines, parse
 from tests.support.paths import ROOT
@@ -604,8 +605,23 @@ def test_the_alerts_name_metrics_and_labels_that_exist():
     assert len(group["rules"]) >= 4
     (verdicts,) = re.findall(r'verdict=~"(.*?)"', expressions)
     assert set(verdicts.split("|")) <= set(metrics._VERDICTS)
+    kinds = "|".join(re.findall(r'kind=~?"(.*?)"', expressions)).split("|")
+    assert {*kinds, NEEDS_ACCEPTANCE} == set(KINDS)
     for name in re.findall(r"`heatmap-etl ([a-z ]+)`|: heatmap-etl ([a-z]+)\"", text):
         parse("".join(name).split())
+
+
+def test_each_alert_fires_when_it_should_and_is_silent_else():
+    """By `alerts.test.yaml`, which must speak of every rule in both ways."""
+    promtool, folder = reader("prometheus"), DEPLOY / "prometheus"
+    done = run(promtool, "test", "rules", "alerts.test.yaml", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tests = yaml.safe_load((folder / "alerts.test.yaml").read_text(encoding="utf-8"))["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    (group,) = yaml.safe_load((folder / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    names = {rule["alert"] for rule in group["rules"]}
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == names
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == names
 
 
 def test_every_file_says_how_it_was_tried():

@@ -38,7 +38,7 @@ ADMIN = "admin"
 TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
 
-READERS = {"cron": "crontab", "systemd": "systemd-analyze"}
+READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
 
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 20
@@ -414,7 +414,7 @@ def missing_servers(dialects: set[str]) -> list[str]:
 
 
 def missing_readers() -> list[str]:
-    """Packages of Debian with programs that read our crontab and units as the system would."""
+    """Packages of Debian with programs that read our crontab, units and alerts as they will be."""
     return [package for package, program in READERS.items() if shutil.which(program) is None]
 
 
