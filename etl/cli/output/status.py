@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from etl.cli.output.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION, VALIDATION
@@ -43,6 +44,32 @@ def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
     if status.not_known:
         lines += ["", "Not known, which makes no reading less true:", *_not_known(status)]
     return [*lines, "", *_run_lines(status, style)]
+
+
+def quiet_status_lines(status: Status) -> list[str]:
+    """What somebody should look at, a line for each cause; none when all is well."""
+    lines = [f"No run starts: {status.privacy.problem}"] if status.privacy.problem else []
+    if status.overrun:
+        lines.append(f"The run under way hangs: {status.overrun}; end that process")
+    lines += _late_line(status)
+    if status.is_unread:
+        lines.append("no view is known yet; run `heatmap-etl sync`")
+    causes = ((view.view.label, _cause(view)) for view in status.views if view.is_bad)
+    return lines + cause_lines(causes)
+
+
+def _cause(view: ViewStatus) -> str:
+    """Why a view is bad, without its name and without ages: equal causes have equal texts."""
+    if view.verdict is None:
+        return f"{_NEVER}; run `heatmap-etl sync`"
+    problems = ["staler than --max-age"] if view.is_stale else []
+    reason = (view.reason or "").removeprefix(f"view {view.view.label}: ")
+    if view.verdict in (FAILED, TRUNCATED):
+        problems.append(f"{view.verdict}: {reason}")
+    if view.held:
+        last = reason.rpartition("; ")[2]
+        problems.append(last if "held" in last else "removals are held")
+    return "; ".join(problems)
 
 
 def _coloured(cell: str) -> str:
@@ -117,11 +144,16 @@ def _next_lines(status: Status) -> list[str]:
         return []
     wait = duration((status.next_run_at - status.at).total_seconds())
     lines = [f"Next run: {moment(status.next_run_at)}, in {wait} ({status.schedule}).", ""]
+    return [*_late_line(status), *lines]
+
+
+def _late_line(status: Status) -> list[str]:
+    """That a daemon should have begun a run, and did not; nothing where that is not so."""
     due = status.due_since
-    if due and status.at - due > LATE and not status.holder:
-        since = f"{moment(due)}, {age(due, status.at)}"
-        lines.insert(0, f"A run is due since {since}: is `heatmap-etl schedule` running?")
-    return lines
+    if due is None or status.at - due <= LATE or status.holder:
+        return []
+    since = f"{moment(due)}, {age(due, status.at)}"
+    return [f"A run is due since {since}: is `heatmap-etl schedule` running?"]
 
 
 def _run_row(run: Mapping[str, Any]) -> list[str]:
