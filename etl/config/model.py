@@ -55,7 +55,7 @@ class Config:
     hash_key: str = field(default="", repr=False)  # of hash; never printed
     keep_runs_s: float = setting("keep.runs")
     lease_s: float = setting("lease.seconds")
-    database_origin: str = ""  # where the URL was found, for people
+    database_origin: str = field(default_factory=str)  # where the URL was found, for people
     has_views: bool = (
         True  # False: of somebody who only reads; the tables say which views there are
     )
