@@ -18,6 +18,7 @@ from etl.errors import ConfigError, EtlError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from etl.config.database_url import Database
     from etl.config.model import Config, Sources
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -124,6 +125,18 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
         ctx.ensure_object(GlobalOptions).is_format_chosen |= parameter.name == "log_format"
 
 
+def database_option(command: F) -> F:
+    """Add `--database`, for commands that only read."""
+    return click.option(
+        "--database",
+        "named",
+        type=TEXT,
+        metavar="URL|FILE",
+        help="Instead of the configured one; needs no configuration. A URL with a password is "
+        "better set as HEATMAP_ETL_DATABASE_URL: other users see arguments.",
+    )(command)
+
+
 def global_options(command: F) -> F:
     """Add `--config`, `--log-format` and `--verbose`; the last one given wins."""
     common: dict[str, Any] = {"callback": _remember, "expose_value": False}
@@ -154,10 +167,11 @@ def _apply_dotenv(options: GlobalOptions) -> None:
     from pathlib import Path
 
     from etl.config.files import LOG_FORMAT, dotenv_files, process_variables, read_dotenv
+    from etl.config.folder import is_folder
     from etl.config.settings import Findings
 
     file = _named_file(options)
-    folder = (file if file.is_dir() else file.parent) if file else Path()
+    folder = (file if is_folder(file) else file.parent) if file else Path()
     for path in reversed(dotenv_files(file, folder)):  # the first one belongs to the file, and wins
         os.environ.update(process_variables(read_dotenv(path, Findings()), os.environ, folder))
     name = os.environ.get(LOG_FORMAT)
@@ -167,21 +181,54 @@ def _apply_dotenv(options: GlobalOptions) -> None:
         options.log_format = name
 
 
-def load_sources(options: GlobalOptions, level: str = "WARNING") -> Sources:
-    """The configuration of every source, with logging set up; raises `ConfigError`."""
+def load_sources(
+    options: GlobalOptions,
+    level: str = "WARNING",
+    *,
+    needs_keys: bool = True,
+    needs_views: bool = True,
+    database: str | None = None,
+) -> Sources:
+    """The configuration of every source, with logging set up; raises `ConfigError`.
+
+    Where no key is needed, a file that this user may not read is a warning. `database`: the URL or
+    file that `--database` names.
+    """
+    import logging
+
     from etl.config.folder import is_folder
     from etl.config.load import load_configs
-    from etl.config.model import Sources
+    from etl.config.model import Needs, Sources
     from etl.runtime import logs
 
     _apply_dotenv(options)
     logs.set_up(options.log_format, "DEBUG" if options.verbose else level)
+    named = None if database is None else _named_database(database)
     file = _named_file(options)
     try:
-        configs = tuple(load_configs(options.config))
+        needs = Needs(needs_keys, needs_views, named)
+        configs = tuple(load_configs(options.config, needs=needs))
     except ConfigError as error:
         raise ConfigError(_under_file_name(file, error.problems)) from None
+    for text in dict.fromkeys(text for config in configs for text in config.unread):
+        logging.getLogger(__name__).warning("%s", text)
     return Sources(configs, is_folder=file is not None and is_folder(file))
+
+
+def _named_database(value: str) -> Database:
+    """What `--database` names; a file must be there. Raises `ConfigError`."""
+    from pathlib import Path
+
+    from etl.config.database_url import parse_named
+    from etl.config.validators import BadValue
+
+    try:
+        return parse_named(value, Path.cwd())
+    except BadValue as error:
+        problem = str(error)
+    except OSError:
+        problem = "the current folder does not exist any more; change to another"
+    raise ConfigError([f"--database: {problem}"])
 
 
 def require_single_database(sources: Sources, advice: str = "name one file") -> Config:

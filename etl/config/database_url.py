@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.config.validators import BadValue, type_name
+from etl.config.validators import BadValue, plain, type_name
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -68,6 +69,29 @@ def parse_database(value: object, folder: Path) -> Database:
         return _sqlite(url, folder)
     _require_server_parts(url, rest)
     return Database(f"{drivername}://{rest}", _label(url))
+
+
+def parse_named(value: str, folder: Path) -> Database:
+    """As `parse_database`, for a command line: `value` may be the path of a SQLite file as well.
+
+    Such a file must be there. Raises BadValue.
+    """
+    is_misspelt = re.match(r"[A-Za-z][\w+.-]+:|//|[^/]*:[^/]*@", value)  # it may hold a password
+    if "://" in value or is_misspelt:
+        return parse_database(value, folder)
+    path = folder / value
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise BadValue(f"there is no file {plain(path)}; name the one that `sync` uses") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no usable name"
+        raise BadValue(f"{plain(path)} cannot be opened: {reason}") from None
+    if not stat.S_ISREG(mode):
+        raise BadValue(f"{plain(path)} is not a file; expected one of SQLite, or a URL")
+    from sqlalchemy.engine import URL
+
+    return _sqlite(URL.create("sqlite", database=str(path)), folder)
 
 
 def _drivername(scheme: str) -> str:

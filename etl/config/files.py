@@ -15,6 +15,7 @@ from etl.config.validators import is_secret_name, plain
 from etl.errors import ConfigError
 
 DEFAULT_FILE = "heatmap-etl.toml"
+INIT_WRITES_ONE = "run `heatmap-etl init` to write one"
 # httpx, ssl and the logs look for these in the environment of the process, not in ours.
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -32,12 +33,15 @@ def find_file(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path 
     return default if os.path.lexists(default) else None
 
 
-def read_toml(path: Path) -> dict[str, object]:
-    """The parsed file. Raises ConfigError with one line that says where and what to do."""
+def read_toml(path: Path, if_missing: str = INIT_WRITES_ONE) -> dict[str, object]:
+    """The parsed file. Raises ConfigError with one line that says where and what to do.
+
+    `if_missing`: what to do where there is no such file.
+    """
     where = plain(path)
     try:
         # Some editors put a byte order mark first; TOML does not know it.
-        return tomllib.loads(_read_bytes(path).decode("utf-8-sig"))
+        return tomllib.loads(_read_bytes(path, if_missing).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         problem = f"is not UTF-8 text (byte {error.start + 1}); save it as UTF-8"
     except tomllib.TOMLDecodeError as error:
@@ -49,12 +53,12 @@ def read_toml(path: Path) -> dict[str, object]:
     raise ConfigError([f"{where}: {problem}"])
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, if_missing: str) -> bytes:
     where = plain(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        problem = "does not exist; run `heatmap-etl init` to write one"
+        problem = f"does not exist; {if_missing}"
     except IsADirectoryError:
         problem = "is a folder; name one of the files in it"
     except OSError as error:
@@ -79,11 +83,17 @@ def dotenv_files(file: Path | None, folder: Path) -> list[Path]:
 
 
 def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
-    """The non-empty variables of a `.env` file; nothing is expanded in them."""
+    """The non-empty variables of a `.env` file; nothing is expanded in them.
+
+    One that this user may not read is no problem yet: a command that needs no key goes on.
+    """
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}  # a virtual environment may be a folder of this name
+    except PermissionError as error:
+        findings.unread.append(f"{plain(path)}: cannot be read: {error.strerror}")
+        return {}
     except OSError as error:
         findings.problem(plain(path), f"cannot be read: {error.strerror or 'unknown error'}")
         return {}

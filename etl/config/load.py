@@ -38,7 +38,7 @@ from etl.config.folder import (
     with_file_name,
     without_repeats,
 )
-from etl.config.model import Config
+from etl.config.model import ALL, ON_COMMAND_LINE, Config, Needs
 from etl.config.settings import (
     DATABASE_URL,
     Findings,
@@ -52,6 +52,7 @@ from etl.config.views import DISCOVER, View, parse_views
 from etl.config.views import EXPECTED as EXPECTED_VIEWS
 from etl.errors import ConfigError
 
+_SOURCE = {"datadog.source", "datadog.site"}  # each names a source
 _SETTINGS = {
     field.name: field.metadata["setting"] for field in fields(Config) if "setting" in field.metadata
 }
@@ -62,41 +63,51 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     *,
     cwd: Path | None = None,
+    needs: Needs = ALL,
 ) -> Config:
     """Read the configuration file and the environment into a Config.
 
     Without `path`: `HEATMAP_ETL_CONFIG`, else `heatmap-etl.toml` in `cwd`, else only the
-    environment. Missing keys are no error here, see `require_keys`. Raises ConfigError with
-    every problem at once; no message holds a secret.
+    environment. Missing keys are no error here, see `require_keys`; a `.env` that this user may
+    not read is one only where `needs` has keys. Raises ConfigError with every problem at once; no
+    message holds a secret.
     """
     environ = os.environ if environ is None else environ
     here = _absolute(cwd)
     file = find_file(path, environ, here)
-    document = read_toml(file) if file else {}
+    document = read_toml(file, needs.advice) if file else {}
     folder = file.parent if file else here
     findings = Findings()
     dotenvs = {path: read_dotenv(path, findings) for path in dotenv_files(file, folder)}
-    environment = _with_database_file(_merged(dotenvs, environ), folder, findings)
+    if needs.keys:
+        findings.problems += findings.unread
+    environment = _merged(dotenvs, environ)
+    if needs.database is None:
+        environment = _with_database_file(environment, folder, findings)
     settings = read_settings(document, environment, findings)
-    if file is None and not {"views", "database_url"} & settings.chosen:
-        findings.problem(
-            DEFAULT_FILE, f"there is none in {plain(here)}; run `heatmap-etl init` to write one"
-        )
-        raise ConfigError(findings.problems)  # init writes what else is missing
+    is_named = needs.database is not None or {"views", "database_url"} & settings.chosen
+    if file is None and not is_named:
+        findings.problem(DEFAULT_FILE, f"there is none in {plain(here)}; {needs.advice}")
+        raise ConfigError(_with_unread(findings, needs))  # init writes what else is missing
     keys = _keys(settings, environment, folder, _origins(dotenvs, environ), findings)
     _warn_of_environment(settings, environment, dotenvs, findings)
-    hash_key = _hash_key(settings, environment, folder, findings)
-    database = _database(settings, folder, findings)
-    views = _views(settings, findings)
+    hash_key = _hash_key(settings, environment, folder, findings, needs)
+    database = needs.database or _database(settings, folder, findings, needs)
+    views = _views(settings, findings, needs)
     addresses = _hosts(settings, findings)
-    _check_pairs(settings, database, findings)
+    _check_pairs(settings, None if needs.database else database, findings)
     if findings.problems or database is None:
-        raise ConfigError(findings.problems)
+        raise ConfigError(_with_unread(findings, needs))
+    has_views = settings["views"] is not None
     return Config(
         path=file,
         database_url=database.url,
         database_label=database.label,
-        database_schema=settings["database_schema"],
+        database_schema=settings["database_schema"] if database.is_postgresql else None,
+        database_origin=_database_origin(file, dotenvs, environ, findings, needs),
+        has_views=has_views,
+        has_source=has_views or not _SOURCE.isdisjoint({*settings.chosen, *findings.variables}),
+        unread=tuple(_unread_lines(findings, needs)),
         views=views,
         source=settings["datadog.source"] or settings["datadog.site"],
         site=settings["datadog.site"],
@@ -116,6 +127,7 @@ def load_configs(
     environ: Mapping[str, str] | None = None,
     *,
     cwd: Path | None = None,
+    needs: Needs = ALL,
 ) -> list[Config]:
     """As `load_config`; where that is a folder, one Config for each `*.toml` in it, by name.
 
@@ -124,19 +136,21 @@ def load_configs(
     environ = os.environ if environ is None else environ
     file = find_file(path, environ, _absolute(cwd))
     if file is None or not is_folder(file):
-        return [load_config(path, environ, cwd=cwd)]
+        return [load_config(path, environ, cwd=cwd, needs=needs)]
     configs, problems = [], []
     files = files_of(file)
     for inner in files:
         try:
-            configs.append(load_config(inner, environ, cwd=cwd))
+            configs.append(load_config(inner, environ, cwd=cwd, needs=needs))
         except ConfigError as error:
             problems += with_file_name(inner, error.problems)
     if len(files) > 1:
         shared = merge(read_dotenv(file / ".env", Findings()), environ)
         problems = shared_identity_problems(shared) + problems
     # Shared variables would put each pair in conflict.
-    if problems := problems or conflicts(configs):
+    if not problems and needs.database is None:
+        problems = conflicts(configs)
+    if problems:
         raise ConfigError(problems)
     return _with_neighbours(configs, file)
 
@@ -216,14 +230,19 @@ def _keys(
 
 
 def _hash_key(
-    settings: Settings, environment: Mapping[str, str], folder: Path, findings: Findings
+    settings: Settings,
+    environment: Mapping[str, str],
+    folder: Path,
+    findings: Findings,
+    needs: Needs,
 ) -> str:
     if settings["privacy.created_by"] != "hash":
         return ""
     try:
         return find_hash_key(environment, folder)
     except BadValue as error:
-        findings.problem("privacy.created_by", str(error))
+        if needs.keys:
+            findings.problem("privacy.created_by", str(error))
         return ""
 
 
@@ -240,13 +259,13 @@ def _warn_of_environment(
         warn_of_open_dotenv(path, dotenv, [*filter(None, names), HASH_KEY], findings)
 
 
-def _database(settings: Settings, folder: Path, findings: Findings) -> Database | None:
+def _database(
+    settings: Settings, folder: Path, findings: Findings, needs: Needs
+) -> Database | None:
     value = settings["database_url"]
     if value is None:
         if not any(problem.startswith("database_url:") for problem in findings.problems):
-            findings.problem(
-                "database_url", f"is missing; write one here or in {DATABASE_URL}: {EXPECTED}"
-            )
+            findings.problem("database_url", _advice_on_database(findings, needs))
         return None
     try:
         return parse_database(value, folder)
@@ -255,10 +274,60 @@ def _database(settings: Settings, folder: Path, findings: Findings) -> Database 
         return None
 
 
-def _views(settings: Settings, findings: Findings) -> tuple[View, ...]:
+def _advice_on_database(findings: Findings, needs: Needs) -> str:
+    """What to do where there is no URL; nobody who only looks shall begin a second database."""
+    if findings.unread:
+        return (
+            "stands neither in the file nor in the environment, but perhaps in the .env that "
+            "cannot be read; do not write another: ask as the user who runs `sync`, or as root"
+        )
+    if needs.views:
+        return f"is missing; write one here or in {DATABASE_URL}: {EXPECTED}"
+    return f"is missing; name the database that `sync` uses, in {DATABASE_URL} for one"
+
+
+def _with_unread(findings: Findings, needs: Needs) -> list[str]:
+    """All problems; what could not be read may be the cause of them."""
+    return [*([] if needs.keys else findings.unread), *findings.problems]
+
+
+def _unread_lines(findings: Findings, needs: Needs) -> list[str]:
+    if needs.database:
+        return findings.unread
+    return [
+        f"{text}; no key is needed here, but a database URL in it would be the one to ask"
+        for text in findings.unread
+    ]
+
+
+def _database_origin(
+    file: Path | None,
+    dotenvs: Mapping[Path, Mapping[str, str]],
+    environ: Mapping[str, str],
+    findings: Findings,
+    needs: Needs,
+) -> str:
+    """Where the URL was found."""
+    if needs.database:
+        return ON_COMMAND_LINE
+    name = findings.variables.get("database_url")
+    if name is None:
+        return f"database_url of {plain(file)}"
+    names = (name, f"{name}_FILE") if name == DATABASE_URL else (name,)
+    for used in names:
+        if environ.get(used):
+            return f"{used} of the environment"
+    for path, values in reversed(list(dotenvs.items())):
+        for used in names:
+            if used in values:
+                return f"{used} in {plain(path)}"
+    return name
+
+
+def _views(settings: Settings, findings: Findings, needs: Needs) -> tuple[View, ...]:
     value = settings["views"]
     if value is None:
-        if not any(problem.startswith("views:") for problem in findings.problems):
+        if needs.views and not any(problem.startswith("views:") for problem in findings.problems):
             findings.problem("views", f"are missing; {EXPECTED_VIEWS}")
         return ()
     return parse_views(

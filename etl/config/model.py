@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from etl.config.credentials import Keys
+from etl.config.database_url import Database
+from etl.config.files import INIT_WRITES_ONE
 from etl.config.settings import default_of
 from etl.config.views import View
 from etl.errors import ConfigError
@@ -53,6 +55,12 @@ class Config:
     hash_key: str = field(default="", repr=False)  # of hash; never printed
     keep_runs_s: float = setting("keep.runs")
     lease_s: float = setting("lease.seconds")
+    database_origin: str = field(default_factory=str)  # where the URL was found, for people
+    has_views: bool = (
+        True  # False: of somebody who only reads; the tables say which views there are
+    )
+    has_source: bool = True  # False: as above, and the tables say which sources there are
+    unread: tuple[str, ...] = ()  # files that could not be read, in a command that needs no key
     warnings: tuple[str, ...] = ()
     neighbours: tuple[str, ...] = ()  # sources of the other files in the folder, see load_configs
 
@@ -62,6 +70,30 @@ def require_keys(config: Config) -> Keys:
     if config.keys is None:
         raise ConfigError([config.keys_problem])
     return config.keys
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a command needs of a configuration besides a database.
+
+    `keys`: those of Datadog, and that of the hashes. `database`: one that was named on the command
+    line; it is used instead of the configured one.
+    """
+
+    keys: bool = True
+    views: bool = True
+    database: Database | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do where there is no configuration."""
+        if self.views:
+            return INIT_WRITES_ONE
+        return "name the one that `sync` uses with --config, or its database"
+
+
+ALL = Needs()
+ON_COMMAND_LINE = "--database"  # where such a URL was found
 
 
 class Sources(NamedTuple):

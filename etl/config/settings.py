@@ -225,6 +225,7 @@ class Findings(msgspec.Struct):
 
     problems: list[str] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)
+    unread: list[str] = msgspec.field(default_factory=list)  # files that this user may not read
     variables: dict[str, str] = msgspec.field(default_factory=dict)  # key -> variable that set it
 
     def problem(self, key: str, text: str) -> None:

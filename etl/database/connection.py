@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from etl.config.model import Config
+from etl.config.model import ON_COMMAND_LINE, Config
 from etl.database.dialects import Dialect, dialect_named, dialect_of
 from etl.errors import DatabaseUnreachable, StoreError
 
@@ -28,7 +28,7 @@ _CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An engine. `label`: its URL without the password, for messages.
+    """An engine. `label`: its URL without the password, for messages; `origin`: where that stood.
 
     `on_step` is called whenever a try of a transaction, or a reading, has ended, well or not.
     """
@@ -36,7 +36,13 @@ class Database:
     engine: Engine
     label: str
     schema_name: str | None = None
+    origin: str = ""
     on_step: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """The label, and where the URL was found."""
+        return f"{self.label} ({self.origin})" if self.origin else self.label
 
     @property
     def dialect(self) -> Dialect:
@@ -143,11 +149,33 @@ def opened(config: Config) -> Iterator[Database]:
         config.database_url, label=config.database_label, schema_name=config.database_schema
     )
     try:
-        yield database
+        yield replace(database, origin=config.database_origin)
     finally:
         database.close()
 
 
 def is_there(database: Database) -> bool:
-    """Whether the database exists: opening a missing SQLite file would create it."""
-    return database.file is None or database.file.exists()
+    """Whether the database exists: opening a missing SQLite file would create it.
+
+    Raises `DatabaseUnreachable` where this user may not know.
+    """
+    if database.file is None:
+        return True
+    try:
+        database.file.stat()
+    except PermissionError:
+        advice = "ask as the user who runs `sync`, or as root"
+        reason = f"its folder may not be entered by this user; {advice}"
+        raise DatabaseUnreachable(f"cannot open the database {database.place}: {reason}") from None
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def require_found(database: Database) -> None:
+    """Raises `DatabaseUnreachable` for a file that is not there, where nothing shall create it."""
+    if not is_there(database):
+        question = "is this the configuration that `sync` uses?"
+        if database.origin == ON_COMMAND_LINE:
+            question = "name the one that `sync` uses"
+        raise DatabaseUnreachable(f"the database {database.place} does not exist; {question}")

@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from etl.config.database_url import parse_database
 from etl.config.model import Config
 from etl.database import schema
-from etl.database.connection import Database, is_there, open_database, opened
+from etl.database.connection import Database, is_there, open_database, opened, require_found
 from etl.database.dialects import dialect_of
-from etl.errors import DatabaseUnreachable, EtlError, SchemaMismatch, StoreError
+from etl.errors import EtlError, SchemaMismatch, StoreError
 
 _ONE_MIGRATION = threading.Lock()  # Alembic keeps what it works on in globals
 
@@ -125,10 +125,14 @@ def _require_current(database: Database, found: SchemaState) -> None:
 
 def require_there(database: Database) -> None:
     """As `require_schema`, but creates no SQLite file: raises `DatabaseUnreachable` without one."""
-    if not is_there(database):
-        advice = "the first `heatmap-etl sync` makes it"
-        raise DatabaseUnreachable(f"the database {database.label} does not exist yet; {advice}")
-    require_schema(database)
+    require_found(database)
+    found = schema_state(database)
+    if found.state == "absent":
+        raise SchemaMismatch(
+            f"the database {database.place} has no schema yet; "
+            "if it is the one that `sync` uses, run: heatmap-etl db upgrade"
+        )
+    _require_current(database, found)
 
 
 def prepare_schema(database: Database) -> None:

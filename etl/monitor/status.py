@@ -169,8 +169,9 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
     ]
     run_holder = holder(connection, config.source)
     runs = last_runs(connection, config.source, _RUNS, now)
-    # [schedule] has defaults; only the ledger shows whether a daemon runs the source.
-    is_scheduled = any(run.started_by == "schedule" for run in runs)
+    # [schedule] has defaults; only the ledger shows whether a daemon runs the source. Without
+    # views it is not the configuration that a run uses: its schedule and time-outs mean nothing.
+    is_scheduled = config.has_views and any(run.started_by == "schedule" for run in runs)
     agenda = read_agenda(connection, config, now, now) if is_scheduled else None
     return Status(
         source=config.source,
@@ -185,7 +186,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         schedule=schedule_text(config) if agenda else "",
         next_run_at=agenda.next_run_at if agenda else None,
         due_since=agenda.due_since if agenda else None,
-        overrun=read_overrun(connection, config, now) if run_holder else "",
+        overrun=read_overrun(connection, config, now) if run_holder and config.has_views else "",
         not_known=tuple(read_unanswered(connection, config.source).values()),
         concerns=read_concerns(connection, config.source, selection.views, now),
         has_max_age=max_age_s is not None,

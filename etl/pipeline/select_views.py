@@ -25,6 +25,7 @@ from etl.extract.side_question import DISCOVERY
 from etl.extract.view_selection import Bounds, is_due, select_names
 from etl.formatting import clean, many, shortened
 from etl.ledger.known_views import KnownViews, read_known_views
+from etl.ledger.view_state import read_view_states
 from etl.load.discovered import save_discovery
 from etl.pipeline.side_questions import SideQuestions
 
@@ -82,9 +83,31 @@ def select_known(config: Config, known: KnownViews, now: datetime) -> ViewSelect
 
 def select_stored(connection: Connection, config: Config, now: datetime) -> ViewSelection:
     """The views covered by what the tables hold at this moment."""
+    if not config.has_views:
+        return select_watched(connection, config.source, now)
     if not config.discovers:
         return ViewSelection(config.views, config.views)
     return select_known(config, read_known_views(connection, config.source, now), now)
+
+
+def select_watched(connection: Connection, source: str, now: datetime) -> ViewSelection:
+    """The views that the last run had, for whoever has no configuration of it.
+
+    The tables do not say which of them accept truncated answers, nor where a view was added that
+    no run has tried yet.
+    """
+    known = read_known_views(connection, source, now)
+    rows = [
+        row for row in read_view_states(connection, source).values() if row.is_watched is not False
+    ]
+    views = sorted(
+        (View(row.view_name, row.application_id, row.device_type) for row in rows),
+        key=lambda view: view.label,
+    )
+    daily = {read.name for read in known.read_before if read.is_asked_daily}
+    is_daily = known.discovered_at is not None  # views that are configured are always asked
+    asked_daily = [v for v in views if is_daily and v == View(v.name) and v.name in daily]
+    return ViewSelection(tuple(views), tuple(views), asked_daily=frozenset(asked_daily))
 
 
 def expected_views(config: Config) -> tuple[View, ...]:

@@ -21,11 +21,11 @@ import msgspec
 from sqlalchemy import Boolean, Column, Connection, Double, Integer, Select, Table, select
 
 from etl.config.validators import BadValue, duration, plain
-from etl.database.connection import Database, is_there
+from etl.database.connection import Database
 from etl.database.dialects.types import UtcDateTime
-from etl.database.migrations import require_schema
+from etl.database.migrations import require_there
 from etl.database.sql_views import metadata
-from etl.errors import ConfigError, DatabaseUnreachable, EtlError
+from etl.errors import ConfigError, EtlError
 from etl.files import whole_file
 from etl.formatting import iso
 
@@ -130,9 +130,7 @@ def write_rows(
     database: Database, export: Export, file: BinaryIO, check: Callable[[], None]
 ) -> int:
     """Write the rows to the stream; returns their number. `check` may raise between batches."""
-    if not is_there(database):
-        raise DatabaseUnreachable(f"the database {database.label} does not exist")
-    require_schema(database)
+    require_there(database)
     writers = {"csv": _csv, "jsonl": _json_lines, "parquet": _parquet}
 
     def copy_rows(connection: Connection) -> int:

@@ -19,7 +19,7 @@ from etl.database.schema import (
     view_state,
 )
 from etl.errors import PrivacyMismatch
-from etl.transform.privacy import KEEP, Privacy
+from etl.transform.privacy import HASH, KEEP, Privacy
 
 APPLYING = "applying:"
 _APPLY = "run: heatmap-etl privacy apply"
@@ -54,8 +54,13 @@ def read_privacy(connection: Connection, config: Config) -> PrivacyState:
     if row is None or row.privacy == privacy_of(config).setting:
         return PrivacyState(config.created_by, config.created_by, "")
     stored = str(row.privacy or KEEP)
-    problem = _problem(config.created_by, stored)
-    return PrivacyState(config.created_by, stored.removeprefix(APPLYING).partition(":")[0], problem)
+    kind = stored.removeprefix(APPLYING).partition(":")[0]
+    # Who reads may lack the configuration of the runs, or the key: what cannot be compared fits.
+    configured = config.created_by if config.has_views else kind
+    has_key = config.hash_key or configured != HASH
+    is_same = configured == stored or (not has_key and stored.startswith(f"{HASH}:"))
+    problem = "" if is_same else _problem(configured, stored)
+    return PrivacyState(configured, kind, problem)
 
 
 def adopt_privacy(connection: Connection, config: Config) -> PrivacyState:

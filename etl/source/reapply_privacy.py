@@ -29,10 +29,10 @@ from sqlalchemy import (
 )
 
 from etl.config.model import Config
-from etl.database.connection import Database, is_there
-from etl.database.migrations import require_schema
+from etl.database.connection import Database
+from etl.database.migrations import require_there
 from etl.database.schema import rejected_records, schema_drift, snapshot_history, snapshots
-from etl.errors import DatabaseUnreachable, LeaseLost
+from etl.errors import LeaseLost
 from etl.source.lease import Lease
 from etl.source.privacy_setting import (
     APPLYING,
@@ -71,9 +71,7 @@ class Rewriting:
 
 def apply_privacy(config: Config, database: Database, stop: threading.Event) -> Rewriting:
     """Rewrite everything of the source. Raises `EtlError`."""
-    if not is_there(database):
-        raise DatabaseUnreachable(f"the database {database.label} does not exist yet")
-    require_schema(database)
+    require_there(database)
     lease = Lease(config.source, config.lease_s)
     state = database.transaction(lambda connection: _start(connection, config, lease))
     done = Rewriting(is_needed=bool(state.problem))

@@ -14,10 +14,10 @@ from sqlalchemy import Column, Connection, Row, Table, case, select, update
 from etl.config.validators import BadValue, text
 from etl.config.views import View
 from etl.database.batches import batches
-from etl.database.connection import Database, is_there
-from etl.database.migrations import require_schema
+from etl.database.connection import Database
+from etl.database.migrations import require_there
 from etl.database.schema import discovered_views, metadata, snapshots, sources, view_state
-from etl.errors import ConfigError, DatabaseUnreachable, SourceMismatch
+from etl.errors import ConfigError, SourceMismatch
 from etl.extract.discovery import Traffic
 from etl.formatting import many
 from etl.source.lease import clock, require_free
@@ -32,9 +32,7 @@ def rename_source(database: Database, old: str, new: str) -> str:
         text(new)
     except BadValue as error:
         raise ConfigError([f"NEW: {error}"]) from None
-    if not is_there(database):
-        raise DatabaseUnreachable(f"the database {database.label} does not exist")
-    require_schema(database)
+    require_there(database)
     rows = database.transaction(lambda connection: _rename(connection, old, new))
     return f"{database.label}: source {old} is {new} now, {many(rows, 'snapshot')}"
 

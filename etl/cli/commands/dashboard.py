@@ -72,7 +72,8 @@ def _configured_file(options: GlobalOptions) -> Path:
     from etl.database.connection import opened
     from etl.serve.dashboard.server import require_file
 
-    config = require_single_database(load_sources(options), advice="name one: --database")
+    sources = load_sources(options, needs_keys=False, needs_views=False)
+    config = require_single_database(sources, advice="name one: --database")
     with opened(config) as database:
         return require_file(database)
 

@@ -59,7 +59,7 @@ def db_status(options: GlobalOptions) -> int:
 @click.pass_obj
 def rename_source(options: GlobalOptions, old: str, new: str) -> int:
     """Give the rows of source OLD the label NEW, after datadog.source was changed."""
-    sources = load_sources(options)
+    sources = load_sources(options, needs_keys=False, needs_views=False)
     from etl.database.connection import opened
     from etl.source.rename import rename_source
 
@@ -72,7 +72,7 @@ def _for_each_database(
     options: GlobalOptions, action: Callable[[Database], tuple[str, int]]
 ) -> int:
     """Run `action`, which gives a line and an exit code, once on every configured database."""
-    sources = load_sources(options)
+    sources = load_sources(options, needs_keys=False, needs_views=False)
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
     from etl.database.connection import opened
 
@@ -109,6 +109,7 @@ def schema_status(database: Database) -> tuple[str, int]:
     if schema.state == "absent":
         _require_folder(database)
         detail = "no tables of ours" if is_there(database) else "no such file yet"
+        detail += f" ({database.origin})" * bool(database.origin)
     elif schema.state != "current":
         try:
             require_schema(database)

@@ -11,6 +11,7 @@ from etl.cli.options import (
     PATH,
     TEXT,
     GlobalOptions,
+    database_option,
     global_options,
     load_sources,
     require_single_database,
@@ -64,11 +65,13 @@ Examples:
     "snapshot_changes noticed_at, of sync_health last_run_at.",
 )
 @click.option("--spreadsheet", is_flag=True, help="CSV in which no text is taken for a formula.")
+@database_option
 @global_options
 @click.pass_obj
 def export(
     options: GlobalOptions,
     *,
+    named: str | None,
     view: str,
     file_format: str | None,
     output: Path | None,
@@ -80,7 +83,7 @@ def export(
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(options)
+        sources = load_sources(options, needs_keys=False, needs_views=False, database=named)
         from etl.database.connection import opened
         from etl.serve.export import (
             Export,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import TEXT, GlobalOptions, global_options, load_sources
+from etl.cli.options import TEXT, GlobalOptions, database_option, global_options, load_sources
 
 if TYPE_CHECKING:
     from etl.cli.fan_out import CommandResult
@@ -31,29 +31,46 @@ Exit codes:
   2  there is no database or schema to read, or the source had another name before
 
 \b
-Example:
-  heatmap-etl status --max-age 2h      for a monitor"""
+Examples:
+  heatmap-etl status --max-age 2h              for a monitor
+  heatmap-etl status --quiet --max-age 3h      for cron: no mail while all is well
+  heatmap-etl status --database /var/lib/heatmap-etl/heatmap-etl.db
+
+Without views in a configuration, or without one, it shows what the last runs read. Only the
+configuration knows which views accept truncated answers, and the schedule."""
 )
 @click.option(
     "--max-age", type=TEXT, metavar="AGE", callback=_max_age, help="Such as 30m, 2h or 1d."
 )
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line per cause.")
+@database_option
 @global_options
 @click.pass_obj
-def status(options: GlobalOptions, max_age: float | None, as_json: bool) -> int:
+def status(
+    options: GlobalOptions, *, max_age: float | None, as_json: bool, quiet: bool, named: str | None
+) -> int:
     """How fresh each view is, what is wrong, the last runs. Needs no keys."""
-    sources = load_sources(options)
+    if quiet and as_json:
+        raise click.UsageError("--json prints an object, --quiet prints nothing; use one")
+    level = "ERROR" if quiet else "WARNING"
+    sources = load_sources(options, level, needs_keys=False, needs_views=False, database=named)
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
-    from etl.cli.output.status import status_lines
+    from etl.cli.output.status import quiet_status_lines, status_lines
     from etl.database.connection import opened
     from etl.monitor.status import read_status
+    from etl.monitor.stored_sources import spelt_out
     from etl.runtime.console import shows_colours
 
     def read_one(config: Config) -> CommandResult:
         with opened(config) as database:
             current = read_status(config, database, max_age_s=max_age)
+        code = int(current.needs_attention)
+        if quiet:
+            return CommandResult(code, problems=quiet_status_lines(current))
         lines = status_lines(current, has_colours=shows_colours())
-        return CommandResult(int(current.needs_attention), lines, current.as_json())
+        return CommandResult(code, lines, current.as_json())
 
+    sources = spelt_out(sources)
     outcomes = run_for_each(sources, read_one)
     return print_outcomes(outcomes, OutputStyle(sources.is_folder, as_json))

@@ -59,6 +59,17 @@ def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
     return [*lines, "", *_run_lines(status, style)]
 
 
+def quiet_status_lines(status: Status) -> list[str]:
+    """What somebody should look at, a line for each cause; none when all is well."""
+    lines = [f"No run starts: {status.privacy.problem}"] if status.privacy.problem else []
+    if status.overrun:
+        lines.append(f"The run under way hangs: {status.overrun}; end that process")
+    lines += _late_line(status)
+    if status.is_unread:
+        lines.append("no view is known yet; run `heatmap-etl sync`")
+    return lines + problem_lines(status)
+
+
 def _coloured(cell: str) -> str:
     return click.style(cell, fg=_COLOURS[cell]) if cell in _COLOURS else cell
 
@@ -161,11 +172,16 @@ def _next_lines(status: Status) -> list[str]:
         return []
     wait = duration((status.next_run_at - status.at).total_seconds())
     lines = [f"Next run: {moment(status.next_run_at)}, in {wait} ({status.schedule}).", ""]
+    return [*_late_line(status), *lines]
+
+
+def _late_line(status: Status) -> list[str]:
+    """That a daemon should have begun a run, and did not; nothing where that is not so."""
     due = status.due_since
-    if due and status.at - due > LATE and not status.holder:
-        since = f"{moment(due)}, {age(due, status.at)}"
-        lines.insert(0, f"A run is due since {since}: is `heatmap-etl schedule` running?")
-    return lines
+    if due is None or status.at - due <= LATE or status.holder:
+        return []
+    since = f"{moment(due)}, {age(due, status.at)}"
+    return [f"A run is due since {since}: is `heatmap-etl schedule` running?"]
 
 
 def _run_row(run: Mapping[str, Any]) -> list[str]:

@@ -48,7 +48,10 @@ def require_file(database: Database) -> Path:
             "use Superset (docs/superset.md) or any BI tool (docs/bi.md)"
         )
     if not is_there(database):
-        raise EtlError(f"there is no file {file} yet; run: heatmap-etl sync (or demo --large)")
+        named = f"; it was named by {database.origin}" if database.origin else ""
+        raise EtlError(
+            f"there is no file {file} yet; run: heatmap-etl sync (or demo --large){named}"
+        )
     require_schema(database)
     return file
 
