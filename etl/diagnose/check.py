@@ -21,6 +21,7 @@ from etl.database.migrations import found_schema, opened_if_current, require_sch
 from etl.datadog.client import Client
 from etl.datadog.proxy import find_proxy
 from etl.diagnose.background import Background
+from etl.diagnose.write_access import create_refusal, try_to_write
 from etl.errors import (
     ConfigError,
     DatadogAuthError,
@@ -175,6 +176,7 @@ def _database(config: Config) -> Iterator[Point]:
         if is_usable:
             yield from _privacy(config, database)
             yield from _label(config, database)
+            yield from _writing(config, database)
     except SchemaMismatch as error:
         yield Point("schema", PROBLEM, str(error))
     except EtlError as error:
@@ -196,7 +198,10 @@ def _database_points(database: Database) -> Iterator[Point]:
         advice = ": it is read-only; use its primary server, or another user" * is_read_only
         yield Point("database", PROBLEM if is_read_only else OK, database.label + advice)
     if state.state == "absent":
-        yield Point("schema", OK, "not there yet; the first sync creates it")
+        if refusal := create_refusal(database):
+            yield Point("schema", PROBLEM, f"not there yet, and {refusal}")
+        else:
+            yield Point("schema", OK, "not there yet; the first sync creates it")
         return
     require_schema(database)
     yield Point("schema", OK, f"current, revision {state.revision}")
@@ -217,6 +222,13 @@ def _label(config: Config, database: Database) -> Iterator[Point]:
         database.read(lambda connection: require_label(connection, config))
     except SourceMismatch as error:
         yield Point("source", PROBLEM, str(error))
+
+
+def _writing(config: Config, database: Database) -> Iterator[Point]:
+    if found_schema(database).state != "current":
+        return
+    trial = try_to_write(database, config.source)
+    yield Point("writing", PROBLEM if trial.is_refused else OK, trial.text)
 
 
 def _file_points(label: str, file: Path) -> Iterator[Point]:
