@@ -60,6 +60,12 @@ class Progress:
             all_sent = None if requests is None else sum(number or 0 for number in sent)
             _draw(progress_line(sum(done), self._total, sum(listed), all_sent))
 
+    def hide(self) -> None:
+        """Remove the line until the next `show`, so that something else can be printed."""
+        if self.is_shown:
+            with self._lock:
+                _draw("")
+
 
 def progress_line(views: int, total: int, records: int, requests: int | None) -> str:
     """`[######........] 12/30 views, 1,204 records, 12 requests`."""

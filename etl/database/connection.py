@@ -22,6 +22,9 @@ from etl.errors import DatabaseUnreachable, StoreError
 T = TypeVar("T")
 
 ATTEMPTS = 5
+ROLES = "docs/operations.md"
+"""Where the rights stand that an owner, a writer and a reader need."""
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 # Drivers refuse a host or a parameter of the URL with more than their own errors.
 _CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError)
 
@@ -58,6 +61,11 @@ class Database:
     def file(self) -> Path | None:
         """The database file; None: the database is on a server."""
         return self.dialect.file(self.engine.url)
+
+    @property
+    def login(self) -> str:
+        """The user who connects, for messages."""
+        return self.engine.url.username or "this login"
 
     @contextmanager
     def connect(self, *, write: bool = True) -> Iterator[Connection]:
@@ -110,11 +118,21 @@ class Database:
         kind = DatabaseUnreachable if error.connection_invalidated else StoreError
         message = self.dialect.brief(error)
         hint = self.dialect.hint_on_failure(message)
+        if self.dialect.is_denied(error):
+            hint = f"{self.login} needs the right to {_right(error)}: see Roles in {ROLES}"
         return kind(f"{self.label}: {message}" + (f"; {hint}" if hint else ""))
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _right(error: DBAPIError) -> str:
+    """The right that a refused statement needs; "write" for one of the driver's own."""
+    words = (error.statement or "").upper().split()
+    if words[-2:] == ["FOR", "UPDATE"]:
+        return "UPDATE"
+    return words[0] if words[:1] and words[0] in _RIGHTS else "write"
 
 
 def open_database(url: str, *, label: str, schema_name: str | None = None) -> Database:

@@ -22,6 +22,7 @@ from etl.database.connection import Database, is_there, open_database, opened, r
 from etl.database.dialects import dialect_of
 from etl.errors import EtlError, SchemaMismatch, StoreError
 
+_AS_OWNER = "run as the owner: heatmap-etl db upgrade"
 _ONE_MIGRATION = threading.Lock()  # Alembic keeps what it works on in globals
 
 
@@ -172,8 +173,23 @@ def _migrate(database: Database, direction: str, revision: str) -> None:
     except CommandError as error:
         raise SchemaMismatch(f"cannot migrate {database.label}: {error}") from None
     except DBAPIError as error:
-        message = database.dialect.brief(error)
-        raise StoreError(f"cannot migrate {database.label}: {message}") from error
+        raise _not_migrated(database, error) from error
+
+
+def _not_migrated(database: Database, error: DBAPIError) -> StoreError:
+    text = f"cannot migrate {database.label}: {database.dialect.brief(error)}"
+    if not database.dialect.is_denied(error):
+        return StoreError(text)
+    if schema_state(database).state != "absent":
+        return StoreError(f"{text}; {_AS_OWNER}")
+    refusal = creation_refused(database, error)
+    return StoreError(f"the database {database.label} has no schema yet, and {refusal}")
+
+
+def creation_refused(database: Database, error: DBAPIError) -> str:
+    """Who may not create the schema, why, and who may."""
+    reason = database.dialect.brief(error)
+    return f"{database.login} may not create it ({reason}); {_AS_OWNER}"
 
 
 @contextmanager

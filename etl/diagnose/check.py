@@ -1,6 +1,7 @@
 """Checks configuration, database, keys, and one real request for each view.
 
-Writes nothing, and goes on after a failure, so that a person sees all problems at once.
+Writes nothing, and goes on after a failure, so that a person sees all problems at once. A database
+or an API that does not answer ends no later than after `HASTY_WAIT_S`, whatever is configured.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,13 +19,22 @@ from sqlalchemy import Connection
 from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database, open_database
+from etl.database.dialects import file_of
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
 from etl.datadog.proxy import find_proxy
-from etl.errors import ConfigError, DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
+from etl.diagnose.background import Background
+from etl.diagnose.write_access import create_refusal, try_to_write
+from etl.errors import (
+    ConfigError,
+    DatadogAuthError,
+    EtlError,
+    SchemaMismatch,
+    SourceMismatch,
+)
 from etl.extract.api_state import ApiState
 from etl.extract.completeness import COMPLETE, TRUNCATED
-from etl.extract.fetch import Failed, Result
+from etl.extract.fetch import HASTY_WAIT_S, Failed, Result, was_answered
 from etl.extract.listing import Listing
 from etl.formatting import many, shortened
 from etl.ledger.concerns import Concern, causes_of
@@ -35,6 +46,10 @@ from etl.source.identity import require_label
 from etl.source.privacy_setting import read_privacy
 
 OK, WARNING, PROBLEM = "ok", "warning", "PROBLEM"
+DATABASE_WAIT_S = 12.0
+"""Seconds in which the database has answered. Its drivers give up a connection after ten."""
+_PATIENCE_S = 2.0
+"""Seconds after which Datadog is asked though the database has not answered yet."""
 _RUNS_A_DAY = 24
 
 
@@ -55,22 +70,70 @@ def find_points(
     *,
     stop: threading.Event,
     progress: Callable[[int, int], None] = lambda _views, _records: None,
+    show: Callable[[Point], None] = lambda _point: None,
 ) -> list[Point]:
-    """Every point, in the order in which a person would fix them."""
-    points = [_configuration(config)]
-    points += [Point("configuration", WARNING, warning) for warning in config.warnings]
-    points += _database(config)
+    """Every point, in the order in which a person would fix them.
+
+    `show` is called with each as soon as it is known. When stopped, it ends with those so far.
+    """
+    points = []
+    for point in _points(config, stop, progress):
+        points.append(point)
+        show(point)
+    return points
+
+
+def _points(
+    config: Config, stop: threading.Event, progress: Callable[[int, int], None]
+) -> Iterator[Point]:
+    yield _configuration(config)
+    yield from (Point("configuration", WARNING, warning) for warning in config.warnings)
+    # In a thread: a driver may wait for ever, and notices no signal.
+    database = Background(_database(config), stop)
+    is_usable = True
+    # What views were discovered is known to the database only.
+    patience_s = DATABASE_WAIT_S if config.discovers else _PATIENCE_S
+    for point in database.taken_within(patience_s):
+        is_usable &= point.verdict != PROBLEM
+        yield point
+    if not stop.is_set():
+        yield from _views(config, stop, progress, is_usable=is_usable and database.is_over)
+    yield from database.taken_within(DATABASE_WAIT_S)
+    if not database.is_over and not stop.is_set():
+        yield Point("database", PROBLEM, _silence(config))
+
+
+def _silence(config: Config) -> str:
+    """What is said of a database that does not answer."""
+    text = f"{config.database_label}: no answer within {DATABASE_WAIT_S:g} s"
+    if file_of(config.database_url):
+        return f"{text}; another program keeps it locked, or its disk does not answer"
+    return f"{text}; check host and port in database_url, and that the server runs"
+
+
+def _views(
+    config: Config,
+    stop: threading.Event,
+    progress: Callable[[int, int], None],
+    *,
+    is_usable: bool,
+) -> Iterator[Point]:
+    """What Datadog says. `is_usable`: whether the database may be asked for discovered views."""
     side_questions = SideQuestions(stop)  # also one that runs leave alone: a person asks
-    if not config.discovers or config.keys is None:
-        return points + list(_datadog(config, side_questions, stop, progress))
-    try:
-        with opened_if_current(config) as (database, _):
-            selection = select_views(config, database, stop=stop, side_questions=side_questions)
-    except EtlError as error:
-        return [*points, Point("views", PROBLEM, str(error))]
-    points += _discovered(selection)
-    config = with_views(config, selection)
-    return points + list(_datadog(config, side_questions, stop, progress))
+    if config.discovers and config.keys is not None:
+        hasty = replace(_hasty(config), max_wait_s=min(HASTY_WAIT_S, config.max_wait_s))
+        try:
+            with ExitStack() as stack:
+                database = None
+                if is_usable:
+                    database, _ = stack.enter_context(opened_if_current(config))
+                selection = select_views(hasty, database, stop=stop, side_questions=side_questions)
+        except EtlError as error:
+            yield Point("views", PROBLEM, str(error))
+            return
+        yield from _discovered(selection)
+        config = with_views(config, selection)
+    yield from _datadog(config, side_questions, stop, progress)
 
 
 def _discovered(selection: ViewSelection) -> Iterator[Point]:
@@ -115,9 +178,10 @@ def _database(config: Config) -> Iterator[Point]:
         for point in _database_points(database):
             is_usable &= point.verdict != PROBLEM
             yield point
-        if is_usable:
-            yield from _privacy(config, database)
+        if is_usable and found_schema(database).state == "current":
+            yield _privacy(config, database)
             yield from _label(config, database)
+            yield _writing(config, database)
             yield from _concerns(config, database)
     except SchemaMismatch as error:
         yield Point("schema", PROBLEM, str(error))
@@ -140,33 +204,35 @@ def _database_points(database: Database) -> Iterator[Point]:
         advice = ": it is read-only; use its primary server, or another user" * is_read_only
         yield Point("database", PROBLEM if is_read_only else OK, database.label + advice)
     if state.state == "absent":
-        yield Point("schema", OK, "not there yet; the first sync creates it")
+        if refusal := create_refusal(database):
+            yield Point("schema", PROBLEM, f"not there yet, and {refusal}")
+        else:
+            yield Point("schema", OK, "not there yet; the first sync creates it")
         return
     require_schema(database)
     yield Point("schema", OK, f"current, revision {state.revision}")
 
 
-def _privacy(config: Config, database: Database) -> Iterator[Point]:
-    if found_schema(database).state != "current":
-        return
+def _privacy(config: Config, database: Database) -> Point:
     privacy = database.read(lambda connection: read_privacy(connection, config))
     text = privacy.problem or f"created_by: {privacy.configured}"
-    yield Point("privacy", PROBLEM if privacy.problem else OK, text)
+    return Point("privacy", PROBLEM if privacy.problem else OK, text)
 
 
 def _label(config: Config, database: Database) -> Iterator[Point]:
-    if found_schema(database).state != "current":
-        return
     try:
         database.read(lambda connection: require_label(connection, config))
     except SourceMismatch as error:
         yield Point("source", PROBLEM, str(error))
 
 
+def _writing(config: Config, database: Database) -> Point:
+    trial = try_to_write(database, config.source)
+    return Point("writing", PROBLEM if trial.is_refused else OK, trial.text)
+
+
 def _concerns(config: Config, database: Database) -> Iterator[Point]:
     """What waits for a person in the tables; no reason not to run."""
-    if found_schema(database).state != "current":
-        return
     now = datetime.now(UTC)
 
     def read(connection: Connection) -> tuple[Concern, ...]:
@@ -217,14 +283,11 @@ def _datadog(
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
         return
-    refused = [
-        r.error for r in results if isinstance(r, Failed) and isinstance(r.error, DatadogAuthError)
-    ]
-    if refused and len(refused) == len(results):
-        about = f"view {results[0].view.label}: "
-        yield Point("keys", PROBLEM, str(refused[0]).removeprefix(about))
-        return
     listings = [r for r in results if isinstance(r, Listing)]
+    failed = [r for r in results if isinstance(r, Failed)]
+    if not listings and (common := _common_failure(config, failed)):
+        yield common
+        return
     if listings:
         yield Point("keys", OK, f"accepted by {config.api_url}")
     yield _requests(config, listings)
@@ -258,12 +321,51 @@ def _read_views(
 ) -> list[Result]:
     side = side_questions or SideQuestions(stop)
     sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
+    config = _hasty(config)
     with (
         Client(config, require_keys(config), stop=stop, validation=side.validation) as client,
-        open_verifier(client, side, config, api_state, stop, stored) as verifier,
+        open_verifier(client, side, config, api_state, stop, stored, is_hasty=True) as verifier,
     ):
         read_and_load(client, side, verifier, config.views, sink)
     return sink.results
+
+
+def _hasty(config: Config) -> Config:
+    """The same with as much time for an answer as somebody has who waits for it."""
+    return replace(config, timeout_s=min(HASTY_WAIT_S, config.timeout_s))
+
+
+def _common_failure(config: Config, failed: Sequence[Failed]) -> Point | None:
+    """The one point for views that all failed, where the cause is not theirs; else None."""
+    asked = [f for f in failed if f.is_asked]
+    if not asked:
+        return None
+    errors = [f.error for f in asked]
+    # Of several views an error of the server is none of their own.
+    is_common = len(asked) > 1 or errors[0].status is None
+    if all(isinstance(error, DatadogAuthError) for error in errors):
+        about = "keys"
+    elif is_common and not any(was_answered(error) for error in errors):
+        about = "Datadog"
+    else:
+        return None
+    first = asked[0]
+    text = str(first.error).removeprefix(f"view {first.view.label}: ")
+    if others := len(failed) - len(asked):
+        text += f"; {many(others, 'further view')} {'was' if others == 1 else 'were'} not asked"
+    return Point(about, PROBLEM, text + _longer_wait(config, first))
+
+
+def _longer_wait(config: Config, failed: Failed) -> str:
+    """That a run has more patience, where more of it might help."""
+    error = failed.error
+    is_slow = "took too long" in str(error) or error.status == 429 or (error.status or 0) >= 500
+    if not is_slow or max(config.timeout_s, config.max_wait_s) <= HASTY_WAIT_S:
+        return ""
+    return (
+        f"; check waits {HASTY_WAIT_S:g} s, a run longer: timeout_s = {config.timeout_s:g},"
+        f" max_wait_s = {config.max_wait_s:g}"
+    )
 
 
 def _requests(config: Config, listings: Sequence[Listing]) -> Point:

@@ -23,10 +23,12 @@ from etl.datadog.client import Client
 from etl.datadog.page_limit import lowered_limit
 from etl.datadog.retry import RetryBudget
 from etl.errors import (
+    DatadogAnswerTooLarge,
     DatadogAuthError,
     DatadogError,
     DatadogHostUnknown,
     DatadogRequestError,
+    DatadogResponseError,
     DatadogUnavailable,
 )
 from etl.extract.api_state import ApiState, LastReading
@@ -52,16 +54,23 @@ DOUBTED_VIEW_WAIT_S = 1.0
 SHORTEST_ANSWER_S = 5.0
 """Seconds that the last answer may take however little is left of the budget, unless `timeout_s` is
 less: it has been waited for so long."""
+HASTY_WAIT_S = 10.0
+"""Seconds that a view may wait for an answer, for somebody who waits in front of the screen."""
+HASTY_TRIES = 5
+"""How often that view is asked: what fails so often in a row is down, or a view's own trouble."""
+FIRST_VIEWS = 4
+"""Views that are asked before all others, then. More than one: a single one may hang."""
 _TICK_S = 0.1
 _LINGER_S = 0.5  # with the writing meanwhile, one commit holds less than a second of work
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A view that gave no usable answer."""
+    """A view that gave no usable answer. `is_asked`: False where views before it had none."""
 
     view: View
     error: DatadogError
     seconds: float
+    is_asked: bool = True
 
 
 Result: TypeAlias = Listing | Failed
@@ -72,13 +81,21 @@ class Fetcher:
 
     After a streak of refusals no further view is asked. After a streak of views without any answer
     the next views get little time, and in the end none is asked either.
+    `is_hasty`: a view gets little time, and after a streak, or when none of the first few views
+    has any answer, no further one is asked.
     `lowered_to`: the limit that the API accepted instead of a larger one; None: it refused none.
     `parts_asked`: how many parts of views were to be asked for. `answers_read`: how many answers
     were decoded, in all.
     """
 
     def __init__(
-        self, client: Client, config: Config, api_state: ApiState, stop: threading.Event
+        self,
+        client: Client,
+        config: Config,
+        api_state: ApiState,
+        stop: threading.Event,
+        *,
+        is_hasty: bool = False,
     ) -> None:
         self.stop = stop
         self.lowered_to: int | None = None
@@ -91,7 +108,9 @@ class Fetcher:
         self._api_state = api_state
         self._limit = min(config.page_limit, api_state.page_limit or config.page_limit)
         self._lock = threading.Lock()
-        self._streak = _Streak(config.concurrency)
+        self._is_hasty = is_hasty
+        self._first = min(FIRST_VIEWS, config.concurrency) if is_hasty else 0
+        self._streak = _Streak(config.concurrency, enough=self._first)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +120,8 @@ class Fetcher:
 
     def fetch(self, views: Sequence[View]) -> Iterator[list[Result]]:
         """The answer for each view; one equal to that of its last reading is not decoded."""
-        return self._in_threads(views, self._fetch_view, linger_s=_LINGER_S)
+        for some in filter(None, (views[: self._first], views[self._first :])):
+            yield from self._in_threads(some, self._fetch_view, linger_s=_LINGER_S)
 
     def fetch_again(self, budgets: Mapping[View, RetryBudget | None]) -> Iterator[list[Result]]:
         """As `fetch`, each on a new connection, with what is left of its budget."""
@@ -152,7 +172,7 @@ class Fetcher:
         `is_fresh`: on a new connection.
         """
         started = time.monotonic()
-        budget = budget or self._client.retry_budget()
+        budget = budget or self._retry_budget()
         limit, refused = self._limit, 0
         while True:
             attempt = partial(self._try_to_read, view, limit, budget, last, is_fresh=is_fresh)
@@ -201,16 +221,25 @@ class Fetcher:
     def _fetch_view(
         self, view: View, budget: RetryBudget | None = None, *, is_fresh: bool = False
     ) -> Result:
-        budget = budget or self._client.retry_budget()
+        budget = budget or self._retry_budget()
         if error := self._streak.last_error:
             if self._streak.predicts_failure(error):
-                return Failed(view, _not_asked(view, error), 0.0)
+                return Failed(view, _not_asked(view, error), 0.0, is_asked=False)
+            budget.shorten(DOUBTED_VIEW_WAIT_S)
+        elif self._is_hasty and self._streak.is_without_answer:
             budget.shorten(DOUBTED_VIEW_WAIT_S)
         key = view.key(self._config.source)
         last = self._api_state.readings.get(key)
         result = self.fetch_one(view, budget, last, is_fresh=is_fresh)
         self._streak.add(result)
         return result
+
+    def _retry_budget(self) -> RetryBudget:
+        """A new one, of one view."""
+        budget = self._client.retry_budget(most_tries=HASTY_TRIES if self._is_hasty else None)
+        if self._is_hasty:
+            budget.shorten(HASTY_WAIT_S)
+        return budget
 
     def _lower_limit(self, limit: int) -> None:
         """Ask for no more than `limit` from now on: it was accepted, so the 400 was about it."""
@@ -259,24 +288,35 @@ class _Streak:
     """The latest views that failed in a row, in a way in which every view may fail.
 
     Such failures are refused keys, and no answer at all until the budget was spent.
+    `enough`: 0, or so many views without any answer, where none had one, end it all. Then an error
+    of the server that lasts is such a failure, too, and no view is asked after a streak.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, *, enough: int = 0) -> None:
         self._length = max(SHORTEST_STREAK, concurrency)  # the views in flight fail together
+        self._enough = enough
         self._errors: list[DatadogError] = []
         self._has_answered = False
 
     @property
+    def is_without_answer(self) -> bool:
+        """Whether views have failed, and none was answered."""
+        return bool(self._errors) and not self._has_answered
+
+    @property
     def last_error(self) -> DatadogError | None:
         """The latest error of a streak that is long enough to doubt the next view; else None."""
-        last = self._errors[-1:]
-        return last[0] if last and len(self._errors) >= self._length else None
+        if self._enough and not self._has_answered:
+            mute = [e for e in self._errors if e.status is None]
+            if len(mute) >= self._enough:
+                return mute[0]
+        return self._errors[-1] if len(self._errors) >= self._length else None
 
     def predicts_failure(self, error: DatadogError) -> bool:
         """Whether the next view need not be asked, as it would fail too, as with `error`."""
         is_for_all = isinstance(error, DatadogAuthError | DatadogHostUnknown)
         is_over = len(self._errors) >= STREAKS_TO_GIVE_UP * self._length
-        return (is_for_all and not self._has_answered) or is_over
+        return bool(self._enough) or (is_for_all and not self._has_answered) or is_over
 
     def add(self, result: Result) -> None:
         """Count the result of a view: a failure lengthens the streak, an answer ends it."""
@@ -286,7 +326,10 @@ class _Streak:
             return
         error = result.error
         has_no_answer = isinstance(error, DatadogUnavailable) and error.status is None
-        if has_no_answer or isinstance(error, DatadogAuthError):
+        lasts = self._enough and isinstance(error, DatadogUnavailable | DatadogResponseError)
+        if isinstance(error, DatadogAnswerTooLarge):  # it is this view's own
+            return
+        if has_no_answer or lasts or isinstance(error, DatadogAuthError):
             self._errors.append(error)
 
 

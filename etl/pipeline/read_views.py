@@ -53,8 +53,13 @@ def open_verifier(
     api_state: ApiState,
     stop: threading.Event,
     stored: Stored,
+    *,
+    is_hasty: bool = False,
 ) -> Iterator[Verifier]:
-    """A verifier, which reads the configured views and says what their answers prove."""
+    """A verifier, which reads the configured views and says what their answers prove.
+
+    `is_hasty`: for somebody who waits, see `Fetcher`.
+    """
 
     def applications() -> tuple[list[str] | None, str]:
         try:
@@ -62,7 +67,7 @@ def open_verifier(
         except DatadogError as error:
             return None, str(error)
 
-    with Fetcher(client, config, api_state, stop) as fetcher:
+    with Fetcher(client, config, api_state, stop, is_hasty=is_hasty) as fetcher:
         names = {view.name for view in config.views}
         yield Verifier(fetcher, api_state, applications, stored, names)
 

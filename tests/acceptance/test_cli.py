@@ -645,7 +645,7 @@ def test_check_writes_nothing(cli: Cli) -> None:
         ({"DD_API_KEY": PASSWORD}, ("PROBLEM  keys", "the keys were refused"), 2),
         ({DATABASE: f"postgres://u:{PASSWORD}@127.0.0.1:9/d"}, ("PROBLEM  database", "5 list"), 2),
         ({DATABASE: "sqlite:///missing/x.db"}, ("PROBLEM  database", "make it", "5 listed"), 2),
-        ({"HEATMAP_ETL_DATADOG_API_URL": NOBODY}, ("PROBLEM  view /home", "refused"), 2),
+        ({"HEATMAP_ETL_DATADOG_API_URL": NOBODY}, ("PROBLEM  Datadog", "refused"), 2),
         ({"HEATMAP_ETL_DATADOG_PAGE_LIMIT": "1"}, ("PROBLEM  view /home", "truncated"), 1),
         ({"HEATMAP_ETL_PAGE_LIMT": "5"}, ("warning  configuration", "did you mean"), 0),
         ({"HEATMAP_ETL_VIEWS": '["/hmoe"]'}, ("warning  view /hmoe", "spelt"), 0),

@@ -143,11 +143,15 @@ def test_the_writer_changes_no_table_and_says_who_can(
     # No schema yet: it may not make one.
     assert roles.program("writer", "sync") == 2
     (line,) = capsys.readouterr().err.splitlines()
+    assert "has no schema yet" in line
+    assert f"{roles.prefix}_writer may not create it" in line
     assert "denied" in line
+    assert line.endswith("run as the owner: heatmap-etl db upgrade")
     upgrade_as_owner(roles, "0001")
     assert roles.program("writer", "db", "upgrade") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot migrate" in line
+    assert line.endswith("run as the owner: heatmap-etl db upgrade")
     upgrade_as_owner(roles, "head")
     for statement in (
         "CREATE TABLE mine (id INTEGER)",
@@ -175,6 +179,143 @@ def test_the_reader_writes_nothing(roles: Roles, capsys: pytest.CaptureFixture[s
     assert roles.program("reader", "sync") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "denied" in line
+    assert f"{roles.prefix}_reader needs the right to UPDATE: see Roles in docs" in line
+
+
+# --- check --------------------------------------------------------------------------------
+
+
+def check(roles: Roles, role: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    code = roles.program(role, "check")
+    return code, " ".join(capsys.readouterr().out.split())
+
+
+def everything(roles: Roles) -> list[tuple[object, ...]]:
+    """Every object of the database, and every row."""
+    names = sorted(objects(roles))
+    return [(name, *roles.run("owner", f"SELECT * FROM {name}")) for name in names]
+
+
+def test_check_says_of_each_role_what_sync_would_do_with_an_empty_database(
+    roles: Roles, capsys: pytest.CaptureFixture[str]
+):
+    roles.api.views["/home"] = [record("a")]
+    for role in ("writer", "reader"):
+        code, said = check(roles, role, capsys)
+        assert code == 2
+        assert "PROBLEM schema not there yet, and" in said
+        assert f"{roles.prefix}_{role} may not create it" in said
+        assert "run as the owner: heatmap-etl db upgrade" in said
+        assert roles.program(role, "sync") == 2
+    code, said = check(roles, "owner", capsys)
+    assert code == 0
+    assert "ok schema not there yet; the first sync creates it" in said
+    assert objects(roles) == []
+    assert roles.program("owner", "sync", "--quiet") == 0
+
+
+def test_check_says_of_each_role_what_sync_would_do_with_a_current_schema(
+    roles: Roles, capsys: pytest.CaptureFixture[str]
+):
+    upgrade_as_owner(roles, "head")
+    roles.api.views["/home"] = [record("a")]
+    assert roles.program("writer", "sync", "--quiet") == 0
+    before = everything(roles)
+    for role in ("owner", "writer"):
+        code, said = check(roles, role, capsys)
+        assert (code, "PROBLEM" in said) == (0, False), said
+        assert "ok writing tried and rolled back" in said
+    code, said = check(roles, "reader", capsys)
+    assert code == 2
+    assert f"PROBLEM writing {roles.prefix}_reader may not write:" in said
+    assert "denied" in said
+    assert "see Roles in docs/operations.md" in said
+    assert everything(roles) == before
+
+
+RIGHTS = [
+    ("REVOKE INSERT ON rejected_records FROM {role}", "rejected_records"),
+    ("REVOKE UPDATE ON view_state FROM {role}", "view_state"),
+    ("REVOKE DELETE ON sync_runs FROM {role}", "sync_runs"),
+]
+
+
+@pytest.mark.parametrize(("revoke", "table"), RIGHTS, ids=[table for _, table in RIGHTS])
+def test_check_misses_each_right_that_a_run_needs(
+    roles: Roles, dialect: str, capsys: pytest.CaptureFixture[str], revoke: str, table: str
+):
+    upgrade_as_owner(roles, "head")
+    role = f"{roles.prefix}_writer"
+    if dialect == "mariadb":  # a right to the whole database cannot be taken for one table
+        grants = "SELECT, INSERT, UPDATE, DELETE"
+        roles.server.execute(f"REVOKE {grants} ON {roles.prefix}.* FROM {role}@'%'")
+        for name in objects(roles):
+            right = revoke.split()[1] if name == table else ""
+            kept = [g for g in grants.split(", ") if g != right]
+            on = f"{roles.prefix}.{name}"
+            roles.server.execute(f"GRANT {', '.join(kept)} ON {on} TO {role}@'%'")
+    else:
+        roles.run("owner", revoke.format(role=role))
+    code, said = check(roles, "writer", capsys)
+    assert code == 2
+    assert f"PROBLEM writing {role} may not write:" in said
+    assert table in said
+
+
+def test_check_keeps_no_run_waiting_and_waits_for_none(
+    roles: Roles, dialect: str, capsys: pytest.CaptureFixture[str]
+):
+    upgrade_as_owner(roles, "head")
+    roles.api.views["/home"] = [record("a")]
+    assert roles.program("writer", "sync", "--quiet") == 0
+    url = parse_database(roles.url("writer"), Path.cwd()).url
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as run, run.begin():
+        run.execute(text("SELECT * FROM sources FOR UPDATE"))
+        run.execute(text("UPDATE view_state SET listed = 7"))
+        code, said = check(roles, "writer", capsys)
+        assert code == 0
+        assert "ok writing a run is under way; writing was not tried" in said
+    assert roles.run("reader", "SELECT listed FROM view_state") == [(7,)]
+
+
+def test_check_of_a_login_without_temporary_tables(
+    roles: Roles, dialect: str, capsys: pytest.CaptureFixture[str]
+):
+    upgrade_as_owner(roles, "head")
+    if dialect == "postgresql":
+        on = f"ON DATABASE {roles.prefix} FROM {roles.prefix}_writer"
+        roles.run("owner", f"REVOKE TEMPORARY {on}")
+        code, said = check(roles, "writer", capsys)
+        assert code == 2
+        assert "may not write: permission denied to create temporary tables" in said
+    else:  # it has no right to any, and needs none
+        assert check(roles, "writer", capsys)[0] == 0
+
+
+def test_check_of_a_login_that_may_create_a_part_of_the_schema(
+    roles: Roles,
+    dialect: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    if dialect == "postgresql":
+        monkeypatch.setenv("HEATMAP_ETL_DATABASE_SCHEMA", "other")
+        denied = "permission denied for database"
+    else:
+        login, on = f"{roles.prefix}_writer@'%'", f"{roles.prefix}.*"
+        roles.server.execute(f"GRANT CREATE, ALTER, INDEX, DROP ON {on} TO {login}")
+        denied = "CREATE VIEW command denied"
+    code, said = check(roles, "writer", capsys)
+    assert code == 2
+    assert "may not create it" in said
+    assert denied in said
+    code, said = check(roles, "owner", capsys)
+    assert (code, "first sync creates it" in said) == (0, True)
+    assert objects(roles) == []
+    if dialect == "postgresql":
+        assert roles.run("owner", "SELECT 1 FROM pg_namespace WHERE nspname = 'other'") == []
 
 
 def test_a_login_for_the_views_reads_no_table(roles: Roles, dialect: str):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from etl.cli.fan_out import CommandResult
     from etl.config.model import Config
+    from etl.diagnose.check import Point
 
 
 @click.command(
@@ -42,18 +43,24 @@ def check(options: GlobalOptions, report: Path | None) -> int:
     with stop_on_signals() as signals:
         sources = load_sources(options)
         from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
-        from etl.cli.output.check import check_lines
+        from etl.cli.output.check import check_lines, closing_lines, point_line
         from etl.cli.progress import Progress
         from etl.diagnose.check import exit_code, find_points, listed_by_view
         from etl.diagnose.probe.report import report_path, write_report
+        from etl.runtime.console import print_results
 
         path = report_path(sources, report)
         with Progress(sum(len(config.views) for config in sources.configs)) as progress:
 
             def check_one(config: Config) -> CommandResult:
-                show = partial(progress.show, config.source)
-                points = find_points(config, stop=signals.stop, progress=show)
-                lines = check_lines(points)
+                def show(point: Point) -> None:
+                    if not point.view and not sources.is_folder:
+                        progress.hide()
+                        print_results([point_line(point)])
+
+                done = partial(progress.show, config.source)
+                points = find_points(config, stop=signals.stop, progress=done, show=show)
+                lines = check_lines(points) if sources.is_folder else closing_lines(points)
                 if path:
                     lines += write_report(config, path, listed_by_view(points), signals.stop)
                 return CommandResult(exit_code(points), lines)

@@ -99,6 +99,10 @@ class Dialect(ABC):
     def is_missing_table(self, error: DBAPIError) -> bool:
         """Whether the table does not exist; a refused or broken read does not tell."""
 
+    def is_denied(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Whether the login has no right to the statement; always False for a file."""
+        return False
+
     # --- server and schema ----------------------------------------------------------------
 
     @abstractmethod
@@ -115,6 +119,12 @@ class Dialect(ABC):
 
     def create_schema(self, connection: Connection, name: str | None) -> None:  # noqa: B027
         """Create the schema that the configuration names, unless it exists."""
+
+    def try_to_create(self, connection: Connection, schema_name: str | None) -> None:  # noqa: B027
+        """Raise the server's refusal where this login may not create our tables and views.
+
+        What it makes goes when the transaction is rolled back.
+        """
 
     def lock_upgrade(self, connection: Connection) -> bool:  # noqa: ARG002
         """Wait for the lock of the process that migrates; returns whether it was granted.
@@ -159,6 +169,13 @@ class Dialect(ABC):
 
         Rows have the table's columns in order, and no key twice; there is at least one.
         """
+
+    def try_to_upsert(self, connection: Connection, table: Table) -> None:  # noqa: B027
+        """Raise the server's refusal where `upsert` needs more than rights to the table."""
+
+    @abstractmethod
+    def wait_briefly(self, connection: Connection, seconds: int) -> None:
+        """Give up the wait for a lock after so many seconds, on this connection."""
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
         """Raise `StoreError` for a row that is too long for one statement."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, func, literal_column
@@ -17,6 +18,19 @@ from etl.errors import StoreError
 
 _REPEATABLE = {1213, 1205, 1020}
 _NO_SUCH_TABLE = 1146
+_DENIED = {1044, 1142, 1143, 1227, 1370}
+# Each needs a right that a migration needs, which the servers look at first; with it, each fails:
+# a table of that name does not exist, and none can have one column twice. For what would succeed
+# could not be rolled back.
+_NEEDED_TO_MIGRATE = (
+    "CREATE TABLE {} (id INTEGER, id INTEGER)",
+    "ALTER TABLE {} ADD COLUMN other INTEGER",
+    "CREATE INDEX other ON {} (id)",
+    "CREATE VIEW {} AS SELECT 1 AS id, 2 AS id",
+    "DROP TABLE {}",
+    "INSERT INTO {} (id) VALUES (1)",
+    "UPDATE {} SET id = 1",
+)
 _FITS_ALWAYS = 200_000  # characters; the smallest packet in use holds a megabyte
 _STATEMENT = 65_536  # bytes around the values
 
@@ -63,6 +77,18 @@ class Mysql(Server):
     def is_missing_table(self, error: DBAPIError) -> bool:
         return _number(error) == _NO_SUCH_TABLE
 
+    def is_denied(self, error: DBAPIError) -> bool:
+        return _number(error) in _DENIED
+
+    def try_to_create(self, connection: Connection, schema_name: str | None) -> None:  # noqa: ARG002
+        name = f"heatmap_etl_{token_hex(8)}"
+        for statement in _NEEDED_TO_MIGRATE:
+            try:
+                connection.exec_driver_sql(statement.format(name))
+            except DBAPIError as error:
+                if self.is_denied(error) or error.connection_invalidated:
+                    raise
+
     def lock_upgrade(self, connection: Connection) -> bool:
         # MySQL refuses a name of more than 64 characters, which a database alone may have.
         name = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
@@ -92,6 +118,11 @@ class Mysql(Server):
                 f" ON DUPLICATE KEY UPDATE {assign}",
                 rows,
             )
+
+    def wait_briefly(self, connection: Connection, seconds: int) -> None:
+        connection.exec_driver_sql(
+            f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"
+        )
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:
         """Both servers answer a statement longer than `max_allowed_packet` by hanging up.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import (
@@ -29,9 +30,11 @@ from etl.database.dialects.types import UtcDateTime
 # 23505: another source stored the same id first; the repeated transaction then sees it.
 _REPEATABLE = {"40001", "40P01", "55P03", "23505"}
 _NO_SUCH_TABLE = "42P01"
+_DENIED = {"42501", "3F000"}  # the second: no schema of the search path may be used
 # json travels as text: the driver would encode a str for json once more.
 _COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
 _INCOMING = "heatmap_etl_incoming"
+_MAKE_INCOMING = f"CREATE TEMP TABLE IF NOT EXISTS {_INCOMING} (LIKE {{}}) ON COMMIT DELETE ROWS"
 # A join or IN would read the whole table for each view where PostgreSQL takes it for small, as in a
 # first load, for which it has no statistics. This looks up one id after the other.
 _ONE_BY_ONE = (  # noqa: S608
@@ -101,10 +104,17 @@ class Postgresql(Server):
     def is_missing_table(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) == _NO_SUCH_TABLE
 
+    def is_denied(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) in _DENIED
+
     def create_schema(self, connection: Connection, name: str | None) -> None:
         # IF NOT EXISTS needs the right to create a schema even where it exists.
         if name and not inspect(connection).has_schema(name):
             connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
+
+    def try_to_create(self, connection: Connection, schema_name: str | None) -> None:
+        self.create_schema(connection, schema_name)
+        connection.exec_driver_sql(f"CREATE TABLE heatmap_etl_{token_hex(8)} (id integer)")
 
     def lock_upgrade(self, connection: Connection) -> bool:
         connection.exec_driver_sql("SET lock_timeout = '10min'")
@@ -131,16 +141,20 @@ class Postgresql(Server):
         names = ", ".join((key, *others))
         assign = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
         with driver_cursor(connection) as cursor:
-            cursor.execute(
-                f"CREATE TEMP TABLE IF NOT EXISTS {_INCOMING} (LIKE {table.name})"
-                " ON COMMIT DELETE ROWS"
-            )
+            cursor.execute(_MAKE_INCOMING.format(table.name))
             _copy(cursor, table, _INCOMING, rows)
             cursor.execute(
                 f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_INCOMING}"  # noqa: S608
                 f" ON CONFLICT ({key}) DO UPDATE SET {assign}"
             )
             cursor.execute(f"DELETE FROM {_INCOMING}")  # noqa: S608
+
+    def try_to_upsert(self, connection: Connection, table: Table) -> None:
+        """Its temporary table."""
+        connection.exec_driver_sql(_MAKE_INCOMING.format(table.name))
+
+    def wait_briefly(self, connection: Connection, seconds: int) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
 
 
 def _copy(cursor: Any, table: Table, into: str, rows: Sequence[Row]) -> None:

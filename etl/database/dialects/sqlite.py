@@ -148,6 +148,9 @@ class Sqlite(Dialect):
                 _with_instants_as_text(table, rows),
             )
 
+    def wait_briefly(self, connection: Connection, seconds: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {seconds * 1000}")
+
 
 def must_open_immutable(file: Path) -> bool:
     """Whether we may only read the file, it is in write-ahead mode, and no process has it open.
