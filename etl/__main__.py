@@ -1,7 +1,9 @@
 """`python -m etl` is `heatmap-etl`; both begin here.
 
-Ctrl-C while the modules are still being loaded ends it like Ctrl-C at any other time.
+A signal while the modules are still being loaded ends it like one at any other time.
 """
+
+from __future__ import annotations
 
 import gc
 import os
@@ -11,25 +13,51 @@ import sys
 
 def run() -> int:
     """Load the program, then run a command; returns its exit code."""
-    # Ignored (nohup), it stays so. What is not loaded yet has nothing to clean up.
-    is_caught = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_caught:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    if sys.argv[1:] == ["--version"] and _print_version():
-        return 0
-    # Modules and records are no garbage: looked at every 700 objects, they take a tenth of a run.
-    gc.set_threshold(20_000, 20, 20)
-    from etl.cli.app import main
+    caught = _end_on_signals()
+    from etl.runtime import streams
 
+    streams.open_missing()
     try:
-        if is_caught:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if sys.argv[1:] == ["--version"] and _print_version():
+            return 0
+        # Modules and records are no garbage: looked at every 700 objects, they take a tenth of a
+        # run.
+        gc.set_threshold(20_000, 20, 20)
+        from etl.cli.app import main
+
+        for number, handler in caught.items():
+            signal.signal(number, handler)
         return main()
     except KeyboardInterrupt:
         return 130
     finally:
+        streams.flush_last()
         # The interpreter would look through all that was loaded, several times, before it ends.
         gc.freeze()
+
+
+def _end_on_signals() -> dict[int, signal._HANDLER]:
+    """End at once on a signal: what is not loaded yet has nothing to clean up.
+
+    Returns the handlers for the time after. The kernel lets none of its defaults end PID 1, which
+    the program is in a container: there this one stays, for commands that have no other.
+    """
+    later: dict[int, signal._HANDLER] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: _end if os.getpid() == 1 else signal.SIG_DFL,
+    }
+    usual = (signal.default_int_handler, signal.SIG_DFL)
+    # Ignored (nohup), a signal stays so.
+    caught = {n: handler for n, handler in later.items() if signal.getsignal(n) in usual}
+    for number in caught:
+        signal.signal(number, _end)
+    # The image starts us with both blocked: one sent before there was a handler comes now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, later)
+    return caught
+
+
+def _end(number: int, _frame: object) -> None:
+    os._exit(128 + number)
 
 
 def _print_version() -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from etl.errors import ConfigError, EtlError
+from etl.runtime.console import write_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +97,7 @@ class CommandGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args:
-            click.echo(ctx.get_help(), err=True)
+            write_error(f"{ctx.get_help()}\n")
             ctx.exit(2)
         return super().parse_args(ctx, args)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sys
 import threading
 import time
 from types import TracebackType
@@ -13,7 +11,7 @@ from typing import Self
 import click
 
 from etl.formatting import many
-from etl.runtime.console import is_interactive
+from etl.runtime.console import is_interactive, write_error
 
 _WIDTH = 30
 _EVERY_S = 0.1
@@ -85,6 +83,4 @@ def _draw(line: str) -> None:
     # Not drawn by click: it hides the cursor, which a process that is killed never shows again,
     # breaks a line that is too long, and leaves the last one behind.
     columns = shutil.get_terminal_size().columns
-    with contextlib.suppress(OSError):  # the terminal is gone, the work goes on
-        sys.stderr.write(f"\r\x1b[K{line[: columns - 1]}")
-        sys.stderr.flush()
+    write_error(f"\r\x1b[K{line[: columns - 1]}")

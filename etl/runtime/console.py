@@ -11,10 +11,11 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from etl.errors import OutputError
 from etl.formatting import Styled, clean
+from etl.runtime.streams import abandon
 
 PROGRAM = "heatmap-etl"
 
@@ -33,7 +34,9 @@ def print_results(lines: Iterable[str]) -> None:
     """
     text = "\n".join(line if isinstance(line, Styled) else clean(line) for line in lines)
     with _writing_results():
-        _write(sys.stdout, text)
+        if sys.stdout is not None:  # the process was started without it
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
 
 
 def shows_colours() -> bool:
@@ -51,6 +54,8 @@ def result_stream() -> Iterator[BinaryIO]:
 
     Raises `OutputError` when the result cannot be written.
     """
+    if sys.stdout is None:  # the process was started without it
+        raise OutputError("cannot write the result: stdout is closed")
     stream = sys.stdout.buffer
     with _writing_results():
         yield stream
@@ -73,9 +78,7 @@ def abandon_stdout(error: OSError) -> str:
     Returns why the result was not written, or "" when only the reader went away.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Else the interpreter would flush once more when it ends, and complain.
-        with contextlib.suppress(OSError), open(os.devnull, "wb") as null:  # noqa: PTH123
-            os.dup2(null.fileno(), sys.stdout.fileno())
+        abandon(sys.stdout)
     is_unread = isinstance(error, BrokenPipeError)
     return "" if is_unread else f"cannot write the result: {error.strerror}"
 
@@ -84,8 +87,15 @@ def print_errors(lines: Iterable[str]) -> None:
     """Print errors on stderr; an indented line belongs to the one before it."""
     for line in lines:
         prefix = "" if line.startswith("  ") else f"{PROGRAM}: "
-        with contextlib.suppress(OSError):  # the reader has gone away
-            _write(sys.stderr, prefix + clean(line))
+        write_error(f"{prefix}{clean(line)}\n")
+
+
+def write_error(text: str) -> None:
+    """Write to stderr as it is. That it is full, closed or unread changes nothing."""
+    with contextlib.suppress(OSError, ValueError):  # the other one: closed
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def is_interactive() -> bool:
@@ -96,10 +106,3 @@ def is_interactive() -> bool:
 def is_terminal(stream: object) -> bool:
     """Whether the stream is open and a terminal."""
     return isinstance(stream, io.TextIOWrapper) and not stream.closed and stream.isatty()
-
-
-def _write(stream: TextIO | None, line: str) -> None:
-    """Write and flush one line; None: the process was started with this stream closed."""
-    if stream is not None:
-        stream.write(f"{line}\n")
-        stream.flush()

@@ -10,7 +10,7 @@ import sys
 import time
 
 from etl.formatting import clean
-from etl.runtime.console import is_interactive
+from etl.runtime.console import is_interactive, print_errors
 from etl.runtime.run_context import log_fields
 
 _ERASE_LINE = "\r\x1b[K"
@@ -35,9 +35,11 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
         return super().handle(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - named by the base
-        """Show a mistake in a log call, but not that stderr is gone."""
-        if not isinstance(sys.exception(), OSError):
-            super().handleError(record)
+        """Say in one line that a log call is wrong; nothing where stderr is gone or closed."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError | ValueError):
+            where = f"{record.pathname}:{record.lineno}"
+            print_errors([f"a bug; please report it: the log call in {where}: {error!r}"])
 
 
 class _Console(logging.Formatter):

@@ -78,8 +78,10 @@ def stop_on_signals() -> Iterator[StopSignal]:
     stop_signal = StopSignal()
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    handlers = {n: signal.signal(n, _leave_to_watcher) for n in _NUMBERS if not _is_ignored(n)}
+    # First the descriptor, then the handlers that rely on it, and the other way round at the end:
+    # a signal in between would be lost.
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    handlers = {n: signal.signal(n, _leave_to_watcher) for n in _NUMBERS if not _is_ignored(n)}
     watcher = threading.Thread(
         target=_watch, args=(reading, stop_signal), name="signals", daemon=True
     )
@@ -87,9 +89,9 @@ def stop_on_signals() -> Iterator[StopSignal]:
     try:
         yield stop_signal
     finally:
-        signal.set_wakeup_fd(-1)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
         writing.close()
         watcher.join()
         reading.close()

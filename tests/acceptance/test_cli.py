@@ -296,9 +296,17 @@ def test_only_the_views_asked_for(cli: Cli) -> None:
     assert 'did you mean "/home"' in wrong.err
 
 
-def test_started_by_cron_without_a_terminal(cli: Cli) -> None:
-    cli("sync")
-    assert cli.sql("SELECT started_by FROM sync_runs") == [("cron",)]
+def test_a_run_is_manual_unless_cron_says_so(cli: Cli) -> None:
+    for said in (None, "", "manual", "cron"):
+        assert cli("sync", HEATMAP_ETL_STARTED_BY=said).code == 0
+    found = cli.sql("SELECT started_by FROM sync_runs ORDER BY started_at")
+    assert found == [("manual",), ("manual",), ("manual",), ("cron",)]
+
+
+def test_a_run_for_which_somebody_unknown_answers_is_refused(cli: Cli) -> None:
+    done = cli("sync", HEATMAP_ETL_STARTED_BY="me")
+    assert (done.code, done.is_one_line()) == (2, True)
+    assert "HEATMAP_ETL_STARTED_BY: expected cron or manual, found me" in done.err
 
 
 def test_plan_leaves_no_trace(cli: Cli, world: World) -> None:

@@ -250,9 +250,9 @@ load.loader load.lookup load.ownership load.rejects load.removals load.schema_dr
 load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
 pipeline.notify pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
 pipeline.side_questions pipeline.sync pipeline.watchdog runtime runtime.console runtime.logs
-runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting
-transform transform.decode transform.envelope transform.fields transform.json_pieces
-transform.lenient_json transform.privacy transform.snapshot
+runtime.run_context runtime.signals runtime.streams source source.identity source.lease
+source.privacy_setting transform transform.decode transform.envelope transform.fields
+transform.json_pieces transform.lenient_json transform.privacy transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

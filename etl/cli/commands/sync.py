@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.cli.options import PATH, TEXT, GlobalOptions, global_options, load_sources
-from etl.runtime.console import is_terminal
+from etl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+STARTED_BY = "HEATMAP_ETL_STARTED_BY"
 
 
 @click.command(
@@ -27,7 +30,11 @@ Exit codes:
 Examples:
   heatmap-etl sync
   heatmap-etl sync --plan --view /home
-  17 * * * *  cd /etc/heatmap-etl && heatmap-etl sync --quiet      (crontab)"""
+  17 * * * *  cd /etc/heatmap-etl && heatmap-etl sync --quiet      (crontab)
+
+\b
+In a crontab, a timer or a CronJob set HEATMAP_ETL_STARTED_BY=cron, which status
+then shows of the run; without it a run is manual."""
 )
 @click.option(
     "--view", "views", type=TEXT, multiple=True, metavar="NAME", help="Only this one; repeatable."
@@ -78,8 +85,20 @@ def sync(
         from etl.cli.commands.sync_sources import Output, plan_sources, sync_sources
         from etl.pipeline.run import Options
 
-        started_by = "manual" if is_terminal(sys.stdin) else "cron"
-        run_options = Options(views, full, accept_removals, started_by)
+        run_options = Options(views, full, accept_removals, _started_by(os.environ))
         if plan:
             return plan_sources(sources, run_options, signals, as_json=as_json)
         return sync_sources(sources, run_options, signals, Output(as_json, quiet, metrics_file))
+
+
+def _started_by(environ: Mapping[str, str]) -> str:
+    """Who started the run, as the scheduler says; not guessed: a person may have no terminal.
+
+    Raises ConfigError. Of `.env` it is not read: a run by hand reads the same file.
+    """
+    value = environ.get(STARTED_BY) or "manual"
+    if value not in ("cron", "manual"):
+        from etl.config.validators import plain
+
+        raise ConfigError([f"{STARTED_BY}: expected cron or manual, found {plain(value)}"])
+    return value
