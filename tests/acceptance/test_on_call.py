@@ -26,6 +26,7 @@ from etl.config.database_url import parse_database
 from etl.database.connection import open_database
 from etl.database.migrations import downgrade
 from etl.database.schema import HEAD
+from etl.fake_datadog.faults import KINDS
 from tests.support.api import Api, record
 from tests.support.certificates import make_certificate, server_tls
 from tests.support.installation import parse
@@ -203,6 +204,12 @@ def test_each_entry_says_where_why_and_what_to_do():
         assert entry.parts.keys() <= {*EXPLAINED, *COMMANDS, "Nothing to do"}, entry.symptom
         for command in (c for part in COMMANDS for c in entry.commands(part)):
             parse(shlex.split(command)[1:])
+
+
+def test_each_kind_of_fault_can_be_rehearsed():
+    text = PAGE.partition("## Rehearse")[0]
+    rehearsed = re.findall(r"`heatmap-etl fake-datadog --fault (\w+)`", text)
+    assert sorted(rehearsed) == sorted(KINDS)
 
 
 def test_the_rehearsal_goes_as_it_is_written(shift: Shift):
