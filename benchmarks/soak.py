@@ -18,12 +18,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import random
 import re
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -35,11 +33,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import parse_qsl
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -48,8 +44,14 @@ from sqlalchemy import text  # noqa: E402
 
 from etl.config.load import load_config  # noqa: E402
 from etl.database.connection import Database, open_database  # noqa: E402
-from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World  # noqa: E402
-from etl.fake_datadog.api import Request  # noqa: E402
+from etl.fake_datadog import (  # noqa: E402
+    API_KEY,
+    APP_KEY,
+    FakeDatadog,
+    Fault,
+    Faults,
+    World,
+)
 from etl.pipeline.run import Options  # noqa: E402
 from etl.pipeline.sync import sync  # noqa: E402
 from tests.support.servers import Server, Servers, free_port  # noqa: E402
@@ -69,8 +71,8 @@ HEADINGS = (
     "on",
 )
 VIEWS = 6
-FAULT_SHARE = 0.1
-FAULTS = ("429", "500", "reset", "half body")
+FAULT_KINDS = ("429", "500", "cut")
+FAULT_SHARE = 0.1 / len(FAULT_KINDS)
 TICK_S = 5.0
 WARM_UP = 1 / 3
 MEMORY_GROWTH = 1.03
@@ -91,100 +93,21 @@ sys.exit(main(sys.argv[1:]))
 # --- a Datadog that fails -----------------------------------------------------------------
 
 
-class FailingDatadog:
-    """The fake's answers over HTTP, some of them spoilt. Context manager."""
+@contextlib.contextmanager
+def failing_datadog() -> Iterator[FakeDatadog]:
+    """A fake that spoils some answers and where time passes, until its faults are off."""
+    faults = Faults(Fault(kind, FAULT_SHARE) for kind in FAULT_KINDS)
+    # A window of a second: nobody waits longer after a 429.
+    with FakeDatadog(World(7), faults=faults, rate_limit=(100_000, 1)) as datadog:
+        is_over = threading.Event()
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.is_failing = True
-        self.faults: Counter[str] = Counter()
-        self._fake = FakeDatadog(world)
-        self._random = random.Random(1)
-        self._lock = threading.Lock()
-        outer = self
+        def let_time_pass() -> None:
+            while not (is_over.wait(TICK_S) or faults.is_off):
+                datadog.world.tick()
 
-        class Handler(_Handler):
-            datadog = outer
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        threading.Thread(target=self._let_time_pass, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_failing = False
-        self._server.shutdown()
-        self._server.server_close()
-
-    def draw(self) -> str:
-        with self._lock:
-            if not self.is_failing or self._random.random() >= FAULT_SHARE:
-                return ""
-            fault = self._random.choice(FAULTS)
-            self.faults[fault] += 1
-            return fault
-
-    def answer(self, request: Request) -> tuple[Any, dict[str, str]]:
-        return self._fake.answer(request)
-
-    def _let_time_pass(self) -> None:
-        while self.is_failing:
-            self.world.tick()
-            time.sleep(TICK_S)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Clients go away; what was meant to fail fails."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    datadog: FailingDatadog
-
-    def do_GET(self) -> None:
-        fault = self.datadog.draw()
-        if fault == "reset":
-            self._reset()
-        elif fault == "500":
-            self._send(500, b"<html>sorry</html>", {})
-        elif fault == "429":
-            limits = {"Limit": "100", "Period": "10", "Remaining": "0", "Reset": "1"}
-            self._send(429, b"{}", {f"X-RateLimit-{name}": v for name, v in limits.items()})
-        else:
-            self._answer(is_cut=fault == "half body")
-
-    def _answer(self, *, is_cut: bool) -> None:
-        path, _, query = self.path.partition("?")
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        parameters = dict(parse_qsl(query, keep_blank_values=True))
-        asked = Request(method="GET", path=path, query=parameters, headers=headers, body=b"")
-        reply, limits = self.datadog.answer(asked)
-        body = reply.body[: len(reply.body) // 2] if is_cut else reply.body
-        self._send(reply.status, body, {**limits, "Content-Length": str(len(reply.body))})
-        self.close_connection |= is_cut
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _reset(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """The ledger has the log."""
+        threading.Thread(target=let_time_pass, daemon=True).start()
+        yield datadog
+        is_over.set()
 
 
 # --- what is measured ---------------------------------------------------------------------
@@ -295,9 +218,9 @@ def instant(value: Any) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def check_rows(soak: Soak, database: Database, config: Any, datadog: FailingDatadog) -> None:
+def check_rows(soak: Soak, database: Database, config: Any, datadog: FakeDatadog) -> None:
     """One run without faults, and the tables hold what the fake lists."""
-    datadog.is_failing = False
+    datadog.faults.is_off = True
     run = sync(replace(config, every_s=None), database, Options(), stop=threading.Event())
     if run.status != "ok":
         soak.problems.append(f"the last run without faults is {run.status}")
@@ -332,7 +255,7 @@ def place(kind: str, folder: Path) -> Iterator[tuple[str, Callable[[int], int]]]
         servers.stop()
 
 
-def write_config(folder: Path, url: str, datadog: FailingDatadog) -> Path:
+def write_config(folder: Path, url: str, datadog: FakeDatadog) -> Path:
     names = list(datadog.world.view_names)[:VIEWS]
     path = folder / "heatmap-etl.toml"
     lines = [
@@ -396,7 +319,7 @@ def end(soak: Soak, daemon: subprocess.Popen[bytes]) -> None:
 def run(kind: str, seconds: float, folder: Path) -> Soak:
     soak = Soak(kind, seconds)
     keys = {"DD_API_KEY": API_KEY, "DD_APP_KEY": APP_KEY}
-    with place(kind, folder) as (url, count), FailingDatadog(World(7)) as datadog:
+    with place(kind, folder) as (url, count), failing_datadog() as datadog:
         path, port = write_config(folder, url, datadog), free_port()
         command = ["--config", str(path), "schedule", "--listen", f"127.0.0.1:{port}"]
         with (folder / "log").open("wb") as log:
@@ -413,7 +336,7 @@ def run(kind: str, seconds: float, folder: Path) -> Soak:
                 watch(soak, daemon, port, count)
             finally:
                 end(soak, daemon)
-        soak.faults = datadog.faults
+        soak.faults = datadog.faults.done
         is_flat(soak)
         config = load_config(_slower(path), keys)
         with contextlib.closing(

@@ -8,6 +8,7 @@ code with the rest of the project, so that a mistake there is not repeated here.
 """
 
 from etl.fake_datadog.api import API_KEY, APP_KEY, BEARER_TOKEN
+from etl.fake_datadog.faults import Fault, Faults
 from etl.fake_datadog.server import FakeDatadog, RecordedRequest, serve
 from etl.fake_datadog.world import Event, World
 
@@ -17,6 +18,8 @@ __all__ = [
     "BEARER_TOKEN",
     "Event",
     "FakeDatadog",
+    "Fault",
+    "Faults",
     "RecordedRequest",
     "World",
     "serve",

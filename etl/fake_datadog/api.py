@@ -44,11 +44,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, body and its type."""
+    """Status, body and its type.
+
+    `is_cut`: only half of the body is sent; `clock_offset_s`: how far its Date is off.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = JSON
+    is_cut: bool = False
+    clock_offset_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Keys:
         if not all(sent):
             return _errors(401, "Unauthorized")
         if sent != expected:
-            return _json({"errors": [{"title": "Forbidden", "status": "403"}]}, 403)
+            return refused_keys()
         return None
 
 
@@ -207,6 +212,11 @@ class Api:
         organization = self._world.organization
         items = [_application(a, organization) for a in organization.applications]
         return _json({"data": items}, 200, JSON_API)
+
+
+def refused_keys() -> Reply:
+    """What keys get that are not right."""
+    return _json({"errors": [{"title": "Forbidden", "status": "403"}]}, 403)
 
 
 def _application(application: Application, organization: Organization) -> dict[str, object]:

@@ -7,14 +7,16 @@ import shlex
 from collections.abc import Sequence
 
 from etl.fake_datadog.api import API_KEY, APP_KEY, BEARER_TOKEN
+from etl.fake_datadog.faults import Fault
 
 
-def greeting(url: str, view_names: Sequence[str]) -> list[str]:
+def greeting(url: str, view_names: Sequence[str], faults: Sequence[Fault] = ()) -> list[str]:
     """Lines for a person; the commands use a database of their own."""
     views = shlex.quote(json.dumps(list(view_names), ensure_ascii=False))
     return [
         f"fake Datadog at {url} (Ctrl-C ends it)",
         f"keys: DD_API_KEY={API_KEY} DD_APP_KEY={APP_KEY} (or DD_BEARER_TOKEN={BEARER_TOKEN})",
+        *(f"fault: {fault}" for fault in faults),
         "",
         "In another terminal, in an empty folder:",
         "",

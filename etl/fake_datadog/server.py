@@ -20,6 +20,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from etl.fake_datadog.api import API_KEY, APP_KEY, BEARER_TOKEN, Api, Keys, Reply, Request
+from etl.fake_datadog.faults import SLOW_S, Faults, refusal, spoiled
 from etl.fake_datadog.rate_limit import RateLimit
 from etl.fake_datadog.world import World
 
@@ -44,7 +45,8 @@ class FakeDatadog:
     """A server for one world, a context manager: it answers between enter and exit.
 
     `port` 0 takes any free one. `page_default` and `page_max` apply to `page[limit]`;
-    `rate_limit` is (requests, seconds); `latency_s` is added to every answer.
+    `rate_limit` is (requests, seconds); `latency_s` is added to every answer;
+    `faults` spoil some.
     """
 
     def __init__(
@@ -60,14 +62,17 @@ class FakeDatadog:
         page_max: int = 1000,
         rate_limit: tuple[int, int] | None = None,
         latency_s: float = 0.0,
+        faults: Faults | None = None,
     ) -> None:
         self.world = world
+        self.faults = faults or Faults()
         self._requests: deque[RecordedRequest] = deque(maxlen=KEPT_REQUESTS)
         self._request_count = 0
         self._api = Api(world, Keys(api_key, app_key, bearer_token), page_default, page_max)
         self._rate_limit = RateLimit(*(rate_limit or DEFAULT_RATE_LIMIT), clock=time.time)
         self._latency_s = latency_s
         self._lock = threading.Lock()
+        self._has_ended = threading.Event()
         self._server = _Server((host, port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.daemon = True
@@ -99,6 +104,7 @@ class FakeDatadog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._has_ended.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -111,10 +117,15 @@ class FakeDatadog:
         with self._lock:
             self._request_count += 1
             self._requests.append(recorded)
-        if self._latency_s:
-            time.sleep(self._latency_s)
+        kinds = self.faults.draw(request)
+        if wait_s := self._latency_s + SLOW_S * ("slow" in kinds):
+            self._has_ended.wait(wait_s)
         permit = self._rate_limit.take(_limit_name(request.path))
-        return (self._api.answer(request) if permit.allowed else Reply(429)), permit.headers
+        limits = permit.headers
+        if "429" in kinds:
+            limits |= {"X-RateLimit-Remaining": "0", "Retry-After": limits["X-RateLimit-Reset"]}
+        reply = refusal(kinds) or (self._api.answer(request) if permit.allowed else Reply(429))
+        return spoiled(reply, kinds, request), limits
 
 
 class _Server(ThreadingHTTPServer):
@@ -189,7 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply, limits: dict[str, str], *, is_gzip_wanted: bool) -> None:
         body = reply.body
-        self.send_response(reply.status)
+        self.send_response_only(reply.status)
+        self.send_header("Server", self.version_string())
+        self.send_header("Date", self.date_time_string(time.time() + reply.clock_offset_s))
         if reply.status != 204:
             self.send_header("Content-Type", reply.content_type)
         if is_gzip_wanted and len(body) > GZIP_FROM_BYTES:
@@ -200,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in limits.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) // 2] if reply.is_cut else body)
+        self.close_connection |= reply.is_cut
 
     def log_message(self, *_: object) -> None:
         """No log lines: the client logs its requests."""
@@ -225,6 +239,7 @@ def serve(
     port: int,
     tick_every_s: float | None,
     latency_s: float = 0.0,
+    faults: Faults | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve in the foreground until SIGINT or SIGTERM, then return.
@@ -236,7 +251,7 @@ def serve(
     with (
         _sigterm_as_interrupt(),
         contextlib.suppress(KeyboardInterrupt),
-        FakeDatadog(world, host=host, port=port, latency_s=latency_s) as datadog,
+        FakeDatadog(world, host=host, port=port, latency_s=latency_s, faults=faults) as datadog,
     ):
         on_ready(datadog.url)
         while not never.wait(tick_every_s):

@@ -112,9 +112,17 @@ class Server(ABC):
 
     def restart(self) -> None:
         """Down, and up again with the same data on the same port, as an administrator would."""
+        self.go_down()
+        self.come_back()
+
+    def go_down(self) -> None:
+        """The server ends, and its data stay."""
         assert self.process is not None
         self.process.send_signal(self.stop_signal)
         self.process.wait(STOP_TIMEOUT_S)
+
+    def come_back(self) -> None:
+        """After `go_down`: up again on the same port."""
         self._launch(account_of(self.accounts))
         assert self._answers()
 

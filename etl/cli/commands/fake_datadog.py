@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from etl.cli.options import HOST
+from etl.cli.options import HOST, TEXT
 from etl.errors import EtlError
 from etl.runtime.console import print_results
 
+if TYPE_CHECKING:
+    from etl.fake_datadog import Fault
 
-@click.command("fake-datadog")
+
+class _FaultType(click.ParamType):  # type: ignore[type-arg]
+    """`KIND` or `KIND:SHARE`."""
+
+    name = "fault"
+
+    def convert(self, value: Any, *args: Any) -> Fault:
+        from etl.fake_datadog import Fault
+
+        try:
+            return Fault.parse(TEXT.convert(value, *args))
+        except ValueError as error:
+            self.fail(str(error), *args)
+
+
+@click.command(
+    "fake-datadog",
+    epilog="""\b
+Kinds of fault:
+  429    the rate limit is used up
+  500    a server error
+  empty  every view lists nothing: removals are held
+  cut    half of the answer, then the connection ends, as in a broken network
+  slow   the answer comes 40 s late, longer than `datadog.timeout_s`
+  auth   403, the keys are refused
+  clock  the Date is two hours back, as if this machine's clock were ahead
+
+\b
+Example, to see how a fault looks (the same --seed: the same snapshots, the same faults):
+  heatmap-etl fake-datadog                  and elsewhere `heatmap-etl sync`, then Ctrl-C
+  heatmap-etl fake-datadog --fault 500:0.2  and `sync` again, then `heatmap-etl status`""",
+)
 @click.option("--host", type=HOST, default="127.0.0.1", show_default=True)
 @click.option("--port", default=8321, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
@@ -20,9 +55,19 @@ from etl.runtime.console import print_results
 )
 @click.option("--seed", default=1, show_default=True, help="Another seed, another organization.")
 @click.option("--latency", default=0.0, type=click.FloatRange(0), metavar="SECONDS")
-def fake_datadog(host: str, port: int, tick: float | None, seed: int, latency: float) -> int:
-    """Serve an invented Datadog until Ctrl-C."""
-    from etl.fake_datadog import World, serve
+@click.option(
+    "--fault",
+    "faults",
+    type=_FaultType(),
+    multiple=True,
+    metavar="KIND[:SHARE]",
+    help="Spoil this share of the answers, 0 to 1; all without it. May be given several times.",
+)
+def fake_datadog(
+    host: str, port: int, tick: float | None, seed: int, latency: float, faults: tuple[Fault, ...]
+) -> int:
+    """Serve an invented Datadog until Ctrl-C; with --fault, one that fails."""
+    from etl.fake_datadog import Faults, World, serve
     from etl.fake_datadog.greeting import greeting
 
     world = World(seed)
@@ -33,7 +78,8 @@ def fake_datadog(host: str, port: int, tick: float | None, seed: int, latency: f
             port=port,
             tick_every_s=tick,
             latency_s=latency,
-            on_ready=lambda url: print_results(greeting(url, world.view_names)),
+            faults=Faults(faults, seed),
+            on_ready=lambda url: print_results(greeting(url, world.view_names, faults)),
         )
     except OSError as error:
         raise EtlError(f"cannot listen on {host}:{port}: {error.strerror}") from None
