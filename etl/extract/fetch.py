@@ -17,6 +17,7 @@ from typing import Self, TypeAlias
 
 import msgspec
 
+from etl.causes import GIVEN_UP, NOT_ASKED
 from etl.config.model import Config
 from etl.config.views import View
 from etl.datadog.client import Client
@@ -202,9 +203,9 @@ class Fetcher:
         self, view: View, budget: RetryBudget | None = None, *, is_fresh: bool = False
     ) -> Result:
         budget = budget or self._client.retry_budget()
-        if error := self._streak.last_error:
-            if self._streak.predicts_failure(error):
-                return Failed(view, _not_asked(view, error), 0.0)
+        if last_failed := self._streak.last:
+            if self._streak.predicts_failure(last_failed.error):
+                return Failed(view, _not_asked(view, last_failed), 0.0)
             budget.shorten(DOUBTED_VIEW_WAIT_S)
         key = view.key(self._config.source)
         last = self._api_state.readings.get(key)
@@ -263,31 +264,31 @@ class _Streak:
 
     def __init__(self, concurrency: int) -> None:
         self._length = max(SHORTEST_STREAK, concurrency)  # the views in flight fail together
-        self._errors: list[DatadogError] = []
+        self._failed: list[Failed] = []
         self._has_answered = False
 
     @property
-    def last_error(self) -> DatadogError | None:
-        """The latest error of a streak that is long enough to doubt the next view; else None."""
-        last = self._errors[-1:]
-        return last[0] if last and len(self._errors) >= self._length else None
+    def last(self) -> Failed | None:
+        """The latest of a streak that is long enough to doubt the next view; else None."""
+        last = self._failed[-1:]
+        return last[0] if last and len(self._failed) >= self._length else None
 
     def predicts_failure(self, error: DatadogError) -> bool:
         """Whether the next view need not be asked, as it would fail too, as with `error`."""
         is_for_all = isinstance(error, DatadogAuthError | DatadogHostUnknown)
-        is_over = len(self._errors) >= STREAKS_TO_GIVE_UP * self._length
+        is_over = len(self._failed) >= STREAKS_TO_GIVE_UP * self._length
         return (is_for_all and not self._has_answered) or is_over
 
     def add(self, result: Result) -> None:
         """Count the result of a view: a failure lengthens the streak, an answer ends it."""
         if isinstance(result, Listing):
             self._has_answered = True
-            self._errors.clear()
+            self._failed.clear()
             return
         error = result.error
         has_no_answer = isinstance(error, DatadogUnavailable) and error.status is None
         if has_no_answer or isinstance(error, DatadogAuthError):
-            self._errors.append(error)
+            self._failed.append(result)
 
 
 def was_answered(error: DatadogError) -> bool:
@@ -300,9 +301,14 @@ def _copy_of(error: DatadogError) -> DatadogError:
     return type(error)(str(error), status=error.status, detail=error.detail)
 
 
-def _not_asked(view: View, why: DatadogError) -> DatadogError:
-    reason = "the keys were refused" if isinstance(why, DatadogAuthError) else "no answer came"
-    return type(why)(f"view {view.label}: not asked, as {reason} for the views before")
+def _not_asked(view: View, why: Failed) -> DatadogError:
+    """The error of a view that is not asked: that of the view before, with which it has its cause
+    in common."""
+    error = why.error
+    reason = "the keys were refused" if isinstance(error, DatadogAuthError) else "no answer came"
+    cause = str(error).removeprefix(f"view {why.view.label}: ").partition(GIVEN_UP)[0]
+    text = f"view {view.label}: {cause}{NOT_ASKED}{reason} for the views before"
+    return type(error)(text, status=error.status, detail=error.detail)
 
 
 class _ResultQueue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etl.cli.output.causes import cause_lines
+from etl.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED
@@ -24,7 +24,7 @@ def run_lines(run: RunResult, database: str, planned: int) -> list[str]:
     lines = [*_run_table(shown), *omitted_line(len(run.views), len(shown), _OMITTED_ENDING)]
     lines += ["", *_totals(run, planned), _run_line(run, database)]
     lines += [f"Note: {note}" for note in run.notes]
-    if problems := _problems(run):
+    if problems := quiet_lines(run):
         lines += ["", "Problems:", *(f"  {line}" for line in problems), *_advice(run)]
     return lines
 
@@ -73,11 +73,14 @@ def _advice(run: RunResult) -> list[str]:
 
 def quiet_lines(run: RunResult) -> list[str]:
     """One line for each cause for which a person should look at views: what cron mails."""
-    return _problems(run)
+    return cause_lines(complaints(run))
 
 
-def _problems(run: RunResult) -> list[str]:
-    return cause_lines((v.view.label, problem(v)) for v in run.views if needs_attention(v))
+def complaints(run: RunResult) -> list[tuple[str, str]]:
+    """Pairs of a view and why a person should look at it; "" for the run as a whole."""
+    found = [(v.view.label, problem(v)) for v in run.views if needs_attention(v)]
+    is_of_a_view = any(view.error == run.error for view in run.views)
+    return [*found, *([("", run.error)] if run.error and not is_of_a_view else [])]
 
 
 def needs_attention(result: ViewResult) -> bool:
