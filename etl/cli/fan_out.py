@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from etl.causes import MOST_LINES, NAMES_SHOWN, Told, grouped, line_of, omitted_causes
 from etl.config.model import Config, Sources
 from etl.errors import ConfigError, EtlError
 from etl.runtime.console import print_errors, print_results
@@ -25,12 +26,17 @@ _MAX_THREADS = 16
 
 
 class CommandResult(msgspec.Struct, frozen=True):
-    """What a command prints for one source: lines or an object on stdout, problems on stderr."""
+    """What a command prints for one source: lines or an object on stdout, problems on stderr.
+
+    `complaints`: pairs of a view and why a person should look at it, "" for the source as a whole;
+    on stderr, too, one line for each cause.
+    """
 
     code: int = 0
     lines: Sequence[str] = ()
     as_json: Any = None
     problems: Sequence[str] = ()
+    complaints: Sequence[tuple[str, str]] = ()
 
 
 class Outcome(msgspec.Struct):
@@ -52,12 +58,14 @@ class OutputStyle(msgspec.Struct, frozen=True):
     """How outcomes are printed. No headings where each line names its source already.
 
     For a folder, `common_code` combines the exit codes of all sources. `json_without_result` makes
-    the object of a source that has no result; its error is added to it.
+    the object of a source that has no result; its error is added to it. Where more than
+    `lines_of_a_cause` sources have one problem, one line names the first of them.
     """
 
     is_folder: bool
     as_json: bool = False
     has_headings: bool = True
+    lines_of_a_cause: int = NAMES_SHOWN
     common_code: Callable[[Sequence[int]], int] = max
     json_without_result: Callable[[Config], dict[str, Any]] = lambda config: {
         "source": config.source
@@ -79,14 +87,14 @@ def print_outcomes(
     """Print all outcomes; returns the exit code.
 
     For a folder each source has a heading, the closing lines follow the last one, JSON is a list,
-    and a line on stderr begins with the source.
+    and a line on stderr begins with the source, or with the first of many that it is about.
     """
     objects = [_json(outcome, style) for outcome in outcomes]
     if style.as_json:
         print_results([json.dumps(objects if style.is_folder else objects[0])])
     elif lines := [*_sections(outcomes, style), *closing]:
         print_results(lines)
-    print_errors(line for outcome in outcomes for line in _problems(outcome, style))
+    print_errors(_problem_lines(outcomes, style))
     codes = [outcome.code for outcome in outcomes]
     return style.common_code(codes) if style.is_folder else codes[0]
 
@@ -130,13 +138,32 @@ def _sections(outcomes: Sequence[Outcome], style: OutputStyle) -> Iterator[str]:
         yield from lines
 
 
-def _problems(outcome: Outcome, style: OutputStyle) -> Iterator[str]:
+def _problem_lines(outcomes: Sequence[Outcome], style: OutputStyle) -> list[str]:
+    told = [told for outcome in outcomes for told in _problems(outcome, style)]
+    lines, of_views = [], 0
+    for group in grouped(told, lambda one: one):
+        has_views = any(told.view for told in group)
+        of_views += has_views
+        if has_views and of_views > MOST_LINES:
+            continue
+        if has_views or len({told.source for told in group}) > style.lines_of_a_cause:
+            lines.append(line_of(group))
+        else:
+            lines += [line_of([told]) for told in group]
+    return lines + omitted_causes(of_views - MOST_LINES)
+
+
+def _problems(outcome: Outcome, style: OutputStyle) -> Iterator[Told]:
+    config, result = outcome.config, outcome.result
     if outcome.bug:
-        name = outcome.config.source
-        log.critical("%s: a bug; please report it with what follows", name, exc_info=outcome.bug)
-    lines: Sequence[str] = outcome.result.problems if outcome.result else ()
+        text = "%s: a bug; please report it with what follows"
+        log.critical(text, config.source, exc_info=outcome.bug)
+    complaints = [("", line) for line in result.problems] if result else []
+    complaints += result.complaints if result else []
     if isinstance(outcome.error, ConfigError):
-        lines = outcome.error.problems
+        complaints = [("", line) for line in outcome.error.problems]
     elif outcome.error:
-        lines = [str(outcome.error)]
-    yield from (f"{outcome.config.source}: {line}" if style.is_folder else line for line in lines)
+        complaints = [("", str(outcome.error))]
+    source = config.source if style.is_folder else ""
+    own = (config.database_label,) if style.is_folder else ()
+    yield from (Told(text, view, source, own) for view, text in complaints)

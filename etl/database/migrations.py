@@ -177,10 +177,10 @@ def _migrate(database: Database, direction: str, revision: str) -> None:
 
 
 def _not_migrated(database: Database, error: DBAPIError) -> StoreError:
-    text = f"cannot migrate {database.label}: {database.dialect.brief(error)}"
     if not database.dialect.is_denied(error):
-        return StoreError(text)
+        return StoreError(f"cannot migrate {database.label}: {database.said_by(error)}")
     if schema_state(database).state != "absent":
+        text = f"cannot migrate {database.label}: {database.dialect.brief(error)}"
         return StoreError(f"{text}; {_AS_OWNER}")
     refusal = creation_refused(database, error)
     return StoreError(f"the database {database.label} has no schema yet, and {refusal}")

@@ -12,6 +12,8 @@ from etl.datadog.proxy import Proxy
 
 # Not EAI_FAIL, which a name server's own trouble is, too.
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+_CUT = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
+_ENDED = ("Server disconnected", "peer closed connection")  # by httpcore and h11
 _NO_WAY_THERE = frozenset(
     getattr(errno, name)
     for name in (
@@ -31,6 +33,15 @@ def is_unknown_host(error: BaseException) -> bool:
         isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME
         for cause in _causes(error)
     )
+
+
+def network_text(error: BaseException) -> str:
+    """What the network said. One text for a connection that was cut: whether its end is seen while
+    sending, or before or while reading, and as which error, is chance."""
+    causes = list(_causes(error))
+    is_cut = any(getattr(cause, "errno", None) in _CUT for cause in causes)
+    is_ended = isinstance(error, httpcore.RemoteProtocolError) and str(error).startswith(_ENDED)
+    return "the connection was closed or reset" if is_cut or is_ended else str(error)
 
 
 def proxy_problem(error: BaseException, proxy: Proxy | None) -> str:

@@ -60,8 +60,9 @@ T = TypeVar("T")
 SNAPSHOTS = "/api/v2/replay/heatmap/snapshots"
 APPLICATIONS = "/api/v2/rum/applications"
 AGGREGATE = "/api/v2/rum/analytics/aggregate"
-CHANGED_ON_THE_WAY = 203
-RETRIED_4XX = frozenset({408, 425, 429})
+CHANGED_ON_THE_WAY, TOO_MANY = 203, 429
+RETRIED_4XX = frozenset({408, 425, TOO_MANY})
+USED_UP = f"the rate limit is used up ({TOO_MANY})"
 log = logging.getLogger(__name__)
 
 
@@ -318,7 +319,7 @@ class Client:
         pause = self._gates.closed_for_s(request.url.path)
         if pause <= 0:
             return None
-        return Retryable(DatadogUnavailable(f"{what}: the rate limit is used up"), wait_s=pause)
+        return Retryable(DatadogUnavailable(f"{what}: {USED_UP}"), wait_s=pause)
 
     def _check_running(self, requests: int = 0) -> None:
         """Raises DatadogUnavailable when stopped or closed."""
@@ -356,6 +357,8 @@ class Client:
         status = reply.status or 0
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
+        log.debug("%s", text)
+        text = f"{what}: {USED_UP}" if status == TOO_MANY else text  # as of those not even sent
         if reply.refused_by:  # which no waiting mends
             text = f"{what}: no answer: {reply.refused_by} wants a user and a password (407)"
             raise DatadogUnavailable(text, detail=detail, requests=1)

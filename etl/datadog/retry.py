@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from etl.causes import GIVEN_UP
 from etl.errors import DatadogError, DatadogHostUnknown, DatadogUnavailable
 
 BASE_S, CAP_S = 0.2, 5.0
@@ -83,7 +84,8 @@ class RetryBudget:
         if self._most_tries and tries >= self._most_tries:
             raise _given_up(fault.error, f"{tries} tries failed")
         if not self.allows(now, seconds):
-            raise _given_up(fault.error, f"another {seconds:.1f} s would exceed {self.limit}")
+            log.info("%s; another %.1f s would exceed %s", fault.error, seconds, self.limit)
+            raise _given_up(fault.error, f"another wait would exceed {self.limit}")
         self.spend(now, now + seconds)
         self.sleep(seconds, fault.error)
 
@@ -130,5 +132,5 @@ def stopped(requests: int = 0) -> DatadogUnavailable:
 
 
 def _given_up(error: DatadogError, why: str) -> DatadogError:
-    text = f"{error}; given up: {why}"
+    text = f"{error}{GIVEN_UP}{why}"
     return type(error)(text, status=error.status, detail=error.detail)

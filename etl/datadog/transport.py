@@ -26,7 +26,7 @@ from etl import __version__
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.datadog.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
-from etl.datadog.causes import is_unknown_host, proxy_problem
+from etl.datadog.causes import is_unknown_host, network_text, proxy_problem
 from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway
 from etl.datadog.deadline import Deadline
 from etl.datadog.network import CertificateError
@@ -267,7 +267,9 @@ class Transport:
         reply.kind = type(error).__name__
         reply.is_proxy_fault = connection.is_at_proxy
         problem = proxy_problem(error, self._proxy) if reply.is_proxy_fault else ""
-        reply.broken = str(deadline) if is_late else f"{problem or deadline.stage}: {error}"
+        reply.broken = (
+            str(deadline) if is_late else (f"{problem or deadline.stage}: {network_text(error)}")
+        )
         reply.is_unknown_host = is_unknown_host(error)
         reply.is_untrusted = isinstance(error, CertificateError)
         if self._proxy and isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):

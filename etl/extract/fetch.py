@@ -17,6 +17,7 @@ from typing import Self, TypeAlias
 
 import msgspec
 
+from etl.causes import GIVEN_UP, NOT_ASKED
 from etl.config.model import Config
 from etl.config.views import View
 from etl.datadog.client import Client
@@ -222,9 +223,9 @@ class Fetcher:
         self, view: View, budget: RetryBudget | None = None, *, is_fresh: bool = False
     ) -> Result:
         budget = budget or self._retry_budget()
-        if error := self._streak.last_error:
-            if self._streak.predicts_failure(error):
-                return Failed(view, _not_asked(view, error), 0.0, is_asked=False)
+        if last_failed := self._streak.last:
+            if self._streak.predicts_failure(last_failed.error):
+                return Failed(view, _not_asked(view, last_failed), 0.0, is_asked=False)
             budget.shorten(DOUBTED_VIEW_WAIT_S)
         elif self._is_hasty and self._streak.is_without_answer:
             budget.shorten(DOUBTED_VIEW_WAIT_S)
@@ -295,34 +296,34 @@ class _Streak:
     def __init__(self, concurrency: int, *, enough: int = 0) -> None:
         self._length = max(SHORTEST_STREAK, concurrency)  # the views in flight fail together
         self._enough = enough
-        self._errors: list[DatadogError] = []
+        self._failed: list[Failed] = []
         self._has_answered = False
 
     @property
     def is_without_answer(self) -> bool:
         """Whether views have failed, and none was answered."""
-        return bool(self._errors) and not self._has_answered
+        return bool(self._failed) and not self._has_answered
 
     @property
-    def last_error(self) -> DatadogError | None:
-        """The latest error of a streak that is long enough to doubt the next view; else None."""
+    def last(self) -> Failed | None:
+        """The latest of a streak that is long enough to doubt the next view; else None."""
         if self._enough and not self._has_answered:
-            mute = [e for e in self._errors if e.status is None]
+            mute = [failed for failed in self._failed if failed.error.status is None]
             if len(mute) >= self._enough:
                 return mute[0]
-        return self._errors[-1] if len(self._errors) >= self._length else None
+        return self._failed[-1] if len(self._failed) >= self._length else None
 
     def predicts_failure(self, error: DatadogError) -> bool:
         """Whether the next view need not be asked, as it would fail too, as with `error`."""
         is_for_all = isinstance(error, DatadogAuthError | DatadogHostUnknown)
-        is_over = len(self._errors) >= STREAKS_TO_GIVE_UP * self._length
+        is_over = len(self._failed) >= STREAKS_TO_GIVE_UP * self._length
         return bool(self._enough) or (is_for_all and not self._has_answered) or is_over
 
     def add(self, result: Result) -> None:
         """Count the result of a view: a failure lengthens the streak, an answer ends it."""
         if isinstance(result, Listing):
             self._has_answered = True
-            self._errors.clear()
+            self._failed.clear()
             return
         error = result.error
         has_no_answer = isinstance(error, DatadogUnavailable) and error.status is None
@@ -330,7 +331,7 @@ class _Streak:
         if isinstance(error, DatadogAnswerTooLarge):  # it is this view's own
             return
         if has_no_answer or lasts or isinstance(error, DatadogAuthError):
-            self._errors.append(error)
+            self._failed.append(result)
 
 
 def was_answered(error: DatadogError) -> bool:
@@ -343,9 +344,14 @@ def _copy_of(error: DatadogError) -> DatadogError:
     return type(error)(str(error), status=error.status, detail=error.detail)
 
 
-def _not_asked(view: View, why: DatadogError) -> DatadogError:
-    reason = "the keys were refused" if isinstance(why, DatadogAuthError) else "no answer came"
-    return type(why)(f"view {view.label}: not asked, as {reason} for the views before")
+def _not_asked(view: View, why: Failed) -> DatadogError:
+    """The error of a view that is not asked: that of the view before, with which it has its cause
+    in common."""
+    error = why.error
+    reason = "the keys were refused" if isinstance(error, DatadogAuthError) else "no answer came"
+    cause = str(error).removeprefix(f"view {why.view.label}: ").partition(GIVEN_UP)[0]
+    text = f"view {view.label}: {cause}{NOT_ASKED}{reason} for the views before"
+    return type(error)(text, status=error.status, detail=error.detail)
 
 
 class _ResultQueue:

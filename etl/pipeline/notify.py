@@ -29,6 +29,7 @@ from urllib.request import (
 import idna  # comes with httpx
 
 from etl import __version__
+from etl.causes import NAMES_SHOWN, Told, grouped, line_of
 from etl.config.model import Config
 from etl.datadog.proxy import Proxy, find_proxy
 from etl.datadog.transport import default_certificates
@@ -60,19 +61,26 @@ _TRUNCATED_ADVICE = (
 
 
 def log_run(run: RunResult) -> None:
-    """One line for the run, one for each view that changed or failed.
+    """One line for the run, one for each view that changed, one for each cause of bad views.
 
-    What waits for a person is a line for each cause. Where logs are JSON, run, source and view are
-    in fields of their own, too.
+    What waits for a person is a line for each cause, too. Where logs are JSON, run, source and view
+    are in fields of their own. What is bad for one cause has `views`, and the first of them in
+    `view_names`; a line for each of them is at DEBUG.
     """
     fields = {"run_id": run.run_id, "source": run.source}
     for view in run.views:
-        if view.is_bad or any(view.counts[name] for name in _EVENTS):
-            level = logging.WARNING if view.is_bad else logging.INFO
-            of_view = {"view_name": view.view.name, "verdict": view.verdict}
-            counts = {name: view.counts[name] for name in ("listed", *_EVENTS)}
-            text = f"{run.source}: {shortened(view.view.label)}: {_view_text(view)}"
-            log.log(level, "%s", text, extra={**fields, **of_view, **counts})
+        if not view.is_bad and _has_news(view):
+            _log_view(logging.INFO, run, view)
+    for views in grouped((v for v in run.views if v.is_bad), _told):
+        if len(views) == 1:
+            _log_view(logging.WARNING, run, views[0])
+            continue
+        text = f"{run.source}: {line_of([_told(view) for view in views])}"
+        names = [view.view.name for view in views[:NAMES_SHOWN]]
+        of_group = {"views": len(views), "view_names": names, "verdict": views[0].verdict}
+        log.warning("%s", text, extra={**fields, **of_group})
+        for view in views:
+            _log_view(logging.INFO if _has_news(view) else logging.DEBUG, run, view)
     slot = {"slot_at": iso(run.slot_at), "missed_slots": run.missed_slots} if run.slot_at else {}
     totals = {name: run.total(name) for name in ("listed", *_EVENTS, "requests")}
     of_run = {"status": run.status, "started_by": run.started_by, **totals}
@@ -85,6 +93,22 @@ def log_concerns(run: RunResult) -> None:
     for kind, line in causes_of(run.concerns):
         extra = {"run_id": run.run_id, "source": run.source, "concern": kind}
         log.warning("%s: %s: %s", run.source, kind, line, extra=extra)
+
+
+def _log_view(level: int, run: RunResult, view: ViewResult) -> None:
+    names = {"view_name": view.view.name, "verdict": view.verdict}
+    counts = {name: view.counts[name] for name in ("listed", *_EVENTS)}
+    text = f"{run.source}: {shortened(view.view.label)}: {_view_text(view)}"
+    fields = {"run_id": run.run_id, "source": run.source, **names, **counts}
+    log.log(level, "%s", text, extra=fields)
+
+
+def _has_news(view: ViewResult) -> bool:
+    return any(view.counts[name] for name in _EVENTS)
+
+
+def _told(view: ViewResult) -> Told:
+    return Told(problem(view), view.view.label)
 
 
 def _view_text(view: ViewResult) -> str:

@@ -15,6 +15,7 @@ from tests.support.command_line import Cli
 from tests.support.waiting import wait_until
 
 FORBIDDEN: Reply = (403, {}, b'{"errors": [{"title": "Forbidden"}]}')
+OWN_KEYS = {"DD_API_KEY": None, "DD_APP_KEY": None}
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -35,6 +36,15 @@ def organization(folder: Path, name: str, api_url: str, text: str = "") -> None:
         f'database_url = "sqlite:///all.db"\nviews = ["/home", "/{name}"]\n'
         f'[datadog]\nsource = "{name}"\napi_url = "{api_url}"\nmax_wait_s = 0.2\n{text}'
     )
+
+
+def add_organization(folder: Path, name: str, api_url: str, database_url: str) -> None:
+    """One with keys of its own."""
+    organization(folder, name, api_url)
+    path, keys = folder / f"{name}.toml", folder / f"{name}.env"
+    path.write_text(path.read_text().replace("sqlite:///all.db", database_url))
+    keys.write_text(f"DD_API_KEY=api-{name}\nDD_APP_KEY=app-{name}\n")
+    keys.chmod(0o600)
 
 
 def rows(cli: Cli, sql: str = "SELECT id, source FROM snapshots ORDER BY id") -> list[Any]:
@@ -97,6 +107,39 @@ def test_quiet_names_the_source(cli: Cli, other_api: Api) -> None:
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("heatmap-etl: b: /home: failed: ")
     assert result.err.count("\n") == 1
+
+
+def test_one_outage_of_many_sources_is_one_line_of_quiet(
+    cli: Cli, api: Api, other_api: Api
+) -> None:
+    """One source has an outage of its own, and one cannot even start."""
+    for name in "ab":
+        server = other_api.url if name == "b" else api.url
+        add_organization(cli.folder / "orgs", name, server, "sqlite:///all.db")
+    other_api.views["/b"] = (500, {}, b"")
+    for name in "cdefg":
+        add_organization(cli.folder / "orgs", name, NOBODY, "sqlite:///all.db")
+    add_organization(cli.folder / "orgs", "h", NOBODY, "sqlite:////no/such/x.db")
+    result = cli("sync", "--quiet", **OWN_KEYS)
+    assert (result.code, result.out) == (1, "")
+    of_five, of_one, of_last = sorted(result.err.splitlines())
+    assert of_five.startswith(
+        "heatmap-etl: 5 sources (c, d, e, ...), 10 views: failed: no answer: "
+    )
+    assert of_one.startswith("heatmap-etl: b: /b: failed: 500")
+    assert of_last.startswith("heatmap-etl: h: cannot open the database")
+
+
+def test_one_database_that_is_away_is_one_line_for_many_sources(cli: Cli) -> None:
+    folder = cli.folder / "orgs"
+    for name in "abcdef":
+        add_organization(folder, name, NOBODY, f"sqlite:////no/{name}.db")
+    result = cli("sync", **OWN_KEYS)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert result.err.startswith("heatmap-etl: 6 sources (a, b, c, ...), the first: cannot open")
+    for name in "cdef":
+        (folder / f"{name}.toml").unlink()
+    assert cli("sync", **OWN_KEYS).err.count("\n") == 2
 
 
 def test_all_refused_is_2(cli: Cli, api: Api, other_api: Api) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from etl.causes import NAMES_SHOWN
 from etl.cli.fan_out import (
     CommandResult,
     OutputStyle,
@@ -17,7 +18,7 @@ from etl.cli.fan_out import (
     print_outcomes,
     run_for_each,
 )
-from etl.cli.output.run import lines_of_all_sources, quiet_lines, refusal, run_lines
+from etl.cli.output.run import complaints, lines_of_all_sources, refusal, run_lines
 from etl.cli.progress import Progress
 from etl.config.model import Config, Sources
 from etl.database.connection import opened
@@ -89,7 +90,8 @@ def sync_sources(sources: Sources, options: Options, signals: StopSignal, output
     closing: Sequence[str] = ()
     if sources.is_folder and any(result and result.lines for result in results):
         closing = lines_of_all_sources([result.as_json if result else None for result in results])
-    code = print_outcomes(outcomes, _style(sources, as_json=output.as_json), closing)
+    style = _style(sources, as_json=output.as_json, is_quiet=output.is_quiet)
+    code = print_outcomes(outcomes, style, closing)
     signals.raise_if_set()
     return code
 
@@ -99,7 +101,7 @@ def _result(run: RunResult, database: str, *, is_quiet: bool) -> CommandResult:
     if code == 2 and run.status != "stopped":
         return CommandResult(code, as_json=run.as_json(), problems=[refusal(run)])
     if is_quiet:
-        return CommandResult(code, as_json=run.as_json(), problems=quiet_lines(run))
+        return CommandResult(code, as_json=run.as_json(), complaints=complaints(run))
     return CommandResult(code, run_lines(run, database, run.planned), run.as_json())
 
 
@@ -127,10 +129,11 @@ def plan_sources(sources: Sources, options: Options, signals: StopSignal, *, as_
     return print_outcomes(outcomes, _style(sources, as_json=as_json))
 
 
-def _style(sources: Sources, *, as_json: bool) -> OutputStyle:
+def _style(sources: Sources, *, as_json: bool, is_quiet: bool = False) -> OutputStyle:
     return OutputStyle(
         sources.is_folder,
         as_json,
+        lines_of_a_cause=1 if is_quiet else NAMES_SHOWN,
         common_code=code_of_runs,
         json_without_result=_json_without_run,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etl.cli.output.causes import cause_lines
+from etl.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.config.views import View
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.formatting import count, duration, many, shortened, table
-from etl.ledger.concerns import NEEDS_ACCEPTANCE, concern_lines
+from etl.ledger.concerns import NEEDS_ACCEPTANCE
 from etl.ledger.results import RunResult, ViewResult
 from etl.pipeline.notify import problem
 
@@ -28,7 +28,7 @@ def run_lines(run: RunResult, database: str, planned: int) -> list[str]:
     lines += [f"Note: {note}" for note in run.notes]
     if not_complete := _not_complete(run):
         lines += ["", "Not complete, and why:", *(f"  {line}" for line in not_complete)]
-    if problems := _problems(run):
+    if problems := quiet_lines(run):
         lines += ["", "Problems:", *(f"  {line}" for line in problems), *_advice(run)]
     return lines
 
@@ -77,15 +77,21 @@ def _advice(run: RunResult) -> list[str]:
 
 def quiet_lines(run: RunResult) -> list[str]:
     """One line for each cause for which a person should look at views: what cron mails."""
-    return _problems(run)
+    return cause_lines(complaints(run))
 
 
-def _problems(run: RunResult) -> list[str]:
-    """What is wrong with views, and what waits for a person."""
+def complaints(run: RunResult) -> list[tuple[str, str]]:
+    """Pairs of a view and why a person should look at it; "" for the run as a whole."""
     bad = _bad(run)
     views = {view.view for view in bad}
-    waiting = [c for c in run.concerns if c.kind != TRUNCATED or c.view not in views]
-    return [*cause_lines((v.view.label, problem(v)) for v in bad), *concern_lines(waiting)]
+    found = [(view.view.label, problem(view)) for view in bad]
+    found += [
+        (concern.view.label if concern.view else "", f"{concern.kind}: {concern.line}")
+        for concern in run.concerns
+        if concern.kind != TRUNCATED or concern.view not in views
+    ]
+    is_of_a_view = any(view.error == run.error for view in run.views)
+    return [*found, *([("", run.error)] if run.error and not is_of_a_view else [])]
 
 
 def _not_complete(run: RunResult) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from etl.cli.output.causes import cause_lines
+from etl.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION, VALIDATION

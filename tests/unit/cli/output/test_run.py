@@ -82,3 +82,10 @@ def test_quiet_lines_say_what_to_do() -> None:
     assert first.startswith("/cut: truncated, why: ")
     assert "accept_truncated" in first
     assert second == "/bad: failed: 500"
+
+
+def test_why_a_run_ended_early_is_told_beside_what_is_wrong_with_its_views() -> None:
+    run = run_of(result(new=1), result("/bad", "failed", error="500"), status="partial")
+    run.error = "sqlite:///x.db: database or disk is full"
+    assert quiet_lines(run) == ["/bad: failed: 500", "sqlite:///x.db: database or disk is full"]
+    assert run_lines(run, "x", 9)[-3:-1] == [f"  {line}" for line in quiet_lines(run)]
