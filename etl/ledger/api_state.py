@@ -11,6 +11,7 @@ from etl.config.model import Config
 from etl.database.schema import sources
 from etl.extract.api_state import ApiFindings, ApiState, LastReading
 from etl.extract.names import RELATIONS
+from etl.formatting import is_future
 from etl.ledger.view_state import read_view_states
 
 PROBE_AFTER = timedelta(days=7)
@@ -30,17 +31,24 @@ def read_api_state(connection: Connection, config: Config, *, is_full: bool) -> 
     needs_acceptance = frozenset(key for key, state in states.items() if state.needs_acceptance)
     if row is None:
         return ApiState(readings)
-    oldest = datetime.now(UTC) - PROBE_AFTER
-    is_limit_known = row.largest_accepted_limit_at and row.largest_accepted_limit_at > oldest
+    now = datetime.now(UTC)
+    is_limit_known = _is_recent(row.largest_accepted_limit_at, now)
     return ApiState(
         readings,
         learned_cap=row.learned_cap,
-        is_cap_recent=bool(row.learned_cap_probed_at and row.learned_cap_probed_at > oldest),
+        is_cap_recent=_is_recent(row.learned_cap_probed_at, now),
         page_limit=row.largest_accepted_limit if is_limit_known else None,
         org_id=row.org_id,
         needs_acceptance=needs_acceptance,
         name_matching=frozenset((row.name_matching or "").split(",")) & {*RELATIONS},
     )
+
+
+def _is_recent(learned_at: datetime | None, now: datetime) -> bool:
+    """Whether what was learned then is still believed; an instant of a wrong clock is not."""
+    if learned_at is None or is_future(learned_at, now):
+        return False
+    return now - learned_at < PROBE_AFTER
 
 
 def write_findings(connection: Connection, source: str, findings: ApiFindings) -> None:

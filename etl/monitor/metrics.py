@@ -106,7 +106,7 @@ class Metrics(Collector):
     def add(self, run: RunResult) -> None:
         """Count a run that the ledger has closed."""
         end = run.finished_at or run.started_at
-        seconds, source = (end - run.started_at).total_seconds(), run.source
+        seconds, source = max(0.0, (end - run.started_at).total_seconds()), run.source
         increments: list[tuple[_Key, float]] = [
             (_key("runs_total", source=source, status=run.status), 1),
             (_key("runs_total", source=source, status="died"), run.died),

@@ -20,6 +20,7 @@ import pytest
 
 from etl.database.schema import HEAD
 from etl.fake_datadog import FakeDatadog, World
+from tests.support.api import Api, record
 from tests.support.command_line import PASSWORD, SECRETS, Cli, Result, finish, on_terminal
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
@@ -811,6 +812,69 @@ def test_status_knows_how_fresh_a_view_is(cli: Cli) -> None:
     assert [run["status"] for run in cli("status", "--json").json["runs"]] == ["ok", "ok"]
     cli.sql("UPDATE view_state SET last_trusted_at = '2020-01-01 00:00:00.000000'")
     assert cli("status", "--max-age", "2h").code == 1
+
+
+@pytest.fixture
+def emptied(cli: Cli, api: Api) -> Cli:
+    """Three views with snapshots were read; now each answers empty."""
+    cli.environ |= {
+        "HEATMAP_ETL_DATADOG_API_URL": api.url,
+        "HEATMAP_ETL_VIEWS": json.dumps(["/a", "/b", "/c"]),
+    }
+    for number, view in enumerate(("/a", "/b", "/c")):
+        api.views[view] = [record(f"{view}{n}", view_name=view) for n in range(6 + number)]
+    assert cli("sync", "--quiet") == Result(0, "", "")
+    assert cli("status", "--max-age", "1h").code == 0
+    api.views = {}
+    return cli
+
+
+HELD = "needs_acceptance: 3 views (/a, /b, /c): "
+
+
+def test_held_removals_are_told_until_a_person_accepts_them(emptied: Cli) -> None:
+    cli = emptied
+    done = cli("sync")
+    assert done.code == 0  # every view was read
+    assert f"Problems:\n  {HELD}" in done.out
+    assert f" WARNING datadoghq.com: {HELD}" in done.err
+    assert done.err.count("\n") == 1
+    quiet = cli("sync", "--quiet")
+    assert (quiet.code, quiet.out, quiet.is_one_line()) == (0, "", True)
+    assert quiet.err.startswith(f"heatmap-etl: {HELD}")
+
+    status = cli("status", "--max-age", "1h")
+    assert (status.code, status.err) == (1, "")
+    (line,) = [line for line in status.out.splitlines() if "needs_acceptance" in line]
+    assert line.startswith(f"  {HELD}")
+    assert line.index("look in Datadog") < line.index("heatmap-etl sync --accept-removals")
+    assert cli("status").code == 0
+    as_json = cli("status", "--max-age", "1h", "--json")
+    assert as_json.code == 1
+    told = [(c["kind"], c["view_name"]) for c in as_json.json["concerns"]]
+    assert told == [("needs_acceptance", view) for view in ("/a", "/b", "/c")]
+    assert {"kind", "view_name", "since", "text"} <= as_json.json["concerns"][0].keys()
+    assert HELD.partition(": ")[2] in cli("check").out
+
+    assert cli("sync", "--accept-removals", "--quiet") == Result(0, "", "")
+    assert cli("status", "--max-age", "1h").code == 0
+
+
+def test_a_clock_that_was_wrong_makes_nothing_fresh(cli: Cli) -> None:
+    cli("sync")
+    assert cli("status", "--max-age", "1h").code == 0
+    for column in ("last_read_at", "last_trusted_at"):
+        cli.sql(f"UPDATE view_state SET {column} = '2099-01-01 00:00:00.000000'")
+    for age in ("1s", "520w"):
+        done = cli("status", "--max-age", age, "--json")
+        assert done.code == 1
+        assert [view["is_stale"] for view in done.json["views"]] == [True, True]
+        assert [c["kind"] for c in done.json["concerns"]] == ["clock"]
+    plain = cli("status", "--max-age", "1h").out
+    assert "just now" not in plain
+    assert "in the future" in plain
+    assert "heatmap-etl db repair-clock datadoghq.com" in plain
+    assert "clock: instants of this source lie in the future" in cli("sync").out
 
 
 def test_an_accepted_cut_is_fresh_by_its_last_reading(cli: Cli) -> None:

@@ -192,6 +192,35 @@ def test_one_stale_source_is_enough(cli: Cli) -> None:
     assert cli("status", "--max-age", "1h").code == 1
 
 
+def test_a_source_with_a_new_name_is_told_beside_the_others(cli: Cli) -> None:
+    assert cli("sync").code == 0
+    path = cli.folder / "orgs" / "b.toml"
+    path.write_text(path.read_text().replace('source = "b"', 'source = "beta"'))
+    told = cli("status")
+    assert told.code == 2
+    assert "== a ==" in told.out
+    assert "never read" not in told.out
+    assert told.err == cli("sync").err
+    assert "db rename-source b beta" in told.err
+    found: Any = json.loads(cli("status", "--json").out)
+    assert [(status["source"], "error" in status) for status in found] == [
+        ("a", False),
+        ("beta", True),
+    ]
+
+
+def test_one_outage_is_one_line_for_each_source(cli: Cli, api: Api, other_api: Api) -> None:
+    assert cli("sync").code == 0
+    for server, views in ((api, ("/home", "/a")), (other_api, ("/home", "/b"))):
+        server.views = dict.fromkeys(views, (400, {}, b"{}"))
+    cli("sync")
+    lines = [line for line in cli("status").out.splitlines() if "failed: " in line]
+    assert [line.partition(": failed: ")[0] for line in lines] == [
+        "  2 views (/home, /a)",
+        "  2 views (/home, /b)",
+    ]
+
+
 def test_init_writes_no_folder(cli: Cli) -> None:
     result = cli("init", "--force")
     assert (result.code, result.is_one_line()) == (2, True)
@@ -214,6 +243,9 @@ def test_a_label_is_renamed_by_command(cli: Cli, api: Api) -> None:
     refused = cli("sync")
     assert (refused.code, "db rename-source a acme" in refused.err) == (2, True)
     assert cli("check").code == 2
+    told = cli("status", "--max-age", "1h")
+    assert (told.code, told.out, told.err) == (2, "", refused.err)
+    assert "db rename-source a acme" in cli("views", "list").out
     assert cli("db", "rename-source", "a", "acme").code == 0
     found: Any = json.loads(cli("sync", "--json").out)
     assert [view["unchanged"] for view in found[0]["views"]] == [1, 1]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etl.ledger import api_state
-from etl.ledger.api_state import PROBE_AFTER
+from etl.ledger.api_state import PROBE_AFTER, read_api_state
 from tests.support.api import Api, record
 from tests.support.invented import Invented, Story
 from tests.support.project import Project, make_config, open_project
@@ -151,6 +151,27 @@ def test_a_cap_is_doubted_in_the_next_run_without_other_views(story: Story) -> N
     assert "37 of 1000 asked for (the API was seen to stop there); 60 in 3 parts" in result.reason
     assert row(story)["learned_cap"] == HIDDEN_CAP
     assert row(story)["learned_cap_probed_at"] > before
+
+
+def test_what_a_wrong_clock_has_learned_is_not_believed_for_years(story: Story) -> None:
+    a_seen_cap(story)
+
+    def learned() -> tuple[bool, int | None]:
+        state = story.project.database.read(
+            lambda c: read_api_state(c, story.project.config, is_full=False)
+        )
+        return state.is_cap_recent, state.page_limit
+
+    story.project.execute(
+        "UPDATE sources SET largest_accepted_limit = 50,"
+        " largest_accepted_limit_at = learned_cap_probed_at"
+    )
+    assert learned() == (True, 50)
+    future = "2099-01-01 00:00:00.000000"
+    story.project.execute(
+        "UPDATE sources SET learned_cap_probed_at = :at, largest_accepted_limit_at = :at", at=future
+    )
+    assert learned() == (False, None)
 
 
 def test_a_view_of_exactly_that_size_does_not_renew_it(story: Story) -> None:

@@ -85,6 +85,43 @@ def test_each_good_run_of_the_daemon_is_told_and_no_other(
     assert len(receiver.requests) == 1
 
 
+def test_while_something_waits_for_a_person_no_heartbeat_is_sent(
+    clock: time_machine.Traveller,
+    project: Project,
+    api: Api,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    full = [record(number) for number in map(str, range(9))]
+    project.configure(
+        every_s=900.0, heartbeat_url=f"{receiver.url}/hush?token=s3cret", max_wait_s=0.0
+    )
+    job = Daemon(Sources((project.config,), is_folder=False), threading.Event()).jobs[0]
+
+    def heartbeats_after_a_run() -> int:
+        clock.shift(QUARTER)
+        job.look()
+        return len(receiver.requests)
+
+    api.views["/home"] = full
+    assert heartbeats_after_a_run() == 1
+    project.execute("UPDATE view_state SET needs_acceptance = :yes", yes=True)
+    api.views["/home"] = []
+    caplog.clear()
+    assert heartbeats_after_a_run() == 1
+    texts = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    waits, is_silent = texts
+    assert waits.startswith(
+        "datadoghq.com: needs_acceptance: /home: snapshots are no longer listed"
+    )
+    assert is_silent.endswith(
+        "no heartbeat is sent while this waits for a person: needs_acceptance"
+    )
+    assert "s3cret" not in caplog.text
+    api.views["/home"] = full
+    assert heartbeats_after_a_run() == 2
+
+
 @pytest.mark.parametrize(
     ("status", "word", "requests"),
     [

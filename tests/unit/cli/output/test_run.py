@@ -1,11 +1,13 @@
 """What a run did, in lines."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.cli.output.run import quiet_lines, run_lines
 from etl.cli.output.selection import MOST_SHOWN
 from etl.config.views import View
+from etl.ledger.concerns import Concern
 from etl.ledger.results import RunResult, ViewResult
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
@@ -73,6 +75,49 @@ def test_an_accepted_cut_is_no_problem() -> None:
     cut = ViewResult(View("/a", accept_truncated=True), "truncated", "5 of 5")
     assert "Problems:" not in run_lines(run_of(cut), "x", 1)
     assert quiet_lines(run_of(cut)) == []
+
+
+def test_every_verdict_but_complete_says_why() -> None:
+    unproven = [result(f"/{n}", "unproven") for n in range(120)]
+    cut = ViewResult(View("/cut", accept_truncated=True), "truncated", "5 of 5")
+    lines = run_lines(run_of(result("/good"), *unproven, cut), "x", 122)
+    assert lines[-3:] == [
+        "Not complete, and why:",
+        "  120 views (/0, /1, /2, ...): unproven: why",
+        "  /cut: truncated: 5 of 5",
+    ]
+
+
+def waiting(*concerns: Concern, results: Sequence[ViewResult]) -> RunResult:
+    run = run_of(*results)
+    run.concerns = concerns
+    return run
+
+
+def test_what_waits_for_a_person_is_told_once_with_what_to_do() -> None:
+    held = [result(f"/{n}", held=n + 1) for n in range(3)]
+    concerns = [Concern("needs_acceptance", "held", "look", v.view) for v in held]
+    run = waiting(Concern("clock", "ahead", "set it"), *concerns, results=held)
+    assert quiet_lines(run) == [
+        "clock: ahead; set it",
+        "needs_acceptance: 3 views (/0, /1, /2): held; look",
+    ]
+    assert [line.strip() for line in run_lines(run, "x", 3)[-2:]] == quiet_lines(run)
+
+
+def test_held_removals_that_the_next_run_decides_are_told_as_before() -> None:
+    assert quiet_lines(run_of(result(held=2))) == ["/home: complete: why"]
+
+
+def test_a_view_that_is_bad_in_this_run_is_not_told_twice() -> None:
+    cut, unproven = result("/cut", "truncated"), result("/b", "unproven")
+    concerns = [Concern(v.verdict, "for a day", "narrow it", v.view) for v in (cut, unproven)]
+    lines = quiet_lines(waiting(*concerns, results=[cut, unproven]))
+    assert [line.partition(", ")[0] for line in lines] == [
+        "/cut: truncated",
+        "unproven: /b: for a day; narrow it",
+    ]
+    assert "Not complete, and why:" not in run_lines(waiting(*concerns, results=[unproven]), "x", 1)
 
 
 def test_quiet_lines_say_what_to_do() -> None:

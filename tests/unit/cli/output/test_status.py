@@ -1,9 +1,14 @@
 """What `status` found, in lines."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
 
 from etl.cli.output.status import status_lines
 from etl.config.views import View
+from etl.ledger.concerns import Concern
 from etl.monitor.status import Status, ViewStatus
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
@@ -33,3 +38,96 @@ def test_freshness_counts_readings_that_can_be_trusted() -> None:
         view = View("/a", accept_truncated=is_accepted)
         view_status = ViewStatus(view, verdict, last_read_at=NOW, last_trusted_at=earlier)
         assert view_status.trusted_at == trusted
+
+
+def failed(name: str, minutes: int = 0, **more: Any) -> ViewStatus:
+    tried = NOW - timedelta(minutes=minutes)
+    return ViewStatus(View(name), "failed", f"view {name}: 500", last_run_at=tried, **more)
+
+
+def section(lines: list[str], title: str) -> list[str]:
+    """The lines under a title."""
+    begin = lines.index(title) + 1
+    return [line.strip() for line in lines[begin : lines.index("", begin)]]
+
+
+def test_a_hundred_views_with_one_cause_are_one_line_whenever_each_was_tried() -> None:
+    views = [failed(f"/{n}", minutes=n) for n in range(120)]
+    lines = section(status_lines(status(*views, ViewStatus(View("/new")))), "Look at:")
+    assert lines == [
+        "120 views (/0, /1, /2, ...): failed: 500",
+        "/new: never read; run `heatmap-etl sync`",
+    ]
+
+
+def test_every_verdict_but_complete_says_why() -> None:
+    views = [
+        ViewStatus(View("/a"), "unproven", "a round number"),
+        ViewStatus(View("/b"), "unproven", "a round number", is_stale=True),
+        ViewStatus(View("/c", accept_truncated=True), "truncated", "5 of 5"),
+        ViewStatus(View("/d"), "truncated", "5 of 5"),
+        ViewStatus(View("/e"), "complete", "2 of 5"),
+    ]
+    lines = status_lines(status(*views))
+    assert section(lines, "Not complete, and why:") == [
+        "2 views (/a, /b): unproven: a round number",
+        "/c: truncated: 5 of 5",
+    ]
+    assert section(lines, "Look at:") == ["/b: staler than --max-age", "/d: truncated: 5 of 5"]
+
+
+def test_what_waits_for_a_person_comes_first_and_once() -> None:
+    held = [ViewStatus(View(name), "complete", "", held=3) for name in ("/a", "/b")]
+    cut = ViewStatus(View("/c"), "truncated", "5 of 5")
+    found = replace(
+        status(*held, cut),
+        concerns=(
+            Concern("clock", "ahead", "set it"),
+            Concern("needs_acceptance", "held", "look", View("/a")),
+            Concern("truncated", "for a day", "narrow it", View("/c")),
+        ),
+    )
+    lines = status_lines(found)
+    assert section(lines, "Look at:") == [
+        "clock: ahead; set it",
+        "needs_acceptance: /a: held; look",
+        "truncated: /c: for a day; narrow it",
+        "/b: removals are held until the next reading confirms them",
+    ]
+    assert any(line.startswith("3 views, 3 to look at") for line in lines)
+    assert not found.needs_attention
+    assert replace(found, has_max_age=True).needs_attention
+
+
+def test_a_view_that_waits_is_shown_among_hundreds() -> None:
+    views = [ViewStatus(View(f"/{n}"), "complete", "") for n in range(300)]
+    concern = Concern("rejected_records", "odd", "look", View("/299"))
+    lines = status_lines(replace(status(*views), concerns=(concern,)))
+    assert any(line.startswith("/299 ") for line in lines)
+
+
+def test_a_reading_in_the_future_is_no_fresh_one() -> None:
+    view = ViewStatus(
+        View("/a"), "complete", "", last_read_at=NOW + timedelta(days=2), is_stale=True
+    )
+    view = replace(view, is_in_future=True)
+    lines = status_lines(replace(status(view), has_max_age=True))
+    assert section(lines, "Look at:") == ["/a: clock: its last reading lies in the future"]
+    assert "in the future" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "expected"),
+    [
+        (None, ""),
+        (0.9, ""),
+        (-0.9, ""),
+        (2.5, "This machine's clock was 2.5 s ahead of Datadog's in the last run that saw it."),
+        (-60.0, "This machine's clock was 60 s behind Datadog's in the last run that saw it."),
+        (7200.0, "WARNING: this machine's clock was 2 h ahead of Datadog's in the last run that"),
+    ],
+)
+def test_how_far_the_clock_is_off(skew_s: float | None, expected: str) -> None:
+    lines = status_lines(replace(status(), clock_skew_s=skew_s))
+    found = [line for line in lines if "clock" in line]
+    assert [line[: len(expected)] for line in found] == [expected] * bool(expected)
