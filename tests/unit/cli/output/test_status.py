@@ -1,10 +1,12 @@
 """What `status` found, in lines."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from etl.cli.output.status import status_lines
+from etl.cli.output.status import quiet_status_lines, status_lines
 from etl.config.views import View
 from etl.monitor.status import Status, ViewStatus
+from etl.source.privacy_setting import PrivacyState
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 
@@ -33,3 +35,43 @@ def test_freshness_counts_readings_that_can_be_trusted() -> None:
         view = View("/a", accept_truncated=is_accepted)
         view_status = ViewStatus(view, verdict, last_read_at=NOW, last_trusted_at=earlier)
         assert view_status.trusted_at == trusted
+
+
+def test_quiet_is_silent_when_all_is_well() -> None:
+    fresh = ViewStatus(View("/a"), "complete", "", 5, 0, NOW, NOW, NOW, 0, NOW, is_stale=False)
+    unproven = replace(fresh, view=View("/b"), verdict="unproven", reason="no cap is known")
+    assert quiet_status_lines(status(fresh, unproven)) == []
+
+
+def test_quiet_has_one_line_for_each_cause_and_no_ages() -> None:
+    fresh = ViewStatus(View("/a"), "complete", "", 5, 0, NOW, NOW, NOW, 0, NOW, is_stale=False)
+    earlier = [
+        replace(fresh, view=View(f"/{n}"), verdict="failed", reason=f"view /{n}: 500")
+        for n in range(5)
+    ]
+    failed = [replace(view, last_run_at=NOW - timedelta(hours=n)) for n, view in enumerate(earlier)]
+    stale = replace(fresh, view=View("/s"), is_stale=True)
+    held = replace(fresh, view=View("/h"), held=3, reason="listed; 3 removals held")
+    unread = ViewStatus(View("/u"), is_stale=True)
+    assert quiet_status_lines(status(fresh, *failed, stale, held, unread)) == [
+        "5 views (/0, /1, /2, ...): failed: 500",
+        "/s: staler than --max-age",
+        "/h: 3 removals held",
+        "/u: never read; run `heatmap-etl sync`",
+    ]
+
+
+def test_quiet_says_what_concerns_the_whole_source() -> None:
+    told = replace(
+        status(),
+        privacy=PrivacyState("keep", "drop", "they differ"),
+        overrun="run x takes too long",
+        due_since=NOW - timedelta(hours=2),
+        is_unread=True,
+    )
+    assert [line.partition(":")[0] for line in quiet_status_lines(told)] == [
+        "No run starts",
+        "The run under way hangs",
+        "A run is due since 2026-03-04 03",
+        "no view is known yet; run `heatmap-etl sync`",
+    ]
