@@ -25,7 +25,13 @@ from etl.config.model import require_keys
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.ledger.concerns import KINDS, NEEDS_ACCEPTANCE
 from etl.monitor import metrics
-from tests.support.installation import INSTALLED, cron_lines, parse
+from tests.support.installation import (
+    INSTALLED,
+    cron_lines,
+    parse,
+    unit_environment,
+    unit_values,
+)
 from tests.support.paths import ROOT
 from tests.support.servers import READERS, free_port
 
@@ -35,6 +41,7 @@ CONFIG = "/etc/heatmap-etl/heatmap-etl.toml"
 LISTENING = "127.0.0.1:9102"
 UNITS = ["heatmap-etl.service", "heatmap-etl-sync.service", "heatmap-etl-sync.timer"]
 SERVICES = UNITS[:2]
+STATE = "/var/lib/"  # what systemd means by %S
 # Tenths of systemd's "exposure", of 100; one that is not hardened has 96.
 EXPOSURE = 15
 
@@ -139,23 +146,6 @@ def test_every_line_of_the_crontab_runs_as_cron_runs_it(
 # --- systemd ------------------------------------------------------------------------------
 
 
-def unit_lines(name: str) -> list[tuple[str, str]]:
-    """Setting and value, in the order of the file."""
-    text = (DEPLOY / "systemd" / name).read_text(encoding="utf-8")
-    return re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
-
-
-def values(name: str, setting: str) -> list[str]:
-    return [value for key, value in unit_lines(name) if key == setting]
-
-
-def environment(name: str, credentials: Path, state: Path) -> dict[str, str]:
-    """Of the process that the unit starts."""
-    words = [word for value in values(name, "Environment") for word in shlex.split(value)]
-    filled = [word.replace("%d", str(credentials)).replace("%S", str(state)) for word in words]
-    return dict(word.split("=", 1) for word in filled)
-
-
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
     """The units, naming a program that is there."""
@@ -197,13 +187,15 @@ def test_each_credential_is_loaded_and_used(name: str):
     lines = r"^(?:# )?LoadCredential=(\w+):/etc/heatmap-etl/\1$"
     loaded = set(re.findall(lines, text, re.MULTILINE))
     used = set(re.findall(r"_FILE=%d/(\w+)", text))
-    assert loaded == used == {"dd_api_key", "dd_app_key", "database_url"}
-    assert "/" not in "".join(values(name, "StateDirectory"))
+    # Not the database: what only the service is given, `heatmap-etl status` does not find.
+    assert loaded == used == {"dd_api_key", "dd_app_key"}
+    assert not any("DATABASE" in value for value in unit_values(name, "Environment"))
+    assert "/" not in "".join(unit_values(name, "StateDirectory"))
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_command_line_of_a_service_is_one_of_ours(name: str):
-    (command,) = values(name, "ExecStart")
+    (command,) = unit_values(name, "ExecStart")
     words = shlex.split(command)
     assert words[0] == INSTALLED
     assert parse(words[1:]) == {SERVICES[0]: "schedule", SERVICES[1]: "sync"}[name]
@@ -223,10 +215,14 @@ def started(program: Path, datadog: FakeDatadog, tmp_path: Path) -> Started:
         (state / "heatmap-etl").mkdir(parents=True)
         (credentials / "dd_api_key").write_text(f"{API_KEY}\n", encoding="utf-8")
         (credentials / "dd_app_key").write_text(APP_KEY, encoding="utf-8")
-        config = write_config(tmp_path, datadog)
-        (command,) = values(name, "ExecStart")
+        config = tmp_path / "heatmap-etl.toml"
+        shipped = (DEPLOY / "systemd" / "heatmap-etl.toml").read_text(encoding="utf-8")
+        assert shipped.count(STATE) == 1
+        text = shipped.replace(STATE, f"{state}/")
+        config.write_text(f'{text}\n[datadog]\napi_url = "{datadog.url}"\n', encoding="utf-8")
+        (command,) = unit_values(name, "ExecStart")
         words = command.replace(INSTALLED, str(program)).replace(CONFIG, str(config)).split()
-        return words, environment(name, credentials, state)
+        return words, unit_environment(name, credentials=credentials, state=state)
 
     return start
 
@@ -274,12 +270,12 @@ def check(arguments: list[str], address: str, **more: Any) -> int:
 
 def test_the_exit_codes_of_the_units_are_those_of_the_program():
     """75 is another process at work, 143 an end by SIGTERM, 2 something to mend first."""
-    assert values(SERVICES[1], "SuccessExitStatus") == ["75 143"]
-    assert values(SERVICES[0], "Restart") == ["on-failure"]
-    assert values(SERVICES[0], "RestartPreventExitStatus") == ["2"]
+    assert unit_values(SERVICES[1], "SuccessExitStatus") == ["75 143"]
+    assert unit_values(SERVICES[0], "Restart") == ["on-failure"]
+    assert unit_values(SERVICES[0], "RestartPreventExitStatus") == ["2"]
     for name in SERVICES:
-        assert int(values(name, "TimeoutStopSec")[0]) > 10
-    assert (values(UNITS[2], "Persistent"), values(UNITS[2], "OnCalendar")) == (
+        assert int(unit_values(name, "TimeoutStopSec")[0]) > 10
+    assert (unit_values(UNITS[2], "Persistent"), unit_values(UNITS[2], "OnCalendar")) == (
         ["yes"],
         ["*-*-* *:17:00 UTC"],
     )
@@ -493,7 +489,12 @@ def pod_of(name: str) -> dict[str, Any]:
     return pod
 
 
-WORKLOADS = {"cronjob": "sync", "deployment": "schedule", "upgrade": "db upgrade"}
+WORKLOADS = {
+    "cronjob": "sync",
+    "deployment": "schedule",
+    "status": "status",
+    "upgrade": "db upgrade",
+}
 
 
 @pytest.mark.parametrize("name", sorted(MANIFESTS))
@@ -581,7 +582,7 @@ def test_the_program_takes_what_a_pod_gives_it(name: str, tmp_path: Path):
     assert config.warnings == ()
     role = "owner" if name == "upgrade" else "writer"
     assert config.database_label == f"postgresql+psycopg://heatmap_{role}@database/heatmap"
-    assert (config.keys is None) is (name == "upgrade")
+    assert (config.keys is None) is (name in ("status", "upgrade"))
 
 
 def test_the_containers_run_with_one_configuration():

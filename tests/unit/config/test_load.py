@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from etl.config.credentials import Keys
+from etl.config.database_url import parse_database
 from etl.config.load import load_config
-from etl.config.model import Config, require_keys
+from etl.config.model import Config, Needs, require_keys
 from etl.config.settings import settings_table
 from etl.config.template import config_template
 from etl.config.views import View
@@ -1285,3 +1286,122 @@ def test_no_secret_is_ever_said(
     with tempfile.TemporaryDirectory() as folder:
         for text in said(folder, document({**base, **planted}).encode(), environ):
             assert SECRET not in text
+
+
+# What a command needs of it
+
+
+LOOKS = Needs(keys=False, views=False)
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Files of these names cannot be read; the tests may run as root, who can read all."""
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name in names:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+
+
+def test_a_dotenv_that_may_not_be_read_is_a_problem_only_where_keys_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, MINIMAL)
+    deny(monkeypatch, ".env", "heatmap-etl.env")
+    files = [f"{tmp_path}/.env", f"{tmp_path}/heatmap-etl.env"]
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    denied = [f"{file}: cannot be read: Permission denied" for file in files]
+    assert list(caught.value.problems) == denied
+    config = load_config(path, {}, needs=LOOKS)
+    assert [text.partition(";")[0] for text in config.unread] == denied
+    assert all("a database URL in it" in text for text in config.unread)
+    assert config.warnings == ()
+
+
+def test_what_may_stand_in_an_unread_dotenv_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, 'views = ["/home"]\n')
+    deny(monkeypatch, ".env")
+    for needs in (Needs(), LOOKS):
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, {}, needs=needs)
+        unread, missing = caught.value.problems
+        assert unread == f"{tmp_path}/.env: cannot be read: Permission denied"
+        assert missing.startswith("database_url: stands neither in the file nor")
+        assert "is missing" not in missing
+
+
+def test_who_only_looks_needs_no_views_and_no_hash_key(tmp_path: Path) -> None:
+    path = write(tmp_path, 'database_url = "sqlite:///x.db"\n[privacy]\ncreated_by = "hash"\n')
+    config = load_config(path, {}, needs=LOOKS)
+    assert (config.has_views, config.has_source, config.views) == (False, False, ())
+    assert (config.created_by, config.hash_key) == ("hash", "")
+    assert load_config(path, {"DD_SITE": "datadoghq.eu"}, needs=LOOKS).has_source
+    assert {p.partition(":")[0] for p in problems(tmp_path, path.read_text())} == {
+        "views",
+        "privacy.created_by",
+    }
+    whole = load_config(write(tmp_path, MINIMAL), {}, needs=LOOKS)
+    assert (whole.has_views, whole.has_source) == (True, True)
+
+
+def test_who_only_looks_is_not_told_to_write_a_configuration(tmp_path: Path) -> None:
+    for path in (None, tmp_path / "no.toml"):
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, {}, cwd=tmp_path, needs=LOOKS)
+        (problem,) = caught.value.problems
+        assert "name the one that `sync` uses with --config" in problem
+    (problem,) = problems_of_looking(write(tmp_path, "[keep]\n"))
+    assert "is missing; name the database that `sync` uses" in problem
+
+
+def problems_of_looking(path: Path) -> Sequence[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {}, needs=LOOKS)
+    return caught.value.problems
+
+
+def test_a_named_database_is_used_instead_of_the_configured_one(tmp_path: Path) -> None:
+    named = parse_database("sqlite:///named.db", tmp_path)
+    needs = Needs(keys=False, views=False, database=named)
+    path = write(tmp_path, 'database_url = "nonsense"\ndatabase_schema = "heatmap"\n')
+    environ = {"HEATMAP_ETL_DATABASE_URL_FILE": "/nonexistent"}
+    config = load_config(path, environ, needs=needs)
+    assert (config.database_url, config.database_schema) == (named.url, None)
+    assert config.database_origin == "--database"
+    path.unlink()
+    alone = load_config(None, {}, cwd=tmp_path, needs=needs)
+    assert (alone.path, alone.database_url, alone.has_source) == (None, named.url, False)
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "environ", "origin"),
+    [
+        ("", {}, "database_url of {}/heatmap-etl.toml"),
+        ("HEATMAP_ETL_DATABASE_URL=sqlite:///e.db", {}, "HEATMAP_ETL_DATABASE_URL in {}/.env"),
+        ("HEATMAP_ETL_DATABASE_URL_FILE=url", {}, "HEATMAP_ETL_DATABASE_URL_FILE in {}/.env"),
+        (
+            "HEATMAP_ETL_DATABASE_URL=sqlite:///e.db",
+            {"HEATMAP_ETL_DATABASE_URL_FILE": "url"},
+            "HEATMAP_ETL_DATABASE_URL_FILE of the environment",
+        ),
+        ("", {"DATABASE_URL": "sqlite:///e.db"}, "database_url of {}/heatmap-etl.toml"),
+    ],
+)
+def test_a_database_is_known_by_where_it_was_named(
+    dotenv: str, environ: dict[str, str], origin: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(dotenv)
+    (tmp_path / ".env").chmod(0o600)
+    (tmp_path / "url").write_text("sqlite:///f.db")
+    assert load(tmp_path, MINIMAL, environ).database_origin == origin.format(tmp_path)
+
+
+def test_an_ambient_database_is_known_by_its_variable(tmp_path: Path) -> None:
+    config = load(tmp_path, 'views = ["/home"]\n', {"DATABASE_URL": "sqlite:///e.db"})
+    assert config.database_origin == "DATABASE_URL of the environment"

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from etl.cli.output.status import status_lines
+from etl.cli.output.status import quiet_status_lines, status_lines
 from etl.config.views import View
 from etl.ledger.concerns import Concern
 from etl.monitor.status import Status, ViewStatus
+from etl.source.privacy_setting import PrivacyState
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 
@@ -131,3 +132,43 @@ def test_how_far_the_clock_is_off(skew_s: float | None, expected: str) -> None:
     lines = status_lines(replace(status(), clock_skew_s=skew_s))
     found = [line for line in lines if "clock" in line]
     assert [line[: len(expected)] for line in found] == [expected] * bool(expected)
+
+
+def test_quiet_is_silent_when_all_is_well() -> None:
+    fresh = ViewStatus(View("/a"), "complete", "", 5, 0, NOW, NOW, NOW, 0, NOW, is_stale=False)
+    unproven = replace(fresh, view=View("/b"), verdict="unproven", reason="no cap is known")
+    assert quiet_status_lines(status(fresh, unproven)) == []
+
+
+def test_quiet_has_one_line_for_each_cause_and_no_ages() -> None:
+    fresh = ViewStatus(View("/a"), "complete", "", 5, 0, NOW, NOW, NOW, 0, NOW, is_stale=False)
+    earlier = [
+        replace(fresh, view=View(f"/{n}"), verdict="failed", reason=f"view /{n}: 500")
+        for n in range(5)
+    ]
+    failed = [replace(view, last_run_at=NOW - timedelta(hours=n)) for n, view in enumerate(earlier)]
+    stale = replace(fresh, view=View("/s"), is_stale=True)
+    held = replace(fresh, view=View("/h"), held=3, reason="listed; 3 removals held")
+    unread = ViewStatus(View("/u"), is_stale=True)
+    assert quiet_status_lines(status(fresh, *failed, stale, held, unread)) == [
+        "5 views (/0, /1, /2, ...): failed: 500",
+        "/s: staler than --max-age",
+        "/h: removals are held until the next reading confirms them",
+        "/u: never read; run `heatmap-etl sync`",
+    ]
+
+
+def test_quiet_says_what_concerns_the_whole_source() -> None:
+    told = replace(
+        status(),
+        privacy=PrivacyState("keep", "drop", "they differ"),
+        overrun="run x takes too long",
+        due_since=NOW - timedelta(hours=2),
+        is_unread=True,
+    )
+    assert [line.partition(":")[0] for line in quiet_status_lines(told)] == [
+        "No run starts",
+        "The run under way hangs",
+        "A run is due since 2026-03-04 03",
+        "no view is known yet; run `heatmap-etl sync`",
+    ]
