@@ -1,8 +1,9 @@
-"""Writes a file as a whole or not at all."""
+"""Writes a file as a whole or not at all, and says how much room there is for one."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ def whole_file(
     A reader finds the old file or the new one, never a part. A link at `path` is itself replaced.
     `mode`: permissions; None: as the umask says. `owner`: user and group, set where the system
     permits it. `replaces`: False keeps a file that exists, and raises FileExistsError.
-    `is_synced`: the content is on disk before the file replaces the old one. Raises OSError.
+    `is_synced`: the content is on disk before the file replaces the old one. Raises OSError, whose
+    `strerror` says what to do about a full disk.
     """
     # The name cannot be guessed. Nor does it have the ending by which a folder is searched.
     temporary = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}")
@@ -45,5 +47,44 @@ def whole_file(
             temporary.replace(path)
         else:
             os.link(temporary, path)  # unlike a rename, it replaces nothing
+    except OSError as error:
+        temporary.unlink(missing_ok=True)  # else its own part would count as taken
+        if problem := full_disk(error, path):
+            raise OSError(error.errno, problem, str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def room_left(path: Path) -> str:
+    """How much room there is for this user where `path` is or would be: `12 MB free in /data`."""
+    folder = nearest_folder(path)
+    return f"{free_bytes(folder) // 10**6:,} MB free in {folder}"
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that this user may still write there; 0 where no further file can be made, or where
+    the disk does not even say."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    has_inode = found.f_favail > 0 or not found.f_files
+    return found.f_bavail * found.f_frsize * has_inode
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder that `path` is in, or the first one above it that exists."""
+    return next((f for f in path.absolute().parents if f.is_dir()), Path("/"))
+
+
+def full_disk(error: OSError, path: Path) -> str:
+    """What a full disk, or a quota that is used up, says of `path`, and what to do; "" for any
+    other error."""
+    if error.errno == errno.EDQUOT:
+        advice = "but not for this user: raise the quota, or make room there"
+    elif error.errno == errno.ENOSPC:
+        advice = "which is too little: make room there"
+    else:
+        return ""
+    return f"{os.strerror(error.errno)}; {room_left(path)}, {advice}"

@@ -59,13 +59,13 @@ class Database:
         try:
             connection = self.engine.connect()
         except _CANNOT_OPEN as error:
-            raise unreachable(self.dialect, self.label, error) from None
+            raise unreachable(self.dialect, self.label, error, self.engine) from None
         with connection:
             if write:
                 try:
                     self.dialect.prepare_to_write(connection)
                 except DBAPIError as error:
-                    raise unreachable(self.dialect, self.label, error) from None
+                    raise unreachable(self.dialect, self.label, error, self.engine) from None
             else:
                 connection = self.dialect.prepare_to_read(connection)
             yield connection
@@ -102,9 +102,13 @@ class Database:
 
     def _failure(self, error: DBAPIError) -> StoreError:
         kind = DatabaseUnreachable if error.connection_invalidated else StoreError
+        return kind(f"{self.label}: {self.said_by(error)}")
+
+    def said_by(self, error: DBAPIError) -> str:
+        """The driver's message about a statement that failed, and what to do if that is known."""
         message = self.dialect.brief(error)
-        hint = self.dialect.hint_on_failure(message)
-        return kind(f"{self.label}: {message}" + (f"; {hint}" if hint else ""))
+        hint = self.dialect.hint_on_full(error, self.engine)
+        return "; ".join(filter(None, (message, hint or self.dialect.hint_on_failure(message))))
 
     def close(self) -> None:
         """Close every connection."""
@@ -129,10 +133,12 @@ def _database(dialect: Dialect, url: str, label: str, schema_name: str | None) -
         raise unreachable(dialect, label, error) from None
 
 
-def unreachable(dialect: Dialect, label: str, error: Exception) -> DatabaseUnreachable:
+def unreachable(
+    dialect: Dialect, label: str, error: Exception, engine: Engine | None = None
+) -> DatabaseUnreachable:
     """The error for a database that cannot be opened: the driver's message, and what to do."""
     message = dialect.brief(error)
-    hint = dialect.hint(message)
+    hint = (engine and dialect.hint_on_full(error, engine)) or dialect.hint(message)
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
 
 

@@ -168,8 +168,7 @@ def _migrate(database: Database, direction: str, revision: str) -> None:
     except CommandError as error:
         raise SchemaMismatch(f"cannot migrate {database.label}: {error}") from None
     except DBAPIError as error:
-        message = database.dialect.brief(error)
-        raise StoreError(f"cannot migrate {database.label}: {message}") from error
+        raise StoreError(f"cannot migrate {database.label}: {database.said_by(error)}") from error
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from etl.database.batches import BATCH
 
 Row = Sequence[Any]
 
+MAKE_ROOM = "make room there; what is stored stays, and the next run goes on"
+
 
 class Dialect(ABC):
     """One kind of database.
@@ -90,6 +92,11 @@ class Dialect(ABC):
     def hint_on_failure(self, message: str) -> str:  # noqa: ARG002
         """What to do about a statement that failed; "" when there is nothing to add."""
         return ""
+
+    @abstractmethod
+    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
+        """What is full, how much room it has where that can be told, and what to do; "" where the
+        error is about something else. `engine`: for what only the server knows."""
 
     @abstractmethod
     def is_repeatable(self, error: DBAPIError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -17,6 +18,8 @@ from etl.errors import StoreError
 
 _REPEATABLE = {1213, 1205, 1020}
 _NO_SUCH_TABLE = 1146
+_FULL = {1021, 1114}  # the disk; the table, which InnoDB says of a disk, too
+_NO_ROOM = re.compile(r"(?:errno|errcode|error)\W+(?:28|122)\b", re.IGNORECASE)  # or no quota
 _FITS_ALWAYS = 200_000  # characters; the smallest packet in use holds a megabyte
 _STATEMENT = 65_536  # bytes around the values
 
@@ -59,6 +62,17 @@ class Mysql(Server):
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return _number(error) in _REPEATABLE
+
+    def is_full(self, error: BaseException) -> bool:
+        number = error.args[0] if error.args else None
+        return number in _FULL or bool(_NO_ROOM.search(str(error)))
+
+    def limit_hint(self, error: BaseException) -> str:  # noqa: ARG002
+        return ""
+
+    def place(self, connection: Connection, message: str) -> str:  # noqa: ARG002
+        data, temporary = connection.exec_driver_sql("SELECT @@datadir, @@tmpdir").one()
+        return f"the disk of the database server (data in {data}, temporary files in {temporary})"
 
     def is_missing_table(self, error: DBAPIError) -> bool:
         return _number(error) == _NO_SUCH_TABLE

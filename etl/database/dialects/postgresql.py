@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,16 @@ from etl.database.dialects.types import UtcDateTime
 
 # 23505: another source stored the same id first; the repeated transaction then sees it.
 _REPEATABLE = {"40001", "40P01", "55P03", "23505"}
-_NO_SUCH_TABLE = "42P01"
+_NO_SUCH_TABLE, _DISK_FULL = "42P01", "53100"
+_LIMITS = {
+    "53200": "the database server has no memory left: give it more, or lower its work_mem",
+    "53400": "raise that limit of the database server, or free it of other work",
+}
+_TABLESPACE = text(
+    "SELECT spcname, pg_tablespace_location(oid),"
+    " CASE WHEN has_tablespace_privilege(oid, 'CREATE') THEN pg_tablespace_size(oid) END"
+    " FROM pg_tablespace WHERE oid = :oid"
+)
 # json travels as text: the driver would encode a str for json once more.
 _COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
 _INCOMING = "heatmap_etl_incoming"
@@ -97,6 +107,22 @@ class Postgresql(Server):
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE
+
+    def is_full(self, error: BaseException) -> bool:
+        # A quota has no code of its own.
+        is_quota = re.search("quota exceeded", str(error), re.IGNORECASE)
+        return getattr(error, "sqlstate", None) == _DISK_FULL or bool(is_quota)
+
+    def limit_hint(self, error: BaseException) -> str:
+        return _LIMITS.get(getattr(error, "sqlstate", None) or "", "")
+
+    def place(self, connection: Connection, message: str) -> str:
+        found = re.search(r"pg_tblspc/(\d+)/", message)
+        if found is None:
+            return "the disk of the database server that holds this file"
+        name, folder, size = connection.execute(_TABLESPACE, {"oid": int(found[1])}).one()
+        in_use = f", {size // 10**6:,} MB in use" if size is not None else ""
+        return f"the tablespace {name} of the database server ({folder}{in_use})"
 
     def is_missing_table(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) == _NO_SUCH_TABLE

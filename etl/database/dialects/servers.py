@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from abc import abstractmethod
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from etl.database.dialects import Dialect
+from etl.database.dialects import MAKE_ROOM, Dialect
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
@@ -36,6 +39,27 @@ class Server(Dialect):
 
     def hint(self, message: str) -> str:
         return next(hint for pattern, hint in _HINTS if re.search(pattern, message))
+
+    @abstractmethod
+    def limit_hint(self, error: BaseException) -> str:
+        """What to do about a limit of the server's own that is reached; "" for none."""
+
+    @abstractmethod
+    def is_full(self, error: BaseException) -> bool:
+        """Whether a disk of the server is full, or a quota used up; `error`: the driver's."""
+
+    @abstractmethod
+    def place(self, connection: Connection, message: str) -> str:
+        """What is full by the server's message, as far as this user may know."""
+
+    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
+        cause = getattr(error, "orig", None) or error
+        if not self.is_full(cause):
+            return self.limit_hint(cause)
+        place = "the disk of the database server"
+        with contextlib.suppress(SQLAlchemyError, OSError), engine.connect() as connection:
+            place = self.place(connection, str(cause))
+        return f"{place} is full, or its quota used up: {MAKE_ROOM}"
 
     def clock(self, connection: Connection) -> datetime:
         value = connection.execute(select(self.now)).scalar_one()

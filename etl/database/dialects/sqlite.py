@@ -19,10 +19,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import Dialect, Row, lookup
+from etl.database.dialects import MAKE_ROOM, Dialect, Row, lookup
 from etl.database.dialects.types import UtcDateTime
+from etl.files import free_bytes, room_left
 
 _BUSY_TIMEOUT_S = 30
+_ENOUGH_BYTES = 1_000_000  # with less, not even the index of the log can be made
 _CACHE_KIB = 8_000
 _WAL_PAGES = 8_000
 # One idle connection: the cache of each is worth nothing once another connection has written.
@@ -101,6 +103,22 @@ class Sqlite(Dialect):
     def hint_on_failure(self, message: str) -> str:
         is_read_only = "readonly database" in message
         return "let the user who runs heatmap-etl write the file and its folder" * is_read_only
+
+    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
+        """By SQLite's code. A quota, and a log that cannot grow, are errors of the disk to it."""
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
+        file = self.file(engine.url)
+        kinds = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+        if code not in kinds or file is None or not file.parent.is_dir():
+            return ""
+        room, has_room = room_left(file), free_bytes(file.parent) >= _ENOUGH_BYTES
+        if not has_room:
+            return f"{room}: {MAKE_ROOM}"
+        if code == sqlite3.SQLITE_FULL:
+            return f"{room}, so it is the folder for temporary files (SQLITE_TMPDIR): {MAKE_ROOM}"
+        if code == sqlite3.SQLITE_IOERR:
+            return f"{room}: look for a quota that is used up, and for a disk that fails"
+        return ""
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return "database is locked" in str(error.orig)
