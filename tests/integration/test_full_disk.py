@@ -160,7 +160,7 @@ def test_a_full_tablespace_is_named(
 def test_a_full_table_of_mariadb(
     dialect: str, open_at: Callable[[str], Project], api: Api, servers: Servers
 ) -> None:
-    """The error that InnoDB raises, by a trigger: on a tmpfs that is full the server itself ends."""
+    """By a trigger, with InnoDB's error: where a tmpfs is really full, that server ends itself."""
     project = open_at(dialect)
     project.run()
     before = project.snapshots()

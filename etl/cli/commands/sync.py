@@ -49,7 +49,7 @@ then shows of the run; without it a run is manual."""
     help="One object on stdout, with --plan every row. An error that kept the run from starting, "
     "or ended it, stands on stderr only: the exit code tells.",
 )
-@click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line per bad view.")
+@click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line for each cause.")
 @click.option(
     "--metrics-file",
     type=PATH,
