@@ -39,6 +39,8 @@ PAGE = (ROOT / "docs" / "on-call.md").read_text(encoding="utf-8")
 FAKE = "heatmap-etl fake-datadog"
 NOBODY = "http://127.0.0.1:9"
 LONG_AGO = "2025-01-01 00:00:00.000000"
+VIEWS = '["/checkout/?", "/a b/ü"]'
+"""Of the fake, without anything unusual in their records."""
 GOOD = "heatmap-etl status --max-age 1h"
 EXPLAINED = {"Cause", "Do"}
 COMMANDS = {"Seen in", "Run", "Rehearse"}
@@ -107,7 +109,7 @@ class Shift:
             "DD_APP_KEY": "fake-app-key",
             "HEATMAP_ETL_DATADOG_API_URL": f"http://127.0.0.1:{self.port}",
             "HEATMAP_ETL_DATABASE_URL": "sqlite:///on-call.db",
-            "HEATMAP_ETL_VIEWS": '["/home", "/checkout/?"]',
+            "HEATMAP_ETL_VIEWS": VIEWS,
             "HEATMAP_ETL_DATADOG_MAX_WAIT_S": "1",
             "HEATMAP_ETL_DATADOG_TIMEOUT_S": "3",
         }
