@@ -70,6 +70,15 @@ def parse_database(value: object, folder: Path) -> Database:
     return Database(f"{drivername}://{rest}", _label(url))
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The database file of a URL that `parse_database` made; None: it is on a server."""
+    if not url.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(url).database or "")
+
+
 def _drivername(scheme: str) -> str:
     if scheme not in _DRIVERS:
         dialect = scheme.partition("+")[0]

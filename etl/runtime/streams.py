@@ -29,7 +29,7 @@ def open_missing() -> None:
     if sys.stderr is None:
         # Libraries write to it without a look whether it is there.
         with contextlib.suppress(OSError):
-            sys.stderr = open(  # noqa: PTH123, SIM115 - pathlib takes time; for as long as we run
+            sys.stderr = open(  # noqa: SIM115 - pathlib takes time; for as long as we run
                 2, "w", encoding="utf-8", errors="backslashreplace", closefd=False
             )
 
