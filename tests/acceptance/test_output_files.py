@@ -46,7 +46,9 @@ def cli(tmp_path: Path, datadog: FakeDatadog) -> Cli:
 
 
 def content(cli: Cli) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in cli.folder.iterdir() if p.is_file() and p.name != "null"}
+    return {
+        p.name: p.read_bytes() for p in cli.folder.iterdir() if p.is_file() and p.name != "null"
+    }
 
 
 @pytest.mark.parametrize("command", WRITERS, ids=" ".join)
