@@ -15,11 +15,13 @@
     │   ├── DatadogRequestError   any other 4xx: asking again will not help
     │   ├── DatadogUnavailable    network, 408, 429, 5xx: retried as long as `max_wait_s` allows
     │   │   └── DatadogHostUnknown    the host's name does not exist
+    │   ├── SpillFailed           its answer fits neither in memory nor on disk
     │   └── DatadogResponseError  a 200 that is not {"data": [...]}: retried too
     │       └── DatadogAnswerTooLarge    it holds more than can be read: not retried
     ├── ClockAhead                this machine's clock is too far ahead of the server's
     ├── RunStuck                  a run made no progress, and was ended (exit 1)
     │   └── RunAbandoned          it could not be ended: its thread still hangs
+    ├── SystemRefused             no file, room or thread where none of the others is meant (exit 1)
     ├── OutputError               a result could not be written to stdout (exit 1)
     └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
 
@@ -130,6 +132,10 @@ class DatadogHostUnknown(DatadogUnavailable):
     """The name of the API's host, or of the proxy, does not exist: a wrong site, or no network."""
 
 
+class SpillFailed(DatadogError):
+    """The records of one view must wait for others, and there is no room for them on disk."""
+
+
 class DatadogResponseError(DatadogError):
     """A 200 whose body is not `{"data": [...]}`."""
 
@@ -150,6 +156,12 @@ class RunStuck(EtlError):
 
 class RunAbandoned(RunStuck):
     """Its thread hangs even so, with whatever it holds: the process should end."""
+
+
+class SystemRefused(EtlError):
+    """The operating system refused what no other error is about: a file, room on disk, a thread."""
+
+    exit_code = 1
 
 
 class OutputError(EtlError):

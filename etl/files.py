@@ -11,6 +11,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def rights_of(path: Path) -> tuple[int | None, tuple[int, int] | None]:
+    """`mode` and `owner` for a file that takes the place of the one at `path`; None: there is none.
+
+    Raises OSError.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None, None
+    return status.st_mode & 0o7777, (status.st_uid, status.st_gid)
+
+
 @contextlib.contextmanager
 def whole_file(
     path: Path,
@@ -28,7 +40,8 @@ def whole_file(
     `is_synced`: the content is on disk before the file replaces the old one. Raises OSError, whose
     `strerror` says what to do about a full disk.
     """
-    # The name cannot be guessed. Nor does it have the ending by which a folder is searched.
+    # The name cannot be guessed, and O_EXCL follows no link. Nor does it have the ending by which
+    # a folder is searched.
     temporary = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}")
     created_with = 0o666 if mode is None else 0o600
     try:

@@ -1,11 +1,12 @@
 """The program: its commands, and the exit code of every error.
 
-A command that is expected to fail ends with a line on stderr and the exit code of its error, a bug
-with its traceback and 1.
+A command that is expected to fail ends with a line on stderr and the exit code of its error, what
+the operating system refuses with a line and 1, a bug with its traceback and 1.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ from etl.cli.commands.views import views
 from etl.cli.options import CONSOLE, JSON, CommandGroup, GlobalOptions, global_options
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.runtime.console import PROGRAM, abandon_stdout, prepare_streams, print_errors
+from etl.runtime.refusals import refusal_of
+
+log = logging.getLogger(__name__)
 
 _ECHO = click.echo.__code__
 
@@ -74,17 +78,20 @@ def main(args: Sequence[str] | None = None) -> int:
     except EtlError as error:
         print_errors(_problems(error))
         return error.exit_code
-    except Exception as error:
-        if isinstance(error, OSError) and _is_raised_by_click(error):  # by help and version
-            print_errors([reason] if (reason := abandon_stdout(error)) else [])
-            return 1
-        import logging
-
-        logging.getLogger(__name__).critical(
-            "a bug; please report it with what follows", exc_info=True
-        )
-        return 1
+    except Exception as error:  # noqa: BLE001 - told or logged there
+        return _unexpected(error)
     return code if isinstance(code, int) else 0
+
+
+def _unexpected(error: Exception) -> int:
+    """Say what no command expected: a stream or the system that fails, or a bug."""
+    if isinstance(error, OSError) and _is_raised_by_click(error):  # by help and version
+        print_errors([reason] if (reason := abandon_stdout(error)) else [])
+    elif refusal := refusal_of(error):
+        print_errors([str(refusal)])
+    else:
+        log.critical("a bug; please report it with what follows", exc_info=error)
+    return 1
 
 
 def _problems(error: EtlError) -> Sequence[str]:

@@ -18,6 +18,7 @@ from etl.causes import MOST_LINES, NAMES_SHOWN, Told, grouped, line_of, omitted_
 from etl.config.model import Config, Sources
 from etl.errors import ConfigError, EtlError
 from etl.runtime.console import print_errors, print_results
+from etl.runtime.refusals import refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ def _try(config: Config, run_one: Callable[[Config], CommandResult]) -> Outcome:
     except EtlError as error:
         return Outcome(config, error=error)
     except BaseException as bug:  # noqa: BLE001 - `_problems` logs it when all sources are done
+        if refusal := refusal_of(bug):
+            return Outcome(config, error=refusal)
         return Outcome(config, bug=bug)
 
 

@@ -94,6 +94,15 @@ def parse_named(value: str, folder: Path) -> Database:
     return _sqlite(URL.create("sqlite", database=str(path)), folder)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The database file of a URL that `parse_database` made; None: it is on a server."""
+    if not url.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(url).database or "")
+
+
 def _drivername(scheme: str) -> str:
     if scheme not in _DRIVERS:
         dialect = scheme.partition("+")[0]

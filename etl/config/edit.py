@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from etl.config.files import read_toml
+from etl.config.output_file import output_file
 from etl.config.template import quoted
 from etl.config.validators import plain
 from etl.config.views import DISCOVER, View, parse_views
 from etl.errors import ConfigError
-from etl.files import whole_file
+from etl.files import rights_of, whole_file
 
 _MARK = "\ufeff"  # some editors begin a file with it
 _INDENT = " " * 4
@@ -41,11 +42,10 @@ def add_views(path: Path | None, configured: Sequence[View], names: Sequence[str
         is_right = False
     if not is_right:
         raise ConfigError([f"{plain(path)}: is written in a way that cannot be edited; {_PASTE}"])
-    path = path.resolve()  # a link stays a link
+    path = output_file("--write", path)  # a link stays a link
     try:
-        status = path.stat()
-        owner = status.st_uid, status.st_gid
-        with whole_file(path, mode=status.st_mode & 0o7777, owner=owner) as file:
+        mode, owner = rights_of(path)
+        with whole_file(path, mode=mode, owner=owner) as file:
             file.write(new.encode())
     except OSError as error:
         raise ConfigError([f"{plain(path)}: cannot be written: {error.strerror}"]) from None

@@ -20,6 +20,7 @@ INIT_WRITES_ONE = "run `heatmap-etl init` to write one"
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 LOG_FORMAT = "HEATMAP_ETL_LOG_FORMAT"
+TMPDIR = "HEATMAP_ETL_TMPDIR"
 
 
 def find_file(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -145,8 +146,9 @@ def process_variables(
     for name, value in dotenv.items():
         is_proxy = name.upper() in PROXIES  # httpx looks for them in lower case too
         names = {name.upper(), name.lower()} if is_proxy else {name}
-        if (is_proxy or name in (*CERTIFICATES, LOG_FORMAT)) and not names & environ.keys():
-            variables[name] = str(folder / value) if name in CERTIFICATES else value
+        is_path = name in (*CERTIFICATES, TMPDIR)
+        if (is_proxy or is_path or name == LOG_FORMAT) and not names & environ.keys():
+            variables[name] = str(folder / value) if is_path else value
     return variables
 
 

@@ -6,18 +6,25 @@ First the required settings, then every other one of the catalogue, commented ou
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import textwrap
+import tomllib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
-from etl.config.database_url import parse_database
+from etl.config.database_url import parse_database, sqlite_file
 from etl.config.files import DEFAULT_FILE
+from etl.config.output_file import Kind, output_file
 from etl.config.settings import DATABASE_URL, SECTIONS, Setting, settings_table
 from etl.config.validators import BadValue, is_secret_name, plain
 from etl.config.views import parse_views
 from etl.errors import ConfigError
+from etl.files import rights_of, whole_file
 
+_THERE = "is there already and stays as it is; --force overwrites it"
 DEFAULT_DATABASE_URL = "sqlite:///heatmap-etl.db"
 
 _HEAD = """\
@@ -88,17 +95,36 @@ def write_template(
         problems.append(f"--database-url: {problem}")
     if problems:
         raise ConfigError(problems)
-    text = config_template(database_url or DEFAULT_DATABASE_URL, views or ("/",))
+    database_url = database_url or DEFAULT_DATABASE_URL
+    database = sqlite_file(parse_database(database_url, path.parent).url)
+    if os.path.lexists(path) and not is_forced:
+        raise ConfigError([f"{plain(path)}: {_THERE}"])
+    kind = Kind("a configuration", partial(_holds_a_configuration, path)) if is_forced else None
+    path = output_file("init", path, protected=[database] if database else [], kind=kind)
+    text = config_template(database_url, views or ("/",))
     try:
-        with path.open("w" if is_forced else "x", encoding="utf-8") as file:
-            file.write(text)
+        mode, owner = rights_of(path)
+        with whole_file(path, mode=mode, owner=owner, replaces=is_forced) as file:
+            file.write(text.encode())
     except FileExistsError:
-        problem = "is there already and stays as it is; --force overwrites it"
+        problem = _THERE
     except OSError as error:
         problem = f"cannot be written: {error.strerror}"
     else:
         return
     raise ConfigError([f"{plain(path)}: {problem}"])
+
+
+def _holds_a_configuration(path: Path, file: BinaryIO) -> bool:
+    """Whether a file is one of ours, or one that would be but for a slip in it."""
+    try:
+        text = file.read().decode("utf-8-sig")
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return path.suffix == ".toml" and "\0" not in text
+    except (ValueError, RecursionError):
+        return False
+    return not document or not {*SECTIONS, *(s.key for s in settings_table())}.isdisjoint(document)
 
 
 def _database_problem(url: str, folder: Path) -> str:

@@ -218,7 +218,10 @@ class Network(httpcore.NetworkBackend):
             except UnicodeError as error:  # a label that is empty or too long
                 found.put(socket.gaierror(socket.EAI_NONAME, str(error)))
 
-        threading.Thread(target=ask, name="resolver", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="resolver", daemon=True).start()
+        except RuntimeError as error:  # there are too many on this machine
+            raise httpcore.ConnectError(str(error)) from None
         while not self._must_end():
             try:
                 answer = found.get(timeout=min(_TICK_S, self._left(httpcore.ConnectTimeout)))

@@ -178,6 +178,8 @@ def _is_demo(file: Path) -> bool:
 SELECT source FROM sources WHERE source <> :demo OR api_url NOT LIKE 'http://127.0.0.1:%'
 UNION ALL SELECT source FROM snapshots WHERE source <> :demo
 UNION ALL SELECT source FROM sync_runs WHERE source <> :demo"""
+    if not file.is_file():  # SQLite would wait for what a pipe holds
+        return False
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:

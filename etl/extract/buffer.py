@@ -8,34 +8,33 @@ slow the database is.
 from __future__ import annotations
 
 import math
-import pickle
+import os
 import queue
-import tempfile
 import threading
 import time
-from typing import IO, NamedTuple, Self
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
 
+from etl.extract.spill_file import Spilled, SpillFile, spill_folders
 from etl.transform.snapshot import Decoded
 
 MAX_BODIES = 8
 _TICK_S = 0.1
 
 
-class Spilled(NamedTuple):
-    """Where records are in the file of the buffer, in bytes."""
-
-    offset: int
-    length: int
-
-
 class Buffer:
-    """Room for `size` bodies in memory, for all threads, and a file for what is spilled.
+    """Room for `size` bodies in memory, for all threads, and `spill_file` for what is spilled.
 
-    The file is temporary and has no name: no other process can open it, and it is gone when this
-    one ends. `stop` ends every wait for room.
+    `stop` ends every wait for room.
     """
 
-    def __init__(self, size: int = MAX_BODIES, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        size: int = MAX_BODIES,
+        stop: threading.Event | None = None,
+        folders: Iterable[Path] | None = None,
+    ) -> None:
         self._stop = stop or threading.Event()
         # Not a semaphore: the garbage collector may free a slot in a thread that is just taking or
         # freeing another one, and only the `put` of a SimpleQueue may be interrupted by itself.
@@ -44,8 +43,7 @@ class Buffer:
             self._free_slots.put(None)
         self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._turns.put(None)
-        self._file: IO[bytes] | None = None
-        self._file_lock = threading.Lock()
+        self.spill_file = SpillFile(spill_folders(None, os.environ) if folders is None else folders)
 
     def __enter__(self) -> Self:
         return self
@@ -58,10 +56,7 @@ class Buffer:
 
     def close(self) -> None:
         """Delete what is on disk."""
-        with self._file_lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+        self.spill_file.close()
 
     def slot(self) -> Slot:
         """A slot that is not taken yet."""
@@ -96,23 +91,6 @@ class Buffer:
     def release_turn(self) -> None:
         """Let the next large body be received."""
         self._turns.put(None)
-
-    def write(self, decoded: Decoded) -> Spilled:
-        """Append records to the file."""
-        with self._file_lock:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="heatmap-etl-")  # noqa: SIM115
-            offset = self._file.seek(0, 2)
-            return Spilled(offset, self._file.write(pickle.dumps(decoded, protocol=5)))
-
-    def read(self, spilled: Spilled) -> Decoded:
-        """Read records from the file."""
-        with self._file_lock:
-            if self._file is None:
-                raise AssertionError("the file of the buffer is closed")
-            self._file.seek(spilled.offset)
-            decoded: Decoded = pickle.loads(self._file.read(spilled.length))  # noqa: S301 - our own
-            return decoded
 
     def _acquire(self, tokens: queue.SimpleQueue[None], within_s: float) -> bool:
         until = time.monotonic() + within_s
@@ -202,7 +180,7 @@ class Records:
             raise AssertionError("the records were read already, and not spilled")
         # Never waits: the thread that reads is the one that makes room.
         self._slot.take_now()
-        self._decoded = self._slot.buffer.read(self._spilled)
+        self._decoded = self._slot.buffer.spill_file.read(self._spilled)
         return self._decoded
 
     def __exit__(self, *_: object) -> None:
@@ -214,10 +192,15 @@ class Records:
         self._slot.free()
 
     def spill(self) -> None:
-        """Write the records to disk, for a later `with`, and free the memory."""
-        if self._decoded is not None and self._spilled is None:
-            self._spilled = self._slot.buffer.write(self._decoded)
-        self.close()
+        """Write the records to disk, for a later `with`, and free the memory.
+
+        Raises `SpillFailed` when there is no room; the records are gone then.
+        """
+        try:
+            if self._decoded is not None and self._spilled is None:
+                self._spilled = self._slot.buffer.spill_file.write(self._decoded)
+        finally:
+            self.close()
 
     def reserve(self) -> bool:
         """Take room before the records are read; returns whether they have it, or need none."""

@@ -8,6 +8,7 @@ before an earlier one was loaded or spilled to disk.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -36,6 +37,7 @@ from etl.extract.api_state import ApiState, LastReading
 from etl.extract.ask import ask
 from etl.extract.buffer import MAX_BODIES, Buffer
 from etl.extract.listing import Listing, try_to_read
+from etl.extract.spill_file import spill_folders
 from etl.runtime.run_context import with_log_fields
 from etl.transform.privacy import Privacy
 
@@ -102,7 +104,7 @@ class Fetcher:
         self.lowered_to: int | None = None
         self.parts_asked = 0
         self.answers_read = 0
-        self.buffer = Buffer(MAX_BODIES, stop)
+        self.buffer = Buffer(MAX_BODIES, stop, spill_folders(config, os.environ))
         self._client = client
         self._config = config
         self._privacy = Privacy(config.created_by, config.hash_key)
@@ -270,10 +272,7 @@ class Fetcher:
                     results.put(bug)
                     return
 
-        for number in range(min(self._config.concurrency, len(views))):
-            threading.Thread(
-                target=with_log_fields(fetch_until_done), name=f"reader-{number}", daemon=True
-            ).start()
+        _start_threads(fetch_until_done, min(self._config.concurrency, len(views)))
         missing = len(views)
         try:
             while missing and not self.stop.is_set():
@@ -283,6 +282,19 @@ class Fetcher:
                     yield batch
         finally:
             results.abandon()
+
+
+def _start_threads(target: Callable[[], None], count: int) -> None:
+    """As many as can be started, at least one; else raises RuntimeError."""
+    for number in range(count):
+        thread = threading.Thread(target=with_log_fields(target), name=f"reader-{number}")
+        thread.daemon = True
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many on this machine: fewer do as well
+            if number == 0:
+                raise
+            return
 
 
 class _Streak:

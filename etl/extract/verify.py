@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from etl.config.views import View
-from etl.errors import DatadogError, DatadogResponseError, DatadogUnavailable
+from etl.errors import DatadogError, DatadogResponseError, DatadogUnavailable, SpillFailed
 from etl.extract.api_state import ApiFindings, ApiState
 from etl.extract.completeness import TRUNCATED, UNPROVEN, Evidence, device_types
 from etl.extract.fetch import BATCH_BODIES, Failed, Fetcher, Result, was_answered
@@ -131,7 +131,11 @@ class Verifier:
             return [result.found_complete(evidence)]
         self._cleared += [e for e in self._largest if self._evidence_of(e).clears(e.listed)]
         self._largest = [e for e in self._largest if not self._evidence_of(e).clears(e.listed)]
-        result.records.spill()
+        try:
+            result.records.spill()
+        except SpillFailed as error:
+            error.requests = result.requests
+            return [Failed(result.view, error, result.seconds)]
         self._largest.append(result)
         return []
 

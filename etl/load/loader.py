@@ -13,7 +13,14 @@ from contextlib import ExitStack
 from typing import NamedTuple, Protocol
 
 from etl.config.views import View
-from etl.errors import DatabaseUnreachable, EtlError, LeaseLost, SourceMismatch, StoreError
+from etl.errors import (
+    DatabaseUnreachable,
+    EtlError,
+    LeaseLost,
+    SourceMismatch,
+    SpillFailed,
+    StoreError,
+)
 from etl.extract.fetch import Failed, Result
 from etl.extract.listing import Listing
 from etl.load.decide import RunState
@@ -79,14 +86,19 @@ class Loader:
                 self._fail(Failure(failed.view, error, failed.seconds, error.requests))
         with ExitStack() as memory:
             listings = [
-                OpenListing(result, memory.enter_context(result.records))
+                opened
                 for result in results
-                if isinstance(result, Listing)
+                if isinstance(result, Listing) and (opened := self._opened(result, memory))
             ]
             groups = [listings] if self._writer.is_grouping else [[one] for one in listings]
             for listing in (waiting for group in groups for waiting in self._write(group)):
-                listing.records.spill()
-                self._deferred.append(listing)
+                try:
+                    listing.records.spill()
+                except SpillFailed as error:
+                    (ids,) = (one.ids for one in listings if one.listing is listing)
+                    self._fail_listing(listing, error, ids)
+                else:
+                    self._deferred.append(listing)
 
     def load_deferred(self, ask_organization: Callable[[], set[int]]) -> None:
         """Load what waited, now that every view has answered.
@@ -101,8 +113,9 @@ class Loader:
             organization.is_other = bool(named) and organization.org_id not in named
         for listing in self._deferred:
             if not self._stop.is_set():
-                with listing.records as decoded:
-                    self._write([OpenListing(listing, decoded)])
+                with ExitStack() as memory:
+                    if opened := self._opened(listing, memory):
+                        self._write([opened])
         self._deferred.clear()
 
     def _write(self, listings: Sequence[OpenListing]) -> list[Listing]:
@@ -117,11 +130,20 @@ class Loader:
             if len(listings) > 1:
                 return [waiting for one in listings for waiting in self._write([one])]
             self.state.organization.is_other |= isinstance(error, SourceMismatch)
-            failed = listings[0].listing
-            failure = Failure(failed.view, error, failed.seconds, failed.requests)
-            self._fail(failure, listings[0].ids)
+            self._fail_listing(listings[0].listing, error, listings[0].ids)
             return []
         return waiting
+
+    def _opened(self, listing: Listing, memory: ExitStack) -> OpenListing | None:
+        """The listing with its records; None: they are lost, and so the view has failed."""
+        try:
+            return OpenListing(listing, memory.enter_context(listing.records))
+        except SpillFailed as error:
+            self._fail_listing(listing, error)
+            return None
+
+    def _fail_listing(self, listing: Listing, error: EtlError, ids: Sequence[str] = ()) -> None:
+        self._fail(Failure(listing.view, error, listing.seconds, listing.requests), ids)
 
     def _fail(self, failure: Failure, listed: Sequence[str] = ()) -> None:
         self._writer.write_failure(failure)

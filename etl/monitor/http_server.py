@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias
 
 from etl.errors import EtlError
+from etl.runtime.refusals import refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
             return Response(404, f"there is {', '.join(self.responders)}\n".encode())
         try:
             return respond()
-        except Exception:
+        except Exception as error:
+            if refusal := refusal_of(error):
+                log.error("%s: %s", self.path, refusal)  # noqa: TRY400 - it is no bug
+                return Response(500, f"{refusal}\n".encode())
             log.critical("a bug; please report it with what follows", exc_info=True)
             return Response(500, b"a bug, see the log\n")
 

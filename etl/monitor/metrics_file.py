@@ -7,12 +7,12 @@ where there is none.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from etl.config.model import Sources
+from etl.config.output_file import Kind, output_beside
 from etl.config.validators import plain
 from etl.errors import ConfigError
 from etl.files import whole_file
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LARGEST = 64 * 2**20  # far more than any that we wrote
 MISSING_LIBRARY = "needs prometheus-client; run: pip install 'heatmap-etl[metrics]'"
 
 
@@ -39,18 +40,18 @@ def metrics_class() -> type[Metrics] | None:
 
 def metrics_path(sources: Sources, file: Path) -> Path:
     """The path of the file, relative to the configuration; raises `ConfigError` if unusable."""
-    config = sources.configs[0].path
-    path = (config.parent if config else Path.cwd()) / file
-    problem = ""
     if metrics_class() is None:
-        problem = MISSING_LIBRARY
-    elif path.is_dir():
-        problem = f"{plain(path)}: is a folder; name a file in it, such as heatmap-etl.prom"
-    elif not os.access(path.parent, os.W_OK):
-        problem = f"{plain(path)}: its folder does not exist, or cannot be written to"
-    if problem:
-        raise ConfigError([f"--metrics-file: {problem}"])
-    return path
+        raise ConfigError([f"--metrics-file: {MISSING_LIBRARY}"])
+    kind = Kind("a metrics file of heatmap-etl", _holds_our_metrics)
+    return output_beside("--metrics-file", file, sources, kind)
+
+
+def _holds_our_metrics(file: BinaryIO) -> bool:
+    """Whether every line is about a metric of ours, as no other program's is."""
+    return all(
+        line.startswith((b"heatmap_etl_", b"# HELP heatmap_etl_", b"# TYPE heatmap_etl_"))
+        for line in file.read(_LARGEST).rstrip(b"\n").split(b"\n")
+    )
 
 
 def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> None:

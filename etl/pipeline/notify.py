@@ -168,11 +168,18 @@ class Heartbeat:
         self._url = url
         self._end = time.monotonic() + LONGEST_S
         target = with_log_fields(self._send)
-        self._thread = threading.Thread(target=target, name="heartbeat", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=target, name="heartbeat", daemon=True)
+        self._thread: threading.Thread | None = thread
+        try:
+            thread.start()
+        except RuntimeError as error:  # there are too many on this machine
+            log.warning(self._text, error)
+            self._thread = None
 
     def wait(self, seconds: float = LONGEST_S) -> None:
         """Wait until it was sent, at most so long, and not beyond `LONGEST_S` after it began."""
+        if self._thread is None:
+            return
         self._thread.join(max(0.0, min(seconds, self._end - time.monotonic())))
         if self._thread.is_alive() and time.monotonic() >= self._end:
             log.warning(self._text, "no answer in time")

@@ -32,6 +32,7 @@ from etl.ledger.results import RunResult
 from etl.pipeline.run import OnRun, Options, Run, open_run
 from etl.pipeline.select_views import select_views, with_views
 from etl.pipeline.watchdog import Watchdog
+from etl.runtime.refusals import refusals_told
 from etl.runtime.signals import ChildEvent
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def sync(
     watchdog = Watchdog(config, on_stuck)
 
     def work() -> RunResult:
-        with open_run(
+        opening = open_run(
             config,
             database,
             options,
@@ -70,7 +71,8 @@ def sync(
             planned=len(views),
             progress=progress,
             on_end=on_end,
-        ) as run:
+        )
+        with opening as run, refusals_told():
             run.load(_discover(run, options) if config.discovers else views, options)
         return run.result
 

@@ -32,6 +32,7 @@ from etl.ledger.results import RunResult
 from etl.pipeline.notify import Heartbeat, begin_heartbeat, log_run
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
+from etl.runtime.refusals import refusal_of
 from etl.runtime.run_context import set_log_fields
 from etl.runtime.signals import GIVE_UP_S, end_within
 from etl.schedule.cron import Due, Slots
@@ -88,7 +89,9 @@ class Job:
             return self._retry(error, self._pause(), logging.DEBUG)
         except EtlError as error:
             return self._retry(error, self._pause(), logging.ERROR)
-        except Exception:
+        except Exception as bug:
+            if refusal := refusal_of(bug):
+                return self._retry(refusal, self._pause(), logging.ERROR)
             log.critical("%s: a bug; please report it", self.config.source, exc_info=True)
             return datetime.now(UTC) + timedelta(seconds=self._pause())
         self._failures, self._reported = 0, ""

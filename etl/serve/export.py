@@ -20,16 +20,20 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 from sqlalchemy import Boolean, Column, Connection, Double, Integer, Select, Table, select
 
+from etl.config.model import Sources
+from etl.config.output_file import Kind, output_beside
 from etl.config.validators import BadValue, duration, plain
 from etl.database.connection import Database
 from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_there
 from etl.database.sql_views import metadata
 from etl.errors import ConfigError, EtlError
-from etl.files import whole_file
+from etl.files import rights_of, whole_file
 from etl.formatting import iso
 
 FORMATS = ("csv", "jsonl", "parquet")
+_BY_ENDING = {**{name: name for name in FORMATS}, "ndjson": "jsonl"}
+_LONGEST_HEADER = 4096
 _BATCH_ROWS = 10_000  # also the size of Parquet's row groups
 
 Rows: TypeAlias = "Sequence[Sequence[Any]]"
@@ -61,9 +65,22 @@ class Export:
 
 
 def choose_format(file_format: str | None, output: Path | None) -> str:
-    """The requested format, else the one the file name ends with, else CSV."""
-    ending = output.suffix.lower().removeprefix(".") if output else ""
-    return file_format or (ending if ending in FORMATS else FORMATS[0])
+    """The requested format, else the one the file name ends with, else CSV.
+
+    Raises ConfigError for an ending that promises what cannot be written, such as `.xlsx`.
+    """
+    ending = _ending(output) if output else ""
+    if file_format or not ending:
+        return file_format or FORMATS[0]
+    if ending not in _BY_ENDING:
+        endings = ", ".join(f".{known}" for known in FORMATS)
+        problem = f"no format ends in .{ending}; end the name in one of {endings}, or add --format"
+        raise ConfigError([f"--output: {plain(output)}: {problem}"])
+    return _BY_ENDING[ending]
+
+
+def _ending(output: Path) -> str:
+    return output.suffix.lower().removeprefix(".")
 
 
 def require_possible(export: Export, output: Path | None) -> None:
@@ -98,29 +115,32 @@ def parse_since(text: str, now: datetime) -> datetime:
         raise ConfigError([f"--since: {plain(text)}: expected {expected}"]) from None
 
 
-def output_path(output: Path, folder: Path, protected: Sequence[Path]) -> Path:
-    """The path of the file, relative to `folder`; raises ConfigError when it is unusable.
+def output_path(output: Path, sources: Sources) -> Path:
+    """The path of the file, relative to the configuration; raises ConfigError if unusable.
 
-    `protected`: configuration and database, which no export may replace.
+    A file whose name ends as an export's is replaced; any other only when it holds an export.
     """
-    path = (folder / output).resolve()
-    problem = ""
-    if path in {file.resolve() for file in protected}:
-        problem = "holds the configuration or the database; name another file"
-    elif path.exists() and not path.is_file():
-        problem = "is no file; name one, or leave --output away for stdout"
-    elif not path.parent.is_dir():
-        problem = "its folder does not exist; make it"
-    if problem:
-        raise ConfigError([f"--output: {plain(path)}: {problem}"])
-    return path
+    kind = None if _ending(output) in _BY_ENDING else Kind("an export", _holds_an_export)
+    return output_beside("--output", output, sources, kind)
+
+
+def _holds_an_export(file: BinaryIO) -> bool:
+    start = file.read(_LONGEST_HEADER)
+    if start.startswith(b"PAR1"):
+        return True
+    start = start.removeprefix(_BOM.encode())
+    columns = [[column.name for column in view.columns] for view in metadata.tables.values()]
+    return any(
+        start.startswith((",".join(names).encode(), f'{{"{names[0]}":'.encode()))
+        for names in columns
+    )
 
 
 def write_file(database: Database, export: Export, path: Path, check: Callable[[], None]) -> int:
     """Replace the file atomically, or leave it as it is; returns the number of rows."""
     try:
-        mode = path.stat().st_mode & 0o7777 if path.exists() else None
-        with whole_file(path, mode=mode) as file:
+        mode, owner = rights_of(path)
+        with whole_file(path, mode=mode, owner=owner) as file:
             return write_rows(database, export, file, check)
     except OSError as error:
         raise EtlError(f"{plain(path)}: cannot be written: {error.strerror or error}") from None

@@ -21,8 +21,6 @@ from etl.runtime.console import print_results, result_stream
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from etl.config.model import Config, Sources
-
 _VIEWS = (
     "current_snapshots",
     "snapshot_versions",
@@ -97,29 +95,14 @@ def export(
 
         config = require_single_database(sources)
         earliest = parse_since(since, datetime.now(UTC)) if since is not None else None
+        path = output_path(output, sources) if output is not None else None
         wanted = Export(view, choose_format(file_format, output), view_name, earliest, spreadsheet)
         require_possible(wanted, output)
         with opened(config) as database:
-            if output is None:
+            if path is None:
                 with result_stream() as stream:
                     write_rows(database, wanted, stream, signals.raise_if_set)
                 return 0
-            folder, protected = _folder_and_protected_files(sources, config)
-            path = output_path(output, folder, protected)
             count = write_file(database, wanted, path, signals.raise_if_set)
         print_results([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
         return 0
-
-
-def _folder_and_protected_files(sources: Sources, config: Config) -> tuple[Path, list[Path]]:
-    """What `--output` is relative to, and the files it may not replace."""
-    from pathlib import Path
-
-    from etl.database.dialects import file_of
-
-    files = [c.path for c in sources.configs if c.path]
-    folder = config.path.parent if config.path else Path.cwd()
-    files += [file.with_suffix(".env") for file in files] + [folder / ".env"]
-    if database := file_of(config.database_url):
-        files += [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm")]
-    return folder, files

@@ -18,6 +18,7 @@ from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from etl.config.files import TMPDIR
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import MAKE_ROOM, Dialect, Row, lookup
 from etl.database.dialects.types import UtcDateTime
@@ -33,6 +34,7 @@ _HINTS = (
     ("not a SQLite database", "name another file"),
     ("", "check that the folder exists and can be written"),
 )
+_TEMPORARY_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - where SQLite looks
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "9p", "glusterfs", "ceph")
 
 
@@ -71,6 +73,8 @@ class Sqlite(Dialect):
             # after every commit.
             cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             cursor.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            if not _has_temporary_folder(file):
+                cursor.execute("PRAGMA temp_store = MEMORY")
             cursor.close()
 
         @event.listens_for(engine, "begin")
@@ -168,6 +172,15 @@ class Sqlite(Dialect):
 
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {seconds * 1000}")
+
+
+def _has_temporary_folder(file: Path) -> bool:
+    """Whether SQLite can sort on disk what does not fit into its cache; else it would give up."""
+    named = os.environ.get(TMPDIR)
+    if named and "SQLITE_TMPDIR" not in os.environ:
+        os.environ["SQLITE_TMPDIR"] = str(file.parent / named)
+    folders = [os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR")]
+    return any(f and os.access(f, os.W_OK | os.X_OK) for f in (*folders, *_TEMPORARY_FOLDERS))
 
 
 def must_open_immutable(file: Path) -> bool:

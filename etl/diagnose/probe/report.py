@@ -7,6 +7,7 @@ never replaces another.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from etl import __version__
 from etl.config.model import Config, Sources
+from etl.config.output_file import beside, output_beside
 from etl.config.sites import SITES, hosts
 from etl.config.validators import plain
 from etl.config.views import View
@@ -25,6 +27,7 @@ from etl.errors import ConfigError, EtlError
 from etl.files import whole_file
 from etl.formatting import many
 
+_THERE = "is there already and stays as it is; name another file"
 _INTRODUCTION = """\
 # What the live API answers
 
@@ -40,16 +43,10 @@ def report_path(sources: Sources, file: Path | None) -> Path | None:
         return None
     if sources.is_folder:
         raise ConfigError(["--report: is about one organization; name its file by --config"])
-    config = sources.configs[0].path
-    path = (config.parent if config else Path.cwd()) / file
-    problem = ""
-    if path.is_symlink() or path.exists():
-        problem = "is there already and stays as it is; name another file"
-    elif not path.parent.is_dir():
-        problem = "its folder does not exist; make it"
-    if problem:
-        raise ConfigError([f"--report: {plain(path)}: {problem}"])
-    return path
+    path = beside(sources, file)
+    if os.path.lexists(path):
+        raise ConfigError([f"--report: {plain(path)}: {_THERE}"])
+    return output_beside("--report", file, sources)
 
 
 def write_report(
@@ -105,8 +102,7 @@ def _write(path: Path, text: str) -> None:
         with whole_file(path, mode=0o600, replaces=False) as file:
             file.write(text.encode())
     except FileExistsError:
-        reason = "is there already and stays as it is"
-        raise EtlError(f"--report: {plain(path)}: {reason}; name another file") from None
+        raise EtlError(f"--report: {plain(path)}: {_THERE}") from None
     except OSError as error:
         reason = error.strerror or "an error"
         raise EtlError(f"--report: {plain(path)}: cannot be written: {reason}") from None
