@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etl.config.model import Config, require_keys
@@ -17,6 +17,8 @@ from etl.database.connection import Database, open_database
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
 from etl.datadog.proxy import find_proxy
+from etl.datadog.responses import host_of
+from etl.datadog.server_clock import LARGEST_SKEW_S, ServerClock, skew_warning
 from etl.errors import ConfigError, DatadogAuthError, EtlError, SchemaMismatch, SourceMismatch
 from etl.extract.api_state import ApiState
 from etl.extract.completeness import COMPLETE, TRUNCATED
@@ -52,10 +54,22 @@ def find_points(
     progress: Callable[[int, int], None] = lambda _views, _records: None,
 ) -> list[Point]:
     """Every point, in the order in which a person would fix them."""
+    clock = ServerClock()
+    # A wrong clock ends a run, but is only one point here.
+    asked = replace(config, accept_wrong_clock=True)
+    points = _points(asked, SideQuestions(stop, server_clock=clock), stop, progress)
+    return [*points, *clock_points(clock, config)]
+
+
+def _points(
+    config: Config,
+    side_questions: SideQuestions,  # also one that runs leave alone: a person asks
+    stop: threading.Event,
+    progress: Callable[[int, int], None],
+) -> list[Point]:
     points = [_configuration(config)]
     points += [Point("configuration", WARNING, warning) for warning in config.warnings]
     points += _database(config)
-    side_questions = SideQuestions(stop)  # also one that runs leave alone: a person asks
     if not config.discovers or config.keys is None:
         return points + list(_datadog(config, side_questions, stop, progress))
     try:
@@ -66,6 +80,20 @@ def find_points(
     points += _discovered(selection)
     config = with_views(config, selection)
     return points + list(_datadog(config, side_questions, stop, progress))
+
+
+def clock_points(clock: ServerClock, config: Config) -> Iterator[Point]:
+    """How far this machine's clock is from Datadog's; none where no answer shows it."""
+    skew_s, host = clock.skew_s, host_of(config.api_url)
+    if skew_s is None:
+        return
+    if not (warning := skew_warning(skew_s, host)):
+        yield Point("clock", OK, f"within {max(1.0, abs(skew_s)):.0f} s of that of {host}")
+    elif skew_s <= LARGEST_SKEW_S or config.accept_wrong_clock:
+        yield Point("clock", WARNING, warning)
+    else:
+        advice = "until then sync stores nothing, unless datadog.accept_wrong_clock = true"
+        yield Point("clock", PROBLEM, f"{warning}; {advice}")
 
 
 def _discovered(selection: ViewSelection) -> Iterator[Point]:
@@ -240,7 +268,13 @@ def _read_views(
     side = side_questions or SideQuestions(stop)
     sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
     with (
-        Client(config, require_keys(config), stop=stop, validation=side.validation) as client,
+        Client(
+            config,
+            require_keys(config),
+            stop=stop,
+            validation=side.validation,
+            server_clock=side.server_clock,
+        ) as client,
         open_verifier(client, side, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, side, verifier, config.views, sink)
