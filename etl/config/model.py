@@ -40,6 +40,7 @@ class Config:
     max_wait_s: float = setting("datadog.max_wait_s")
     max_body_mb: int = setting("datadog.max_body_mb")
     shortcut: bool = setting("datadog.shortcut")
+    accept_wrong_clock: bool = setting("datadog.accept_wrong_clock")
     cron: str = setting("schedule.cron")
     every_s: float | None = setting("schedule.every")  # when set, `cron` is not used
     timezone: str = setting("schedule.timezone")

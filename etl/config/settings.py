@@ -133,6 +133,14 @@ SETTINGS = (
         "datadog.shortcut", True, "skip a view whose answer is byte for byte what it was", v.flag
     ),
     Setting(
+        "datadog.accept_wrong_clock",
+        False,
+        "run though this machine's clock is more than an hour ahead of Datadog's",
+        v.flag,
+        hint="All instants that it stores are then as wrong; `heatmap-etl db repair-clock` mends "
+        "them later.",
+    ),
+    Setting(
         "schedule.cron",
         "17 * * * *",
         "when `schedule` runs: a cron line",

@@ -44,8 +44,17 @@ from etl.datadog.retry import (
     backoff_s,
     stopped,
 )
+from etl.datadog.server_clock import (
+    LARGEST_SKEW_S,
+    OLD_DATE,
+    WORTH_A_WORD_S,
+    Sample,
+    ServerClock,
+    skew_text,
+)
 from etl.datadog.transport import API_KEY_ALONE, Reply, Terms, Transport
 from etl.errors import (
+    ClockAhead,
     DatadogAnswerTooLarge,
     DatadogAuthError,
     DatadogError,
@@ -110,7 +119,9 @@ class Client:
     the keys cannot be sent in a header, or the certificates or the proxy that the environment names
     cannot be used. `stop` ends every wait; it is checked before each request. `on_request` is
     called before each request, in the thread that sends it. `codes` counts requests by status code.
-    `validation`: shared with the other clients of the same keys; None: of this client alone.
+    `validation`, `server_clock`: shared with the other clients of the same run; None: of this
+    client alone. Every request raises ClockAhead when this machine's clock is too far ahead of the
+    server's, unless the configuration accepts that.
 
     `list_snapshots`, `list_applications` and `aggregate_rum` send one request each. They raise
     DatadogAuthError (401, 403), DatadogRequestError (3xx, other 4xx), DatadogUnavailable (stopped,
@@ -130,9 +141,11 @@ class Client:
         on_request: Callable[[], None] | None = None,
         codes: Counter[str] | None = None,
         validation: Validation | None = None,
+        server_clock: ServerClock | None = None,
     ) -> None:
         self._config = config
         self._keys = keys
+        self._server_clock = server_clock or ServerClock()
         self._validation = validation or Validation()
         secrets = filter(None, (keys.api_key, keys.app_key, keys.bearer_token))
         self._secrets = sorted(secrets, key=len, reverse=True)  # one may be part of another
@@ -306,7 +319,7 @@ class Client:
                 reply.arrived_at,
                 left,
                 name,
-                cache_header=self._safe(cache_header(reply.headers)),
+                cache_header=self._safe(cache_header(reply.headers)) or OLD_DATE * reply.is_old,
                 part_header=self._safe(part_header(reply.headers)),
             )
         error = self._passing_error(reply, what)
@@ -333,10 +346,23 @@ class Client:
         terms: Terms,
         before_body: Callable[[], None] | None = None,
     ) -> Reply:
-        """Send one request; a network error is part of the reply, never raised."""
+        """Send one request; a network error is part of the reply, never raised.
+
+        Raises ClockAhead.
+        """
+        samples: list[Sample] = []
 
         def on_head(status: int, headers: Mapping[str, str]) -> None:
             self._gates.note(request.url.path, headers)
+            now_s = self._monotonic()
+            sample = self._server_clock.note(
+                status,
+                headers,
+                head_at=self._clock(),
+                monotonic_s=now_s,
+                took_s=now_s - started,
+            )
+            samples.extend([sample] if sample else [])
             if before_body and status == 200:
                 before_body()
 
@@ -348,7 +374,49 @@ class Client:
         took_ms = 1000 * (self._monotonic() - started)
         outcome = ", ".join(filter(None, (str(reply.status or ""), reply.broken)))
         log.debug("%s: %s, %d ms, %d bytes", what, outcome, took_ms, len(reply.body))
+        for sample in samples:
+            self._require_right_clock(sample)
+            reply.is_old = self._server_clock.is_old(sample)
         return reply
+
+    def _require_right_clock(self, sample: Sample) -> None:
+        """Raises ClockAhead where this machine's clock is too far ahead, by all that is known.
+
+        Before that another question is asked, as after the first answer that shows it a minute
+        ahead: a cache may have given that, or it waited while the machine slept.
+        """
+        clock = self._server_clock
+        if sample.skew_s <= WORTH_A_WORD_S:
+            return
+        with clock.confirming:
+            is_asking, is_refused = clock.is_confirming, self._is_ahead(sample)
+            if not is_asking and (is_refused or not clock.is_confirmed):
+                clock.is_confirming = clock.is_confirmed = True
+                try:
+                    self._ask_for_date()
+                finally:
+                    clock.is_confirming = False
+        skew_s = clock.skew_s or 0.0
+        if is_asking or not self._is_ahead(sample):
+            return
+        raise ClockAhead(
+            f"this machine's clock is {skew_text(skew_s)} of the Date of"
+            f" {host_of(self._config.api_url)}; nothing is stored under it: set the clock"
+            " (NTP), or accept it by datadog.accept_wrong_clock = true"
+        )
+
+    def _is_ahead(self, sample: Sample) -> bool:
+        """Whether, by all that is known at this answer, this machine's clock is to be refused."""
+        clock = self._server_clock
+        is_ahead = (clock.skew_s or 0.0) > LARGEST_SKEW_S and not clock.is_old(sample)
+        return is_ahead and not self._config.accept_wrong_clock
+
+    def _ask_for_date(self) -> None:
+        """Ask for what no cache should have, whatever the answer, only for its `Date`."""
+        request = httpx.Request("GET", f"{self._config.api_url}{VALIDATE}")
+        request.extensions[API_KEY_ALONE] = True
+        wait_s = min(SIDE_WAIT_S, self._config.timeout_s)
+        self._exchange(request, "a question for the time", Terms(within_s=wait_s))
 
     def _passing_error(self, reply: Reply, what: str) -> DatadogError:
         """The error of a reply that is no answer; raised here where another try would not help."""

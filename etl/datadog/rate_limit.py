@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
+
+from etl.datadog.server_clock import http_date, server_date
 
 # Datadog's longest known rate-limit period is an hour; more than a day is no delta (an epoch, say).
 ABSURD_S = 86400.0
@@ -18,11 +19,13 @@ def stated_wait(status: int | None, headers: Mapping[str, str], now: datetime) -
     """Seconds that the server asks to wait after `status` (None: no answer); None: it does not ask.
 
     429: `X-RateLimit-Reset`, which is a delta (Datadog, "Rate Limits"), else `Retry-After`;
-    503: `Retry-After`. Neither 0 (which would burn all tries) nor nonsense counts.
+    503: `Retry-After`. Neither 0 (which would burn all tries) nor nonsense counts. A date is
+    counted from the answer's own `Date`; where it has none from `now`, by this machine's clock.
     """
     stated = _seconds(headers.get("X-RateLimit-Reset")) if status == 429 else None
     if status in (429, 503):
-        stated = stated or _retry_after(headers.get("Retry-After"), now)
+        answered_at = server_date(headers) or now
+        stated = stated or _retry_after(headers.get("Retry-After"), answered_at)
     return stated or None
 
 
@@ -46,13 +49,10 @@ def _seconds(value: str | None) -> float | None:
     return seconds if 0 <= seconds <= ABSURD_S else None
 
 
-def _retry_after(value: str | None, now: datetime) -> float | None:
+def _retry_after(value: str | None, answered_at: datetime) -> float | None:
     """Seconds or an HTTP date (RFC 9110, 10.2.3), as a delta."""
     seconds = _seconds(value)
     if seconds is not None or not value:
         return seconds
-    try:
-        at = parsedate_to_datetime(value)
-        return _seconds(str((at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()))
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    at = http_date(value)
+    return _seconds(str((at - answered_at).total_seconds())) if at else None

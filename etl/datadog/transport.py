@@ -67,6 +67,7 @@ class Reply(msgspec.Struct):
     is_too_large: bool = False  # the body
     is_proxy_fault: bool = False
     refused_by: str = ""
+    is_old: bool = False  # a cache must have kept it: its `Date` is older than that of others
 
 
 class Terms(msgspec.Struct, frozen=True):

@@ -23,6 +23,8 @@ from etl.database.dialects import file_of
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
 from etl.datadog.proxy import find_proxy
+from etl.datadog.responses import host_of
+from etl.datadog.server_clock import LARGEST_SKEW_S, ServerClock, skew_warning
 from etl.diagnose.background import Background
 from etl.diagnose.write_access import create_refusal, try_to_write
 from etl.errors import (
@@ -88,6 +90,7 @@ def _points(
 ) -> Iterator[Point]:
     yield _configuration(config)
     yield from (Point("configuration", WARNING, warning) for warning in config.warnings)
+    clock = ServerClock()
     # In a thread: a driver may wait for ever, and notices no signal.
     database = Background(_database(config), stop)
     is_usable = True
@@ -97,7 +100,12 @@ def _points(
         is_usable &= point.verdict != PROBLEM
         yield point
     if not stop.is_set():
-        yield from _views(config, stop, progress, is_usable=is_usable and database.is_over)
+        side_questions = SideQuestions(stop, server_clock=clock)  # also what runs leave alone
+        # A wrong clock ends a run, but is only one point here.
+        asked = replace(config, accept_wrong_clock=True)
+        can_ask = is_usable and database.is_over
+        yield from _views(asked, side_questions, stop, progress, is_usable=can_ask)
+        yield from clock_points(clock, config)
     yield from database.taken_within(DATABASE_WAIT_S)
     if not database.is_over and not stop.is_set():
         yield Point("database", PROBLEM, _silence(config))
@@ -113,13 +121,13 @@ def _silence(config: Config) -> str:
 
 def _views(
     config: Config,
+    side_questions: SideQuestions,
     stop: threading.Event,
     progress: Callable[[int, int], None],
     *,
     is_usable: bool,
 ) -> Iterator[Point]:
     """What Datadog says. `is_usable`: whether the database may be asked for discovered views."""
-    side_questions = SideQuestions(stop)  # also one that runs leave alone: a person asks
     if config.discovers and config.keys is not None:
         hasty = replace(_hasty(config), max_wait_s=min(HASTY_WAIT_S, config.max_wait_s))
         try:
@@ -134,6 +142,20 @@ def _views(
         yield from _discovered(selection)
         config = with_views(config, selection)
     yield from _datadog(config, side_questions, stop, progress)
+
+
+def clock_points(clock: ServerClock, config: Config) -> Iterator[Point]:
+    """How far this machine's clock is from Datadog's; none where no answer shows it."""
+    skew_s, host = clock.skew_s, host_of(config.api_url)
+    if skew_s is None:
+        return
+    if not (warning := skew_warning(skew_s, host)):
+        yield Point("clock", OK, f"within {max(1.0, abs(skew_s)):.0f} s of that of {host}")
+    elif skew_s <= LARGEST_SKEW_S or config.accept_wrong_clock:
+        yield Point("clock", WARNING, warning)
+    else:
+        advice = "until then sync stores nothing, unless datadog.accept_wrong_clock = true"
+        yield Point("clock", PROBLEM, f"{warning}; {advice}")
 
 
 def _discovered(selection: ViewSelection) -> Iterator[Point]:
@@ -323,7 +345,13 @@ def _read_views(
     sink, api_state, stored = _ResultsOnly(progress), ApiState(), stored_in(None, config.source)
     config = _hasty(config)
     with (
-        Client(config, require_keys(config), stop=stop, validation=side.validation) as client,
+        Client(
+            config,
+            require_keys(config),
+            stop=stop,
+            validation=side.validation,
+            server_clock=side.server_clock,
+        ) as client,
         open_verifier(client, side, config, api_state, stop, stored, is_hasty=True) as verifier,
     ):
         read_and_load(client, side, verifier, config.views, sink)

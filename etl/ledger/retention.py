@@ -50,13 +50,22 @@ def old_runs(connection: Connection, config: Config, now: datetime) -> Sequence[
     return connection.execute(query.order_by(r.started_at).limit(BATCH)).scalars().all()
 
 
-def prune(config: Config, database: Database, lease: Lease, stop: threading.Event) -> None:
-    """Delete until nothing old is left, time is up, or `stop` is set. `EtlError` is only logged."""
+def prune(
+    config: Config,
+    database: Database,
+    lease: Lease,
+    stop: threading.Event,
+    now: datetime | None = None,
+) -> None:
+    """Delete until nothing old is left, time is up, or `stop` is set. `EtlError` is only logged.
+
+    `now`: None by this machine's clock.
+    """
     end, deleted = time.monotonic() + LONGEST_S, 0
 
     def batch(connection: Connection) -> int:
         lease.renew(connection)
-        runs = old_runs(connection, config, datetime.now(UTC))
+        runs = old_runs(connection, config, now or datetime.now(UTC))
         for table in (sync_run_views, sync_runs) if runs else ():
             connection.execute(delete(table).where(table.c.run_id.in_(runs)))
         return len(runs)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
-from etl.database.schema import COUNTS, sync_run_views, sync_runs
+from etl.database.schema import COUNTS, sources, sync_run_views, sync_runs, view_state
 from etl.errors import SlotTaken
 from etl.extract.completeness import FAILED
 from etl.formatting import CLOCKS_DIFFER, iso
@@ -103,6 +103,26 @@ def finish_run(connection: Connection, run: RunResult) -> None:
             **{name: run.total(name) for name in COUNTS},
         )
     )
+
+
+def correct_start(connection: Connection, run: RunResult, started_at: datetime) -> None:
+    """Let a run that began under a wrong clock have begun at `started_at`, wherever that stands.
+
+    It fulfils no slot that is later.
+    """
+    wrong, r = run.started_at, sync_runs.c
+    if started_at >= wrong:
+        return
+    died = update(sync_runs).where(
+        r.source == run.source, r.status == "died", r.finished_at == wrong
+    )
+    connection.execute(died.values(finished_at=started_at))
+    of_run = update(sync_runs).where(r.run_id == run.run_id)
+    connection.execute(of_run.values(started_at=started_at))
+    connection.execute(of_run.where(r.slot_at > started_at).values(slot_at=None))
+    for column in (view_state.c.last_run_at, sources.c.first_seen_at):
+        stamped = update(column.table).where(column.table.c.source == run.source, column >= wrong)
+        connection.execute(stamped.values({column: started_at}))
 
 
 def is_recorded(connection: Connection, run_id: str, view_key: str) -> bool:

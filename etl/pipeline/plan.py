@@ -33,7 +33,7 @@ from etl.load.lookup import Lookup, Tables
 from etl.load.versions import Owner, StoredRow, content_of, differences
 from etl.load.writer import owner_of, reason_of
 from etl.pipeline.read_views import open_verifier, read_and_load, stored_in
-from etl.pipeline.run import Options, initial_state
+from etl.pipeline.run import Options, initial_state, warn_of_clock
 from etl.pipeline.select_views import select_views, with_views
 from etl.pipeline.side_questions import SideQuestions
 from etl.pipeline.sync import chosen_views
@@ -97,10 +97,17 @@ def make_plan(
     loader = Loader(writer, state, config.source, stop)
     stored = stored_in(tables, config.source)
     with (
-        Client(config, keys, stop=stop, validation=side_questions.validation) as client,
+        Client(
+            config,
+            keys,
+            stop=stop,
+            validation=side_questions.validation,
+            server_clock=side_questions.server_clock,
+        ) as client,
         open_verifier(client, side_questions, config, api_state, stop, stored) as verifier,
     ):
         read_and_load(client, side_questions, verifier, views, loader)
+    warn_of_clock(side_questions.server_clock, config.api_url)
     if is_refused(writer.errors) and len(writer.errors) == len(writer.plans):
         raise writer.errors[0]
     order = {view: number for number, view in enumerate(views)}

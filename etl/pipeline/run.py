@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -15,15 +16,17 @@ from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database
 from etl.datadog.client import Client
-from etl.errors import EtlError, LeaseLost
+from etl.datadog.responses import host_of
+from etl.datadog.server_clock import WORTH_A_WORD_S, ServerClock, skew_warning
+from etl.errors import ClockAhead, EtlError, LeaseLost
 from etl.extract.api_state import ApiState
-from etl.extract.side_question import APPLICATIONS, VALIDATION
+from etl.extract.side_question import APPLICATIONS, VALIDATION, Unanswered
 from etl.extract.verify import Verifier
 from etl.ledger.api_state import read_api_state, write_findings
 from etl.ledger.evidence import read_concerns
 from etl.ledger.results import JOB, RunResult, ViewResult, new_run
 from etl.ledger.retention import old_runs, prune
-from etl.ledger.runs import finish_run, start_run, status_of
+from etl.ledger.runs import correct_start, finish_run, start_run, status_of
 from etl.ledger.side_questions import note_answered, read_unanswered, write_unanswered
 from etl.ledger.view_state import note_watched, read_states_before
 from etl.load.decide import RunState
@@ -77,11 +80,18 @@ def initial_state(
     )
 
 
+def warn_of_clock(server_clock: ServerClock, api_url: str) -> None:
+    """Log, once a run, that this machine's clock is wrong by more than a minute, if it is."""
+    if warning := skew_warning(server_clock.skew_s, host_of(api_url)):
+        log.warning("%s", warning)
+
+
 @dataclass(slots=True)
 class Run:
     """A run that has begun. `stop` is set to ask it to end, and when the lease is lost.
 
-    `steps` counts the uses of its `database`.
+    `steps` counts the uses of its `database`. `is_clock_refused`: it ended as this machine's clock
+    is too far ahead. `began_at`: when it began; under a refused clock, by that of the server.
     """
 
     config: Config
@@ -89,16 +99,26 @@ class Run:
     stop: threading.Event
     result: RunResult
     lease: Lease
-    side_questions: SideQuestions
     progress: OnRun | None = None
     on_end: OnRun | None = None
     views: Sequence[View] = ()
     client: Client | None = None
     verifier: Verifier | None = None
     steps: int = 0
+    is_clock_refused: bool = False
+    began_at: datetime = field(init=False)
+    server_clock: ServerClock = field(init=False)
+    side_questions: SideQuestions = field(init=False)
 
     def __post_init__(self) -> None:
+        self.began_at = self.result.started_at
+        self.server_clock = ServerClock(datetime.now(UTC).timestamp() - time.monotonic())
+        self.side_questions = SideQuestions(self.stop, server_clock=self.server_clock)
         self.database = replace(self.database, on_step=self._count_step)
+
+    def knows_unanswered(self, stored: Mapping[str, Unanswered]) -> None:
+        """Leave alone what earlier runs asked in vain not long ago."""
+        self.side_questions = SideQuestions(self.stop, stored, self.server_clock)
 
     def load(self, views: Sequence[View], options: Options) -> None:
         """Read each view and load it; a view that fails is part of the result."""
@@ -112,7 +132,12 @@ class Run:
         stored, side = stored_in(database, source), self.side_questions
         with (
             Client(
-                config, keys, stop=self.stop, codes=self.result.codes, validation=side.validation
+                config,
+                keys,
+                stop=self.stop,
+                codes=self.result.codes,
+                validation=side.validation,
+                server_clock=self.server_clock,
             ) as client,
             open_verifier(client, side, config, api_state, self.stop, stored) as self.verifier,
         ):
@@ -126,6 +151,34 @@ class Run:
         self.result.views.append(view)
         if self.progress:
             self.progress(self.result)
+
+    def note_error(self, error: EtlError) -> None:
+        """It ends with this error; what is stored stays."""
+        self.is_clock_refused = isinstance(error, ClockAhead)
+        self.result.error = str(error)
+        self.result.status = "partial" if self.result.has_read else "failed"
+
+    def end(self) -> None:
+        """Note when it ended and how wrong this machine's clock is, and warn of that.
+
+        Under a refused clock its own instants are those of the server's clock.
+        """
+        clock, result, now = self.server_clock, self.result, datetime.now(UTC)
+        result.clock_skew_s = None if clock.skew_s is None else round(clock.skew_s, 3)
+        if not self.is_clock_refused:
+            result.finished_at = now
+            warn_of_clock(clock, self.config.api_url)
+            return
+        skew_s = clock.skew_at_start_s or 0.0
+        if skew_s > WORTH_A_WORD_S:  # else the clock was moved while it ran
+            self.began_at = result.started_at - timedelta(seconds=skew_s + clock.margin_s)
+        result.finished_at = max(self.true_now(), self.began_at)
+
+    def true_now(self) -> datetime:
+        """Now, or little earlier, by the server's clock where this machine's is ahead of it."""
+        skew_s = self.server_clock.skew_s or 0.0
+        ahead_s = skew_s + self.server_clock.margin_s if skew_s > WORTH_A_WORD_S else 0.0
+        return datetime.now(UTC) - timedelta(seconds=ahead_s)
 
     def _count_step(self) -> None:
         self.steps += 1
@@ -168,7 +221,8 @@ class Run:
     def give_up(self, reason: str) -> None:
         """Close it in the ledger and give the lease back: its own thread hangs, and does not."""
         result, lease = self.result, self.lease
-        result.finished_at, result.status, result.error = datetime.now(UTC), "failed", reason
+        result.status, result.error = "failed", reason
+        self.end()
 
         def close(connection: Connection) -> bool:
             if status_of(connection, result) != "running":
@@ -207,7 +261,7 @@ def open_run(
     unless some view is stored. One that `watchdog` ends is a failed run, too.
     """
     result, lease = new_run(config.source), Lease(config.source, config.lease_s)
-    run = Run(config, database, stop, result, lease, SideQuestions(stop), progress, on_end)
+    run = Run(config, database, stop, result, lease, progress, on_end)
     set_log_fields(source=result.source, run_id=result.run_id)
     result.job, result.started_by, result.planned = options.job, options.started_by, planned
     result.slot_at, result.missed_slots = options.slot_at, options.missed_slots
@@ -216,7 +270,7 @@ def open_run(
         require_label(connection, config)
         lease.take(connection, config)
         start_run(connection, result)
-        run.side_questions = SideQuestions(stop, read_unanswered(connection, config.source))
+        run.knows_unanswered(read_unanswered(connection, config.source))
         return adopt_privacy(connection, config)
 
     privacy = database.transaction(start)
@@ -230,7 +284,7 @@ def open_run(
     except LeaseLost:
         raise
     except EtlError as error:
-        result.error, result.status = str(error), "partial" if result.has_read else "failed"
+        run.note_error(error)
         if not result.has_read:
             raise
     except BaseException as bug:
@@ -242,7 +296,7 @@ def open_run(
         lease.stop_keeping()
         if watchdog.reason:
             result.error, result.status = watchdog.reason, "failed"
-        result.finished_at = datetime.now(UTC)
+        run.end()
         is_closed = not lease.is_lost and _close(run)
     if lease.is_lost and not is_closed:
         raise LeaseLost(f"another process took the lease of {config.source} during the run")
@@ -260,13 +314,12 @@ def _close(run: Run) -> bool:
         if status_of(connection, run.result) != "running":
             return lease.is_held(connection)  # a commit whose answer was lost
         lease.guard(connection)
-        if run.verifier:
-            write_findings(connection, config.source, run.verifier.findings())
-            configured = {view.key(config.source) for view in config.views}
-            note_watched(connection, config.source, configured)
-        _note_side_questions(connection, run)
+        if run.is_clock_refused:  # what it would note bears instants of that clock
+            correct_start(connection, run.result, run.began_at)
+        else:
+            _note_findings(connection, run)
         finish_run(connection, run.result)
-        now, views = datetime.now(UTC), config.views
+        now, views = run.true_now(), config.views
         run.result.concerns = read_concerns(connection, config.source, views, now)
         has_old = bool(old_runs(connection, config, now)) and not run.stop.is_set()
         if not has_old:
@@ -278,15 +331,25 @@ def _close(run: Run) -> bool:
     except EtlError as error:
         log.warning("the run could not be closed in the ledger: %s", error)
         return False
+    run.result.started_at = run.began_at
     if run.on_end:
         run.on_end(run.result)
     if has_old:
-        prune(config, database, lease, run.stop)
+        prune(config, database, lease, run.stop, run.true_now())
         try:
             database.transaction(lease.release)
         except EtlError as error:
             log.warning("the lease was not given back, it expires: %s", error)
     return True
+
+
+def _note_findings(connection: Connection, run: Run) -> None:
+    if run.verifier:
+        source = run.config.source
+        write_findings(connection, source, run.verifier.findings())
+        configured = {view.key(source) for view in run.config.views}
+        note_watched(connection, source, configured)
+    _note_side_questions(connection, run)
 
 
 def _note_side_questions(connection: Connection, run: Run) -> None:

@@ -148,6 +148,7 @@ def select_views(
                 stop=stop,
                 codes=codes,
                 validation=side_questions.validation,
+                server_clock=side_questions.server_clock,
             ) as client:
                 discovery = discover(
                     client, side_questions.applications, is_side_question=knows_views

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from etl.datadog.client import Client
 from etl.datadog.refused_keys import Validation
+from etl.datadog.server_clock import ServerClock
 from etl.errors import DatadogError, DatadogUnavailable
 from etl.extract.discovery import ApplicationList, read_applications
 from etl.extract.side_question import (
@@ -25,12 +26,17 @@ class SideQuestions:
 
     `stored`: those without an answer when last asked, by question; none of them: each is asked.
     `failed`: those that got none in this run, for the table. `validation`: for the clients of the
-    run, so that all of them together ask once which key was refused.
+    run, so that all of them together ask once which key was refused; `server_clock`: likewise, of
+    all answers.
     """
 
     def __init__(
-        self, stop: threading.Event, stored: Mapping[str, Unanswered] | None = None
+        self,
+        stop: threading.Event,
+        stored: Mapping[str, Unanswered] | None = None,
+        server_clock: ServerClock | None = None,
     ) -> None:
+        self.server_clock = server_clock or ServerClock()
         self.failed: dict[str, Unanswered] = {}
         self._stop = stop
         self._stored = stored or {}

@@ -26,7 +26,7 @@ from etl.config.model import Config, Sources, require_keys
 from etl.database.connection import Database, opened
 from etl.database.migrations import prepare_schema
 from etl.datadog.proxy import find_proxy
-from etl.errors import DatabaseUnreachable, EtlError, LeaseHeld, RunAbandoned, SlotTaken
+from etl.errors import ClockAhead, DatabaseUnreachable, EtlError, LeaseHeld, RunAbandoned, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult
 from etl.pipeline.notify import Heartbeat, begin_heartbeat, log_run
@@ -83,6 +83,9 @@ class Job:
         except LeaseHeld as held:
             # The run of the other process may not fulfil the slot: `sync` by hand does not.
             return self._retry(held, _HELD_S, logging.INFO)
+        except ClockAhead as error:  # asked again at once, it would be refused again
+            self._retry(error, 0, logging.ERROR)
+            return self.slots.next_after(datetime.now(UTC))
         except RunAbandoned as error:
             self.abandoned = error
             self.stop.set()

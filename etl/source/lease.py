@@ -26,7 +26,7 @@ from etl.config.model import Config
 from etl.database.connection import Database
 from etl.database.dialects import dialect_of
 from etl.database.schema import sources
-from etl.errors import EtlError, LeaseHeld, LeaseLost
+from etl.errors import EtlError, LeaseHeld, LeaseLost, SourceMismatch
 from etl.runtime.run_context import with_log_fields
 from etl.transform.snapshot import NORMALIZER_VERSION
 
@@ -192,6 +192,19 @@ def require_free(row: Row[Any], now: datetime) -> None:
     is_free = row.lease_token is None or row.lease_expires_at <= now
     if not is_free and not is_gone(row.lease_holder, row.lease_host):
         raise LeaseHeld(_holder_text(row))
+
+
+def lock_free(connection: Connection, source: str) -> None:
+    """Keep every process from taking the lease before this transaction ends.
+
+    Raises `LeaseHeld` when one has it, `SourceMismatch` when there is no such source.
+    """
+    query = select(sources).where(sources.c.source == source).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        known = ", ".join(sorted(connection.execute(select(sources.c.source)).scalars()))
+        raise SourceMismatch(f"there is no source {source}; the database holds: {known or 'none'}")
+    require_free(row, clock(connection))
 
 
 def _holder_text(row: Row[Any]) -> str:

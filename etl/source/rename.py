@@ -16,11 +16,11 @@ from etl.config.views import View
 from etl.database.batches import batches
 from etl.database.connection import Database
 from etl.database.migrations import require_there
-from etl.database.schema import discovered_views, metadata, snapshots, sources, view_state
+from etl.database.schema import discovered_views, metadata, snapshots, view_state
 from etl.errors import ConfigError, SourceMismatch
 from etl.extract.discovery import Traffic
 from etl.formatting import many
-from etl.source.lease import clock, require_free
+from etl.source.lease import lock_free
 
 # Each key is bound three times, and old versions of SQLite take 999 parameters.
 _KEYS_AT_ONCE = 300
@@ -38,7 +38,7 @@ def rename_source(database: Database, old: str, new: str) -> str:
 
 
 def _rename(connection: Connection, old: str, new: str) -> int:
-    _lock(connection, old)
+    lock_free(connection, old)
     _require_unused(connection, new)
     views = _new_keys(connection, view_state, old, lambda r: View(*_filters(r)).key(new))
     discovered = _new_keys(connection, discovered_views, old, lambda r: _traffic(r).key(new))
@@ -51,19 +51,6 @@ def _rename(connection: Connection, old: str, new: str) -> int:
         _replace(connection, table.c.view_key, views)
     _replace(connection, discovered_views.c.discovered_key, discovered)
     return rows
-
-
-def _lock(connection: Connection, old: str) -> None:
-    """Keep every process from taking the lease before this transaction ends.
-
-    Raises `LeaseHeld` when one has it, `SourceMismatch` when there is no such source.
-    """
-    query = select(sources).where(sources.c.source == old).with_for_update()
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        known = ", ".join(sorted(connection.execute(select(sources.c.source)).scalars()))
-        raise SourceMismatch(f"there is no source {old}; the database holds: {known or 'none'}")
-    require_free(row, clock(connection))
 
 
 def _require_unused(connection: Connection, new: str) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +22,7 @@ class Api:
     A list is cut at `page[limit]`, as a server would. `applications` and `rum` are what the two
     RUM endpoints answer, `validate` what that for keys does: a Reply, bytes, anything JSON, or a
     callable that takes the body of the request; None: 404. `asked` holds the bodies of what was
-    asked there, by path.
+    asked there, by path. `clock_s`: how far its clock is ahead of ours, for the header Date.
     """
 
     def __init__(self) -> None:
@@ -30,12 +32,17 @@ class Api:
         self.rum: Any = None
         self.validate: Any = None
         self.asked: dict[str, list[Any]] = {APPLICATIONS: [], AGGREGATE: [], VALIDATE: []}
+        self.clock_s = 0.0
         self._lock = threading.Lock()
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                at = time.time() if timestamp is None else timestamp
+                return formatdate(at + api.clock_s, usegmt=True)
 
             def do_GET(self) -> None:
                 self._answer(api._reply(self.path))

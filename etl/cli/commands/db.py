@@ -1,4 +1,4 @@
-"""`db upgrade`, `db status`, `db rename-source`: the schema, and the labels in it."""
+"""`db`: the schema, and the labels and instants in the tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.group(cls=CommandGroup)
 @global_options
 def db() -> None:
-    """The schema and the labels in it: db upgrade, db status, db rename-source."""
+    """The schema, and what is in it: db upgrade, db status, db rename-source, db repair-clock."""
 
 
 @db.command()
@@ -65,6 +65,26 @@ def rename_source(options: GlobalOptions, old: str, new: str) -> int:
 
     with opened(require_single_database(sources)) as database:
         print_results([rename_source(database, old, new)])
+    return 0
+
+
+@db.command("repair-clock")
+@click.argument("source", type=TEXT)
+@click.option("--plan", "is_plan", is_flag=True, help="Only say what would be done.")
+@global_options
+@click.pass_obj
+def repair_clock(options: GlobalOptions, source: str, *, is_plan: bool) -> int:
+    """Bring instants of SOURCE that are in the future back to when they were.
+
+    A run under a clock that was ahead leaves them. Set the clock right first: what is in the
+    future is told by this machine's clock.
+    """
+    sources = load_sources(options)
+    from etl.database.connection import opened
+    from etl.source.repair_clock import repair_clock
+
+    with opened(require_single_database(sources)) as database:
+        print_results(repair_clock(database, source, is_plan=is_plan))
     return 0
 
 
