@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etl.causes import cause_lines
+from etl.causes import Told, lines_of
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.formatting import count, duration, many, shortened, table
 from etl.ledger.results import RunResult, ViewResult
-from etl.pipeline.notify import problem
+from etl.pipeline.notify import problem, told_of
 
 _EVENTS = ("new", "changed", "vanished", "returned")
 _RARE = ("held", "rejected", "foreign_records", "duplicates")
@@ -73,14 +73,20 @@ def _advice(run: RunResult) -> list[str]:
 
 def quiet_lines(run: RunResult) -> list[str]:
     """One line for each cause for which a person should look at views: what cron mails."""
-    return cause_lines(complaints(run))
+    return lines_of(complaints(run))
 
 
-def complaints(run: RunResult) -> list[tuple[str, str]]:
-    """Pairs of a view and why a person should look at it; "" for the run as a whole."""
-    found = [(v.view.label, problem(v)) for v in run.views if needs_attention(v)]
-    is_of_a_view = any(view.error == run.error for view in run.views)
-    return [*found, *([("", run.error)] if run.error and not is_of_a_view else [])]
+def complaints(run: RunResult) -> list[Told]:
+    """Why a person should look at views, and why the run ended early if it did."""
+    views, error = [view for view in run.views if needs_attention(view)], run.error or ""
+    of_run: list[Told] = []
+    if unread := bool(error) * max(0, run.planned - len(run.views)):
+        others = [view for view in views if view.error != error]
+        not_read = many(unread + len(views) - len(others), "view")
+        views, of_run = others, [Told(f"{error}; {not_read} not read")]
+    elif error and all(view.error != error for view in views):
+        of_run = [Told(error)]
+    return [*map(told_of, views), *of_run]
 
 
 def needs_attention(result: ViewResult) -> bool:
