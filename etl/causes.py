@@ -37,12 +37,14 @@ class Told(NamedTuple):
     """What is to be said, of which view and source ("" for none).
 
     `own`: what may stand in the text and is of this source alone, such as its database.
+    `has_evidence`: its numbers say what to do about this view, unlike those of an outage.
     """
 
     text: str
     view: str = ""
     source: str = ""
     own: Sequence[str] = ()
+    has_evidence: bool = False
 
 
 def key_of(told: Told) -> str:
@@ -59,11 +61,19 @@ def key_of(told: Told) -> str:
 
 
 def grouped(items: Iterable[T], told: Callable[[T], Told]) -> list[list[T]]:
-    """Those with one cause together, in the order in which causes come."""
+    """Those with one cause together, in the order in which causes come.
+
+    A few that have evidence of their own, which differs, stay alone.
+    """
     groups: dict[str, list[T]] = {}
     for item in items:
         groups.setdefault(key_of(told(item)), []).append(item)
-    return list(groups.values())
+    found: list[list[T]] = []
+    for group in groups.values():
+        few = [told(item) for item in group[: NAMES_SHOWN + 1]]
+        is_few = len(few) <= NAMES_SHOWN and all(one.has_evidence for one in few)
+        found += [[item] for item in group] if is_few and _differ(few) else [group]
+    return found
 
 
 def cause_lines(causes: Iterable[tuple[str, str]], *, most: int = MOST_LINES) -> list[str]:
@@ -72,7 +82,11 @@ def cause_lines(causes: Iterable[tuple[str, str]], *, most: int = MOST_LINES) ->
     `causes`: pairs of a view's name and why something is to be said of it. Lines stand in the order
     in which causes come, at most `most` of them and one that counts the others.
     """
-    told = (Told(text, view) for view, text in causes)
+    return lines_of((Told(text, view) for view, text in causes), most=most)
+
+
+def lines_of(told: Iterable[Told], *, most: int = MOST_LINES) -> list[str]:
+    """As `cause_lines`."""
     lines = [line_of(group) for group in grouped(told, lambda one: one)]
     return [*lines[:most], *omitted_causes(len(lines) - most)]
 
@@ -88,9 +102,13 @@ def line_of(group: Sequence[Told]) -> str:
         whose.append(_names(views, "view"))
     text = group[0].text
     # Numbers of the first one are said of no other.
-    if len(group) > 1 and len({_DONE.sub("", one.text) for one in group}) > 1:
+    if _differ(group):
         whose[-1:] = [f"{whose[-1]}, the first"] if whose else []
     return ": ".join([*whose, text])
+
+
+def _differ(group: Sequence[Told]) -> bool:
+    return len({_DONE.sub("", one.text) for one in group}) > 1
 
 
 def omitted_causes(number: int) -> list[str]:

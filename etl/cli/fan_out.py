@@ -29,15 +29,14 @@ _MAX_THREADS = 16
 class CommandResult(msgspec.Struct, frozen=True):
     """What a command prints for one source: lines or an object on stdout, problems on stderr.
 
-    `complaints`: pairs of a view and why a person should look at it, "" for the source as a whole;
-    on stderr, too, one line for each cause.
+    `complaints`: why a person should look at its views; on stderr, too, one line for each cause.
     """
 
     code: int = 0
     lines: Sequence[str] = ()
     as_json: Any = None
     problems: Sequence[str] = ()
-    complaints: Sequence[tuple[str, str]] = ()
+    complaints: Sequence[Told] = ()
 
 
 class Outcome(msgspec.Struct):
@@ -161,12 +160,13 @@ def _problems(outcome: Outcome, style: OutputStyle) -> Iterator[Told]:
     if outcome.bug:
         text = "%s: a bug; please report it with what follows"
         log.critical(text, config.source, exc_info=outcome.bug)
-    complaints = [("", line) for line in result.problems] if result else []
-    complaints += result.complaints if result else []
+    lines: Sequence[str] = result.problems if result else ()
     if isinstance(outcome.error, ConfigError):
-        complaints = [("", line) for line in outcome.error.problems]
+        lines = outcome.error.problems
     elif outcome.error:
-        complaints = [("", str(outcome.error))]
-    source = config.source if style.is_folder else ""
-    own = (config.database_label,) if style.is_folder else ()
-    yield from (Told(text, view, source, own) for view, text in complaints)
+        lines = [str(outcome.error)]
+    told = [*map(Told, lines), *(result.complaints if result else ())]
+    if style.is_folder:
+        own = (config.database_label,)
+        told = [one._replace(source=config.source, own=own) for one in told]
+    yield from told

@@ -71,11 +71,11 @@ def log_run(run: RunResult) -> None:
     for view in run.views:
         if not view.is_bad and _has_news(view):
             _log_view(logging.INFO, run, view)
-    for views in grouped((v for v in run.views if v.is_bad), _told):
+    for views in grouped((v for v in run.views if v.is_bad), told_of):
         if len(views) == 1:
             _log_view(logging.WARNING, run, views[0])
             continue
-        text = f"{run.source}: {line_of([_told(view) for view in views])}"
+        text = f"{run.source}: {line_of([told_of(view) for view in views])}"
         names = [view.view.name for view in views[:NAMES_SHOWN]]
         of_group = {"views": len(views), "view_names": names, "verdict": views[0].verdict}
         log.warning("%s", text, extra={**fields, **of_group})
@@ -107,10 +107,6 @@ def _has_news(view: ViewResult) -> bool:
     return any(view.counts[name] for name in _EVENTS)
 
 
-def _told(view: ViewResult) -> Told:
-    return Told(problem(view), view.view.label)
-
-
 def _view_text(view: ViewResult) -> str:
     counts = [f"{view.counts[name]:,} {name}" for name in _EVENTS if view.counts[name]]
     return "; ".join(filter(None, [problem(view) if view.is_bad else "", ", ".join(counts)]))
@@ -132,6 +128,11 @@ def problem(result: ViewResult) -> str:
         return f"truncated, {result.reason}: {_TRUNCATED_ADVICE}"
     text = result.error or result.reason
     return f"{result.verdict}: {text.removeprefix(f'view {result.view.label}: ')}"
+
+
+def told_of(result: ViewResult) -> Told:
+    """Why a view is bad, to be told with the others that are for the same cause."""
+    return Told(problem(result), result.view.label, has_evidence=result.verdict == TRUNCATED)
 
 
 # --- heartbeat ----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etl.causes import cause_lines
+from etl.causes import Told, cause_lines, lines_of
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.config.views import View
 from etl.errors import DatadogAuthError
@@ -13,7 +13,7 @@ from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.formatting import count, duration, many, shortened, table
 from etl.ledger.concerns import NEEDS_ACCEPTANCE
 from etl.ledger.results import RunResult, ViewResult
-from etl.pipeline.notify import problem
+from etl.pipeline.notify import problem, told_of
 
 _EVENTS = ("new", "changed", "vanished", "returned")
 _RARE = ("held", "rejected", "foreign_records", "duplicates")
@@ -77,21 +77,26 @@ def _advice(run: RunResult) -> list[str]:
 
 def quiet_lines(run: RunResult) -> list[str]:
     """One line for each cause for which a person should look at views: what cron mails."""
-    return cause_lines(complaints(run))
+    return lines_of(complaints(run))
 
 
-def complaints(run: RunResult) -> list[tuple[str, str]]:
-    """Pairs of a view and why a person should look at it; "" for the run as a whole."""
-    bad = _bad(run)
-    views = {view.view for view in bad}
-    found = [(view.view.label, problem(view)) for view in bad]
-    found += [
-        (concern.view.label if concern.view else "", f"{concern.kind}: {concern.line}")
+def complaints(run: RunResult) -> list[Told]:
+    """Why a person should look at views or at the source, and why the run ended early if it did."""
+    bad, error = _bad(run), run.error or ""
+    named = {view.view for view in bad}
+    of_run: list[Told] = []
+    if unread := bool(error) * max(0, run.planned - len(run.views)):
+        others = [view for view in bad if view.error != error]
+        not_read = many(unread + len(bad) - len(others), "view")
+        bad, of_run = others, [Told(f"{error}; {not_read} not read")]
+    elif error and all(view.error != error for view in bad):
+        of_run = [Told(error)]
+    waiting = [
+        Told(f"{concern.kind}: {concern.line}", concern.view.label if concern.view else "")
         for concern in run.concerns
-        if concern.kind != TRUNCATED or concern.view not in views
+        if concern.kind != TRUNCATED or concern.view not in named
     ]
-    is_of_a_view = any(view.error == run.error for view in run.views)
-    return [*found, *([("", run.error)] if run.error and not is_of_a_view else [])]
+    return [*map(told_of, bad), *waiting, *of_run]
 
 
 def _not_complete(run: RunResult) -> list[str]:

@@ -131,6 +131,25 @@ def test_quiet_lines_say_what_to_do() -> None:
 
 def test_why_a_run_ended_early_is_told_beside_what_is_wrong_with_its_views() -> None:
     run = run_of(result(new=1), result("/bad", "failed", error="500"), status="partial")
-    run.error = "sqlite:///x.db: database or disk is full"
-    assert quiet_lines(run) == ["/bad: failed: 500", "sqlite:///x.db: database or disk is full"]
+    run.error = "x.db: database or disk is full"
+    assert quiet_lines(run) == ["/bad: failed: 500", "x.db: database or disk is full"]
     assert run_lines(run, "x", 9)[-3:-1] == [f"  {line}" for line in quiet_lines(run)]
+
+
+def test_a_cause_that_ends_a_run_is_one_line_with_the_views_that_it_cost() -> None:
+    full = "x.db: database or disk is full"
+    run = run_of(result(new=1), result("/bad", "failed", error=full), status="partial")
+    run.error, run.planned = full, 9
+    assert quiet_lines(run) == ["x.db: database or disk is full; 8 views not read"]
+
+
+def test_a_few_cut_views_have_a_line_each_and_many_one() -> None:
+    cut = [result(f"/{n}", "truncated") for n in range(9)]
+    for number, view in enumerate(cut, 1):
+        view.reason = f"{number} of 9 asked for"
+    assert [line[:24] for line in quiet_lines(run_of(*cut[:2]))] == [
+        "/0: truncated, 1 of 9 as",
+        "/1: truncated, 2 of 9 as",
+    ]
+    (line,) = quiet_lines(run_of(*cut))
+    assert line.startswith("9 views (/0, /1, /2, ...), the first: truncated, 1 of 9 asked for")
