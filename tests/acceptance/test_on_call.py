@@ -309,7 +309,8 @@ def test_a_round_number(shift: Shift, scripted: Api, entry: Entry):
 @plays("the answer says that it is not whole")
 def test_there_is_more(shift: Shift, scripted: Api, entry: Entry):
     whole = scripted.views["/home"]
-    scripted.views["/home"] = json.dumps({"data": whole, "links": {"next": "/more"}}).encode()
+    more = {"Link": '</more>; rel="next"'}
+    scripted.views["/home"] = (200, more, json.dumps({"data": whole}).encode())
     shift.sees(entry)
     scripted.views["/home"] = whole
     shift.mends(entry)
@@ -351,6 +352,24 @@ def test_a_side_question_without_an_answer(shift: Shift, scripted: Api, entry: E
     assert shift("heatmap-etl sync --quiet").code == 0
     shift.sees(entry)
     assert ", 0 to look at" in shift(GOOD).said
+    shift.mends(entry)
+
+
+@plays("rejected_records")
+def test_a_record_that_cannot_be_a_row(shift: Shift, scripted: Api, entry: Entry):
+    scripted.views["/home"] += [{"id": None, "type": "snapshots", "attributes": {}}]
+    shift.sees(entry)
+    assert shift(GOOD).code == 1
+    sql(shift, "UPDATE rejected_records SET first_seen_at = ?", LONG_AGO)
+    shift.mends(entry)
+
+
+@plays("schema_drift")
+def test_a_new_attribute(shift: Shift, scripted: Api, entry: Entry):
+    scripted.views["/home"] = [record("new", zoom=2), *scripted.views["/home"]]
+    shift.sees(entry)
+    assert shift(GOOD).code == 1
+    sql(shift, "UPDATE schema_drift SET first_seen_at = ?", LONG_AGO)
     shift.mends(entry)
 
 
