@@ -157,10 +157,10 @@ CONSOLE_SCRIPT = "import sys; from etl.__main__ import run; sys.exit(run())"
 
 
 def test_the_installed_script_ends_as_the_module_does(cli: Cli) -> None:
+    words = [sys.executable, "-c", CONSOLE_SCRIPT, "bogus"]
     for redirection, code in (("2>/dev/full", 2), ("<&- >&- 2>&-", 2), (FULL, 2)):
         done = subprocess.run(
-            ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable]
-            + ["-c", CONSOLE_SCRIPT, "bogus"],
+            [*("/bin/sh", "-c", f'exec "$@" {redirection}', "sh"), *words],
             cwd=cli.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,

@@ -1,4 +1,4 @@
-"""As PID 1, which the kernel's defaults end by no signal: as in a container, in a real namespace."""
+"""As PID 1, which no default of the kernel ends: as in a container, in a real namespace."""
 
 import os
 import re

@@ -1,5 +1,6 @@
 """One run: what fails, what is stored all the same, and what the ledger says of it."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from etl.config.views import View
 from etl.database.connection import Database, is_there
 from etl.errors import ConfigError, DatabaseUnreachable
+from etl.extract import fetch
 from etl.ledger.results import RunResult, exit_code
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
@@ -246,6 +248,41 @@ def test_a_bug_is_recorded_and_raised(project: Project, api: Api) -> None:
         sync(project.config, project.database, Options(), stop=threading.Event(), progress=bug)
     row = project.one("SELECT status, error FROM sync_runs")
     assert row == {"status": "failed", "error": "a bug: RuntimeError: a bug"}
+    assert project.one("SELECT lease_token FROM sources") == {"lease_token": None}
+
+
+def test_a_view_for_which_no_disk_has_room_fails_alone(
+    project: Project, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest listing waits on disk for the others, which may show a limit that cut it."""
+    monkeypatch.setattr(fetch, "spill_folders", lambda *_: [tmp_path / "none"])
+    one_process(project)
+    project.watch("/large", "/small")
+    api.views["/large"] = [record(n, view_name="/large") for n in ("1", "2")]
+    api.views["/small"] = [record("3", view_name="/small")]
+    run = project.run()
+    assert (exit_code(run), run.status) == (1, "partial")
+    found = {view.view.name: (view.verdict, view.error) for view in run.views}
+    assert found["/small"] == ("complete", None)
+    verdict, error = found["/large"]
+    assert verdict == "failed"
+    assert error is not None
+    assert "\n" not in error
+    assert f"fit neither in memory nor on disk ({tmp_path}/none: No such file" in error
+    assert project.live() == {"3"}
+    monkeypatch.undo()
+    assert project.run().status == "ok"
+
+
+def test_what_the_system_refuses_is_recorded_as_one_line(project: Project, api: Api) -> None:
+    def refuse(_: RunResult) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    api.views["/home"] = [record("1")]
+    run = sync(project.config, project.database, Options(), stop=threading.Event(), progress=refuse)
+    assert (exit_code(run), run.status) == (1, "partial")
+    assert run.error is not None
+    assert run.error.startswith("the system refused to go on: Too many open files; raise")
     assert project.one("SELECT lease_token FROM sources") == {"lease_token": None}
 
 
