@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from etl.config.credentials import Keys
 from etl.config.database_url import Database
 from etl.config.files import INIT_WRITES_ONE
-from etl.config.settings import default_of
+from etl.config.settings import DATABASE_URL, default_of
 from etl.config.views import View
 from etl.errors import ConfigError
 
@@ -90,7 +90,7 @@ class Needs:
         """What to do where there is no configuration."""
         if self.views:
             return INIT_WRITES_ONE
-        return "name the one that `sync` uses with --config, or its database"
+        return f"name the one that `sync` uses with --config, or its database in {DATABASE_URL}"
 
 
 ALL = Needs()
