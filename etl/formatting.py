@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 LONGEST_NAME = 60
-MOST_CAUSES = 40
-_NAMES_SHOWN = 3
 CLOCKS_DIFFER = timedelta(seconds=60)
 """How far the clocks of two machines may be apart before it is worth a word."""
 
@@ -85,28 +83,6 @@ def count(number: int) -> str:
 def many(number: int, noun: str) -> str:
     """`1 view`, `2 views`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def cause_lines(causes: Iterable[tuple[str, str]], *, most: int = MOST_CAUSES) -> list[str]:
-    """A line for each text, with the first names that have it and how many there are.
-
-    One outage of Datadog is one line, however many views it hits. `causes`: pairs of a view's name
-    and why something is to be said of it. Lines stand in the order in which their texts come, at
-    most `most` of them and one that counts the others.
-    """
-    names_by_text: dict[str, list[str]] = {}
-    for name, text in causes:
-        names_by_text.setdefault(text, []).append(shortened(name))
-    lines = [f"{_who(names)}: {text}" for text, names in names_by_text.items()]
-    omitted = len(lines) - most
-    return lines[:most] + [f"... and {many(omitted, 'more cause')}"] * (omitted > 0)
-
-
-def _who(names: list[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    more = ", ..." * (len(names) > _NAMES_SHOWN)
-    return f"{many(len(names), 'view')} ({', '.join(names[:_NAMES_SHOWN])}{more})"
 
 
 def duration(seconds: float) -> str:

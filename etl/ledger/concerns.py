@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from etl.causes import cause_lines
 from etl.config.views import View
 from etl.extract.completeness import TRUNCATED, UNPROVEN
-from etl.formatting import cause_lines, clean, is_future, iso, many, moment, shortened
+from etl.formatting import clean, is_future, iso, many, moment, shortened
 
 CLOCK, NEEDS_ACCEPTANCE = "clock", "needs_acceptance"
 REJECTED_RECORDS, SCHEMA_DRIFT = "rejected_records", "schema_drift"

@@ -21,7 +21,7 @@ PURE = (
     *("etl.transform.decode", "etl.transform.privacy"),
     *("etl.transform.envelope", "etl.transform.json_pieces"),
     *("etl.extract.completeness", "etl.extract.names", "etl.extract.partition"),
-    *("etl.extract.side_question", "etl.extract.view_selection", "etl.formatting"),
+    *("etl.extract.side_question", "etl.extract.view_selection", "etl.formatting", "etl.causes"),
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
     *(
@@ -229,25 +229,24 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
-__main__ cli cli.app cli.commands cli.commands.check cli.commands.dashboard cli.commands.db
+__main__ causes cli cli.app cli.commands cli.commands.check cli.commands.dashboard cli.commands.db
 cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.init
 cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
-cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.causes
-cli.output.run cli.output.selection cli.progress config config.credentials config.cron_line
-config.database_url config.files config.folder config.host_name config.load config.model
-config.settings config.sites config.validators config.views database database.batches
-database.connection database.cursor database.dialects database.dialects.lookup
-database.dialects.types database.migrations database.schema datadog datadog.body
-datadog.cache_headers datadog.causes datadog.client datadog.connection datadog.deadline
-datadog.gates datadog.network datadog.page_limit datadog.proxy datadog.rate_limit
-datadog.refused_keys datadog.responses datadog.retry datadog.rum datadog.transport errors extract
-extract.api_state extract.ask extract.buffer extract.completeness extract.discovery extract.fetch
-extract.listing extract.names extract.partition extract.side_question extract.verify
-extract.view_selection files formatting ledger ledger.api_state ledger.concerns ledger.evidence
-ledger.known_views ledger.results ledger.retention ledger.runs ledger.side_questions
-ledger.view_state load load.changeset load.counters load.decide load.diff load.discovered
-load.loader load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert
-load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
+cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
+cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
+config.files config.folder config.host_name config.load config.model config.settings config.sites
+config.validators config.views database database.batches database.connection database.cursor
+database.dialects database.dialects.lookup database.dialects.types database.migrations
+database.schema datadog datadog.body datadog.cache_headers datadog.causes datadog.client
+datadog.connection datadog.deadline datadog.gates datadog.network datadog.page_limit datadog.proxy
+datadog.rate_limit datadog.refused_keys datadog.responses datadog.retry datadog.rum
+datadog.transport errors extract extract.api_state extract.ask extract.buffer extract.completeness
+extract.discovery extract.fetch extract.listing extract.names extract.partition
+extract.side_question extract.verify extract.view_selection files formatting ledger ledger.api_state
+ledger.concerns ledger.evidence ledger.known_views ledger.results ledger.retention ledger.runs
+ledger.side_questions ledger.view_state load load.changeset load.counters load.decide load.diff
+load.discovered load.loader load.lookup load.ownership load.rejects load.removals load.schema_drift
+load.upsert load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
 pipeline.notify pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
 pipeline.side_questions pipeline.sync pipeline.watchdog runtime runtime.console runtime.logs
 runtime.run_context runtime.signals source source.identity source.lease source.privacy_setting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etl.cli.output.causes import cause_lines
+from etl.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.config.views import View
 from etl.errors import DatadogAuthError

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from etl.cli.output.causes import cause_lines
+from etl.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION, VALIDATION
@@ -106,7 +106,8 @@ def problem_lines(status: Status) -> list[str]:
     """One line for each cause for which a person should look at views, or at the source."""
     causes = ((view.view.label, _complaint(view, status)) for view in status.views)
     lines = cause_lines((label, text) for label, text in causes if text)
-    return [*concern_lines(status.concerns), *lines]
+    unread = ["no view is known yet; run `heatmap-etl sync`"] * status.is_unread
+    return [*unread, *concern_lines(status.concerns), *lines]
 
 
 def _complaint(view: ViewStatus, status: Status) -> str:

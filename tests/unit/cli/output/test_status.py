@@ -131,3 +131,11 @@ def test_how_far_the_clock_is_off(skew_s: float | None, expected: str) -> None:
     lines = status_lines(replace(status(), clock_skew_s=skew_s))
     found = [line for line in lines if "clock" in line]
     assert [line[: len(expected)] for line in found] == [expected] * bool(expected)
+
+
+def test_a_source_without_any_view_says_why_it_is_stale() -> None:
+    unread = replace(status(), is_unread=True, has_max_age=True)
+    assert section(status_lines(unread), "Look at:") == [
+        "no view is known yet; run `heatmap-etl sync`"
+    ]
+    assert unread.needs_attention

@@ -1,4 +1,4 @@
-from etl.cli.output.causes import cause_lines
+from etl.causes import cause_lines
 
 
 def test_one_cause_is_one_line_with_the_first_names_and_the_count() -> None:
