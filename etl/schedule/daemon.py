@@ -93,12 +93,16 @@ class Job:
         except EtlError as error:
             return self._retry(error, self._pause(), logging.ERROR)
         except Exception as bug:
-            if refusal := refusal_of(bug):
-                return self._retry(refusal, self._pause(), logging.ERROR)
-            log.critical("%s: a bug; please report it", self.config.source, exc_info=True)
-            return datetime.now(UTC) + timedelta(seconds=self._pause())
+            return self._retry_after(bug)
         self._failures, self._reported = 0, ""
         return self.slots.next_after(done_until)
+
+    def _retry_after(self, bug: Exception) -> datetime:
+        """When to look again after what no run should raise: a bug, or a refusal of the system."""
+        if refusal := refusal_of(bug):
+            return self._retry(refusal, self._pause(), logging.ERROR)
+        log.critical("%s: a bug; please report it", self.config.source, exc_info=bug)
+        return datetime.now(UTC) + timedelta(seconds=self._pause())
 
     def _run_due(self) -> datetime:
         """Run until nothing is due: during a run the next slot may come.

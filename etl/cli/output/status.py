@@ -65,8 +65,6 @@ def quiet_status_lines(status: Status) -> list[str]:
     if status.overrun:
         lines.append(f"The run under way hangs: {status.overrun}; end that process")
     lines += _late_line(status)
-    if status.is_unread:
-        lines.append("no view is known yet; run `heatmap-etl sync`")
     return lines + problem_lines(status)
 
 
@@ -117,7 +115,8 @@ def problem_lines(status: Status) -> list[str]:
     """One line for each cause for which a person should look at views, or at the source."""
     causes = ((view.view.label, _complaint(view, status)) for view in status.views)
     lines = cause_lines((label, text) for label, text in causes if text)
-    return [*concern_lines(status.concerns), *lines]
+    unread = ["no view is known yet; run `heatmap-etl sync`"] * status.is_unread
+    return [*unread, *concern_lines(status.concerns), *lines]
 
 
 def _complaint(view: ViewStatus, status: Status) -> str:

@@ -91,6 +91,15 @@ def test_a_run_that_has_died_does_not_hang(project: Project, begin: Begin) -> No
     assert status(project).as_json()["overrun"] is None
 
 
+def test_one_that_began_in_the_future_is_told_as_a_wrong_clock(
+    project: Project, begin: Begin
+) -> None:
+    begin(hours=-3)
+    assert reasons(project) == []
+    (reason,) = read_health(project.config, since=datetime.now(UTC)).reasons
+    assert reason.startswith("clock: ")
+
+
 def test_a_run_of_another_source_is_none_of_ours(project: Project, begin: Begin) -> None:
     begin(hours=3)
     other = replace(project.config, source="other")

@@ -133,6 +133,19 @@ def test_what_a_wrong_clock_ran_ahead_of_time_holds_nothing_up(
     assert [row[0] for row in ledger(project)] == [0, 192]
 
 
+def test_a_slot_that_a_wrong_clock_ran_too_early_is_run_when_it_comes(
+    job: Job, project: Project, clock: time_machine.Traveller
+) -> None:
+    project.configure(every_s=86400.0)
+    midnight, early = timedelta(hours=12), timedelta(hours=20)
+    clock.shift(early)
+    new_job(project).look()
+    clock.shift(midnight - early)
+    for _ in range(2):
+        new_job(project).look()
+    assert [row[0] for row in ledger(project)] == [midnight / QUARTER] * 2
+
+
 def test_a_stopped_daemon_runs_nothing(job: Job, project: Project) -> None:
     project.stop.set()
     job.look()

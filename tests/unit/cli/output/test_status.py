@@ -172,3 +172,11 @@ def test_quiet_says_what_concerns_the_whole_source() -> None:
         "A run is due since 2026-03-04 03",
         "no view is known yet; run `heatmap-etl sync`",
     ]
+
+
+def test_a_source_without_any_view_says_why_it_is_stale() -> None:
+    unread = replace(status(), is_unread=True, has_max_age=True)
+    assert section(status_lines(unread), "Look at:") == [
+        "no view is known yet; run `heatmap-etl sync`"
+    ]
+    assert unread.needs_attention
