@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from etl.causes import Told, lines_of
 from etl.cli.output.selection import ALL_SHOWN
 from etl.extract.completeness import COMPLETE, FAILED
 from etl.formatting import iso, many, shortened
@@ -24,12 +25,15 @@ _KINDS = {
 
 
 def plan_lines(plans: Sequence[ViewPlan], database: str) -> list[str]:
-    """Every view with its planned rows, then totals."""
+    """Every view with its planned rows, then those that failed, by cause, then totals."""
     lines: list[str] = []
     unchanged = [p for p in plans if not _row_count(p) and p.verdict == COMPLETE]
+    failed = [p for p in plans if p.verdict == FAILED]
     for plan in plans:
-        if len(plans) <= ALL_SHOWN or plan not in unchanged:
+        if plan not in failed and (len(plans) <= ALL_SHOWN or plan not in unchanged):
             lines += [*_view_plan_lines(plan), ""]
+    for line in lines_of(map(_told_of, failed)):
+        lines += [line, ""]
     if unchanged and len(plans) > ALL_SHOWN:
         lines += [f"{many(len(unchanged), 'view')} as stored", ""]
     counts = {
@@ -47,10 +51,13 @@ def _row_count(plan: ViewPlan) -> int:
     return sum(len(rows) for _, _, rows in _rows_by_kind([plan]))
 
 
+def _told_of(plan: ViewPlan) -> Told:
+    label = plan.view.label
+    return Told(f"{FAILED}: {plan.reason.removeprefix(f'view {label}: ')}", label)
+
+
 def _view_plan_lines(plan: ViewPlan) -> list[str]:
     label = shortened(plan.view.label)
-    if plan.verdict == FAILED:
-        return [f"{label}: failed: {plan.reason.removeprefix(f'view {plan.view.label}: ')}"]
     counts = {n: getattr(plan, n) for n in ("unchanged", "foreign", "duplicates", "rejected")}
     other = [f"{number:,} {name}" for name, number in counts.items() if number]
     lines = [f"{label}: {', '.join([plan.verdict, f'{plan.listed:,} listed', *other])}"]

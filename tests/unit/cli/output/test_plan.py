@@ -53,6 +53,13 @@ def test_a_plan_says_why_rows_would_be_held_or_a_listing_is_not_whole() -> None:
     ]
 
 
+def test_views_that_fail_for_one_cause_are_one_line() -> None:
+    failed = [ViewPlan(View(f"/{n}"), "failed", f"view /{n}: 500: id {n}") for n in range(120)]
+    lines = plan_lines([*failed, ViewPlan(View("/good"), "complete", "", listed=1)], "x.db")
+    assert lines[:2] == ["120 views (/0, /1, /2, ...), the first: failed: 500: id 0", ""]
+    assert lines[2] == "1 view as stored"
+
+
 def difference_of(before: Any, after: Any) -> str:
     """What a plan says of a column that goes from one value to the other."""
     plan = ViewPlan(View("/home"), "complete", "", listed=1)
