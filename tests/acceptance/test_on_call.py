@@ -422,7 +422,7 @@ def test_the_database_is_down(shift: Shift, entry: Entry, require_server: Callab
         servers.stop()
 
 
-@plays("does not exist yet")
+@plays("does not exist")
 def test_another_folder_than_that_of_the_job(shift: Shift, entry: Entry):
     shift.good_run()
     there = shift.environ["HEATMAP_ETL_DATABASE_URL"]
