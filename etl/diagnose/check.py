@@ -305,6 +305,8 @@ def _datadog(
     except EtlError as error:
         yield Point("keys", PROBLEM, str(error))
         return
+    if stop.is_set():
+        return
     listings = [r for r in results if isinstance(r, Listing)]
     failed = [r for r in results if isinstance(r, Failed)]
     if not listings and (common := _common_failure(config, failed)):

@@ -36,7 +36,8 @@ Exit codes:
 def check(options: GlobalOptions, report: Path | None) -> int:
     """Try everything a run needs, and write nothing.
 
-    Configuration, database and schema, keys, one real list request for each view.
+    Configuration, database and schema, whether this login may write, keys, one real list request
+    for each view. Ends soon where nobody answers.
     """
     from etl.runtime.signals import stop_on_signals
 
