@@ -46,7 +46,7 @@ OF_OURS = (
 @pytest.mark.parametrize("name", OF_OURS)
 def test_no_output_replaces_what_we_live_on(sources: Sources, tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").symlink_to(tmp_path)
-    ways = [name, tmp_path / name, f"folder/./{name}"]
+    ways: list[str | Path] = [name, tmp_path / name, f"folder/./{name}"]
     if (tmp_path / name).exists():
         (tmp_path / "hard").hardlink_to(tmp_path / name)
         (tmp_path / "soft").symlink_to(name)

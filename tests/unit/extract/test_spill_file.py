@@ -2,8 +2,10 @@
 
 import errno
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +24,7 @@ def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder that takes 10 more bytes, and no more."""
     folder = tmp_path / "full"
     folder.mkdir()
-    from etl.extract import spill_file
-
-    temporary = spill_file.tempfile.TemporaryFile
+    temporary = tempfile.TemporaryFile
 
     class Full:
         def __init__(self, file):
@@ -42,7 +42,7 @@ def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         file = temporary(**options)
         return Full(file) if options["dir"] == folder else file
 
-    monkeypatch.setattr(spill_file.tempfile, "TemporaryFile", made)
+    monkeypatch.setattr(tempfile, "TemporaryFile", made)
     return folder
 
 
@@ -84,8 +84,9 @@ def test_records_that_cannot_be_read_again_are_one_line(tmp_path: Path) -> None:
         def seek(self, _offset):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    broken: Any = Broken()
     with pytest.raises(SpillFailed, match="cannot be read from disk again: Input/output error"):
-        file.read(spilled._replace(file=Broken()))
+        file.read(spilled._replace(file=broken))
     file.close()
 
 
