@@ -33,6 +33,8 @@ from etl.source.privacy_setting import read_privacy
 
 OK, WARNING, PROBLEM = "ok", "warning", "PROBLEM"
 _RUNS_A_DAY = 24
+_ASKED = frozenset({"proxy", "keys", "requests", "views"})
+"""Points that Datadog was asked for, besides those of views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def find_points(
     # A wrong clock ends a run, but is only one point here.
     asked = replace(config, accept_wrong_clock=True)
     points = _points(asked, SideQuestions(stop, server_clock=clock), stop, progress)
-    return [*points, *clock_points(clock, config)]
+    first = next((i for i, p in enumerate(points) if p.view or p.about in _ASKED), len(points))
+    return [*points[:first], *clock_points(clock, config), *points[first:]]
 
 
 def _points(
