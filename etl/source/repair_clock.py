@@ -1,7 +1,7 @@
 """`db repair-clock SOURCE`: brings instants that a wrong clock put into the future back.
 
-All in one transaction, which locks the lease of the source. A few hundred distinct instants stand
-in many rows, so that rows are rewritten by instant and not by key.
+All in one transaction, which locks the lease of the source. Few distinct instants stand in many
+rows, so that rows are rewritten by instant and not by key.
 """
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ from etl.source.true_instants import LedgerRun, Reading, true_instants
 from etl.transform.snapshot import CONTENT
 
 _PAIRS_AT_ONCE = 300  # each is bound three times, and old versions of SQLite take 999 parameters
+_SEARCHED_BY = {
+    "sync_run_views": ("view_key",),
+    "snapshots": ("view_key",),
+    "snapshot_history": ("synced_view", "view_key"),
+}
+"""Columns that begin an index, and say with the others which view it is."""
 NOT_STAMPED = frozenset({*CONTENT, "lease_expires_at", "ask_again_at"})
 """Instants that are Datadog's own, or when something ends that has begun: no event of a run."""
 _OF_A_RUN = frozenset({"last_run_at"})
@@ -112,12 +118,11 @@ def _repair(connection: Connection, source: str) -> Repair:
     connection.execute(update(sources).where(is_left).values(nobody))
     _move_questions(connection, source, repair)
     for column, counts in repair.moved.items():
-        moves = {instant: repair.true[instant] for instant in counts}
-        if column.table is sync_run_views:
-            continue
-        _move(connection, column, _of_source(column.table, source), moves)
-    if sync_run_views.c.read_at in repair.moved:
-        _move_readings(connection, source, repair)
+        rows, names = _of_source(column.table, source), _SEARCHED_BY.get(column.table.name, ())
+        if len(counts) > _PAIRS_AT_ONCE and names:
+            _move_by_view(connection, column, rows, names, repair)
+        else:
+            _move(connection, column, rows, {instant: repair.true[instant] for instant in counts})
     return repair
 
 
@@ -230,17 +235,22 @@ def _move(
         connection.execute(moved.values({column: case(*whens, else_=column)}))
 
 
-def _move_readings(connection: Connection, source: str, repair: Repair) -> None:
-    """By view, as the index is; each row has an instant of its own."""
-    v = sync_run_views.c
-    query = select(v.view_key, v.read_at).where(
-        _of_source(sync_run_views, source), v.read_at > repair.now
-    )
-    by_view: dict[str, dict[datetime, datetime]] = {}
-    for view_key, read_at in connection.execute(query):
-        by_view.setdefault(view_key, {})[read_at] = repair.true[read_at]
-    for view_key, moves in by_view.items():
-        _move(connection, v.read_at, v.view_key == view_key, moves)
+def _move_by_view(
+    connection: Connection,
+    column: Column[Any],
+    rows: ColumnElement[bool],
+    names: tuple[str, ...],
+    repair: Repair,
+) -> None:
+    """Where there are many instants, for each statement without an index reads the whole table."""
+    keys = [column.table.c[name] for name in names]
+    query = select(column, *keys).where(rows, column > repair.now).distinct()
+    by_view: dict[tuple[str, ...], dict[datetime, datetime]] = {}
+    for instant, *values in connection.execute(query):
+        by_view.setdefault(tuple(values), {})[instant] = repair.true[instant]
+    for found, moves in by_view.items():
+        of_view = and_(*(key == value for key, value in zip(keys, found, strict=True)))
+        _move(connection, column, of_view, moves)
 
 
 def _move_questions(connection: Connection, source: str, repair: Repair) -> None:

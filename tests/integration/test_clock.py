@@ -263,7 +263,11 @@ def lived_through(project: Project, api: Api) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_repair_brings_everything_back_in_the_true_order(project: Project, api: Api) -> None:
+@pytest.mark.parametrize("at_once", [300, 1])
+def test_a_repair_brings_everything_back_in_the_true_order(
+    project: Project, api: Api, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("etl.source.repair_clock._PAIRS_AT_ONCE", at_once)
     happened = lived_through(project, api)
     assert in_the_future(project)
     before, past = chains(project), datetime.now(UTC)
