@@ -425,8 +425,7 @@ class Client:
         status = reply.status or 0
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
-        log.debug("%s", text)
-        text = f"{what}: {USED_UP}" if status == TOO_MANY else text  # as of those not even sent
+        text = self._used_up(what, text) if status == TOO_MANY else text
         if reply.refused_by:  # which no waiting mends
             text = f"{what}: no answer: {reply.refused_by} wants a user and a password (407)"
             raise DatadogUnavailable(text, detail=detail, requests=1)
@@ -448,16 +447,27 @@ class Client:
         if reply.is_too_large and status == 200:  # nor would another try make it smaller
             raise DatadogAnswerTooLarge(text, status=status, detail=detail, requests=1)
         if reply.is_untrusted:  # which no waiting mends
-            raise DatadogUnavailable(f"{text}; check SSL_CERT_FILE", detail=detail, requests=1)
+            raise DatadogUnavailable(f"{text}; {_untrusted(detail)}", detail=detail, requests=1)
         if reply.is_unknown_host:
             place = f"site and api_url ({self._config.api_url})"
             text += f"; check {'that proxy' if reply.is_proxy_fault else place}, and the network"
             return DatadogHostUnknown(text, detail=detail, requests=1)
         return DatadogUnavailable(text, status=reply.status, detail=detail, requests=1)
 
+    def _used_up(self, what: str, text: str) -> str:
+        """The text of a request that was not even sent, in place of the server's own."""
+        log.debug("%s", text)
+        return f"{what}: {USED_UP}"
+
     def _safe(self, text: str) -> str:
         """Foreign text made fit for a message: one short line, our keys blotted out."""
         return one_line(text, self._secrets)
+
+
+def _untrusted(detail: str) -> str:
+    """What to check of a certificate that is not trusted, for the reason `detail`."""
+    is_about_time = "expired" in detail or "not yet valid" in detail
+    return "check SSL_CERT_FILE" + " and this machine's clock" * is_about_time
 
 
 def query_string(view: View, limit: int) -> str:

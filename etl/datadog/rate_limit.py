@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from etl.datadog.server_clock import http_date, server_date
+from etl.datadog.dates import http_date, server_date
 
 # Datadog's longest known rate-limit period is an hour; more than a day is no delta (an epoch, say).
 ABSURD_S = 86400.0

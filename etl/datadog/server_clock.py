@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from etl.datadog.cache_headers import cache_header
+from etl.datadog.dates import server_date
 from etl.formatting import CLOCKS_DIFFER, duration
 
 LARGEST_SKEW_S = 3600.0
@@ -29,20 +28,6 @@ OLD_DATE = "an old Date"
 """In place of a header that says that an answer comes from a cache: its `Date` alone says so."""
 
 _RESOLUTION_S = 1.0
-
-
-def http_date(value: str | None) -> datetime | None:
-    """The instant that a header names, aware; None for none, or nonsense."""
-    try:
-        at = parsedate_to_datetime(value or "")
-        return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def server_date(headers: Mapping[str, str]) -> datetime | None:
-    """When the server answered, by its own clock; None where it does not say, or a cache did."""
-    return None if cache_header(headers) else http_date(headers.get("Date"))
 
 
 def skew_between(sent_at: datetime, head_at: datetime, date: datetime) -> tuple[float, float]:

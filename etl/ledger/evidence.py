@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from etl.config.views import View
-from etl.database.schema import rejected_records, schema_drift, snapshots
+from etl.database.schema import rejected_records, schema_drift, snapshots, sync_runs
 from etl.ledger.concerns import PATIENCE, Concern, Evidence, NewDrift, NewRejects, find_concerns
 from etl.ledger.runs import last_runs
 from etl.ledger.view_state import read_view_states
@@ -51,8 +51,13 @@ def _new_rejects(connection: Connection, source: str, since: datetime) -> list[N
 
 
 def _new_drift(connection: Connection, source: str, since: datetime) -> list[NewDrift]:
-    d = schema_drift.c
-    query = select(d.name, d.kind, d.count, d.first_seen_at)
-    rows = connection.execute(query.where(d.source == source, d.first_seen_at > since))
+    """What the first run of a source finds is no news: all of it was new to us then."""
+    d, r = schema_drift.c, sync_runs.c
+    has_read = (r.source == source) & r.status.in_(("ok", "partial"))
+    first_read_at = connection.execute(select(func.min(r.finished_at)).where(has_read)).scalar()
+    if first_read_at is None:
+        return []
+    is_new = (d.source == source) & (d.first_seen_at > max(since, first_read_at))
+    rows = connection.execute(select(d.name, d.kind, d.count, d.first_seen_at).where(is_new))
     found = [NewDrift(*row) for row in rows]
     return sorted(found, key=lambda item: (item.name, item.kind))

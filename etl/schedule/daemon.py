@@ -92,7 +92,7 @@ class Job:
             return self._retry(error, self._pause(), logging.DEBUG)
         except EtlError as error:
             return self._retry(error, self._pause(), logging.ERROR)
-        except Exception as bug:
+        except Exception as bug:  # noqa: BLE001 - `_retry_after` logs it
             return self._retry_after(bug)
         self._failures, self._reported = 0, ""
         return self.slots.next_after(done_until)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
-from etl.datadog.client import AGGREGATE, APPLICATIONS, Answer, Client, query_string
+from etl.datadog.client import AGGREGATE, APPLICATIONS, Answer, Client, _untrusted, query_string
 from etl.datadog.gates import MOST_NAMES, Gates
 from etl.datadog.rate_limit import stated_wait
 from etl.datadog.responses import error_text
@@ -897,6 +897,18 @@ def test_unknown_certificate_is_refused_at_once(certificate: Path) -> None:
         ask(it)
     assert server.heads == []
     assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("certificate has expired", "check SSL_CERT_FILE and this machine's clock"),
+        ("certificate is not yet valid", "check SSL_CERT_FILE and this machine's clock"),
+        ("self-signed certificate", "check SSL_CERT_FILE"),
+    ],
+)
+def test_a_certificate_out_of_its_time_may_mean_a_wrong_clock(reason: str, advice: str) -> None:
+    assert _untrusted(f"CERTIFICATE_VERIFY_FAILED: {reason}") == advice
 
 
 def test_certificate_of_the_environment_is_trusted(

@@ -6,11 +6,10 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
+from etl.datadog.dates import http_date, server_date
 from etl.datadog.rate_limit import stated_wait
 from etl.datadog.server_clock import (
     ServerClock,
-    http_date,
-    server_date,
     skew_between,
     skew_warning,
 )
