@@ -27,9 +27,9 @@ from sqlalchemy import (
 )
 
 from etl.database.batches import batches
-from etl.database.connection import Database, is_there
+from etl.database.connection import Database
 from etl.database.dialects.types import UtcDateTime
-from etl.database.migrations import require_schema
+from etl.database.migrations import require_there
 from etl.database.schema import (
     metadata,
     rejected_records,
@@ -41,7 +41,7 @@ from etl.database.schema import (
     sync_runs,
     view_state,
 )
-from etl.errors import DatabaseUnreachable, StoreError
+from etl.errors import StoreError
 from etl.formatting import CLOCKS_DIFFER, duration, many, moment
 from etl.source.lease import clock, lock_free
 from etl.source.true_instants import LedgerRun, Reading, true_instants
@@ -74,9 +74,7 @@ def repair_clock(database: Database, source: str, *, is_plan: bool = False) -> l
 
     This machine's clock must be right. Raises `EtlError`.
     """
-    if not is_there(database):
-        raise DatabaseUnreachable(f"the database {database.label} does not exist")
-    require_schema(database)
+    require_there(database)
     if is_plan:
         repair = database.read(lambda connection: find_repair(connection, source))
     else:

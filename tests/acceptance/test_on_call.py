@@ -42,6 +42,13 @@ LONG_AGO = "2025-01-01 00:00:00.000000"
 VIEWS = '["/checkout/?", "/a b/ü"]'
 """Of the fake, without anything unusual in their records."""
 GOOD = "heatmap-etl status --max-age 1h"
+STAMPED = {
+    "sync_runs": "started_at finished_at",
+    "sync_run_views": "read_at",
+    "view_state": "first_read_at last_read_at last_trusted_at last_complete_at last_run_at",
+    "snapshots": "valid_from first_seen_at",
+}
+"""What a run under a clock of the year 2099 would have stamped."""
 EXPLAINED = {"Cause", "Do"}
 COMMANDS = {"Seen in", "Run", "Rehearse"}
 
@@ -452,6 +459,18 @@ def test_an_old_program(shift: Shift, entry: Entry):
         set_revision(shift, "9999")
         shift.sees(entry)
         set_revision(shift, HEAD)
+        shift.mends(entry)
+
+
+@plays("lie in the future")
+def test_a_run_under_a_wrong_clock(shift: Shift, entry: Entry):
+    shift.good_run()
+    for table, columns in STAMPED.items():
+        moved = ", ".join(f"{column} = '2099' || substr({column}, 5)" for column in columns.split())
+        sql(shift, f"UPDATE {table} SET {moved}")
+    with shift.datadog():
+        shift.sees(entry)
+        assert shift(GOOD).code == 1
         shift.mends(entry)
 
 
