@@ -79,7 +79,7 @@ def repair_clock(options: GlobalOptions, source: str, *, is_plan: bool) -> int:
     A run under a clock that was ahead leaves them. Set the clock right first: what is in the
     future is told by this machine's clock.
     """
-    sources = load_sources(options)
+    sources = load_sources(options, needs_keys=False, needs_views=False)
     from etl.database.connection import opened
     from etl.source.repair_clock import repair_clock
 
