@@ -37,6 +37,7 @@ class Told(NamedTuple):
     """What is to be said, of which view and source ("" for none).
 
     `own`: what may stand in the text and is of this source alone, such as its database.
+    `kind`: a word that begins the line, before the names.
     `has_evidence`: its numbers say what to do about this view, unlike those of an outage.
     """
 
@@ -45,6 +46,7 @@ class Told(NamedTuple):
     source: str = ""
     own: Sequence[str] = ()
     has_evidence: bool = False
+    kind: str = ""
 
 
 def key_of(told: Told) -> str:
@@ -57,7 +59,7 @@ def key_of(told: Told) -> str:
     status = _STATUS.match(text)
     head = status[0] if status else ""
     text = _SEVERAL.sub("#", _VARIES.sub("#", text[len(head) :]))
-    return head + _PLURAL.sub(r"\1", _UNIT.sub("#", text))
+    return told.kind + head + _PLURAL.sub(r"\1", _UNIT.sub("#", text))
 
 
 def grouped(items: Iterable[T], told: Callable[[T], Told]) -> list[list[T]]:
@@ -104,7 +106,7 @@ def line_of(group: Sequence[Told]) -> str:
     # Numbers of the first one are said of no other.
     if _differ(group):
         whose[-1:] = [f"{whose[-1]}, the first"] if whose else []
-    return ": ".join([*whose, text])
+    return ": ".join([*filter(None, [group[0].kind]), *whose, text])
 
 
 def _differ(group: Sequence[Told]) -> bool:

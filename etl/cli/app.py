@@ -6,7 +6,6 @@ the operating system refuses with a line and 1, a bug with its traceback and 1.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -29,9 +28,6 @@ from etl.cli.commands.views import views
 from etl.cli.options import CONSOLE, JSON, CommandGroup, GlobalOptions, global_options
 from etl.errors import ConfigError, EtlError, Stopped
 from etl.runtime.console import PROGRAM, abandon_stdout, prepare_streams, print_errors
-from etl.runtime.refusals import refusal_of
-
-log = logging.getLogger(__name__)
 
 _ECHO = click.echo.__code__
 
@@ -85,12 +81,18 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _unexpected(error: Exception) -> int:
     """Say what no command expected: a stream or the system that fails, or a bug."""
+    import logging  # none of it for --help
+
+    from etl.runtime.refusals import refusal_of
+
     if isinstance(error, OSError) and _is_raised_by_click(error):  # by help and version
         print_errors([reason] if (reason := abandon_stdout(error)) else [])
     elif refusal := refusal_of(error):
         print_errors([str(refusal)])
     else:
-        log.critical("a bug; please report it with what follows", exc_info=error)
+        logging.getLogger(__name__).critical(
+            "a bug; please report it with what follows", exc_info=error
+        )
     return 1
 
 

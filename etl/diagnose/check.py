@@ -104,8 +104,8 @@ def _points(
         # A wrong clock ends a run, but is only one point here.
         asked = replace(config, accept_wrong_clock=True)
         can_ask = is_usable and database.is_over
-        yield from _views(asked, side_questions, stop, progress, is_usable=can_ask)
-        yield from clock_points(clock, config)
+        asked_points = _views(asked, side_questions, stop, progress, is_usable=can_ask)
+        yield from _with_clock(asked_points, clock, config)
     yield from database.taken_within(DATABASE_WAIT_S)
     if not database.is_over and not stop.is_set():
         yield Point("database", PROBLEM, _silence(config))
@@ -142,6 +142,16 @@ def _views(
         yield from _discovered(selection)
         config = with_views(config, selection)
     yield from _datadog(config, side_questions, stop, progress)
+
+
+def _with_clock(points: Iterator[Point], clock: ServerClock, config: Config) -> Iterator[Point]:
+    """The points, and before the first that an answer has given what that says of the clock."""
+    is_told = False
+    for point in points:
+        if clock.skew_s is not None and not is_told:
+            yield from clock_points(clock, config)
+            is_told = True
+        yield point
 
 
 def clock_points(clock: ServerClock, config: Config) -> Iterator[Point]:

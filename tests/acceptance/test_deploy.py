@@ -571,6 +571,7 @@ def test_the_program_takes_what_a_pod_gives_it(name: str, tmp_path: Path):
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
     given = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert given.pop("HEATMAP_ETL_STARTED_BY", "") == ("cron" if name == "cronjob" else "")
     assert set(given.values()) == {f"{mounts['secrets']}/{file}" for file in secret_files(pod)}
     (file,) = MANIFESTS["config"]["data"]
     # Where the image says that the configuration is.

@@ -70,8 +70,8 @@ def test_a_monitor_is_told_nothing_that_needs_nobody(place: Path) -> None:
 def test_in_a_folder_of_sources_it_is_said_once(place: Path, api: Api) -> None:
     folder = give(place / "orgs", OPERATOR, 0o755)
     url = f'database_url = "sqlite:///{place}/heatmap-etl.db"\n'
-    for name in ("a", "b"):
-        text = config(api, url) + f'source = "{name}"\n'
+    for name, source in (("a", "datadoghq.com"), ("b", "b")):  # the first has rows already
+        text = config(api, url) + f'source = "{source}"\n'
         give(folder / f"{name}.toml", OPERATOR, 0o644, text)
     give(folder / ".env", OPERATOR, 0o600, KEYS)
     give(folder / "b.env", OPERATOR, 0o600, KEYS)

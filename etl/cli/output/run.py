@@ -92,7 +92,7 @@ def complaints(run: RunResult) -> list[Told]:
     elif error and all(view.error != error for view in bad):
         of_run = [Told(error)]
     waiting = [
-        Told(f"{concern.kind}: {concern.line}", concern.view.label if concern.view else "")
+        Told(concern.line, concern.view.label if concern.view else "", kind=concern.kind)
         for concern in run.concerns
         if concern.kind != TRUNCATED or concern.view not in named
     ]

@@ -100,7 +100,7 @@ def test_what_waits_for_a_person_is_told_once_with_what_to_do() -> None:
     run = waiting(Concern("clock", "ahead", "set it"), *concerns, results=held)
     assert quiet_lines(run) == [
         "clock: ahead; set it",
-        "3 views (/0, /1, /2): needs_acceptance: held; look",
+        "needs_acceptance: 3 views (/0, /1, /2): held; look",
     ]
     assert [line.strip() for line in run_lines(run, "x", 3)[-2:]] == quiet_lines(run)
 
@@ -115,7 +115,7 @@ def test_a_view_that_is_bad_in_this_run_is_not_told_twice() -> None:
     lines = quiet_lines(waiting(*concerns, results=[cut, unproven]))
     assert [line.partition(", ")[0] for line in lines] == [
         "/cut: truncated",
-        "/b: unproven: for a day; narrow it",
+        "unproven: /b: for a day; narrow it",
     ]
     assert "Not complete, and why:" not in run_lines(waiting(*concerns, results=[unproven]), "x", 1)
 
