@@ -22,6 +22,7 @@ from etl.config.files import TMPDIR
 from etl.config.model import Config
 from etl.config.validators import plain
 from etl.errors import SpillFailed
+from etl.files import free_bytes
 from etl.transform.snapshot import Decoded
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ class SpillFile:
         if folder not in self._refusals:
             log.info("%s: has no room for records: %s", plain(folder), error.strerror)
         reason = error.strerror or "an error"
-        self._refusals[folder] = reason + _room_left(folder)
+        room = f", {free_bytes(folder) // 10**6:,} MB left" if folder.is_dir() else ""
+        self._refusals[folder] = reason + room
 
 
 def spill_folders(config: Config | None, environ: Mapping[str, str]) -> list[Path]:
@@ -124,12 +126,3 @@ def _chunks(file: FileIO, length: int) -> Iterable[bytes]:
     while length and (chunk := file.read(length)):
         length -= len(chunk)
         yield chunk
-
-
-def _room_left(folder: Path) -> str:
-    """`, 3 MB left`; nothing where that cannot be known."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return ""
-    return f", {found.f_bavail * found.f_frsize // 10**6:,} MB left"

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from etl.config.views import View
-from etl.database.schema import rejected_records, schema_drift, snapshots, sync_runs
+from etl.database.schema import rejected_records, schema_drift, snapshots, sync_runs, view_state
 from etl.ledger.concerns import PATIENCE, Concern, Evidence, NewDrift, NewRejects, find_concerns
 from etl.ledger.runs import last_runs
 from etl.ledger.view_state import read_view_states
@@ -35,8 +35,10 @@ def read_concerns(
 
 
 def _held_since(connection: Connection, source: str) -> dict[str, datetime]:
-    s = snapshots.c
-    is_held = (s.source == source) & s.missing_since.is_not(None) & s.removed_at.is_(None)
+    s, v = snapshots.c, view_state.c
+    # By the index on view_key: a run waits with its lease locked while this is read.
+    waiting = select(v.view_key).where(v.source == source, v.needs_acceptance.is_(True))
+    is_held = s.view_key.in_(waiting) & s.missing_since.is_not(None) & s.removed_at.is_(None)
     query = select(s.view_key, func.min(s.missing_since)).where(is_held).group_by(s.view_key)
     return {row[0]: row[1] for row in connection.execute(query)}
 

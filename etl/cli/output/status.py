@@ -9,19 +9,10 @@ import click
 
 from etl.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
+from etl.datadog.server_clock import WORTH_A_WORD_S, skew_text
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION, VALIDATION
-from etl.formatting import (
-    CLOCKS_DIFFER,
-    age,
-    clipped,
-    count,
-    duration,
-    many,
-    moment,
-    shortened,
-    table,
-)
+from etl.formatting import age, clipped, count, duration, many, moment, shortened, table
 from etl.ledger.concerns import NEEDS_ACCEPTANCE, concern_lines
 from etl.monitor.status import Status, ViewStatus
 from etl.schedule.due import LATE
@@ -104,9 +95,9 @@ def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
 def _clock_lines(skew_s: float | None) -> list[str]:
     if skew_s is None or abs(skew_s) < _SKEW_SHOWN_S:
         return []
-    direction = "ahead of" if skew_s > 0 else "behind"
-    text = f"clock was {duration(abs(skew_s))} {direction} Datadog's in the last run that saw it"
-    if abs(skew_s) <= CLOCKS_DIFFER.total_seconds():
+    apart = f"{skew_text(skew_s)}{' of' * (skew_s > 0)}"
+    text = f"clock was {apart} Datadog's in the last run that saw it"
+    if abs(skew_s) <= WORTH_A_WORD_S:
         return ["", f"This machine's {text}."]
     return ["", f"WARNING: this machine's {text}; set the clock."]
 
