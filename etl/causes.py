@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 MOST_LINES = 40
 NAMES_SHOWN = 3
+MOST_OF_A_STATUS = 5
+"""Causes that answers of one status are told apart by. More are texts with something random."""
 GIVEN_UP = "; given up: "
 NOT_ASKED = "; not asked, as "
 
@@ -24,7 +26,7 @@ _DONE = re.compile(r"; (?:given up|not asked)\b.*", re.DOTALL)
 _STATUS = re.compile(r"(?:\w+: )?[1-5]\d\d(?![^:;])")
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ID = "(?=[a-z]*[0-9])[0-9a-z]{12,}"
-_HEX = "(?=[a-f]*[0-9])[0-9a-f]{6,}|[a-f]{8,}"
+_HEX = "0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]{6,}|[a-f]{8,}"
 _INSTANT = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9.]+)?Z?"
 _WHOLE = f"(?<![0-9a-z])(?:{_INSTANT}|{_UUID}|{_ID}|{_HEX})(?![0-9a-z])"
 _VARIES = re.compile(f"{_WHOLE}|[0-9]+", re.IGNORECASE)
@@ -70,12 +72,28 @@ def grouped(items: Iterable[T], told: Callable[[T], Told]) -> list[list[T]]:
     groups: dict[str, list[T]] = {}
     for item in items:
         groups.setdefault(key_of(told(item)), []).append(item)
+    groups = _with_one_status(groups)
     found: list[list[T]] = []
     for group in groups.values():
         few = [told(item) for item in group[: NAMES_SHOWN + 1]]
         is_few = len(few) <= NAMES_SHOWN and all(one.has_evidence for one in few)
         found += [[item] for item in group] if is_few and _differ(few) else [group]
     return found
+
+
+def _with_one_status(groups: dict[str, list[T]]) -> dict[str, list[T]]:
+    """Many causes of one status as one: what differs is made up anew for each answer."""
+    keys: dict[str, list[str]] = {}
+    for key in groups:
+        status = _STATUS.match(key)
+        keys.setdefault(status[0] if status else key, []).append(key)
+    return {
+        name: [item for key in group for item in groups[key]]
+        for status, same in keys.items()
+        for name, group in (
+            [(status, same)] if len(same) > MOST_OF_A_STATUS else [(key, [key]) for key in same]
+        )
+    }
 
 
 def cause_lines(causes: Iterable[tuple[str, str]], *, most: int = MOST_LINES) -> list[str]:

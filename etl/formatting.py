@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 LONGEST_NAME = 60
 CLOCKS_DIFFER = timedelta(seconds=60)
 """How far the clocks of two machines may be apart before it is worth a word."""
+LARGEST_SKEW_S = 3600.0
+"""A run under a clock that is further ahead would stamp instants that nobody should trust."""
 
 
 def clean(text: str) -> str:
@@ -93,6 +95,11 @@ def duration(seconds: float) -> str:
         if seconds < end:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86400:.0f} days"
+
+
+def skew_text(skew_s: float) -> str:
+    """For people: `2 h ahead`, `90 s behind`."""
+    return f"{duration(abs(skew_s))} {'behind' if skew_s < 0 else 'ahead'}"
 
 
 def is_future(instant: datetime | None, now: datetime) -> bool:

@@ -76,17 +76,18 @@ def parse_named(value: str, folder: Path) -> Database:
 
     Such a file must be there. Raises BadValue.
     """
-    is_misspelt = re.match(r"[A-Za-z][\w+.-]+:|//|[^/]*:[^/]*@", value)  # it may hold a password
-    if "://" in value or is_misspelt:
+    if "://" in value:
         return parse_database(value, folder)
     path = folder / value
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
+        if re.search(r"[@=;:]|//", value):  # a misspelt URL, which may hold a password
+            raise BadValue(f"is neither a file nor a database URL; expected {EXPECTED}") from None
         raise BadValue(f"there is no file {plain(path)}; name the one that `sync` uses") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no usable name"
-        raise BadValue(f"{plain(path)} cannot be opened: {reason}") from None
+        raise BadValue(f"that file cannot be opened: {reason}") from None
     if not stat.S_ISREG(mode):
         raise BadValue(f"{plain(path)} is not a file; expected one of SQLite, or a URL")
     from sqlalchemy.engine import URL

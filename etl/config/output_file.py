@@ -138,8 +138,13 @@ def protected_files(sources: Sources, environ: Mapping[str, str]) -> list[Path]:
         for variables in (environ, *(read_dotenv(file, Findings()) for file in dotenvs)):
             files += [folder / variables[name] for name in variables if _names_a_file(name)]
         if database := sqlite_file(config.database_url):
-            files += [Path(f"{database}{suffix}") for suffix in _SQLITE_SUFFIXES]
+            files += files_of_sqlite(database)
     return list(dict.fromkeys(files))
+
+
+def files_of_sqlite(database: Path) -> list[Path]:
+    """The file of a database, and those that SQLite makes, and deletes, beside it."""
+    return [Path(f"{database}{suffix}") for suffix in _SQLITE_SUFFIXES]
 
 
 def _names_a_file(variable: str) -> bool:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from etl.config.database_url import parse_database, sqlite_file
 from etl.config.files import DEFAULT_FILE
-from etl.config.output_file import Kind, output_file
+from etl.config.output_file import Kind, files_of_sqlite, output_file
 from etl.config.settings import DATABASE_URL, SECTIONS, Setting, settings_table
 from etl.config.validators import BadValue, is_secret_name, plain
 from etl.config.views import parse_views
@@ -100,7 +100,8 @@ def write_template(
     if os.path.lexists(path) and not is_forced:
         raise ConfigError([f"{plain(path)}: {_THERE}"])
     kind = Kind("a configuration", partial(_holds_a_configuration, path)) if is_forced else None
-    path = output_file("init", path, protected=[database] if database else [], kind=kind)
+    protected = files_of_sqlite(database) if database else []
+    path = output_file("init", path, protected=protected, kind=kind)
     text = config_template(database_url, views or ("/",))
     try:
         mode, owner = rights_of(path)

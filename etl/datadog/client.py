@@ -45,12 +45,10 @@ from etl.datadog.retry import (
     stopped,
 )
 from etl.datadog.server_clock import (
-    LARGEST_SKEW_S,
     OLD_DATE,
     WORTH_A_WORD_S,
     Sample,
     ServerClock,
-    skew_text,
 )
 from etl.datadog.transport import API_KEY_ALONE, Reply, Terms, Transport
 from etl.errors import (
@@ -63,6 +61,7 @@ from etl.errors import (
     DatadogResponseError,
     DatadogUnavailable,
 )
+from etl.formatting import LARGEST_SKEW_S, skew_text
 
 T = TypeVar("T")
 

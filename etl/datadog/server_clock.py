@@ -19,10 +19,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from etl.datadog.dates import server_date
-from etl.formatting import CLOCKS_DIFFER, duration
+from etl.formatting import CLOCKS_DIFFER, skew_text
 
-LARGEST_SKEW_S = 3600.0
-"""A run under a clock that is further ahead would stamp instants that nobody should trust."""
 WORTH_A_WORD_S = CLOCKS_DIFFER.total_seconds()
 OLD_DATE = "an old Date"
 """In place of a header that says that an answer comes from a cache: its `Date` alone says so."""
@@ -122,11 +120,6 @@ class ServerClock:
 
 def _rank(sample: Sample, offset_s: float) -> tuple[bool, float]:
     return not sample.is_200, abs(sample.skew_at(offset_s))
-
-
-def skew_text(skew_s: float) -> str:
-    """For people: `2 h ahead`, `90 s behind`."""
-    return f"{duration(abs(skew_s))} {'behind' if skew_s < 0 else 'ahead'}"
 
 
 def skew_warning(skew_s: float | None, host: str) -> str:

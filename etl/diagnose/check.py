@@ -24,7 +24,7 @@ from etl.database.migrations import found_schema, opened_if_current, require_sch
 from etl.datadog.client import Client
 from etl.datadog.proxy import find_proxy
 from etl.datadog.responses import host_of
-from etl.datadog.server_clock import LARGEST_SKEW_S, ServerClock, skew_warning
+from etl.datadog.server_clock import ServerClock, skew_warning
 from etl.diagnose.background import Background
 from etl.diagnose.write_access import create_refusal, try_to_write
 from etl.errors import (
@@ -38,7 +38,7 @@ from etl.extract.api_state import ApiState
 from etl.extract.completeness import COMPLETE, TRUNCATED
 from etl.extract.fetch import HASTY_WAIT_S, Failed, Result, was_answered
 from etl.extract.listing import Listing
-from etl.formatting import many, shortened
+from etl.formatting import LARGEST_SKEW_S, many, shortened
 from etl.ledger.concerns import Concern, causes_of
 from etl.ledger.evidence import read_concerns
 from etl.pipeline.read_views import open_verifier, read_and_load, stored_in

@@ -16,11 +16,14 @@ import msgspec
 from etl.causes import cause_lines
 from etl.config.views import View
 from etl.extract.completeness import TRUNCATED, UNPROVEN
-from etl.formatting import clean, is_future, iso, many, moment, shortened
+from etl.formatting import LARGEST_SKEW_S, clean, is_future, iso, many, moment, shortened, skew_text
 
 CLOCK, NEEDS_ACCEPTANCE = "clock", "needs_acceptance"
 REJECTED_RECORDS, SCHEMA_DRIFT = "rejected_records", "schema_drift"
 KINDS = (CLOCK, NEEDS_ACCEPTANCE, UNPROVEN, TRUNCATED, REJECTED_RECORDS, SCHEMA_DRIFT)
+
+NEWS = (REJECTED_RECORDS, SCHEMA_DRIFT)
+"""Kinds that end by themselves after a day."""
 
 PATIENCE = timedelta(days=1)
 """How long a view may be without proof before a person is called, and how long news is told."""
@@ -80,13 +83,15 @@ class NewDrift(msgspec.Struct, frozen=True):
 class Evidence(msgspec.Struct, frozen=True):
     """What is stored of a source. `views`: each covered view, and its row of `view_state`.
 
-    `runs`: rows of the last ones. `held_since`: by view key, since when removals are held.
+    `runs`: rows of the last ones; `latest`: of the one that began last by its machine's clock.
+    `held_since`: by view key, since when removals are held.
     `rejects` and `drift`: what was first seen within `PATIENCE`.
     """
 
     source: str
     views: Sequence[tuple[View, Any | None]] = ()
     runs: Sequence[Any] = ()
+    latest: Any | None = None
     held_since: Mapping[str, datetime] = msgspec.field(default_factory=dict)
     rejects: Sequence[NewRejects] = ()
     drift: Sequence[NewDrift] = ()
@@ -123,6 +128,11 @@ def concern_lines(concerns: Iterable[Concern]) -> list[str]:
 
 
 def _wrong_clock(evidence: Evidence, now: datetime) -> Iterable[Concern]:
+    run = evidence.latest
+    if run is not None and run.status == "failed" and (run.clock_skew_s or 0) > LARGEST_SKEW_S:
+        text = f"the last run was refused: this machine's clock is {skew_text(run.clock_skew_s)}"
+        advice = "set the clock (NTP), or accept it by datadog.accept_wrong_clock = true"
+        yield Concern(CLOCK, text, advice, since=run.started_at)
     instants = [getattr(run, name) for run in evidence.runs for name in _RUN_INSTANTS]
     states = [row for _, row in evidence.views if row is not None]
     instants += [getattr(row, name) for row in states for name in _VIEW_INSTANTS]

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, func, select
 from etl.config.views import View
 from etl.database.schema import rejected_records, schema_drift, snapshots, sync_runs, view_state
 from etl.ledger.concerns import PATIENCE, Concern, Evidence, NewDrift, NewRejects, find_concerns
-from etl.ledger.runs import last_runs
+from etl.ledger.runs import last_runs, latest_run
 from etl.ledger.view_state import read_view_states
+from etl.transform.fields import FINER
 
 _RUNS = 10
 
@@ -27,9 +28,10 @@ def read_concerns(
         source,
         covered,
         last_runs(connection, source, _RUNS, now),
+        latest_run(connection, source, now),
         _held_since(connection, source) if waiting else {},
         _new_rejects(connection, source, news_since),
-        _new_drift(connection, source, news_since),
+        _new_drift(connection, source, news_since, now),
     )
     return find_concerns(evidence, now)
 
@@ -52,14 +54,20 @@ def _new_rejects(connection: Connection, source: str, since: datetime) -> list[N
     return sorted(found, key=lambda item: (item.view_key, item.reason))
 
 
-def _new_drift(connection: Connection, source: str, since: datetime) -> list[NewDrift]:
-    """What the first run of a source finds is no news: all of it was new to us then."""
+def _new_drift(
+    connection: Connection, source: str, since: datetime, now: datetime
+) -> list[NewDrift]:
+    """What the first run of a source finds is no news: all of it was new to us then.
+
+    Nor are more digits than a column holds: they come and go, and are kept.
+    """
     d, r = schema_drift.c, sync_runs.c
-    has_read = (r.source == source) & r.status.in_(("ok", "partial"))
+    has_read = (r.source == source) & r.status.in_(("ok", "partial")) & (r.finished_at <= now)
     first_read_at = connection.execute(select(func.min(r.finished_at)).where(has_read)).scalar()
     if first_read_at is None:
         return []
     is_new = (d.source == source) & (d.first_seen_at > max(since, first_read_at))
+    is_new &= d.kind != FINER
     rows = connection.execute(select(d.name, d.kind, d.count, d.first_seen_at).where(is_new))
     found = [NewDrift(*row) for row in rows]
     return sorted(found, key=lambda item: (item.name, item.kind))

@@ -19,6 +19,8 @@ from etl.ledger.concerns import Concern
 
 CONTRACT = 1
 JOB = "sync"
+ID_INSTANT = "%Y%m%dT%H%M%SZ"
+"""How the id of a run begins: when it began, by the clock of its machine."""
 _REFUSALS = (DatadogAuthError, DatadogHostUnknown)
 
 
@@ -141,7 +143,7 @@ class RunResult:
 def new_run(source: str) -> RunResult:
     """A run that starts now, with an id that sorts by time."""
     now = datetime.now(UTC)
-    return RunResult(source, f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", now)
+    return RunResult(source, f"{now:{ID_INSTANT}}-{secrets.token_hex(4)}", now)
 
 
 def exit_code(run: RunResult) -> int:

@@ -7,13 +7,13 @@ import socket
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select, update
 
 from etl.database.schema import COUNTS, sources, sync_run_views, sync_runs, view_state
 from etl.errors import SlotTaken
 from etl.extract.completeness import FAILED
 from etl.formatting import CLOCKS_DIFFER, iso
-from etl.ledger.results import RunResult
+from etl.ledger.results import ID_INSTANT, RunResult
 
 FULFILS = ("ok", "partial", "failed")
 """Statuses of a run that fulfil its slot; that of a run that was stopped or died is run again."""
@@ -138,6 +138,22 @@ def last_runs(connection: Connection, source: str, count: int, now: datetime) ->
     return _newest(connection, select(sync_runs).where(sync_runs.c.source == source), now, count)
 
 
+def latest_run(connection: Connection, source: str, now: datetime) -> Row[Any] | None:
+    """The run that began last by the clock that its machine had then, which its id bears.
+
+    That of a run that was refused for its clock is put right in the ledger, and may come before
+    others. A clock that was ahead of `now` is not believed.
+    """
+    r = sync_runs.c
+    query = select(sync_runs).where(r.source == source, _began_by(now)).order_by(r.run_id.desc())
+    return connection.execute(query.limit(1)).one_or_none()
+
+
+def _began_by(now: datetime) -> ColumnElement[bool]:
+    """Whether a run began no later than `now`, by the clock of its machine."""
+    return sync_runs.c.run_id < f"{now + CLOCKS_DIFFER:{ID_INSTANT}}"
+
+
 def last_finished(connection: Connection, source: str, now: datetime) -> Row[Any] | None:
     """`run_id` and `finished_at` of the latest run that has ended."""
     r = sync_runs.c
@@ -149,7 +165,9 @@ def last_clock_skew_s(connection: Connection, source: str, now: datetime) -> flo
     """By how much the clock was ahead of the server's, in the latest run that knew it."""
     r = sync_runs.c
     known = select(r.clock_skew_s).where(r.source == source, r.clock_skew_s.is_not(None))
-    return next((float(row.clock_skew_s) for row in _newest(connection, known, now, 1)), None)
+    latest = known.order_by(r.run_id.desc()).limit(1)
+    found = connection.execute(latest.where(_began_by(now))).scalar()
+    return connection.execute(latest).scalar() if found is None else found
 
 
 def _newest(

@@ -25,7 +25,7 @@ from etl.formatting import is_future, iso
 from etl.ledger.concerns import Concern
 from etl.ledger.evidence import read_concerns
 from etl.ledger.results import CONTRACT
-from etl.ledger.runs import last_clock_skew_s, last_runs
+from etl.ledger.runs import last_clock_skew_s, last_runs, latest_run
 from etl.ledger.side_questions import read_unanswered
 from etl.ledger.view_state import read_view_states
 from etl.monitor.overrun import read_overrun
@@ -111,6 +111,7 @@ class Status:
     not_known: tuple[Unanswered, ...] = ()  # the side questions without an answer
     concerns: tuple[Concern, ...] = ()  # what waits for a person
     has_max_age: bool = False
+    latest: Mapping[str, Any] | None = None  # the run that began last by its machine's clock
     clock_skew_s: float | None = None  # as the last run knew it
 
     @property
@@ -169,6 +170,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
     ]
     run_holder = holder(connection, config.source)
     runs = last_runs(connection, config.source, _RUNS, now)
+    latest = latest_run(connection, config.source, now)
     # [schedule] has defaults; only the ledger shows whether a daemon runs the source. Without
     # views it is not the configuration that a run uses: its schedule and time-outs mean nothing.
     is_scheduled = config.has_views and any(run.started_by == "schedule" for run in runs)
@@ -179,6 +181,7 @@ def _read(connection: Connection, config: Config, label: str, max_age_s: float |
         at=now,
         views=tuple(views),
         runs=tuple(_run(row, has_holder=bool(run_holder)) for row in runs),
+        latest=_run(latest, has_holder=bool(run_holder)) if latest else None,
         holder=run_holder,
         views_no_longer_configured=len(states),
         privacy=read_privacy(connection, config),

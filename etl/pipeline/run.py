@@ -23,6 +23,7 @@ from etl.extract.api_state import ApiState
 from etl.extract.side_question import APPLICATIONS, VALIDATION, Unanswered
 from etl.extract.verify import Verifier
 from etl.ledger.api_state import read_api_state, write_findings
+from etl.ledger.concerns import Concern
 from etl.ledger.evidence import read_concerns
 from etl.ledger.results import JOB, RunResult, ViewResult, new_run
 from etl.ledger.retention import old_runs, prune
@@ -319,9 +320,7 @@ def _close(run: Run) -> bool:
         else:
             _note_findings(connection, run)
         finish_run(connection, run.result)
-        now, views = run.true_now(), config.views
-        run.result.concerns = read_concerns(connection, config.source, views, now)
-        has_old = bool(old_runs(connection, config, now)) and not run.stop.is_set()
+        has_old = bool(old_runs(connection, config, run.true_now())) and not run.stop.is_set()
         if not has_old:
             lease.release(connection)
         return has_old
@@ -332,6 +331,7 @@ def _close(run: Run) -> bool:
         log.warning("the run could not be closed in the ledger: %s", error)
         return False
     run.result.started_at = run.began_at
+    run.result.concerns = _concerns(run)
     if run.on_end:
         run.on_end(run.result)
     if has_old:
@@ -341,6 +341,18 @@ def _close(run: Run) -> bool:
         except EtlError as error:
             log.warning("the lease was not given back, it expires: %s", error)
     return True
+
+
+def _concerns(run: Run) -> tuple[Concern, ...]:
+    """What waits for a person now; none for a run that was refused, whose error says it."""
+    source, views, now = run.config.source, run.config.views, run.true_now()
+    if run.is_clock_refused:
+        return ()
+    try:
+        return run.database.read(lambda connection: read_concerns(connection, source, views, now))
+    except EtlError as error:
+        log.warning("what waits for a person could not be read: %s", error)
+        return ()
 
 
 def _note_findings(connection: Connection, run: Run) -> None:

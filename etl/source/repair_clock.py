@@ -131,6 +131,7 @@ def find_repair(connection: Connection, source: str) -> Repair:
     if apart > CLOCKS_DIFFER.total_seconds():
         text = f"this machine's clock and that of the database are {duration(apart)} apart"
         raise StoreError(f"{text}; set both right first")
+    _require_right_clock(connection, source, now)
     moved = {}
     for table in metadata.sorted_tables:
         for column in stamped_columns(table):
@@ -147,6 +148,17 @@ def find_repair(connection: Connection, source: str) -> Repair:
     until = datetime.now(UTC)  # later than `now`, so that there is room between the two
     true = true_instants(runs, readings, instants, pairs, now=now, until=until)
     return Repair(now, moved, true)
+
+
+def _require_right_clock(connection: Connection, source: str, now: datetime) -> None:
+    """Raises `StoreError` where a later run, under a clock like the server's, shows ours behind."""
+    r, apart = sync_runs.c, CLOCKS_DIFFER
+    is_later = (r.source == source) & (r.started_at > now + apart)
+    is_right = func.abs(r.clock_skew_s) <= apart.total_seconds()
+    latest = connection.execute(select(func.max(r.started_at)).where(is_later, is_right)).scalar()
+    if latest is not None:
+        text = f"a run began at {moment(latest)} under a clock that was right"
+        raise StoreError(f"{text}: this machine's is behind; set it first")
 
 
 def _of_source(table: Table, source: str) -> ColumnElement[bool]:

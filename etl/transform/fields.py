@@ -14,6 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from etl.transform.lenient_json import Constant, Number, Value
 
 MAX_ID = 255
+FINER = "finer than microseconds"
+"""A kind of drift: more digits than the column holds."""
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -112,7 +114,7 @@ def _iso_instant(text: str, *, fraction: str, zone: str) -> Read[datetime]:
         # Every sibling endpoint that leaves the zone out means UTC; `extra` says it was a guess.
         return Read(instant, "timestamp without zone", is_exact=False)
     if fraction[6:].strip("0"):
-        return Read(instant, "finer than microseconds", is_exact=False)
+        return Read(instant, FINER, is_exact=False)
     return Read(instant)
 
 

@@ -117,6 +117,11 @@ def test_nothing_is_made(cli: Cli, command: tuple[str, ...], name: str) -> None:
         f"//me:{PASSWORD}@127.0.0.1/x",
         f"me:{PASSWORD}@127.0.0.1/x",
         f"oracle://me:{PASSWORD}@127.0.0.1/x",
+        f"postgres//me:{PASSWORD}@127.0.0.1/x",
+        f"postgresql;//me:{PASSWORD}@127.0.0.1/x",
+        f"me@127.0.0.1:{PASSWORD}/x",
+        f"me/x:{PASSWORD}@127.0.0.1",
+        f"host=127.0.0.1 password={PASSWORD}",
     ],
 )
 def test_no_password_is_shown(cli: Cli, name: str) -> None:

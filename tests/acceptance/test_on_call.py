@@ -248,6 +248,9 @@ def test_what_can_be_rehearsed_is_what_the_page_says(shift: Shift, entry: Entry)
     (command,) = entry.commands("Rehearse")
     with shift.datadog(command):
         shift.sees(entry)
+        found = " ".join(shift("heatmap-etl status").said.split())
+        # Where a person looks first, and not in the table of runs.
+        assert entry.symptom in found.partition("Look at:")[2].partition("run started")[0]
     with shift.datadog():
         shift.mends(entry)
 
@@ -257,6 +260,17 @@ def test_nobody_listens(shift: Shift, entry: Entry):
     shift.good_run()
     shift.sees(entry)
     with shift.datadog():
+        shift.mends(entry)
+
+
+@plays("no TLS with")
+def test_plain_http_where_tls_is_asked(shift: Shift, entry: Entry):
+    shift.good_run()
+    there = shift.environ["HEATMAP_ETL_DATADOG_API_URL"]
+    with shift.datadog():
+        shift.set(DATADOG_API_URL=there.replace("http://", "https://"))
+        shift.sees(entry)
+        shift.set(DATADOG_API_URL=there)
         shift.mends(entry)
 
 
@@ -468,6 +482,7 @@ def test_a_run_under_a_wrong_clock(shift: Shift, entry: Entry):
     for table, columns in STAMPED.items():
         moved = ", ".join(f"{column} = '2099' || substr({column}, 5)" for column in columns.split())
         sql(shift, f"UPDATE {table} SET {moved}")
+    sql(shift, "UPDATE sync_runs SET clock_skew_s = NULL")  # as before it was measured
     with shift.datadog():
         shift.sees(entry)
         assert shift(GOOD).code == 1

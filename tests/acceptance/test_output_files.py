@@ -121,9 +121,10 @@ def test_init_replaces_a_configuration_only(cli: Cli) -> None:
     done = cli("init", "--force", "--config", "pyproject.toml")
     assert (done.code, done.is_one_line()) == (2, True)
     assert "is not a configuration" in done.err
-    done = cli("init", "--config", "etl.db", "--database-url", "sqlite:///etl.db")
-    assert "holds the configuration or the database" in done.err
-    assert "etl.db" not in cli.files()
+    for name in ("etl.db", "etl.db-wal", "etl.db-journal"):
+        done = cli("init", "--config", name, "--database-url", "sqlite:///etl.db")
+        assert "holds the configuration or the database" in done.err
+        assert name not in cli.files()
 
 
 def test_the_demo_waits_for_no_pipe(cli: Cli) -> None:

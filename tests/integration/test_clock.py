@@ -22,7 +22,7 @@ from etl.database.schema import (
 )
 from etl.datadog.server_clock import OLD_DATE
 from etl.diagnose.check import OK, PROBLEM, WARNING, find_points
-from etl.errors import ClockAhead, LeaseHeld
+from etl.errors import ClockAhead, LeaseHeld, StoreError
 from etl.pipeline.plan import make_plan
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
@@ -337,12 +337,25 @@ def test_no_instant_of_any_table_is_forgotten(project: Project, api: Api) -> Non
                 if column.name not in NOT_STAMPED:
                     assert column in stamped_columns(table)
                     connection.execute(update(table).values({column: far + number * HOUR}))
+        connection.execute(update(sync_runs).values(clock_skew_s=None))  # it was not measured
     repair_clock(project.database, SOURCE)
     assert in_the_future(project) == {}
     is_question = side_questions.c.question == "discovery"
     (question_after,) = read(project, select(side_questions).where(is_question))
     assert question_after.ask_again_at <= datetime.now(UTC) + timedelta(days=400)
     assert project.run().status == "ok"
+
+
+def test_a_clock_that_is_behind_moves_nothing(project: Project, api: Api) -> None:
+    api.views["/home"] = [record("1")]
+    assert project.run().status == "ok"
+    before = chains(project)
+    with (
+        moved_clock(-2 * DAY),
+        pytest.raises(StoreError, match="this machine's is behind; set it first"),
+    ):
+        repair_clock(project.database, SOURCE)
+    assert chains(project) == before
 
 
 def test_another_source_and_a_run_under_way_are_left_alone(

@@ -85,6 +85,21 @@ def test_what_is_new_in_answers_is_told_for_a_day(
     assert found(three) == []
 
 
+def test_what_the_first_run_finds_and_more_digits_are_no_news(
+    clock: time_machine.Traveller, project: Project, api: Api
+) -> None:
+    project.watch("/a")
+    api.views["/a"] = [record("1", zoom=1)]
+    assert project.run().concerns == ()
+    clock.shift(60)
+    fine = "2026-01-02T03:04:05.123456789Z"
+    api.views["/a"] = [record("1", zoom=1), record("2", created_at=fine)]
+    assert project.run().concerns == ()
+    assert {row["kind"] for row in project.rows("SELECT kind FROM schema_drift")} == {
+        *("unknown attribute", "finer than microseconds")
+    }
+
+
 def test_a_reject_that_is_gone_waits_no_longer(three: Project, api: Api) -> None:
     whole = api.views["/b"]
     api.views["/b"] = [*whole, {"id": 7}]

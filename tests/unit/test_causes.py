@@ -121,6 +121,15 @@ def test_too_many_causes_are_counted() -> None:
     assert lines[39:] == ["/N: why N", "... and 3 more causes"]
 
 
+def test_answers_of_one_status_whose_texts_are_random_are_one_cause() -> None:
+    causes = [(f"/{a}{b}", f"failed: 500: token {a}{b}x") for a in "abcdefgh" for b in "klmno"]
+    (line,) = cause_lines([*causes])
+    assert line == "40 views (/ak, /al, /am, ...), the first: failed: 500: token akx"
+    few = [("/a", "failed: 500: oops"), ("/b", "failed: 500: ouch"), ("/c", "failed: 400: oops")]
+    assert len(cause_lines(few)) == 3
+    assert len(cause_lines([*causes, ("/z", "failed: 400: oops")])) == 2
+
+
 def test_a_long_name_is_shortened() -> None:
     (line,) = cause_lines([("x" * 400, "down")])
 

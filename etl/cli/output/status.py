@@ -9,11 +9,11 @@ import click
 
 from etl.causes import cause_lines
 from etl.cli.output.selection import choose_shown, omitted_line
-from etl.datadog.server_clock import WORTH_A_WORD_S, skew_text
+from etl.datadog.server_clock import WORTH_A_WORD_S
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
 from etl.extract.side_question import APPLICATIONS, DISCOVERY, ORGANIZATION, VALIDATION
-from etl.formatting import age, clipped, count, duration, many, moment, shortened, table
-from etl.ledger.concerns import NEEDS_ACCEPTANCE, concern_lines
+from etl.formatting import age, clipped, count, duration, many, moment, shortened, skew_text, table
+from etl.ledger.concerns import CLOCK, NEEDS_ACCEPTANCE, NEWS, concern_lines
 from etl.monitor.status import Status, ViewStatus
 from etl.schedule.due import LATE
 
@@ -24,6 +24,7 @@ _COLOURS = {
     **dict.fromkeys((TRUNCATED, FAILED, "died", _NEVER), "red"),
 }
 _SKEW_SHOWN_S = 1.0
+_ENDED = {"partial": "ended early"}
 _QUESTIONS = {
     APPLICATIONS: "RUM's list of applications",
     DISCOVERY: "which views RUM counts now",
@@ -107,7 +108,20 @@ def problem_lines(status: Status) -> list[str]:
     causes = ((view.view.label, _complaint(view, status)) for view in status.views)
     lines = cause_lines((label, text) for label, text in causes if text)
     unread = ["no view is known yet; run `heatmap-etl sync`"] * status.is_unread
-    return [*unread, *concern_lines(status.concerns), *lines]
+    news = [concern for concern in status.concerns if concern.kind in NEWS]
+    alarms = [concern for concern in status.concerns if concern.kind not in NEWS]
+    return [*unread, *_last_run_lines(status), *concern_lines(alarms), *lines, *concern_lines(news)]
+
+
+def _last_run_lines(status: Status) -> list[str]:
+    """Why the last run did not end well, where neither a view nor a concern says it."""
+    run = status.latest
+    if run is None or run["status"] not in ("failed", "partial", "died") or not run["error"]:
+        return []
+    is_told = any(concern.kind == CLOCK for concern in status.concerns)
+    if is_told or any(view.reason == run["error"] for view in status.views):
+        return []
+    return [f"the last run {_ENDED.get(run['status'], run['status'])}: {run['error']}"]
 
 
 def _complaint(view: ViewStatus, status: Status) -> str:

@@ -42,6 +42,17 @@ def kinds(row: Any, view: View = HOME, **more: Any) -> list[str]:
     return [c.kind for c in find_concerns(Evidence("us", [(view, row)], **more), NOW)]
 
 
+@pytest.mark.parametrize(
+    ("status", "skew_s", "expected"),
+    [("failed", 7200.0, [CLOCK]), ("failed", 60.0, []), ("ok", 7200.0, []), ("failed", None, [])],
+)
+def test_a_run_that_was_refused_for_its_clock_waits_for_a_person(
+    status: str, skew_s: float | None, expected: list[str]
+) -> None:
+    run = SimpleNamespace(status=status, clock_skew_s=skew_s, started_at=NOW - HOUR)
+    assert kinds(state(), latest=run) == expected
+
+
 def test_a_source_that_is_well_waits_for_nobody() -> None:
     assert kinds(state()) == []
     assert kinds(None) == []  # never read: status says so

@@ -180,3 +180,30 @@ def test_a_source_without_any_view_says_why_it_is_stale() -> None:
         "no view is known yet; run `heatmap-etl sync`"
     ]
     assert unread.needs_attention
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"status": "failed", "error": "no schema"}, ["the last run failed: no schema"]),
+        ({"status": "died", "error": "its process is gone"}, ["the last run died: its process"]),
+        ({"status": "partial", "error": "lease lost"}, ["the last run ended early: lease lost"]),
+        ({"status": "failed", "error": "view /a: 500"}, []),
+        ({"status": "failed", "error": None}, []),
+        ({"status": "ok", "error": None}, []),
+    ],
+)
+def test_why_the_last_run_did_not_end_well(run: dict[str, Any], expected: list[str]) -> None:
+    bad = ViewStatus(View("/a"), "failed", "view /a: 500")
+    lines = quiet_status_lines(replace(status(bad), latest=run))
+    assert lines[-1] == "/a: failed: 500"
+    assert [line[: len(text)] for line, text in zip(lines, expected, strict=False)] == expected
+    assert len(lines) == len(expected) + 1
+
+
+def test_what_ends_by_itself_comes_last() -> None:
+    news = Concern("schema_drift", "new", "look")
+    held = Concern("needs_acceptance", "held", "look", View("/b"))
+    bad = ViewStatus(View("/a"), "failed", "view /a: 500")
+    lines = quiet_status_lines(replace(status(bad), concerns=(news, held)))
+    assert [line.partition(":")[0] for line in lines] == ["needs_acceptance", "/a", "schema_drift"]
