@@ -94,9 +94,12 @@ def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
 
 
 def _clock_lines(skew_s: float | None) -> list[str]:
-    if skew_s is None or abs(skew_s) < _SKEW_SHOWN_S:
+    """How far this machine's clock was from Datadog's, where a run saw it."""
+    if skew_s is None:
         return []
     apart = f"{skew_text(skew_s)}{' of' * (skew_s > 0)}"
+    if abs(skew_s) < _SKEW_SHOWN_S:
+        apart = f"within {_SKEW_SHOWN_S:g} s of"
     text = f"clock was {apart} Datadog's in the last run that saw it"
     if abs(skew_s) <= WORTH_A_WORD_S:
         return ["", f"This machine's {text}."]

@@ -121,8 +121,8 @@ def test_a_reading_in_the_future_is_no_fresh_one() -> None:
     ("skew_s", "expected"),
     [
         (None, ""),
-        (0.9, ""),
-        (-0.9, ""),
+        (0.9, "This machine's clock was within 1 s of Datadog's in the last run that saw it."),
+        (-0.9, "This machine's clock was within 1 s of Datadog's in the last run that saw it."),
         (2.5, "This machine's clock was 2.5 s ahead of Datadog's in the last run that saw it."),
         (-60.0, "This machine's clock was 60 s behind Datadog's in the last run that saw it."),
         (7200.0, "WARNING: this machine's clock was 2 h ahead of Datadog's in the last run that"),
