@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from etl.causes import cause_lines
+from etl.causes import NAMES_SHOWN, cause_lines
 from etl.config.views import View
 from etl.extract.completeness import TRUNCATED, UNPROVEN
 from etl.formatting import LARGEST_SKEW_S, clean, is_future, iso, many, moment, shortened, skew_text
@@ -28,7 +28,6 @@ NEWS = (REJECTED_RECORDS, SCHEMA_DRIFT)
 PATIENCE = timedelta(days=1)
 """How long a view may be without proof before a person is called, and how long news is told."""
 
-_NAMES_SHOWN = 3
 _VIEW_INSTANTS = ("last_run_at", "last_read_at", "last_trusted_at", "last_complete_at")
 _RUN_INSTANTS = ("started_at", "finished_at")
 
@@ -197,7 +196,7 @@ def _drifting(drift: Sequence[NewDrift]) -> Iterable[Concern]:
         return
     named = [
         f"{clean(shortened(item.name))} ({item.kind}, {many(item.count, 'record')})"
-        for item in drift[:_NAMES_SHOWN]
+        for item in drift[:NAMES_SHOWN]
     ]
     more = len(drift) - len(named)
     names = ", ".join(named) + f" and {more:,} more" * bool(more)

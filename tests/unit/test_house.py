@@ -240,8 +240,8 @@ config.files config.folder config.host_name config.load config.model config.outp
 config.settings config.sites config.validators config.views database database.batches
 database.connection database.cursor database.dialects database.dialects.lookup
 database.dialects.types database.migrations database.schema datadog datadog.body
-datadog.cache_headers datadog.causes datadog.client datadog.connection datadog.dates
-datadog.deadline datadog.gates datadog.network datadog.page_limit datadog.proxy datadog.rate_limit
+datadog.cache_headers datadog.client datadog.connection datadog.dates datadog.deadline datadog.gates
+datadog.network datadog.network_faults datadog.page_limit datadog.proxy datadog.rate_limit
 datadog.refused_keys datadog.responses datadog.retry datadog.rum datadog.server_clock
 datadog.transport errors extract extract.api_state extract.ask extract.buffer extract.completeness
 extract.discovery extract.fetch extract.listing extract.names extract.partition
