@@ -87,6 +87,8 @@ def read_health(config: Config, *, since: datetime, stuck: str = "") -> Health:
             agenda, run_holder, overrun, unanswered, concerns = database.read(read)
     except EtlError as error:
         return Health(config.source, (*hangs, str(error)))
+    if agenda.last and agenda.last.run_id in stuck:  # the ledger says it by now
+        hangs.clear()
     if overrun:
         hangs.append(f"hangs: {overrun}")
     last = agenda.last._asdict() if agenda.last else None

@@ -18,7 +18,7 @@ from tests.support.command_line import SECRETS, Cli
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
-CLOSED = ("<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-")
+CLOSED = ("<&-", ">&-", "2>&-", "<&- >&- 2>&-")
 FULL = ">/dev/full"
 BROKEN_STDERR = ("2>&-", "2>/dev/full", "<&- >&- 2>&-")
 

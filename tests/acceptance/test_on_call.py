@@ -512,7 +512,7 @@ def test_another_name_for_the_source(shift: Shift, entry: Entry):
         shift.mends(entry)
 
 
-@plays("make room there")
+@plays("MB free in")
 def test_a_full_disk(shift: Shift, scripted: Api, entry: Entry, tmp_path: Path):
     disk = tmp_path / "disk"
     disk.mkdir()

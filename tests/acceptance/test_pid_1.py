@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-DELAYS = tuple(n / 40 for n in range(21))  # as long as the start takes on a busy machine
+DELAYS = tuple(n / 20 for n in range(11))  # as long as the start takes on a busy machine
 ENTRYPOINT = re.findall(
     r'^ENTRYPOINT \["(env)", "(.*?)", "heatmap-etl"\]$',
     (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8"),
