@@ -33,7 +33,8 @@ def has_namespaces() -> bool:
 
 
 pytestmark = pytest.mark.skipif(
-    not has_namespaces(), reason="needs util-linux, and the right to make a PID namespace"
+    not has_namespaces(),
+    reason="LOUD: PID 1 is not tested: needs util-linux and the right to make a PID namespace",
 )
 
 
