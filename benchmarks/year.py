@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etl.database.connection import Database
+from etl.database.cursor import driver_cursor
 from etl.database.migrations import upgrade
 
 
@@ -90,9 +91,9 @@ def fill(database: Database, size: Size) -> None:
                 )
     upgrade(database)
     with database.connect() as connection:
-        plain = connection.execution_options(isolation_level="AUTOCOMMIT")
         if family == "postgresql":  # as its daemon does by itself; SQLite users never do
-            plain.exec_driver_sql("VACUUM ANALYZE")
+            with driver_cursor(connection, begins=False) as cursor:
+                cursor.execute("VACUUM ANALYZE")
 
 
 def _concat(family: str, *parts: str) -> str:

@@ -11,8 +11,13 @@ from sqlalchemy.exc import DBAPIError
 
 
 @contextmanager
-def driver_cursor(connection: Connection) -> Iterator[Any]:
-    """A cursor inside SQLAlchemy's transaction; the driver's errors are raised as `DBAPIError`."""
+def driver_cursor(connection: Connection, *, begins: bool = True) -> Iterator[Any]:
+    """A cursor inside SQLAlchemy's transaction; the driver's errors are raised as `DBAPIError`.
+
+    `begins`: a transaction where there is none, as SQLAlchemy's own statements do.
+    """
+    if begins and not connection.in_transaction():
+        connection.begin()
     cursor: Any = connection.connection.cursor()
     driver = connection.dialect.loaded_dbapi
     try:

@@ -196,12 +196,22 @@ def creation_refused(database: Database, error: DBAPIError) -> str:
 def open_migration(database: Database) -> Iterator[Connection]:
     """A connection to migrate on, in a transaction; other processes that migrate wait.
 
-    Raises `SchemaMismatch` where a foreign table has the name of one of ours.
+    Raises `SchemaMismatch` where a foreign table has the name of one of ours, and `StoreError`
+    where another process keeps migrating for long.
     """
-    with upgrade_lock(database), database.connect() as connection, connection.begin():
-        database.dialect.create_schema(connection, database.schema_name)
-        _require_ours(database, connection)
-        yield connection
+    with database.connect() as connection:
+        try:
+            with connection.begin():
+                if not database.dialect.lock_upgrade(connection):
+                    raise StoreError(
+                        f"another upgrade of {database.label} is still running; try again"
+                    )
+                database.dialect.create_schema(connection, database.schema_name)
+                _require_ours(database, connection)
+                yield connection
+        finally:
+            if not connection.invalidated:
+                database.dialect.unlock_upgrade(connection)
 
 
 def _require_ours(database: Database, connection: Connection) -> None:
@@ -224,22 +234,6 @@ def alembic_config() -> Any:
     # It is for Alembic by hand; from inside the wheel it would make our modules top-level ones.
     config.remove_main_option("prepend_sys_path")
     return config
-
-
-@contextmanager
-def upgrade_lock(database: Database) -> Iterator[None]:
-    """The lock of the process that migrates; raises `StoreError` when another keeps it for long."""
-    if not database.dialect.needs_upgrade_lock:
-        yield
-        return
-    with database.connect() as opened:
-        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        if not database.dialect.lock_upgrade(connection):
-            raise StoreError(f"another upgrade of {database.label} is still running; try again")
-        try:
-            yield
-        finally:
-            connection.invalidate()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from etl.config.model import Sources
 from etl.config.output_file import Kind, output_beside
 from etl.config.validators import BadValue, duration, plain
 from etl.database.connection import Database
+from etl.database.dialects import dialect_of
 from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_there
 from etl.database.sql_views import metadata
@@ -156,7 +157,7 @@ def write_rows(
     def copy_rows(connection: Connection) -> int:
         count = 0
         with writers[export.file_format](export, file) as write_batch:
-            for rows in _batches(connection, export):
+            for rows in dialect_of(connection).batches(connection, query(export), _BATCH_ROWS):
                 check()
                 write_batch(rows)
                 count += len(rows)
@@ -187,13 +188,6 @@ _ORDER = {
 
 def _name_column(view: Table) -> Column[Any]:
     return view.c["synced_view"] if "synced_view" in view.c else view.c["view_name"]
-
-
-def _batches(connection: Connection, export: Export) -> Iterator[Rows]:
-    """Rows from a server-side cursor, where the driver has one."""
-    streaming = connection.execution_options(yield_per=_BATCH_ROWS)
-    with streaming.execute(query(export)) as result:
-        yield from result.partitions()
 
 
 # --- CSV ----------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Update, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from etl.config.model import Config
 from etl.database.connection import Database
@@ -228,8 +227,6 @@ def _ensure_source(connection: Connection, config: Config) -> None:
         "normalizer_version": NORMALIZER_VERSION,
         "first_seen_at": datetime.now(UTC),
     }
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(sources).values(row))
-    except IntegrityError:
-        pass  # another process was quicker, and its row is the same
+    # Where another process was quicker, the transaction is repeated. By a savepoint pgpool-II
+    # loses where it has to read.
+    connection.execute(insert(sources).values(row))

@@ -1,6 +1,7 @@
 """The migrations on every database: up, down, at once, cut anywhere, and what is said of it."""
 
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -26,15 +27,15 @@ from etl.database.migrations import (
     SchemaState,
     alembic_config,
     downgrade,
+    open_migration,
     prepare_schema,
     require_schema,
     schema_state,
     upgrade,
-    upgrade_lock,
 )
 from etl.errors import SchemaMismatch, StoreError
 from tests.support.paths import ROOT
-from tests.support.servers import Servers
+from tests.support.servers import PASSWORD, Servers
 
 TABLES = set(schema.metadata.tables)
 VERSION_TABLE = schema.VERSION_TABLE
@@ -532,16 +533,72 @@ def test_a_version_table_that_may_not_be_read_is_an_error_and_not_an_absent_sche
         schema_state(database)
 
 
+@pytest.mark.parametrize("dialect", ["postgresql", "mariadb"], indirect=True)
 def test_an_upgrade_that_another_process_is_at_is_waited_for_and_not_called_cut_short(
-    new_database: Callable[..., str], opened: Callable[..., Database]
+    database_url: str, opened: Callable[..., Database]
 ):
-    url = new_database("mariadb")
-    first, second = opened(url), opened(url)
+    first, second = opened(database_url), opened(database_url)
     execute(first, f"DELETE FROM {VERSION_TABLE}")
     with ThreadPoolExecutor(1) as pool:
-        with upgrade_lock(first):
+        with open_migration(first):
             waiting = pool.submit(prepare_schema, second)
             with pytest.raises(TimeoutError):
                 waiting.result(0.3)
             execute(first, f"INSERT INTO {VERSION_TABLE} VALUES ('{schema.HEAD}')")
         waiting.result(30)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mariadb"], indirect=True)
+def test_a_migration_that_fails_in_the_middle_leaves_no_lock_on_its_connection(
+    dialect: str, database_url: str, opened: Callable[..., Database]
+):
+    database = opened(database_url)
+    connections = []
+
+    def fail() -> None:
+        with open_migration(database) as connection:
+            connections.append(connection.connection.dbapi_connection)
+            raise StoreError("no such column")
+
+    with pytest.raises(StoreError, match="no such column"):
+        fail()
+    held = {
+        "postgresql": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        "mariadb": "SELECT IS_USED_LOCK(CONCAT('heatmap-etl upgrade ', MD5(DATABASE())))",
+    }[dialect]
+    with database.connect() as connection:
+        assert [connection.connection.dbapi_connection] == connections
+        assert not connection.execute(text(held)).scalar()
+
+
+def test_another_process_that_keeps_migrating_is_said(
+    new_database: Callable[..., str],
+    opened: Callable[..., Database],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    url = new_database("postgresql")
+    monkeypatch.setattr("etl.database.dialects.postgresql._UPGRADE_WAIT", "50ms")
+    with (
+        open_migration(opened(url)),
+        pytest.raises(StoreError, match=r"another upgrade of .* is still running; try again"),
+        open_migration(opened(url)),
+    ):
+        pass
+
+
+def test_one_allowed_connection_is_enough_to_create_the_schema(
+    new_database: Callable[..., str], opened: Callable[..., Database], servers: Servers
+):
+    url = new_database("postgresql", migrated=False)
+    role = f"etl_{secrets.token_hex(4)}"
+    server = servers.get("postgresql")
+    server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 1")
+    server.execute(f'ALTER DATABASE "{url.rpartition("/")[2]}" OWNER TO {role}')
+    database = opened(server.url(url.rpartition("/")[2], user=role))
+    try:
+        prepare_schema(database)
+        assert schema_state(database) == CURRENT
+    finally:
+        database.close()
+        server.drop_database(url.rpartition("/")[2])
+        server.execute(f"DROP ROLE {role}")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import URL, Connection, Engine, Table
+from sqlalchemy import URL, Connection, Engine, Select, Table
+from sqlalchemy import Row as SqlRow
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -38,9 +39,6 @@ class Dialect(ABC):
 
     has_schemas: ClassVar[bool] = False
     """Whether one database holds several schemas, of which the configuration names one."""
-
-    needs_upgrade_lock: ClassVar[bool] = True
-    """Whether migrating needs a lock: a transaction alone does not keep two processes apart."""
 
     clean_up: ClassVar[str] = ""
     """The statement that removes dead rows of a table, for a person; "" where `compact` does it."""
@@ -120,6 +118,17 @@ class Dialect(ABC):
         """Whether the server takes no writes, as a replica; always False for a file."""
         return False
 
+    def spoilt_settings(
+        self,
+        connection: Connection,  # noqa: ARG002
+        schema_name: str | None,  # noqa: ARG002
+    ) -> list[str]:
+        """Settings that are not what each transaction sets them to, one short text for each.
+
+        To be asked before `wait_briefly`, which changes one of them.
+        """
+        return []
+
     def as_stored(self, name: str) -> str:
         """The name of a table in the form in which the database compares it."""
         return name
@@ -136,9 +145,12 @@ class Dialect(ABC):
     def lock_upgrade(self, connection: Connection) -> bool:  # noqa: ARG002
         """Wait for the lock of the process that migrates; returns whether it was granted.
 
-        The connection is in autocommit mode; the lock is released when it ends.
+        It may last until the transaction ends, or until `unlock_upgrade`.
         """
         return True
+
+    def unlock_upgrade(self, connection: Connection) -> None:  # noqa: B027
+        """Release the lock, if it is still there; the transaction has ended."""
 
     def compact(self, connection: Connection) -> bool:  # noqa: ARG002
         """Rewrite the file without deleted data; returns whether no deleted data is left beside it.
@@ -146,6 +158,13 @@ class Dialect(ABC):
         The connection has no transaction.
         """
         return True
+
+    def batches(
+        self, connection: Connection, query: Select[Any], size: int
+    ) -> Iterator[Sequence[SqlRow[Any]]]:
+        """The rows of a query, `size` at a time, without all of them in memory."""
+        with connection.execution_options(yield_per=size).execute(query) as result:
+            yield from result.partitions()
 
     # --- snapshots ------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from etl.database.dialects import Row, lookup
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
 from etl.errors import StoreError
 
-_REPEATABLE = {1213, 1205, 1020}
+# 1062: another process stored the same row first; the repeated transaction then sees it.
+_REPEATABLE = {1213, 1205, 1020, 1062}
 _NO_SUCH_TABLE = 1146
 _DENIED = {1044, 1142, 1143, 1227, 1370}
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
@@ -35,6 +36,8 @@ _NEEDED_TO_MIGRATE = (
 _FULL = {1021, 1114}  # the disk; the table, which InnoDB says of a disk, too
 _NO_ROOM = re.compile(r"(?:errno|errcode|error)\W+(?:28|122)\b", re.IGNORECASE)  # or no quota
 _FITS_ALWAYS = 200_000  # characters; the smallest packet in use holds a megabyte
+# MySQL refuses a name of more than 64 characters, which a database alone may have.
+_UPGRADE = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
 _STATEMENT = 65_536  # bytes around the values
 
 
@@ -104,9 +107,13 @@ class Mysql(Server):
                     raise
 
     def lock_upgrade(self, connection: Connection) -> bool:
-        # MySQL refuses a name of more than 64 characters, which a database alone may have.
-        name = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
-        return connection.exec_driver_sql(f"SELECT GET_LOCK({name}, 600)").scalar() == 1
+        # In short waits: a connection is not left without an answer for longer than it may be.
+        wait = f"SELECT GET_LOCK({_UPGRADE}, 10)"
+        return any(connection.exec_driver_sql(wait).scalar() == 1 for _ in range(60))
+
+    def unlock_upgrade(self, connection: Connection) -> None:
+        with driver_cursor(connection, begins=False) as cursor:
+            cursor.execute(f"DO RELEASE_LOCK({_UPGRADE})")
 
     def read_live(
         self, cursor: Any, view_key: str, source: str

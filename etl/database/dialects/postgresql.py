@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    Select,
     Table,
     create_engine,
     event,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
+from sqlalchemy import Row as SqlRow
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
@@ -31,26 +33,60 @@ from etl.database.dialects.types import UtcDateTime
 # 23505: another source stored the same id first; the repeated transaction then sees it.
 _REPEATABLE = {"40001", "40P01", "55P03", "23505"}
 _DENIED = {"42501", "3F000"}  # the second: no schema of the search path may be used
-_NO_SUCH_TABLE, _DISK_FULL = "42P01", "53100"
+_NO_SUCH_TABLE, _DISK_FULL, _LOCK_TIMEOUT = "42P01", "53100", "55P03"
+_UPGRADE_WAIT = "10min"
+_UPGRADE = "hashtext('heatmap-etl upgrade')"
 _LIMITS = {
+    "57014": "raise statement_timeout of this login, unless somebody cancelled the statement",
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
     "53400": "raise that limit of the database server, or free it of other work",
 }
+_POOLER_HINTS = (
+    ("statement pooling mode", "set pool_mode of PgBouncer to transaction or session"),
+    (
+        "unsupported startup parameter",
+        "remove it from database_url: PgBouncer refuses it (for a schema there is database_schema)",
+    ),
+)
 _TABLESPACE = text(
     "SELECT spcname, pg_tablespace_location(oid),"
     " CASE WHEN has_tablespace_privilege(oid, 'CREATE') THEN pg_tablespace_size(oid) END"
     " FROM pg_tablespace WHERE oid = :oid"
 )
+# From no table: pgpool-II is to send it where it would send others that read.
+_SETTINGS = text("SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS name")
 # json travels as text: the driver would encode a str for json once more.
 _COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
+_CURSOR = "heatmap_etl_rows"
 _INCOMING = "heatmap_etl_incoming"
-_MAKE_INCOMING = f"CREATE TEMP TABLE IF NOT EXISTS {_INCOMING} (LIKE {{}}) ON COMMIT DELETE ROWS"
+_MAKE_INCOMING = f"CREATE TEMP TABLE IF NOT EXISTS {_INCOMING} (LIKE {{}}) ON COMMIT DROP"
 # A join or IN would read the whole table for each view where PostgreSQL takes it for small, as in a
 # first load, for which it has no statistics. This looks up one id after the other.
 _ONE_BY_ONE = (  # noqa: S608
     "SELECT s.* FROM json_array_elements_text(%s::json) AS listed(id)"
     " CROSS JOIN LATERAL (SELECT {} {} OFFSET 0) AS s"
 ).format(lookup.BY_ID, lookup.OF_IDS.format(ids="listed.id"))
+
+
+def _pinned(schema_name: str | None) -> dict[str, str]:
+    """What a transaction depends on, whatever the session was left with: value by setting.
+
+    A role, a database, or another client of the same pooler may have set anything.
+    """
+    return {
+        # Temporary tables last: one that somebody left hides none of ours. Without a schema of
+        # ours, what the role and the database say.
+        "search_path": f'"{schema_name}", pg_temp' if schema_name else "DEFAULT",
+        "lock_timeout": f"'{LOCK_TIMEOUT_S}s'",
+        "idle_in_transaction_session_timeout": f"'{IDLE_TIMEOUT_S}s'",
+        # In the server's own zone the driver cannot read the first and last hours of the calendar.
+        "TimeZone": "'UTC'",
+        "DateStyle": "'ISO, MDY'",  # the driver reads instants in no other
+        "client_encoding": "'UTF8'",
+        "extra_float_digits": "'1'",
+        "quote_all_identifiers": "'off'",  # SQLAlchemy knows no type of a quoted name
+        "standard_conforming_strings": "'on'",
+    }
 
 
 class Postgresql(Server):
@@ -66,7 +102,8 @@ class Postgresql(Server):
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
         engine = create_engine(
             url,
-            isolation_level="READ COMMITTED",
+            # The driver begins no transaction: `begin` below does, with what it depends on.
+            isolation_level="AUTOCOMMIT",
             pool_pre_ping=True,
             use_native_hstore=False,  # we have none, and each connection would look for it
             connect_args={
@@ -74,39 +111,37 @@ class Postgresql(Server):
                 "application_name": "heatmap-etl",
                 # Else the database's, which the driver may not know, or which may lack characters.
                 "client_encoding": "utf8",
+                # A prepared statement outlives its transaction, and a pooler may hand the
+                # connection that has it to another client.
+                "prepare_threshold": None,
                 "keepalives": 1,
                 "keepalives_idle": 30,
                 "keepalives_interval": 10,
                 "keepalives_count": 3,
             },
         )
-        settings = [
-            # In the server's own zone the driver cannot read the first and last hours of the
-            # calendar.
-            "SET TIME ZONE 'UTC'",
-            f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'",
-            f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'",
-            # A plan kept from when a table was small reads all of it when it has grown.
-            "SET plan_cache_mode = 'force_custom_plan'",
-        ]
-        if schema_name:
-            settings.append(f'SET search_path TO "{schema_name}"')
-
-        @event.listens_for(engine.pool, "first_connect")
-        def name_the_schema(_connection: object, _record: object) -> None:
-            # SQLAlchemy asks the server, which does not name a schema that does not exist yet.
-            engine.dialect.default_schema_name = schema_name or engine.dialect.default_schema_name
+        settings = [f"SET LOCAL {name} TO {value}" for name, value in _pinned(schema_name).items()]
+        # The settings come first, and BEGIN makes their transaction ours. pgpool-II sees a SET,
+        # and reads from the primary until the end; after a BEGIN that is followed by more it sends
+        # each SELECT to a standby, where none of this was set.
+        begin_statement = "; ".join((*settings, "BEGIN ISOLATION LEVEL READ COMMITTED"))
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: object) -> None:
-            # By SET, not by `options`: connection poolers refuse that start-up parameter.
-            connection.autocommit = True
-            connection.execute("; ".join(settings))
-            connection.autocommit = False
             # JSON is read as text; the driver would parse it and lose its spelling.
             connection.adapters.register_loader("json", connection.adapters.get_loader(25, 0))
 
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(begin_statement)
+
         return engine
+
+    def hint(self, message: str) -> str:
+        return self.hint_on_failure(message) or super().hint(message)
+
+    def hint_on_failure(self, message: str) -> str:
+        return next((hint for pattern, hint in _POOLER_HINTS if pattern in message), "")
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE
@@ -133,6 +168,17 @@ class Postgresql(Server):
     def is_denied(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _DENIED
 
+    def spoilt_settings(self, connection: Connection, schema_name: str | None) -> list[str]:
+        pinned = _pinned(schema_name) | {"transaction_isolation": "read committed"}
+        if schema_name is None:
+            del pinned["search_path"]
+        spoilt = []
+        for name, now in connection.execute(_SETTINGS, {"names": list(pinned)}):
+            wanted = pinned[name].strip("'")
+            if now.replace('"', "") != wanted.replace('"', ""):
+                spoilt.append(f"{name} is {now}, not {wanted}")
+        return spoilt
+
     def create_schema(self, connection: Connection, name: str | None) -> None:
         # IF NOT EXISTS needs the right to create a schema even where it exists.
         if name and not inspect(connection).has_schema(name):
@@ -143,9 +189,28 @@ class Postgresql(Server):
         connection.exec_driver_sql(f"CREATE TABLE heatmap_etl_{token_hex(8)} (id integer)")
 
     def lock_upgrade(self, connection: Connection) -> bool:
-        connection.exec_driver_sql("SET lock_timeout = '10min'")
-        connection.execute(text("SELECT pg_advisory_lock(hashtext('heatmap-etl upgrade'))"))
+        wait = f"SELECT pg_advisory_xact_lock({_UPGRADE})"
+        try:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_UPGRADE_WAIT}'")
+            connection.exec_driver_sql(wait)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_TIMEOUT:
+                raise
+            return False
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
         return True
+
+    def batches(
+        self, connection: Connection, query: Select[Any], size: int
+    ) -> Iterator[Sequence[SqlRow[Any]]]:
+        """By a cursor in SQL: pgpool-II does not understand that of the driver."""
+        compiled = query.compile(dialect=connection.dialect)
+        declare = f"DECLARE {_CURSOR} NO SCROLL CURSOR FOR {compiled}"
+        connection.exec_driver_sql(declare, compiled.params)
+        fetch = text(f"FETCH {size} FROM {_CURSOR}").columns(*query.selected_columns)
+        while rows := connection.execute(fetch).all():
+            yield rows
+        connection.exec_driver_sql(f"CLOSE {_CURSOR}")
 
     def read_live(
         self, cursor: Any, view_key: str, source: str

@@ -42,7 +42,6 @@ class Sqlite(Dialect):
     """A file and, while a process writes, its log and index next to it."""
 
     family = "sqlite"
-    needs_upgrade_lock = False
     ids_at_once = 10_000  # in one parameter
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
@@ -94,7 +93,7 @@ class Sqlite(Dialect):
     def prepare_to_write(self, connection: Connection) -> None:
         """Switch to write-ahead logging; a reader does not change the file."""
         if not connection.info.get("writes_ahead"):
-            with driver_cursor(connection) as cursor:
+            with driver_cursor(connection, begins=False) as cursor:
                 _write_ahead(cursor)
             connection.info["writes_ahead"] = True
 
@@ -140,7 +139,7 @@ class Sqlite(Dialect):
 
     def compact(self, connection: Connection) -> bool:
         """Remove free pages, and the log, which a reader may keep in use."""
-        with driver_cursor(connection) as cursor:
+        with driver_cursor(connection, begins=False) as cursor:
             cursor.execute("VACUUM")
             is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             return not is_busy

@@ -1,0 +1,152 @@
+"""A role or a database may have settings that suit others: ours do not depend on them."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from etl.cli.app import main
+from etl.config.database_url import parse_database
+from etl.database.connection import Database, open_database
+from etl.errors import StoreError
+from tests.support.api import Api, record
+from tests.support.servers import PASSWORD, PostgreSQL, Servers
+
+SPOILT = {
+    # Set by each transaction.
+    "search_path": "pg_catalog",
+    "lock_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "2s",
+    "TimeZone": "Asia/Kathmandu",
+    "DateStyle": "German, DMY",
+    "client_encoding": "LATIN1",
+    "extra_float_digits": "-15",
+    "standard_conforming_strings": "off",
+    "quote_all_identifiers": "on",
+    "default_transaction_isolation": "serializable",
+    # Harmless.
+    "IntervalStyle": "sql_standard",
+    "array_nulls": "off",
+    "backslash_quote": "off",
+    "bytea_output": "escape",
+    "client_min_messages": "debug5",
+    "default_transaction_deferrable": "on",
+    "plan_cache_mode": "force_generic_plan",
+    "row_security": "off",
+    "session_replication_role": "replica",
+    "transform_null_equals": "on",
+    "xmloption": "document",
+}
+OF_THE_RUN = {
+    *("first_seen_at", "valid_from", "valid_to", "removed_at", "last_seen_at", "age_days"),
+    *("noticed_at", "not_before"),
+}
+CREATED = ("1970-01-02T03:04:05.6Z", "2026-02-03T04:05:06.789123Z", "0001-01-01T00:00:00Z")
+LISTINGS = (
+    [
+        record(n, snapshot_name=f"{n} é \\ 😀", created_at=at)
+        for n, at in zip("789", CREATED, strict=True)
+    ],
+    [record("7", snapshot_name="new"), record("8"), record("10", created_by=None)],
+)
+
+
+@pytest.fixture
+def make_login(servers: Servers, new_database: Callable[..., str]) -> Iterator[Callable[..., str]]:
+    """`make_login(**settings)`: the URL of a new database, whose owner has these settings."""
+    made: list[tuple[str, str]] = []
+
+    def make(**settings: str) -> str:
+        name = new_database("postgresql", migrated=False).rpartition("/")[2]
+        server = servers.get("postgresql")
+        assert isinstance(server, PostgreSQL)
+        role = f"etl_{secrets.token_hex(4)}"
+        made.append((name, role))
+        server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+        server.execute(f'ALTER DATABASE "{name}" OWNER TO {role}')
+        for setting, value in settings.items():
+            server.execute(f"ALTER ROLE {role} SET {setting} = '{value}'")
+        return server.url(name, user=role)
+
+    yield make
+    for name, role in made:
+        servers.get("postgresql").drop_database(name)
+        servers.get("postgresql").execute(f"DROP ROLE {role}")
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """`run(url, *arguments)` runs a command; returns its exit code and what it printed."""
+    for name in ("DD_API_KEY", "DD_APP_KEY"):
+        monkeypatch.setenv(name, "a-key")
+
+    def run(url: str, *arguments: str) -> tuple[int, str]:
+        (tmp_path / "heatmap-etl.toml").write_text(
+            f'database_url = "{url}"\ndatabase_schema = "ours"\nviews = ["/home"]\n'
+            f'[datadog]\napi_url = "{api.url}"\n'
+        )
+        capsys.readouterr()
+        code = main([*arguments])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    return run
+
+
+def test_no_setting_of_the_role_changes_what_is_stored_or_told(
+    make_login: Callable[..., str], run: Callable[..., tuple[int, str]], api: Api
+):
+    def story(url: str) -> list[Any]:
+        told: list[Any] = []
+        for listing in LISTINGS:
+            api.views["/home"] = listing
+            code, synced = run(url, "sync")
+            assert code == 0, synced
+            for view in ("current_snapshots", "snapshot_versions", "snapshot_changes"):
+                code, exported = run(url, "export", view, "--format", "jsonl")
+                assert code == 0, exported
+                rows = [json.loads(line) for line in exported.splitlines()]
+                told += [{k: v for k, v in row.items() if k not in OF_THE_RUN} for row in rows]
+        code, status = run(url, "status", "--json")
+        assert code == 0, status
+        told.append([run["status"] for run in json.loads(status)["runs"]])
+        code, checked = run(url, "check")
+        assert code == 0, checked
+        return told
+
+    plain, spoilt = story(make_login()), story(make_login(**SPOILT))
+    assert spoilt == plain
+    assert len(plain) > 20
+
+
+def test_a_login_that_may_only_read_by_default_is_called_read_only(
+    make_login: Callable[..., str], run: Callable[..., tuple[int, str]], api: Api
+):
+    url = make_login(default_transaction_read_only="on")
+    code, told = run(url, "sync")
+    assert code == 2
+    assert "read-only transaction" in told
+    code, told = run(url, "check")
+    assert code == 2
+    assert "it is read-only; use its primary server, or another user" in told
+
+
+def test_a_statement_that_the_server_cancels_gets_the_name_of_the_limit(
+    new_database: Callable[..., str],
+):
+    parsed = parse_database(new_database("postgresql", migrated=False), Path.cwd())
+    database: Database = open_database(parsed.url, label=parsed.label)
+    with pytest.raises(StoreError, match="; raise statement_timeout of this login, unless"):
+        database.transaction(
+            lambda c: [
+                c.execute(text(statement))
+                for statement in ("SET LOCAL statement_timeout = 10", "SELECT pg_sleep(9)")
+            ]
+        )
+    database.close()
