@@ -15,13 +15,24 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from tests.support.api import Api
 from tests.support.databases import AllDatabases
 from tests.support.paths import ROOT
+from tests.support.poolers import PgBouncer
 from tests.support.project import Project, make_config, open_project
-from tests.support.servers import DIALECTS, SERVERS, ServerMissing, Servers, wanted_dialects
+from tests.support.servers import (
+    KINDS,
+    PGBOUNCER,
+    SERVERS,
+    ServerMissing,
+    Servers,
+    wanted_dialects,
+)
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 NOT_SELECTED = "not in DATABASES"
 STRIPPED_PREFIXES = ("DD_", "DATADOG_", "HEATMAP_ETL_")
 STRIPPED_NAMES = {"DATABASE_URL", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+
+# Run through a pooler by every full run; all others when DATABASES names it.
+THROUGH_PGBOUNCER = ("tests/integration/test_history.py",)
 
 SKIPPED = pytest.StashKey[list[tuple[str, str]]]()
 DESELECTED = pytest.StashKey[dict[str, int]]()
@@ -53,11 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    wanted = wanted_dialects()
+    wanted, is_named = wanted_dialects(), PGBOUNCER in os.environ.get("DATABASES", "")
     kept, left_out = [], []
     for item in items:
         dialect = getattr(item, "callspec", None) and item.callspec.params.get("dialect")  # type: ignore[attr-defined]
-        if dialect in DIALECTS and dialect not in wanted:
+        if dialect == PGBOUNCER and not is_named and not item.nodeid.startswith(THROUGH_PGBOUNCER):
+            left_out.append(item)
+        elif dialect in KINDS and dialect not in wanted:
             counts = config.stash[DESELECTED]
             counts[dialect] = counts.get(dialect, 0) + 1
             left_out.append(item)
@@ -96,7 +109,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     # Several processes deselect on their own, and nobody counts for all of them.
-    for dialect in sorted(set(DIALECTS) - set(wanted_dialects())):
+    for dialect in sorted(set(KINDS) - set(wanted_dialects())):
         number = config.stash[DESELECTED].get(dialect, "the")
         terminalreporter.line(
             f"{NOT_SELECTED}: {number} tests on {dialect} were not run", cyan=True
@@ -157,7 +170,7 @@ def _databases(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Al
     return AllDatabases(servers, tmp_path_factory.mktemp("databases"), _migrate)
 
 
-@pytest.fixture(params=DIALECTS)
+@pytest.fixture(params=KINDS)
 def dialect(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -171,7 +184,9 @@ def require_server() -> Callable[[str], None]:
         if dialect not in wanted_dialects():
             pytest.skip(f"{NOT_SELECTED}: {dialect}")
         try:
-            if dialect in SERVERS:
+            if dialect == PGBOUNCER:
+                PgBouncer.binaries()
+            elif dialect in SERVERS:
                 SERVERS[dialect].binaries()
         except ServerMissing as error:
             pytest.skip(f"LOUD: {dialect} is not tested: {error}")

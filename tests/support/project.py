@@ -105,4 +105,5 @@ OpenProject = Callable[..., Project]
 
 
 def open_project(config: Config) -> Project:
-    return Project(config, open_database(config.database_url, label=config.database_label))
+    label, schema_name = config.database_label, config.database_schema
+    return Project(config, open_database(config.database_url, label=label, schema_name=schema_name))

@@ -21,12 +21,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from sqlalchemy.engine import URL
 
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+PGBOUNCER = "pgbouncer"
+"""Not a dialect, but tested like one: PostgreSQL behind PgBouncer in transaction mode."""
+KINDS = (*DIALECTS, PGBOUNCER)
 
 USER = "etl"
 # Not a plain word, so that tests can look for it where no password may show; new in each process,
@@ -38,6 +41,7 @@ ADMIN = "admin"
 TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
 
+POOLERS = {"pgbouncer": "pgbouncer", "pgpool2": "pgpool"}
 READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
 
 START_TIMEOUT_S = 90
@@ -69,7 +73,7 @@ class Server(ABC):
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
-    def launch(cls) -> "Server":
+    def launch(cls) -> Self:
         cls.binaries()
         account = account_of(cls.accounts)
         server = cls(make_folder(cls.dialect, account))
@@ -233,9 +237,9 @@ class PostgreSQL(Server):
     def binaries(cls) -> tuple[Path, Path]:
         # Debian keeps each major version in a folder of its own, off the PATH.
         folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_major, reverse=True)
-        initdb = _find("initdb", folders)
+        initdb = find_program("initdb", folders)
         # Both from one place: versions must not be mixed.
-        return initdb, _find("postgres", [initdb.parent])
+        return initdb, find_program("postgres", [initdb.parent])
 
     def drop_database(self, name: str) -> None:
         self.execute(f'drop database if exists "{name}" with (force)')
@@ -295,7 +299,7 @@ class MariaDB(Server):
 
     @classmethod
     def binaries(cls) -> tuple[Path, Path]:
-        return _find("mariadb-install-db", []), _find("mariadbd", [])
+        return find_program("mariadb-install-db", []), find_program("mariadbd", [])
 
     def drop_database(self, name: str) -> None:
         self.disconnect(name)
@@ -388,13 +392,22 @@ class Servers:
     def get(self, dialect: str) -> Server:
         if dialect not in self._started:
             try:
-                self._started[dialect] = SERVERS[dialect].launch()
+                self._started[dialect] = self._launch(dialect)
             except (ServerMissing, ServerFailed) as error:
                 self._started[dialect] = error
         server = self._started[dialect]
         if isinstance(server, Exception):
             raise server
         return server
+
+    def _launch(self, dialect: str) -> Server:
+        if dialect != PGBOUNCER:
+            return SERVERS[dialect].launch()
+        from tests.support.poolers import PgBouncer  # which needs this module
+
+        server = self.get("postgresql")
+        assert isinstance(server, PostgreSQL)
+        return PgBouncer.before(server)
 
     def stop(self) -> None:
         for server in self._started.values():
@@ -421,6 +434,17 @@ def missing_servers(dialects: set[str]) -> list[str]:
     return missing
 
 
+def missing_poolers(dialects: set[str]) -> list[str]:
+    """Packages of Debian with the poolers that are tested before PostgreSQL."""
+    missing = []
+    for package, program in POOLERS.items():
+        try:
+            find_program(program, [])
+        except ServerMissing:
+            missing += [package] if dialects & {"postgresql", package} else []
+    return missing
+
+
 def missing_readers() -> list[str]:
     """Packages of Debian with programs that read our crontab, units and alerts as they will be."""
     return [package for package, program in READERS.items() if shutil.which(program) is None]
@@ -429,12 +453,12 @@ def missing_readers() -> list[str]:
 def wanted_dialects() -> set[str]:
     """What `DATABASES` (a comma list) names; all of them when it is not set or empty."""
     names = {name.strip() for name in os.environ.get("DATABASES", "").split(",")} - {""}
-    if unknown := sorted(names - set(DIALECTS)):
-        raise ValueError(f"DATABASES has {', '.join(unknown)}; it knows {', '.join(DIALECTS)}")
-    return names or set(DIALECTS)
+    if unknown := sorted(names - set(KINDS)):
+        raise ValueError(f"DATABASES has {', '.join(unknown)}; it knows {', '.join(KINDS)}")
+    return names or set(KINDS)
 
 
-def _find(program: str, folders: list[Path]) -> Path:
+def find_program(program: str, folders: list[Path]) -> Path:
     """The program in the first of the folders that has it, else on the PATH, and it runs."""
     if instead := os.environ.get("DATABASE_BINARIES"):
         places = instead
@@ -489,7 +513,8 @@ if __name__ == "__main__":
     # What is missing; of these alone, when some are named.
     asked = set(sys.argv[1:])
     try:
-        readers = [] if asked else missing_readers()
-        print(*missing_servers(asked or wanted_dialects()), *readers)  # noqa: T201
+        dialects = asked or wanted_dialects()
+        others = [] if asked else [*missing_poolers(dialects), *missing_readers()]
+        print(*missing_servers(dialects), *others)  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))
