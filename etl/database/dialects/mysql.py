@@ -17,7 +17,8 @@ from etl.database.dialects import Row, lookup
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
 from etl.errors import StoreError
 
-_REPEATABLE = {1213, 1205, 1020}
+_KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
+_REPEATABLE = {1213, 1205, 1020, _KEY_TAKEN}
 _NO_SUCH_TABLE = 1146
 _DENIED = {1044, 1142, 1143, 1227, 1370}
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
@@ -120,16 +121,26 @@ class Mysql(Server):
         of_ids = lookup.OF_IDS.format(ids=", ".join(["%s"] * len(ids)))
         return lookup.fetched(cursor, f"SELECT {lookup.BY_ID} {of_ids}", ids)
 
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """A key that is taken is an error: ON DUPLICATE KEY would also replace the row that has an
+        equal value in a unique index of somebody else."""
+        self._insert(connection, table, rows)
+
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        names = table.columns.keys()[1:]
+        assign = ", ".join(f"{name} = VALUES({name})" for name in names)
+        self._insert(connection, table, rows, f" ON DUPLICATE KEY UPDATE {assign}")
+
+    def _insert(
+        self, connection: Connection, table: Table, rows: Sequence[Row], on_duplicate: str = ""
+    ) -> None:
         """The driver joins the rows into statements of at most a megabyte."""
         self.require_room(connection, rows)
         names = table.columns.keys()
-        assign = ", ".join(f"{name} = VALUES({name})" for name in names[1:])
         with driver_cursor(connection) as cursor:
             cursor.executemany(
                 f"INSERT INTO {table.name} ({', '.join(names)})"  # noqa: S608
-                f" VALUES ({', '.join(['%s'] * len(names))})"
-                f" ON DUPLICATE KEY UPDATE {assign}",
+                f" VALUES ({', '.join(['%s'] * len(names))}){on_duplicate}",
                 rows,
             )
 
