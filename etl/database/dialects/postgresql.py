@@ -25,12 +25,22 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
-from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
+from etl.database.dialects.servers import (
+    HIDDEN,
+    IDLE_TIMEOUT_S,
+    LOCK_TIMEOUT_S,
+    Server,
+    without_values,
+)
 from etl.database.dialects.types import UtcDateTime
 
 # 23505: another source stored the same id first; the repeated transaction then sees it.
 _REPEATABLE = {"40001", "40P01", "55P03", "23505"}
 _DENIED = {"42501", "3F000"}  # the second: no schema of the search path may be used
+_DATA, _ENCODINGS = "22", {"22021", "22P05"}
+_BYTES = re.compile(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*")
+# What depends on a table or column is in the detail, unless somebody's function wrote it.
+_OBJECTS = {"2BP01", "0A000"}
 _NO_SUCH_TABLE, _DISK_FULL = "42P01", "53100"
 _LIMITS = {
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
@@ -107,6 +117,33 @@ class Postgresql(Server):
             connection.adapters.register_loader("json", connection.adapters.get_loader(25, 0))
 
         return engine
+
+    def tell(self, error: BaseException) -> str:
+        """Neither detail nor context: they hold rows. A message quotes values where data are wrong,
+        or a statement that somebody's trigger made of them."""
+        diagnosis: Any = getattr(error, "diag", None)
+        message: str | None = diagnosis and diagnosis.message_primary
+        if not message:  # the driver's own
+            message = super().tell(error)
+            return without_values(message) if type(error).__name__ == "DataError" else message
+        if diagnosis.sqlstate in _ENCODINGS:
+            message = _BYTES.sub(HIDDEN, message)
+        elif diagnosis.sqlstate.startswith(_DATA) or diagnosis.internal_query:
+            message = without_values(message)
+        if diagnosis.sqlstate in _OBJECTS and diagnosis.message_detail and not diagnosis.context:
+            message += f": {diagnosis.message_detail}"
+        copied = re.search(r"^COPY \w+, \w+ \d+, \w+ (\w+)", diagnosis.context or "", re.MULTILINE)
+        named = {
+            "table": diagnosis.table_name,
+            "column": diagnosis.column_name or (copied and copied[1]),
+            "constraint": diagnosis.constraint_name,
+        }
+        names = [
+            f"{kind} {name}"
+            for kind, name in named.items()
+            if name and not re.search(rf"\b{re.escape(name)}\b", message)
+        ]
+        return f"{message} ({', '.join(names)})" if names else message
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE
