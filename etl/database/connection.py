@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.config.model import ON_COMMAND_LINE, Config
 from etl.database.dialects import Dialect, dialect_named, dialect_of
+from etl.database.private_errors import hide_values
 from etl.errors import DatabaseUnreachable, StoreError
 
 T = TypeVar("T")
@@ -153,9 +154,11 @@ def open_database(url: str, *, label: str, schema_name: str | None = None) -> Da
 
 def _database(dialect: Dialect, url: str, label: str, schema_name: str | None) -> Database:
     try:
-        return Database(dialect.make_engine(url, schema_name), label, schema_name)
+        engine = dialect.make_engine(url, schema_name)
     except _CANNOT_OPEN as error:
         raise unreachable(dialect, label, error) from None
+    hide_values(engine, dialect.tell)
+    return Database(engine, label, schema_name)
 
 
 def unreachable(

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from etl.database.private_errors import hide_values_of
+
 
 @contextmanager
 def driver_cursor(connection: Connection, *, begins: bool = True) -> Iterator[Any]:
@@ -27,6 +29,7 @@ def driver_cursor(connection: Connection, *, begins: bool = True) -> Iterator[An
         is_lost = connection.dialect.is_disconnect(error, connection.connection, cursor)
         if is_lost:
             connection.invalidate(error)
+        hide_values_of(error, connection)
         raise DBAPIError.instance(
             None, None, error, driver.Error, connection_invalidated=is_lost
         ) from error

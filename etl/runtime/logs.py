@@ -23,6 +23,8 @@ def set_up(log_format: str, level: str) -> None:
     handler.setFormatter(_json() if log_format == "json" else _Console())
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("etl").setLevel(number)
+    # Its warnings are errors of the server that it ignores, whole rows with them.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.captureWarnings(True)
 
 

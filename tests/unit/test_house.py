@@ -239,12 +239,12 @@ cli.output.selection cli.progress config config.credentials config.cron_line con
 config.files config.folder config.host_name config.load config.model config.output_file
 config.settings config.sites config.validators config.views database database.batches
 database.connection database.cursor database.dialects database.dialects.lookup
-database.dialects.types database.migrations database.schema datadog datadog.body
-datadog.cache_headers datadog.client datadog.connection datadog.dates datadog.deadline datadog.gates
-datadog.network datadog.network_faults datadog.page_limit datadog.proxy datadog.rate_limit
-datadog.refused_keys datadog.responses datadog.retry datadog.rum datadog.server_clock
-datadog.transport errors extract extract.api_state extract.ask extract.buffer extract.completeness
-extract.discovery extract.fetch extract.listing extract.names extract.partition
+database.dialects.types database.migrations database.private_errors database.schema datadog
+datadog.body datadog.cache_headers datadog.client datadog.connection datadog.dates datadog.deadline
+datadog.gates datadog.network datadog.network_faults datadog.page_limit datadog.proxy
+datadog.rate_limit datadog.refused_keys datadog.responses datadog.retry datadog.rum
+datadog.server_clock datadog.transport errors extract extract.api_state extract.ask extract.buffer
+extract.completeness extract.discovery extract.fetch extract.listing extract.names extract.partition
 extract.side_question extract.spill_file extract.verify extract.view_selection files formatting
 ledger ledger.api_state ledger.concerns ledger.evidence ledger.known_views ledger.results
 ledger.retention ledger.runs ledger.side_questions ledger.view_state load load.changeset

@@ -77,6 +77,10 @@ class Dialect(ABC):
 
     # --- errors ---------------------------------------------------------------------------
 
+    def tell(self, error: BaseException) -> str:
+        """What the driver says, without what rows hold: names of tables, columns, constraints."""
+        return str(error.args[-1]) if error.args else str(error)
+
     def brief(self, error: BaseException) -> str:
         """The driver's message on one line, without SQL, parameters and documentation links."""
         cause = getattr(error, "orig", None) or error

@@ -14,13 +14,22 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
-from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
+from etl.database.dialects.servers import (
+    IDLE_TIMEOUT_S,
+    LOCK_TIMEOUT_S,
+    Server,
+    without_values,
+)
 from etl.errors import StoreError
 
-# 1062: another process stored the same row first; the repeated transaction then sees it.
-_REPEATABLE = {1213, 1205, 1020, 1062}
+_KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
+_REPEATABLE = {1213, 1205, 1020, _KEY_TAKEN}
 _NO_SUCH_TABLE = 1146
 _DENIED = {1044, 1142, 1143, 1227, 1370}
+_NO_PARTITION = 1526
+# With a value in quotes. PyMySQL before 1.2 does not tell the class of an error.
+_QUOTE_VALUES = {_KEY_TAKEN, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1586, 1690}
+_QUOTE_NAMES = {1264, 1406}
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
 # a table of that name does not exist, and none can have one column twice. For what would succeed
 # could not be rolled back.
@@ -77,6 +86,18 @@ class Mysql(Server):
             is_mariadb = getattr(connection.dialect, "is_mariadb", False)
         return url.replace("mysql", "mariadb", 1) if is_mariadb else url
 
+    def tell(self, error: BaseException) -> str:
+        """A key or column is named at the end, after the value."""
+        message, number = super().tell(error), error.args[0] if error.args else None
+        if number == _NO_PARTITION:
+            return "Table has no partition for this value"
+        is_about_data = str(getattr(error, "sqlstate", None)).startswith("22")
+        if number not in _QUOTE_VALUES and (number in _QUOTE_NAMES or not is_about_data):
+            return message
+        named = re.search(r" for (?:key|column) '[^']+'( at row \d+)?$", message)
+        start = named.start() if named else len(message)
+        return without_values(message[:start]) + message[start:]
+
     def is_repeatable(self, error: DBAPIError) -> bool:
         return _number(error) in _REPEATABLE
 
@@ -127,16 +148,26 @@ class Mysql(Server):
         of_ids = lookup.OF_IDS.format(ids=", ".join(["%s"] * len(ids)))
         return lookup.fetched(cursor, f"SELECT {lookup.BY_ID} {of_ids}", ids)
 
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """A key that is taken is an error: ON DUPLICATE KEY would also replace the row that has an
+        equal value in a unique index of somebody else."""
+        self._insert(connection, table, rows)
+
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        names = table.columns.keys()[1:]
+        assign = ", ".join(f"{name} = VALUES({name})" for name in names)
+        self._insert(connection, table, rows, f" ON DUPLICATE KEY UPDATE {assign}")
+
+    def _insert(
+        self, connection: Connection, table: Table, rows: Sequence[Row], on_duplicate: str = ""
+    ) -> None:
         """The driver joins the rows into statements of at most a megabyte."""
         self.require_room(connection, rows)
         names = table.columns.keys()
-        assign = ", ".join(f"{name} = VALUES({name})" for name in names[1:])
         with driver_cursor(connection) as cursor:
             cursor.executemany(
                 f"INSERT INTO {table.name} ({', '.join(names)})"  # noqa: S608
-                f" VALUES ({', '.join(['%s'] * len(names))})"
-                f" ON DUPLICATE KEY UPDATE {assign}",
+                f" VALUES ({', '.join(['%s'] * len(names))}){on_duplicate}",
                 rows,
             )
 

@@ -27,15 +27,25 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
-from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
+from etl.database.dialects.servers import (
+    HIDDEN,
+    IDLE_TIMEOUT_S,
+    LOCK_TIMEOUT_S,
+    Server,
+    without_values,
+)
 from etl.database.dialects.types import UtcDateTime
 
-# 23505: another source stored the same id first; the repeated transaction then sees it.
-_REPEATABLE = {"40001", "40P01", "55P03", "23505"}
+_KEY_TAKEN = "23505"  # by another source first; the repeated transaction then sees it
+_REPEATABLE = {"40001", "40P01", "55P03", _KEY_TAKEN}
 _DENIED = {"42501", "3F000"}  # the second: no schema of the search path may be used
 _NO_SUCH_TABLE, _DISK_FULL, _LOCK_TIMEOUT = "42P01", "53100", "55P03"
 _UPGRADE_WAIT = "10min"
 _UPGRADE = "hashtext('heatmap-etl upgrade')"
+_DATA, _ENCODINGS = "22", {"22021", "22P05"}
+_BYTES = re.compile(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*")
+# What depends on a table or column is in the detail, unless somebody's function wrote it.
+_OBJECTS = {"2BP01", "0A000"}
 _LIMITS = {
     "57014": "raise statement_timeout of this login, unless somebody cancelled the statement",
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
@@ -58,8 +68,14 @@ _SETTINGS = text("SELECT name, current_setting(name) FROM unnest(CAST(:names AS 
 # json travels as text: the driver would encode a str for json once more.
 _COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
 _CURSOR = "heatmap_etl_rows"
-_INCOMING = "heatmap_etl_incoming"
-_MAKE_INCOMING = f"CREATE TEMP TABLE IF NOT EXISTS {_INCOMING} (LIKE {{}}) ON COMMIT DROP"
+_INCOMING = "pg_temp.heatmap_etl_incoming"
+# Of our columns only: those that others have added may want a value, and LIKE takes no defaults.
+# What is there under this name is from before in this transaction, or left over by somebody else
+# on the connection of a pooler.
+_MAKE_INCOMING = (
+    f"DROP TABLE IF EXISTS {_INCOMING};"  # noqa: S608
+    f" CREATE TEMP TABLE {_INCOMING} ON COMMIT DROP AS SELECT {{}} FROM {{}} WITH NO DATA"
+)
 # A join or IN would read the whole table for each view where PostgreSQL takes it for small, as in a
 # first load, for which it has no statistics. This looks up one id after the other.
 _ONE_BY_ONE = (  # noqa: S608
@@ -143,6 +159,33 @@ class Postgresql(Server):
     def hint_on_failure(self, message: str) -> str:
         return next((hint for pattern, hint in _POOLER_HINTS if pattern in message), "")
 
+    def tell(self, error: BaseException) -> str:
+        """Neither detail nor context: they hold rows. A message quotes values where data are wrong,
+        or a statement that somebody's trigger made of them."""
+        diagnosis: Any = getattr(error, "diag", None)
+        message: str | None = diagnosis and diagnosis.message_primary
+        if not message:  # the driver's own
+            message = super().tell(error)
+            return without_values(message) if type(error).__name__ == "DataError" else message
+        if diagnosis.sqlstate in _ENCODINGS:
+            message = _BYTES.sub(HIDDEN, message)
+        elif diagnosis.sqlstate.startswith(_DATA) or diagnosis.internal_query:
+            message = without_values(message)
+        if diagnosis.sqlstate in _OBJECTS and diagnosis.message_detail and not diagnosis.context:
+            message += f": {diagnosis.message_detail}"
+        copied = re.search(r"^COPY \w+, \w+ \d+, \w+ (\w+)", diagnosis.context or "", re.MULTILINE)
+        named = {
+            "table": diagnosis.table_name,
+            "column": diagnosis.column_name or (copied and copied[1]),
+            "constraint": diagnosis.constraint_name,
+        }
+        names = [
+            f"{kind} {name}"
+            for kind, name in named.items()
+            if name and not re.search(rf"\b{re.escape(name)}\b", message)
+        ]
+        return f"{message} ({', '.join(names)})" if names else message
+
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE
 
@@ -152,7 +195,13 @@ class Postgresql(Server):
         return getattr(error, "sqlstate", None) == _DISK_FULL or bool(is_quota)
 
     def limit_hint(self, error: BaseException) -> str:
-        return _LIMITS.get(getattr(error, "sqlstate", None) or "", "")
+        diagnosis: Any = getattr(error, "diag", None)
+        code = getattr(error, "sqlstate", None) or ""
+        if _is_of_policy(error):
+            return "let its policy pass what heatmap-etl writes"
+        if code == _KEY_TAKEN and diagnosis.constraint_name == f"pk_{diagnosis.table_name}":
+            return "if a policy hides rows of that table from this login, let it see them"
+        return _LIMITS.get(code, "")
 
     def place(self, connection: Connection, message: str) -> str:
         found = re.search(r"pg_tblspc/(\d+)/", message)
@@ -166,7 +215,7 @@ class Postgresql(Server):
         return getattr(error.orig, "sqlstate", None) == _NO_SUCH_TABLE
 
     def is_denied(self, error: DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) in _DENIED
+        return getattr(error.orig, "sqlstate", None) in _DENIED and not _is_of_policy(error.orig)
 
     def spoilt_settings(self, connection: Connection, schema_name: str | None) -> list[str]:
         pinned = _pinned(schema_name) | {"transaction_isolation": "read committed"}
@@ -222,36 +271,59 @@ class Postgresql(Server):
         return lookup.fetched(cursor, _ONE_BY_ONE, (lookup.as_json(ids),))
 
     def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        """By COPY into the table itself, where a key that is taken is an error."""
+        """By COPY into the table itself, which PostgreSQL refuses where a policy filters its rows.
+
+        A key that is taken is an error.
+        """
         with driver_cursor(connection) as cursor:
-            _copy(cursor, table, table.name, rows)
+            ((is_filtered,),) = lookup.fetched(
+                cursor, "SELECT row_security_active(%s)", (table.name,)
+            )
+            if is_filtered:
+                _insert_through_incoming(cursor, table, rows)
+            else:
+                _copy(cursor, table, table.name, rows)
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """By binary COPY into a temporary table, then one INSERT from it."""
         key, *others = table.columns.keys()
-        names = ", ".join((key, *others))
         assign = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
+        on_conflict = f" ON CONFLICT ({key}) DO UPDATE SET {assign}"
         with driver_cursor(connection) as cursor:
-            cursor.execute(_MAKE_INCOMING.format(table.name))
-            _copy(cursor, table, _INCOMING, rows)
-            cursor.execute(
-                f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_INCOMING}"  # noqa: S608
-                f" ON CONFLICT ({key}) DO UPDATE SET {assign}"
-            )
-            cursor.execute(f"DELETE FROM {_INCOMING}")  # noqa: S608
+            _insert_through_incoming(cursor, table, rows, on_conflict)
 
     def try_to_upsert(self, connection: Connection, table: Table) -> None:
         """Its temporary table."""
-        connection.exec_driver_sql(_MAKE_INCOMING.format(table.name))
+        connection.exec_driver_sql(_MAKE_INCOMING.format(_names(table), table.name))
 
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
 
 
+def _is_of_policy(error: BaseException | None) -> bool:
+    """Whether row level security refused a row. Its code is that of a right that is missing, and
+    its message may be in any language."""
+    diagnosis: Any = getattr(error, "diag", None)
+    return bool(diagnosis and diagnosis.source_function == "ExecWithCheckOptions")
+
+
+def _insert_through_incoming(
+    cursor: Any, table: Table, rows: Sequence[Row], on_conflict: str = ""
+) -> None:
+    names = _names(table)
+    cursor.execute(_MAKE_INCOMING.format(names, table.name))
+    _copy(cursor, table, _INCOMING, rows)
+    insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_INCOMING}"  # noqa: S608
+    cursor.execute(insert + on_conflict)
+
+
 def _copy(cursor: Any, table: Table, into: str, rows: Sequence[Row]) -> None:
-    names = ", ".join(table.columns.keys())
-    with cursor.copy(f"COPY {into} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+    with cursor.copy(f"COPY {into} ({_names(table)}) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types([_COPY_TYPES.get(type(column.type), "text") for column in table.columns])
         write = copy.write_row
         for row in rows:
             write(row)
+
+
+def _names(table: Table) -> str:
+    return ", ".join(table.columns.keys())

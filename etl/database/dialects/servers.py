@@ -30,6 +30,10 @@ _HINTS = (
     ("", "check database_url and that the server runs"),
 )
 
+# Both servers speak many languages, each with its own marks around a value.
+_VALUES = re.compile(r"""['"«»„“”‘’‹›「].*['"«»„“”‘’‹›」]""", re.DOTALL)  # noqa: RUF001
+HIDDEN = "***"  # in what a database of any encoding can hold
+
 
 class Server(Dialect):
     """A database behind a network."""
@@ -67,3 +71,8 @@ class Server(Dialect):
 
     def is_read_only(self, connection: Connection) -> bool:
         return bool(connection.execute(select(self.read_only)).scalar())
+
+
+def without_values(message: str) -> str:
+    """From the first mark of quotation to the last: a value may hold some, too."""
+    return _VALUES.sub(HIDDEN, message)

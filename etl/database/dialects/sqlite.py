@@ -97,6 +97,10 @@ class Sqlite(Dialect):
                 _write_ahead(cursor)
             connection.info["writes_ahead"] = True
 
+    def tell(self, error: BaseException) -> str:
+        """SQLite quotes no value, but the driver does where a text cannot be decoded."""
+        return super().tell(error).partition(" with text '")[0]
+
     def brief(self, error: BaseException) -> str:
         return super().brief(error).replace("file is not a database", "it is not a SQLite database")
 
