@@ -120,6 +120,14 @@ class Dialect(ABC):
         """Whether the server takes no writes, as a replica; always False for a file."""
         return False
 
+    def spoilt_settings(
+        self,
+        connection: Connection,  # noqa: ARG002
+        schema_name: str | None,  # noqa: ARG002
+    ) -> list[str]:
+        """Each setting of the session that is not as the program has set it, in a short text."""
+        return []
+
     def as_stored(self, name: str) -> str:
         """The name of a table in the form in which the database compares it."""
         return name
@@ -182,7 +190,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
-        """Give up the wait for a lock after so many seconds, on this connection."""
+        """Give up the wait for a lock after so many seconds, until this connection is closed."""
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
         """Raise `StoreError` for a row that is too long for one statement."""

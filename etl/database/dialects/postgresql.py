@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
-from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
+from etl.database.dialects.servers import IDLE_TIMEOUT_S, KEPT_LOCKED, LOCK_TIMEOUT_S, Server
 from etl.database.dialects.types import UtcDateTime
 
 # 23505: another source stored the same id first; the repeated transaction then sees it.
@@ -34,6 +34,7 @@ _DENIED = {"42501", "3F000"}  # the second: no schema of the search path may be 
 _NO_SUCH_TABLE, _DISK_FULL = "42P01", "53100"
 _LIMITS = {
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
+    "55P03": KEPT_LOCKED.format("pg_stat_activity"),
     "53400": "raise that limit of the database server, or free it of other work",
 }
 _TABLESPACE = text(

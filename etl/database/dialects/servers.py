@@ -15,6 +15,10 @@ from etl.database.dialects import MAKE_ROOM, Dialect
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
+KEPT_LOCKED = (
+    f"another session kept these rows or tables locked for {LOCK_TIMEOUT_S} s, as one does that"
+    " reads in a transaction and idles: find it by {}, let it end, and try again"
+)
 # By messages of PostgreSQL, then of MariaDB and MySQL. In other languages the last one applies.
 _HINTS = (
     (r"database .* does not exist|Unknown database", "create the database, or name another one"),
