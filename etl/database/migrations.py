@@ -199,6 +199,7 @@ def open_migration(database: Database) -> Iterator[Connection]:
     Raises `SchemaMismatch` where a foreign table has the name of one of ours.
     """
     with upgrade_lock(database), database.connect() as connection, connection.begin():
+        database.dialect.be_patient(connection)
         database.dialect.create_schema(connection, database.schema_name)
         _require_ours(database, connection)
         yield connection

@@ -24,6 +24,7 @@ from etl.config.model import Sources
 from etl.config.output_file import Kind, output_beside
 from etl.config.validators import BadValue, duration, plain
 from etl.database.connection import Database
+from etl.database.dialects import dialect_of
 from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_there
 from etl.database.sql_views import metadata
@@ -191,6 +192,7 @@ def _name_column(view: Table) -> Column[Any]:
 
 def _batches(connection: Connection, export: Export) -> Iterator[Rows]:
     """Rows from a server-side cursor, where the driver has one."""
+    dialect_of(connection).be_patient(connection)  # all rows are sorted before the first comes
     streaming = connection.execution_options(yield_per=_BATCH_ROWS)
     with streaming.execute(query(export)) as result:
         yield from result.partitions()

@@ -77,6 +77,9 @@ class Dialect(ABC):
     def prepare_to_write(self, connection: Connection) -> None:  # noqa: B027 - few need it
         """Prepare a connection that may write, before its transaction; cheap to repeat."""
 
+    def be_patient(self, connection: Connection) -> None:  # noqa: B027
+        """Wait longer for an answer, on this connection: a statement may touch every row."""
+
     # --- errors ---------------------------------------------------------------------------
 
     def brief(self, error: BaseException) -> str:
@@ -101,6 +104,10 @@ class Dialect(ABC):
     @abstractmethod
     def is_repeatable(self, error: DBAPIError) -> bool:
         """Whether the same transaction may succeed next time, as after a deadlock."""
+
+    def is_silence(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Whether the server gave no answer in time: to ask again would take as long once more."""
+        return False
 
     @abstractmethod
     def is_missing_table(self, error: DBAPIError) -> bool:

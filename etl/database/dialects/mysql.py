@@ -14,6 +14,13 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
+from etl.database.dialects.bounded import (
+    LOGIN_TIMEOUT_S,
+    answer_timeout_s,
+    be_patient,
+    bound_waits,
+)
+from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, KEPT_LOCKED, LOCK_TIMEOUT_S, Server
 from etl.errors import StoreError
 
@@ -88,19 +95,23 @@ class Mysql(Server):
     read_only = literal_column("@@global.read_only")
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
+        parsed = make_url(url)
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
-        password = make_url(url).password
-        return create_engine(
+        password = parsed.password
+        ours = {"connect_timeout": LOGIN_TIMEOUT_S, "write_timeout": answer_timeout_s(parsed)}
+        engine = create_engine(
             url,
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             connect_args={
-                "connect_timeout": 10,
+                **{name: value for name, value in ours.items() if name not in parsed.query},
                 "charset": "utf8mb4",
                 **({"password": str(password).encode()} if password else {}),
                 "init_command": _init_command(),
             },
         )
+        bound_waits(engine, BoundedConnection)
+        return engine
 
     def exact_url(self, url: str, connect: Callable[[], AbstractContextManager[Connection]]) -> str:
         """mariadb:// where a MariaDB answers at a mysql:// URL: its tables have other options."""
@@ -175,6 +186,7 @@ class Mysql(Server):
                     raise
 
     def lock_upgrade(self, connection: Connection) -> bool:
+        be_patient(connection)
         # MySQL refuses a name of more than 64 characters, which a database alone may have.
         name = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
         return connection.exec_driver_sql(f"SELECT GET_LOCK({name}, 600)").scalar() == 1

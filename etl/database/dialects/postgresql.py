@@ -21,10 +21,20 @@ from sqlalchemy import (
     literal_column,
     text,
 )
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
+from etl.database.dialects.bounded import (
+    KEEPALIVE_COUNT,
+    KEEPALIVE_IDLE_S,
+    KEEPALIVE_INTERVAL_S,
+    LOGIN_TIMEOUT_S,
+    UNACKNOWLEDGED_MS,
+    bound_waits,
+)
+from etl.database.dialects.bounded_psycopg import connect
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, KEPT_LOCKED, LOCK_TIMEOUT_S, Server
 from etl.database.dialects.types import UtcDateTime
 
@@ -65,22 +75,28 @@ class Postgresql(Server):
     read_only = literal_column("current_setting('transaction_read_only') = 'on'")
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
+        ours = {
+            "connect_timeout": LOGIN_TIMEOUT_S,
+            "keepalives": 1,
+            "keepalives_idle": KEEPALIVE_IDLE_S,
+            "keepalives_interval": KEEPALIVE_INTERVAL_S,
+            "keepalives_count": KEEPALIVE_COUNT,
+            "tcp_user_timeout": UNACKNOWLEDGED_MS,
+        }
+        query = make_url(url).query
         engine = create_engine(
             url,
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             use_native_hstore=False,  # we have none, and each connection would look for it
             connect_args={
-                "connect_timeout": 10,
+                **{name: value for name, value in ours.items() if name not in query},
                 "application_name": "heatmap-etl",
                 # Else the database's, which the driver may not know, or which may lack characters.
                 "client_encoding": "utf8",
-                "keepalives": 1,
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
             },
         )
+        bound_waits(engine, connect)
         settings = [
             # In the server's own zone the driver cannot read the first and last hours of the
             # calendar.
@@ -144,6 +160,7 @@ class Postgresql(Server):
         connection.exec_driver_sql(f"CREATE TABLE heatmap_etl_{token_hex(8)} (id integer)")
 
     def lock_upgrade(self, connection: Connection) -> bool:
+        self.be_patient(connection)
         connection.exec_driver_sql("SET lock_timeout = '10min'")
         connection.execute(text("SELECT pg_advisory_lock(hashtext('heatmap-etl upgrade'))"))
         return True

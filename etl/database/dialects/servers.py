@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.database.dialects import MAKE_ROOM, Dialect
+from etl.database.dialects.bounded import Silence, be_patient
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
@@ -44,6 +45,9 @@ class Server(Dialect):
     def hint(self, message: str) -> str:
         return next(hint for pattern, hint in _HINTS if re.search(pattern, message))
 
+    def is_silence(self, error: DBAPIError) -> bool:
+        return isinstance(error.orig, Silence)
+
     @abstractmethod
     def limit_hint(self, error: BaseException) -> str:
         """What to do about a limit of the server's own that is reached; "" for none."""
@@ -64,6 +68,9 @@ class Server(Dialect):
         with contextlib.suppress(SQLAlchemyError, OSError), engine.connect() as connection:
             place = self.place(connection, str(cause))
         return f"{place} is full, or its quota used up: {MAKE_ROOM}"
+
+    def be_patient(self, connection: Connection) -> None:
+        be_patient(connection)
 
     def clock(self, connection: Connection) -> datetime:
         value = connection.execute(select(self.now)).scalar_one()
