@@ -90,14 +90,16 @@ class Database:
 
         It does after serialization failures, deadlocks and lock time-outs. A broken connection
         counts too: a restarted server accepts the repetition, and the ledger tells whether a commit
-        without an answer took place. Raises `StoreError`.
+        without an answer took place. A server that gave no answer in time is not asked again.
+        Raises `StoreError`.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self.connect() as connection, connection.begin():
                     return action(connection)
             except DBAPIError as error:
-                may_work = error.connection_invalidated or self.dialect.is_repeatable(error)
+                is_lost = error.connection_invalidated and not self.dialect.is_silence(error)
+                may_work = is_lost or self.dialect.is_repeatable(error)
                 if attempt == ATTEMPTS or not may_work:
                     raise self._failure(error) from error
                 time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311

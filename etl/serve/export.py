@@ -156,6 +156,7 @@ def write_rows(
 
     def copy_rows(connection: Connection) -> int:
         count = 0
+        dialect_of(connection).be_patient(connection)  # all rows are sorted before the first comes
         with writers[export.file_format](export, file) as write_batch:
             for rows in dialect_of(connection).batches(connection, query(export), _BATCH_ROWS):
                 check()

@@ -15,6 +15,7 @@ from etl.config.validators import BadValue, text
 from etl.config.views import View
 from etl.database.batches import batches
 from etl.database.connection import Database
+from etl.database.dialects import dialect_of
 from etl.database.migrations import require_there
 from etl.database.schema import discovered_views, metadata, snapshots, view_state
 from etl.errors import ConfigError, SourceMismatch
@@ -38,6 +39,7 @@ def rename_source(database: Database, old: str, new: str) -> str:
 
 
 def _rename(connection: Connection, old: str, new: str) -> int:
+    dialect_of(connection).be_patient(connection)
     lock_free(connection, old)
     _require_unused(connection, new)
     views = _new_keys(connection, view_state, old, lambda r: View(*_filters(r)).key(new))

@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from etl.database.batches import batches
 from etl.database.connection import Database
+from etl.database.dialects import dialect_of
 from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_there
 from etl.database.schema import (
@@ -108,6 +109,7 @@ def _span(instants: list[datetime]) -> str:
 
 
 def _repair(connection: Connection, source: str) -> Repair:
+    dialect_of(connection).be_patient(connection)
     lock_free(connection, source)
     repair = find_repair(connection, source)
     is_source = sources.c.source == source

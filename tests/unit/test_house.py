@@ -260,8 +260,18 @@ transform.privacy transform.snapshot
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {
     "sqlite": {"database.dialects.sqlite"},
-    "postgresql": {"database.dialects.servers", "database.dialects.postgresql"},
-    "mariadb": {"database.dialects.servers", "database.dialects.mysql"},
+    "postgresql": {
+        "database.dialects.bounded",
+        "database.dialects.bounded_psycopg",
+        "database.dialects.postgresql",
+        "database.dialects.servers",
+    },
+    "mariadb": {
+        "database.dialects.bounded",
+        "database.dialects.bounded_pymysql",
+        "database.dialects.mysql",
+        "database.dialects.servers",
+    },
 }
 DRIVERS = {
     "sqlite": "sqlalchemy.dialects.sqlite",

@@ -75,6 +75,9 @@ class Dialect(ABC):
     def prepare_to_write(self, connection: Connection) -> None:  # noqa: B027 - few need it
         """Prepare a connection that may write, before its transaction; cheap to repeat."""
 
+    def be_patient(self, connection: Connection) -> None:  # noqa: B027
+        """Wait longer for an answer, on this connection: a statement may touch every row."""
+
     # --- errors ---------------------------------------------------------------------------
 
     def tell(self, error: BaseException) -> str:
@@ -103,6 +106,10 @@ class Dialect(ABC):
     @abstractmethod
     def is_repeatable(self, error: DBAPIError) -> bool:
         """Whether the same transaction may succeed next time, as after a deadlock."""
+
+    def is_silence(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Whether the server gave no answer in time: to ask again would take as long once more."""
+        return False
 
     @abstractmethod
     def is_missing_table(self, error: DBAPIError) -> bool:
@@ -205,7 +212,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
-        """Give up the wait for a lock after so many seconds, on this connection."""
+        """Give up the wait for a lock after so many seconds, until this connection is closed."""
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
         """Raise `StoreError` for a row that is too long for one statement."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from secrets import token_hex
 from typing import Any
@@ -14,8 +14,15 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
+from etl.database.dialects.bounded import (
+    LOGIN_TIMEOUT_S,
+    answer_timeout_s,
+    bound_waits,
+)
+from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.dialects.servers import (
     IDLE_TIMEOUT_S,
+    KEPT_LOCKED,
     LOCK_TIMEOUT_S,
     Server,
     without_values,
@@ -42,8 +49,49 @@ _NEEDED_TO_MIGRATE = (
     "INSERT INTO {} (id) VALUES (1)",
     "UPDATE {} SET id = 1",
 )
+_LOCK_TIMEOUT, _OPTION_PREVENTS = 1205, 1290
+# What a session would take from the server's own settings or its init_connect, and what changes the
+# meaning of our statements: safe updates refuse them, a limit hides rows, a chained commit ends
+# nothing, and Alembic's table names no engine. DEFAULT would be what the server is set to.
+_PINNED = {
+    "sql_mode": "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION",
+    "default_storage_engine": "InnoDB",
+    "completion_type": "NO_CHAIN",
+    "sql_auto_is_null": 0,
+    "sql_big_selects": 1,  # without it max_join_size would count
+    "sql_quote_show_create": 1,  # SQLAlchemy reads what SHOW CREATE TABLE says
+    "sql_safe_updates": 0,
+    "sql_select_limit": 2**64 - 1,
+    "max_sort_length": 1024,
+    "unique_checks": 1,
+    "lock_wait_timeout": LOCK_TIMEOUT_S,  # for a table that another session has in use
+    "innodb_lock_wait_timeout": LOCK_TIMEOUT_S,
+}
+_PINNED_ON_MARIADB = {
+    "idle_transaction_timeout": IDLE_TIMEOUT_S,
+    "idle_readonly_transaction_timeout": 0,  # set, they would go first
+    "idle_write_transaction_timeout": 0,
+    "tx_read_only": 0,
+}
+_PINNED_ON_MYSQL = {"transaction_read_only": 0}
+# By the driver or SQLAlchemy.
+_ALSO_SET = {
+    "autocommit": 0,
+    "character_set_client": "utf8mb4",
+    "character_set_connection": "utf8mb4",
+    "character_set_results": "utf8mb4",
+}
+_HINTS = {
+    "BINLOG_FORMAT": (
+        "that binary log takes no writes of the isolation level READ COMMITTED, which a run needs: "
+        "set binlog_format of the server to ROW or MIXED, also in its configuration"
+    ),
+    "read-only": "it is read-only; use its primary server, or another user",
+}
 _FULL = {1021, 1114}  # the disk; the table, which InnoDB says of a disk, too
 _NO_ROOM = re.compile(r"(?:errno|errcode|error)\W+(?:28|122)\b", re.IGNORECASE)  # or no quota
+_LOCK_WAITS = ("lock_wait_timeout", "innodb_lock_wait_timeout")
+_WAITS_S = "heatmap_etl_lock_wait_s"
 _FITS_ALWAYS = 200_000  # characters; the smallest packet in use holds a megabyte
 # MySQL refuses a name of more than 64 characters, which a database alone may have.
 _UPGRADE = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
@@ -59,24 +107,23 @@ class Mysql(Server):
     read_only = literal_column("@@global.read_only")
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
+        parsed = make_url(url)
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
-        password = make_url(url).password
-        return create_engine(
+        password = parsed.password
+        ours = {"connect_timeout": LOGIN_TIMEOUT_S, "write_timeout": answer_timeout_s(parsed)}
+        engine = create_engine(
             url,
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             connect_args={
-                "connect_timeout": 10,
+                **{name: value for name, value in ours.items() if name not in parsed.query},
                 "charset": "utf8mb4",
                 **({"password": str(password).encode()} if password else {}),
-                "init_command": (
-                    "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION',"
-                    f" SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}"
-                    # A comment to all but MariaDB: MySQL 8 has no such variable.
-                    f" /*M!100300 , SESSION idle_transaction_timeout = {IDLE_TIMEOUT_S} */"
-                ),
+                "init_command": _init_command(),
             },
         )
+        bound_waits(engine, BoundedConnection)
+        return engine
 
     def exact_url(self, url: str, connect: Callable[[], AbstractContextManager[Connection]]) -> str:
         """mariadb:// where a MariaDB answers at a mysql:// URL: its tables have other options."""
@@ -105,8 +152,43 @@ class Mysql(Server):
         number = error.args[0] if error.args else None
         return number in _FULL or bool(_NO_ROOM.search(str(error)))
 
-    def limit_hint(self, error: BaseException) -> str:  # noqa: ARG002
-        return ""
+    def limit_hint(self, error: BaseException) -> str:
+        if (error.args[:1] or (None,))[0] != _LOCK_TIMEOUT:
+            return ""
+        return KEPT_LOCKED.format("SHOW FULL PROCESSLIST")
+
+    def hint_on_failure(self, message: str) -> str:
+        return next((hint for word, hint in _HINTS.items() if word in message), "")
+
+    def is_read_only(self, connection: Connection) -> bool:
+        """Tried where the server is set so: some users may write even then."""
+        if not super().is_read_only(connection):
+            return False
+        try:
+            connection.exec_driver_sql(_NEEDED_TO_MIGRATE[0].format("heatmap_etl_read_only"))
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return _number(error) == _OPTION_PREVENTS
+        return False
+
+    def spoilt_settings(self, connection: Connection, schema_name: str | None) -> list[str]:  # noqa: ARG002
+        is_mariadb = getattr(connection.dialect, "is_mariadb", False)
+        expected: dict[str, object] = {
+            **_PINNED,
+            **(_PINNED_ON_MARIADB if is_mariadb else _PINNED_ON_MYSQL),
+            **_ALSO_SET,
+            "tx_isolation" if is_mariadb else "transaction_isolation": "READ-COMMITTED",
+        }
+        if waits_s := connection.info.get(_WAITS_S):
+            expected |= dict.fromkeys(_LOCK_WAITS, waits_s)
+        names = ", ".join(f"@@SESSION.{name}" for name in expected)
+        found = connection.exec_driver_sql(f"SELECT {names}").one()
+        return [
+            f"{name} is {now}, not {wanted}"
+            for (name, wanted), now in zip(expected.items(), found, strict=True)
+            if str(now).lower() != str(wanted).lower()
+        ]
 
     def place(self, connection: Connection, message: str) -> str:  # noqa: ARG002
         data, temporary = connection.exec_driver_sql("SELECT @@datadir, @@tmpdir").one()
@@ -172,9 +254,9 @@ class Mysql(Server):
             )
 
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
-        connection.exec_driver_sql(
-            f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"
-        )
+        connection.detach()  # closed when it is given back: nobody else waits as briefly
+        connection.info[_WAITS_S] = seconds
+        connection.exec_driver_sql(f"SET {_assigned(dict.fromkeys(_LOCK_WAITS, seconds))}")
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:
         """Both servers answer a statement longer than `max_allowed_packet` by hanging up.
@@ -197,6 +279,17 @@ class Mysql(Server):
                 f"a record of {size:,} bytes is too long for the database: raise"
                 f" max_allowed_packet of the server, which is {limit:,}"
             )
+
+
+def _init_command() -> str:
+    """One statement; each server takes for a comment what only the other one has."""
+    on_mysql, on_mariadb = _assigned(_PINNED_ON_MYSQL), _assigned(_PINNED_ON_MARIADB)
+    return f"SET /*!80000 {on_mysql}, */ {_assigned(_PINNED)} /*M!100300 , {on_mariadb} */"
+
+
+def _assigned(settings: Mapping[str, object]) -> str:
+    texts = {n: f"'{v}'" if isinstance(v, str) else v for n, v in settings.items()}
+    return ", ".join(f"SESSION {name} = {value}" for name, value in texts.items())
 
 
 def _number(error: DBAPIError) -> object:

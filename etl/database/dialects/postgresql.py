@@ -23,13 +23,24 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Row as SqlRow
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
+from etl.database.dialects.bounded import (
+    KEEPALIVE_COUNT,
+    KEEPALIVE_IDLE_S,
+    KEEPALIVE_INTERVAL_S,
+    LOGIN_TIMEOUT_S,
+    UNACKNOWLEDGED_MS,
+    bound_waits,
+)
+from etl.database.dialects.bounded_psycopg import connect
 from etl.database.dialects.servers import (
     HIDDEN,
     IDLE_TIMEOUT_S,
+    KEPT_LOCKED,
     LOCK_TIMEOUT_S,
     Server,
     without_values,
@@ -49,6 +60,7 @@ _OBJECTS = {"2BP01", "0A000"}
 _LIMITS = {
     "57014": "raise statement_timeout of this login, unless somebody cancelled the statement",
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
+    "55P03": KEPT_LOCKED.format("pg_stat_activity"),
     "53400": "raise that limit of the database server, or free it of other work",
 }
 _POOLER_HINTS = (
@@ -116,6 +128,15 @@ class Postgresql(Server):
     read_only = literal_column("current_setting('transaction_read_only') = 'on'")
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
+        ours = {
+            "connect_timeout": LOGIN_TIMEOUT_S,
+            "keepalives": 1,
+            "keepalives_idle": KEEPALIVE_IDLE_S,
+            "keepalives_interval": KEEPALIVE_INTERVAL_S,
+            "keepalives_count": KEEPALIVE_COUNT,
+            "tcp_user_timeout": UNACKNOWLEDGED_MS,
+        }
+        query = make_url(url).query
         engine = create_engine(
             url,
             # The driver begins no transaction: `begin` below does, with what it depends on.
@@ -123,19 +144,16 @@ class Postgresql(Server):
             pool_pre_ping=True,
             use_native_hstore=False,  # we have none, and each connection would look for it
             connect_args={
-                "connect_timeout": 10,
+                **{name: value for name, value in ours.items() if name not in query},
                 "application_name": "heatmap-etl",
                 # Else the database's, which the driver may not know, or which may lack characters.
                 "client_encoding": "utf8",
                 # A prepared statement outlives its transaction, and a pooler may hand the
                 # connection that has it to another client.
                 "prepare_threshold": None,
-                "keepalives": 1,
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
             },
         )
+        bound_waits(engine, connect)
         settings = [f"SET LOCAL {name} TO {value}" for name, value in _pinned(schema_name).items()]
         # The settings come first, and BEGIN makes their transaction ours. pgpool-II sees a SET,
         # and reads from the primary until the end; after a BEGIN that is followed by more it sends

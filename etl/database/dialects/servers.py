@@ -9,12 +9,17 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.database.dialects import MAKE_ROOM, Dialect
+from etl.database.dialects.bounded import Silence, be_patient
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
+KEPT_LOCKED = (
+    f"another session kept these rows or tables locked for {LOCK_TIMEOUT_S} s, as one does that"
+    " reads in a transaction and idles: find it by {}, let it end, and try again"
+)
 # By messages of PostgreSQL, then of MariaDB and MySQL. In other languages the last one applies.
 _HINTS = (
     (r"database .* does not exist|Unknown database", "create the database, or name another one"),
@@ -44,6 +49,9 @@ class Server(Dialect):
     def hint(self, message: str) -> str:
         return next(hint for pattern, hint in _HINTS if re.search(pattern, message))
 
+    def is_silence(self, error: DBAPIError) -> bool:
+        return isinstance(error.orig, Silence)
+
     @abstractmethod
     def limit_hint(self, error: BaseException) -> str:
         """What to do about a limit of the server's own that is reached; "" for none."""
@@ -64,6 +72,9 @@ class Server(Dialect):
         with contextlib.suppress(SQLAlchemyError, OSError), engine.connect() as connection:
             place = self.place(connection, str(cause))
         return f"{place} is full, or its quota used up: {MAKE_ROOM}"
+
+    def be_patient(self, connection: Connection) -> None:
+        be_patient(connection)
 
     def clock(self, connection: Connection) -> datetime:
         value = connection.execute(select(self.now)).scalar_one()

@@ -174,6 +174,7 @@ class Sqlite(Dialect):
             )
 
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
+        connection.detach()  # closed when it is given back: nobody else waits as briefly
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {seconds * 1000}")
 
 

@@ -21,6 +21,7 @@ from etl.config.database_url import parse_database
 from etl.database import schema
 from etl.database.connection import Database, open_database, unreachable
 from etl.database.dialects import dialect_named
+from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.migrations import schema_state, upgrade
 from etl.errors import DatabaseUnreachable
 from etl.load.lookup import Tables
@@ -251,7 +252,7 @@ def test_a_transaction_that_nobody_goes_on_with_is_ended_by_the_server(
 def test_mysql_8_is_not_asked_for_what_only_mariadb_has():
     engine = dialect_named("mysql").make_engine("mysql+pymysql://etl@127.0.0.1/x", None)
     with (
-        patch.object(engine.dialect, "connect", side_effect=OSError("nobody")) as connect,
+        patch.object(BoundedConnection, "__init__", side_effect=OSError("nobody")) as connect,
         pytest.raises(OSError, match="nobody"),
     ):
         engine.connect()
