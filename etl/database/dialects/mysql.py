@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, func, literal_c
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from etl.config.database_url import driver_parameters, without_parameters
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
@@ -50,7 +51,7 @@ class Mysql(Server):
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
         password = make_url(url).password
         return create_engine(
-            url,
+            without_parameters(url),
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             connect_args={
@@ -63,7 +64,8 @@ class Mysql(Server):
                     # A comment to all but MariaDB: MySQL 8 has no such variable.
                     f" /*M!100300 , SESSION idle_transaction_timeout = {IDLE_TIMEOUT_S} */"
                 ),
-            },
+            }
+            | driver_parameters(url),
         )
 
     def exact_url(self, url: str, connect: Callable[[], AbstractContextManager[Connection]]) -> str:
@@ -73,6 +75,10 @@ class Mysql(Server):
         with connect() as connection:
             is_mariadb = getattr(connection.dialect, "is_mariadb", False)
         return url.replace("mysql", "mariadb", 1) if is_mariadb else url
+
+    def code(self, error: BaseException) -> str | int | None:
+        number = error.args[0] if error.args else None
+        return number if isinstance(number, int) and not isinstance(error, OSError) else None
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return _number(error) in _REPEATABLE

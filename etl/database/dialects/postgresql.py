@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from etl.config.database_url import driver_parameters
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
@@ -78,7 +79,8 @@ class Postgresql(Server):
                 "keepalives_idle": 30,
                 "keepalives_interval": 10,
                 "keepalives_count": 3,
-            },
+            }
+            | driver_parameters(url),
         )
         settings = [
             # In the server's own zone the driver cannot read the first and last hours of the
@@ -107,6 +109,10 @@ class Postgresql(Server):
             connection.adapters.register_loader("json", connection.adapters.get_loader(25, 0))
 
         return engine
+
+    def code(self, error: BaseException) -> str | int | None:
+        code: str | None = getattr(error, "sqlstate", None)
+        return code
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE
