@@ -12,6 +12,7 @@ from alembic.ddl.postgresql import PostgresqlImpl
 from alembic.runtime.migration import MigrationContext
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 from etl.config.database_url import parse_database
@@ -102,11 +103,13 @@ def _configured_database() -> Database:
 
 def _run_by_hand() -> None:
     try:
-        with (
-            closing(_configured_database()) as database,
-            open_migration(database) as connection,
-        ):
-            _run(connection)
+        with closing(_configured_database()) as database:
+            try:
+                with open_migration(database) as connection:
+                    _run(connection)
+            except DBAPIError as error:
+                text = f"cannot migrate {database.label}: {database.said_by(error)}"
+                raise CommandError(text) from None
     except EtlError as error:
         # Alembic prints its own errors as one line, any other with a traceback.
         raise CommandError(str(error)) from None

@@ -1,7 +1,7 @@
 """A database URL as people write it -> the URL for SQLAlchemy, and a label for people.
 
-No message holds any part of the URL but its scheme: with an unescaped `@` or `/` in the password,
-parts of it end up in host or database name.
+No message holds any part of the URL but its scheme and the names of parameters: with an unescaped
+`@` or `/` in the password, parts of it end up in host or database name.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from etl.config.url_parameters import check_parameters, typed_parameters
 from etl.config.validators import BadValue, plain, type_name
 
 if TYPE_CHECKING:
@@ -32,7 +34,16 @@ _DRIVERS = {
 }
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
 # What may be shown, not what may not: drivers know many names for a password.
-_SHOWN_PARAMETERS = {"host", "port", "sslmode", "charset", "unix_socket", "service"}
+_SHOWN_PARAMETERS = {
+    "host",
+    "port",
+    "sslmode",
+    "charset",
+    "unix_socket",
+    "service",
+    "target_session_attrs",
+}
+_SEVERAL_HOSTS = re.compile(r"((?:[^@]*@)?+)([^/?@]*,[^/?@]*)([^?]*)(?:\?(.*))?", re.DOTALL)
 
 EXPECTED = (
     "sqlite:///heatmap-etl.db, postgresql://user:password@host/database, "
@@ -64,10 +75,13 @@ def parse_database(value: object, folder: Path) -> Database:
     if not separator or not re.fullmatch(r"[A-Za-z][\w+.-]{0,30}", scheme, flags=re.ASCII):
         raise BadValue(f"is not a database URL; expected {EXPECTED}")
     drivername = _drivername(scheme.lower())
+    if several := _SEVERAL_HOSTS.fullmatch(rest):
+        rest = _with_hosts_as_parameters(drivername, several)
     url = _parse(drivername, rest)
     if drivername.startswith("sqlite"):
         return _sqlite(url, folder)
     _require_server_parts(url, rest)
+    check_parameters(url.get_backend_name(), url.query)
     return Database(f"{drivername}://{rest}", _label(url))
 
 
@@ -104,6 +118,27 @@ def sqlite_file(url: str) -> Path | None:
     return Path(make_url(url).database or "")
 
 
+def to_install(extra: str) -> str:
+    """The command that brings what an extra of ours needs."""
+    return f"pip install 'heatmap-etl[{extra}]'"
+
+
+def driver_parameters(url: str) -> dict[str, Any]:
+    """The parameters of the URL of a server in the types of its driver; they go before defaults."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    return typed_parameters(parsed.get_backend_name(), parsed.query)
+
+
+def without_parameters(url: str) -> URL:
+    """For a driver that gets all of them by `driver_parameters`."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    return parsed.difference_update_query(parsed.query)
+
+
 def _drivername(scheme: str) -> str:
     if scheme not in _DRIVERS:
         dialect = scheme.partition("+")[0]
@@ -117,10 +152,28 @@ def _drivername(scheme: str) -> str:
     module = drivername.partition("+")[2]
     if module in _EXTRAS and importlib.util.find_spec(module) is None:
         raise BadValue(
-            f"the driver for {scheme}:// is not installed; "
-            f"run: pip install 'heatmap-etl[{_EXTRAS[module]}]'"
+            f"the driver for {scheme}:// is not installed; run: {to_install(_EXTRAS[module])}"
         )
     return drivername
+
+
+def _with_hosts_as_parameters(drivername: str, several: re.Match[str]) -> str:
+    """As libpq has it, `h1:5432,h2:5433/db`, in the form that SQLAlchemy knows."""
+    login, hosts, path, parameters = several.groups()
+    if drivername.startswith("sqlite"):
+        return several[0]
+    if not drivername.startswith("postgresql"):
+        raise BadValue(
+            "names several hosts, of which the driver of MariaDB and MySQL can try only one; "
+            "name one, or a proxy that knows them all"
+        )
+    found = [re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:]*)(?::(\d*))?", h) for h in hosts.split(",")]
+    if not all(found):
+        return several[0]
+    names = ",".join(quote(match[1].strip("[]"), safe="") for match in found if match)
+    ports = ",".join(match[2] or "" for match in found if match)
+    query = f"host={names}" + f"&port={ports}" * bool(ports.strip(","))
+    return f"{login}{path or '/'}?{query}" + f"&{parameters}" * bool(parameters)
 
 
 def _parse(drivername: str, rest: str) -> URL:
@@ -168,6 +221,7 @@ def _sqlite(url: URL, folder: Path) -> Database:
         )
     if name.startswith("file:"):
         raise BadValue("file: names are not supported; write sqlite:///heatmap-etl.db")
+    check_parameters("sqlite", url.query)
     url = url.set(database=str(folder / name))
     try:
         return Database(url.render_as_string(hide_password=False), _label(url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from traceback import walk_tb
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -26,8 +28,9 @@ ATTEMPTS = 5
 ROLES = "docs/operations.md"
 """Where the rights stand that an owner, a writer and a reader need."""
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
-# Drivers refuse a host or a parameter of the URL with more than their own errors.
-_CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError)
+# Drivers refuse a host or a parameter of the URL with more than their own errors, or have no module
+# of the system that they need.
+_CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,9 @@ class Database:
         """A connection; raises `DatabaseUnreachable`. To `write`, SQLite takes its lock at once."""
         try:
             connection = self.engine.connect()
-        except _CANNOT_OPEN as error:
+        except Exception as error:
+            if not (isinstance(error, SQLAlchemyError | OSError) or _is_of_driver(error)):
+                raise
             raise unreachable(self.dialect, self.label, error, self.engine) from None
         with connection:
             if write:
@@ -135,6 +140,16 @@ class Database:
         self.engine.dispose()
 
 
+def _is_of_driver(error: Exception) -> bool:
+    """Whether an error of the caller's call comes out of driver or SQLAlchemy, and is no bug of us.
+
+    Of a login method that it lacks, and of an answer that makes no sense, a driver raises anything.
+    """
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    _caller, *others = frames
+    return bool(others) and not any(name.startswith("etl.") for name in others)
+
+
 def _right(error: DBAPIError) -> str:
     """The right that a refused statement needs; "write" for one of the driver's own."""
     words = (error.statement or "").upper().split()
@@ -168,7 +183,10 @@ def unreachable(
 ) -> DatabaseUnreachable:
     """The error for a database that cannot be opened: the driver's message, and what to do."""
     message = dialect.brief(error)
-    hint = (engine and dialect.hint_on_full(error, engine)) or dialect.hint(message)
+    if not isinstance(error, SQLAlchemyError | OSError | RuntimeError):
+        name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
+        message = f"the driver raised {name}: {message}".rstrip(": ")
+    hint = (engine and dialect.hint_on_full(error, engine)) or dialect.hint(error, message)
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
 
 
@@ -197,7 +215,9 @@ def is_there(database: Database) -> bool:
         advice = "ask as the user who runs `sync`, or as root"
         reason = f"its folder may not be entered by this user; {advice}"
         raise DatabaseUnreachable(f"cannot open the database {database.place}: {reason}") from None
-    except (OSError, ValueError):
+    except OSError as error:
+        return error.errno == errno.ELOOP  # opening it says what it is
+    except ValueError:
         return False
     return True
 

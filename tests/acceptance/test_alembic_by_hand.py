@@ -94,6 +94,7 @@ def test_the_schema_of_postgresql_may_be_named_in_the_environment(
     [
         ({}, "run `heatmap-etl init`"),
         ({URL: "nonsense"}, f"{URL} is not a database URL"),
+        ({URL: "mysql://etl:s3cret@127.0.0.1:1/x?ssl=true"}, "write ssl_mode=REQUIRED"),
         ({URL: "postgresql://etl:s3cret@127.0.0.1:1/x"}, "check host and port"),
         ({URL: "sqlite:///no/folder/x.db"}, "check that the folder exists"),
     ],

@@ -237,8 +237,8 @@ cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
 cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
 cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
 config.files config.folder config.host_name config.load config.model config.output_file
-config.settings config.sites config.validators config.views database database.batches
-database.connection database.cursor database.dialects database.dialects.lookup
+config.settings config.sites config.url_parameters config.validators config.views database
+database.batches database.connection database.cursor database.dialects database.dialects.lookup
 database.dialects.types database.migrations database.private_errors database.schema datadog
 datadog.body datadog.cache_headers datadog.client datadog.connection datadog.dates datadog.deadline
 datadog.gates datadog.network datadog.network_faults datadog.page_limit datadog.proxy

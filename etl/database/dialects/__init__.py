@@ -91,8 +91,8 @@ class Dialect(ABC):
         return re.sub(r"\s+", " ", str(message)).strip()[:300]
 
     @abstractmethod
-    def hint(self, message: str) -> str:
-        """What to do about a database that cannot be opened; `message`: from `brief`."""
+    def hint(self, error: BaseException, message: str) -> str:
+        """What to do about a database that cannot be opened; `message`: what is said of `error`."""
 
     def hint_on_failure(self, message: str) -> str:  # noqa: ARG002
         """What to do about a statement that failed; "" when there is nothing to add."""

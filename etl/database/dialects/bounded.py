@@ -6,11 +6,10 @@ may take longer, and those of `be_patient` an hour.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import URL
 
 LOGIN_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 120
@@ -18,7 +17,7 @@ PATIENT_TIMEOUT_S = 3600
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 30, 10, 3
 UNACKNOWLEDGED_MS = 60_000
 """How long what was sent may stay without the other host's word that it arrived."""
-_ANSWER, _LOGIN = "read_timeout", "connect_timeout"
+_ANSWER, _PATIENCE = "read_timeout", "heatmap_etl_patience_s"
 
 
 class Silence(Exception):
@@ -30,27 +29,20 @@ def silence(seconds: float) -> str:
     return f"the server gave no answer for {seconds:g} s (timed out)"
 
 
-def answer_timeout_s(url: URL) -> int:
-    """`read_timeout` of the URL, or ours. Raises `ValueError`."""
-    seconds = int(str(url.query.get(_ANSWER, ANSWER_TIMEOUT_S)))
-    if seconds <= 0:
-        raise ValueError(f"{_ANSWER} must be more than 0 seconds")
-    return seconds
-
-
-def bound_waits(engine: Engine, connect: Callable[..., Any]) -> None:
+def bound_waits(engine: Engine, connect: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Connect by `connect`, to a connection of the driver with an `answer_timeout_s`.
 
-    Time-outs of the URL go before ours. Raises `ValueError` for what is none.
+    `given`: parameters of the URL in their types, which go before our time-outs.
     """
-    answer_s = answer_timeout_s(engine.url)
-    login_s = int(str(engine.url.query.get(_LOGIN, LOGIN_TIMEOUT_S)))
+    login_s = given.get("connect_timeout", LOGIN_TIMEOUT_S)
+    answer_s = given.get(_ANSWER, ANSWER_TIMEOUT_S)
+    engine.update_execution_options(**{_PATIENCE: given.get(_ANSWER, PATIENT_TIMEOUT_S)})
 
     @event.listens_for(engine, "do_connect")
     def open_bounded(
-        _dialect: object, _record: object, given: list[Any], named: dict[str, Any]
+        _dialect: object, _record: object, positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        return connect(*given, **{**named, _ANSWER: login_s})
+        return connect(*positional, **{**named, _ANSWER: login_s})
 
     @event.listens_for(engine, "checkout")
     def begin_use(connection: Any, *_: object) -> None:
@@ -65,5 +57,4 @@ def bound_waits(engine: Engine, connect: Callable[..., Any]) -> None:
 def be_patient(connection: Connection) -> None:
     """Wait an hour for an answer, unless the URL says otherwise, until the connection is closed."""
     driver: Any = connection.connection.dbapi_connection
-    if _ANSWER not in connection.engine.url.query:
-        driver.answer_timeout_s = PATIENT_TIMEOUT_S
+    driver.answer_timeout_s = connection.get_execution_options()[_PATIENCE]

@@ -12,13 +12,10 @@ from sqlalchemy import Connection, Engine, Table, create_engine, func, literal_c
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from etl.config.database_url import driver_parameters, without_parameters
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
-from etl.database.dialects.bounded import (
-    LOGIN_TIMEOUT_S,
-    answer_timeout_s,
-    bound_waits,
-)
+from etl.database.dialects.bounded import ANSWER_TIMEOUT_S, LOGIN_TIMEOUT_S, bound_waits
 from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.dialects.servers import (
     IDLE_TIMEOUT_S,
@@ -107,22 +104,23 @@ class Mysql(Server):
     read_only = literal_column("@@global.read_only")
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
-        parsed = make_url(url)
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
-        password = parsed.password
-        ours = {"connect_timeout": LOGIN_TIMEOUT_S, "write_timeout": answer_timeout_s(parsed)}
+        password = make_url(url).password
+        given = driver_parameters(url)
+        ours = {
+            "connect_timeout": LOGIN_TIMEOUT_S,
+            "write_timeout": ANSWER_TIMEOUT_S,
+            "charset": "utf8mb4",
+            **({"password": str(password).encode()} if password else {}),
+            "init_command": _init_command(),
+        }
         engine = create_engine(
-            url,
+            without_parameters(url),
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
-            connect_args={
-                **{name: value for name, value in ours.items() if name not in parsed.query},
-                "charset": "utf8mb4",
-                **({"password": str(password).encode()} if password else {}),
-                "init_command": _init_command(),
-            },
+            connect_args=ours | given,
         )
-        bound_waits(engine, BoundedConnection)
+        bound_waits(engine, BoundedConnection, given)
         return engine
 
     def exact_url(self, url: str, connect: Callable[[], AbstractContextManager[Connection]]) -> str:
@@ -144,6 +142,10 @@ class Mysql(Server):
         named = re.search(r" for (?:key|column) '[^']+'( at row \d+)?$", message)
         start = named.start() if named else len(message)
         return without_values(message[:start]) + message[start:]
+
+    def code(self, error: BaseException) -> str | int | None:
+        number = error.args[0] if error.args else None
+        return number if isinstance(number, int) and not isinstance(error, OSError) else None
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return _number(error) in _REPEATABLE

@@ -23,9 +23,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Row as SqlRow
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from etl.config.database_url import driver_parameters
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
 from etl.database.dialects.bounded import (
@@ -42,6 +42,7 @@ from etl.database.dialects.servers import (
     IDLE_TIMEOUT_S,
     KEPT_LOCKED,
     LOCK_TIMEOUT_S,
+    STATEMENT_MODE,
     Server,
     without_values,
 )
@@ -63,13 +64,6 @@ _LIMITS = {
     "55P03": KEPT_LOCKED.format("pg_stat_activity"),
     "53400": "raise that limit of the database server, or free it of other work",
 }
-_POOLER_HINTS = (
-    ("statement pooling mode", "set pool_mode of PgBouncer to transaction or session"),
-    (
-        "unsupported startup parameter",
-        "remove it from database_url: PgBouncer refuses it (for a schema there is database_schema)",
-    ),
-)
 _TABLESPACE = text(
     "SELECT spcname, pg_tablespace_location(oid),"
     " CASE WHEN has_tablespace_privilege(oid, 'CREATE') THEN pg_tablespace_size(oid) END"
@@ -128,6 +122,7 @@ class Postgresql(Server):
     read_only = literal_column("current_setting('transaction_read_only') = 'on'")
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
+        given = driver_parameters(url)
         ours = {
             "connect_timeout": LOGIN_TIMEOUT_S,
             "keepalives": 1,
@@ -135,25 +130,22 @@ class Postgresql(Server):
             "keepalives_interval": KEEPALIVE_INTERVAL_S,
             "keepalives_count": KEEPALIVE_COUNT,
             "tcp_user_timeout": UNACKNOWLEDGED_MS,
+            "application_name": "heatmap-etl",
+            # Else the database's, which the driver may not know, or which may lack characters.
+            "client_encoding": "utf8",
+            # A prepared statement outlives its transaction, and a pooler may hand the connection
+            # that has it to another client.
+            "prepare_threshold": None,
         }
-        query = make_url(url).query
         engine = create_engine(
             url,
             # The driver begins no transaction: `begin` below does, with what it depends on.
             isolation_level="AUTOCOMMIT",
             pool_pre_ping=True,
             use_native_hstore=False,  # we have none, and each connection would look for it
-            connect_args={
-                **{name: value for name, value in ours.items() if name not in query},
-                "application_name": "heatmap-etl",
-                # Else the database's, which the driver may not know, or which may lack characters.
-                "client_encoding": "utf8",
-                # A prepared statement outlives its transaction, and a pooler may hand the
-                # connection that has it to another client.
-                "prepare_threshold": None,
-            },
+            connect_args=ours | given,
         )
-        bound_waits(engine, connect)
+        bound_waits(engine, connect, given)
         settings = [f"SET LOCAL {name} TO {value}" for name, value in _pinned(schema_name).items()]
         # The settings come first, and BEGIN makes their transaction ours. pgpool-II sees a SET,
         # and reads from the primary until the end; after a BEGIN that is followed by more it sends
@@ -171,11 +163,8 @@ class Postgresql(Server):
 
         return engine
 
-    def hint(self, message: str) -> str:
-        return self.hint_on_failure(message) or super().hint(message)
-
     def hint_on_failure(self, message: str) -> str:
-        return next((hint for pattern, hint in _POOLER_HINTS if pattern in message), "")
+        return STATEMENT_MODE if "statement pooling mode" in message else ""
 
     def tell(self, error: BaseException) -> str:
         """Neither detail nor context: they hold rows. A message quotes values where data are wrong,
@@ -203,6 +192,10 @@ class Postgresql(Server):
             if name and not re.search(rf"\b{re.escape(name)}\b", message)
         ]
         return f"{message} ({', '.join(names)})" if names else message
+
+    def code(self, error: BaseException) -> str | int | None:
+        code: str | None = getattr(error, "sqlstate", None)
+        return code
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,11 +32,18 @@ _CACHE_KIB = 8_000
 _WAL_PAGES = 8_000
 # One idle connection: the cache of each is worth nothing once another connection has written.
 _POOL = {"pool_size": 1}
+_SAVE = "put it back from a backup, or save what can be read of it by: sqlite3 FILE .recover"
 _HINTS = (
-    ("not a SQLite database", "name another file"),
+    ("not a SQLite database|is a folder|is no file|leads to itself", "name another file"),
+    ("cut short", _SAVE),
     ("", "check that the folder exists and can be written"),
 )
+_IN_OUR_WORDS = {
+    "file is not a database": "it is not a SQLite database",
+    "database disk image is malformed": "it is cut short or damaged",
+}
 _TEMPORARY_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - where SQLite looks
+_MAGIC = b"SQLite format 3\0"
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "9p", "glusterfs", "ceph")
 
 
@@ -54,6 +63,8 @@ class Sqlite(Dialect):
         def connect_immutable(
             dialect: SqlDialect, _record: object, _arguments: object, parameters: dict[str, Any]
         ) -> Any:
+            if reason := _why_unusable(file):
+                raise OSError(reason)
             if not must_open_immutable(file):
                 return None
             return dialect.connect(
@@ -102,12 +113,15 @@ class Sqlite(Dialect):
         return super().tell(error).partition(" with text '")[0]
 
     def brief(self, error: BaseException) -> str:
-        return super().brief(error).replace("file is not a database", "it is not a SQLite database")
+        message = super().brief(error)
+        return _IN_OUR_WORDS.get(message, message)
 
-    def hint(self, message: str) -> str:
+    def hint(self, error: BaseException, message: str) -> str:  # noqa: ARG002
         return next(hint for pattern, hint in _HINTS if re.search(pattern, message))
 
     def hint_on_failure(self, message: str) -> str:
+        if "cut short" in message:
+            return _SAVE
         is_read_only = "readonly database" in message
         return "let the user who runs heatmap-etl write the file and its folder" * is_read_only
 
@@ -185,6 +199,30 @@ def _has_temporary_folder(file: Path) -> bool:
         os.environ["SQLITE_TMPDIR"] = str(file.parent / named)
     folders = [os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR")]
     return any(f and os.access(f, os.W_OK | os.X_OK) for f in (*folders, *_TEMPORARY_FOLDERS))
+
+
+def _why_unusable(file: Path) -> str:
+    """What SQLite would not notice, or say in other words; "" where it may be opened, or made.
+
+    It takes a device for an empty database, next to which it makes files, and fills up a last page.
+    """
+    try:
+        found = file.stat()
+    except OSError as error:
+        return "it is a link that leads to itself" if error.errno == errno.ELOOP else ""
+    if not stat.S_ISREG(found.st_mode):
+        is_folder = stat.S_ISDIR(found.st_mode)
+        return "it is a folder" if is_folder else "it is no file, but a device, pipe or socket"
+    if Path(f"{file}-wal").exists() or Path(f"{file}-journal").exists():
+        return ""  # another process may write the last page now, or SQLite will put it right
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(18)
+    except OSError:
+        return ""
+    page = int.from_bytes(head[16:18], "big")
+    is_cut = head.startswith(_MAGIC) and page >= 512 and found.st_size % page
+    return "it is cut short" if is_cut else ""
 
 
 def must_open_immutable(file: Path) -> bool:

@@ -5,7 +5,7 @@ import re
 import secrets
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
@@ -23,15 +24,95 @@ from etl.database.connection import Database, open_database, unreachable
 from etl.database.dialects import dialect_named
 from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.migrations import schema_state, upgrade
-from etl.errors import DatabaseUnreachable
+from etl.errors import DatabaseUnreachable, StoreError
 from etl.load.lookup import Tables
 from etl.load.versions import Owner
 from tests.support.api import Api, record
+from tests.support.odd_databases import (
+    PUBLIC_KEY,
+    REFUSED,
+    mysql_hello,
+    mysql_packet,
+    talking,
+)
 from tests.support.project import make_config, open_project
 from tests.support.servers import PASSWORD, USER, Servers
 
 SPECIAL = "p@ss:w/rd?#[]% &=+'\"\\ü€\U0001f600"
 SERVER_DIALECTS = ["postgresql", "mariadb"]
+RESTORE = "put it back from a backup, or save what can be read of it by: sqlite3 FILE .recover"
+NO_PLUGIN = mysql_packet(b"\xfeparsec\0" + b"x" * 20 + b"\0", 2)
+NONSENSE = [
+    pytest.param("mysql", [b"hello there\r\n"], "Packet sequence number wrong", id="mysql-text"),
+    pytest.param(
+        "mysql",
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+        "Packet sequence number wrong",
+        id="mysql-http",
+    ),
+    # An alert, with which a server of TLS ends what is no TLS.
+    pytest.param(
+        "mysql", [b"\x15\x03\x01\x00\x02\x02\x28"], "Lost connection", id="mysql-alert of TLS"
+    ),
+    pytest.param("mysql", [b"\0" * 100], "the driver raised IndexError", id="mysql-zeros"),
+    pytest.param(
+        "mysql", [mysql_packet(b"\n")], "the driver raised struct.error", id="mysql-one byte"
+    ),
+    pytest.param("mysql", [mysql_hello()[:20]], "Lost connection", id="mysql-half a hello"),
+    pytest.param(
+        "mysql",
+        [mysql_hello(b"none.of")],
+        "the driver raised ValueError",
+        id="mysql-a version in words",
+    ),
+    pytest.param(
+        "mysql",
+        [mysql_hello(plugin=b"\xff\xfe")],
+        "the driver raised UnicodeDecodeError",
+        id="mysql-a login method in bytes",
+    ),
+    pytest.param(
+        "mysql", [mysql_packet(b"\xff\x10\x04#08004Zu viele")], "Zu viele", id="mysql-an error"
+    ),
+    pytest.param(
+        "mysql", [mysql_packet(b"\xff")], "the driver raised struct.error", id="mysql-half an error"
+    ),
+    pytest.param(
+        "mysql",
+        [mysql_hello(), mysql_packet(b"ww", 2)],
+        "unexpected packet",
+        id="mysql-nonsense after the hello",
+    ),
+    pytest.param("mysql", [mysql_hello(), NO_PLUGIN], "parsec", id="mysql-an unknown login method"),
+    pytest.param(
+        "postgresql", [b""], "server closed the connection unexpectedly", id="postgresql-nothing"
+    ),
+    pytest.param(
+        "postgresql",
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+        "SSL negotiation: H",
+        id="postgresql-http",
+    ),
+    pytest.param("postgresql", [mysql_hello()], "SSL negotiation", id="postgresql-mysql"),
+    pytest.param(
+        "postgresql",
+        [b"N", b"HTTP/1.1 400"],
+        "expected authentication request",
+        id="postgresql-http after the hello",
+    ),
+    pytest.param(
+        "postgresql",
+        [b"N", b"R\0\0\0\x08\0\0\0\x63"],
+        "authentication method 99",
+        id="postgresql-an unknown login method",
+    ),
+    pytest.param(
+        "postgresql",
+        [b"N", b"R\0\0\0\x08\0\0\0\0" + b"\xff" * 9],
+        "lost synchronization",
+        id="postgresql-nonsense after the login",
+    ),
+]
 
 
 @pytest.fixture
@@ -107,7 +188,24 @@ def test_an_unknown_database_is_named(
         ("Access denied for user 'etl'@'%' to database 'd'", "let this user use"),
         ("connection timeout expired", "host and port"),
         ("Can't connect to MySQL server on 'h' (timed out)", "host and port"),
-        ("FATAL:  sorry, too many clients already", "check database_url and that the server runs"),
+        ("FATAL:  sorry, too many clients already", "wait until others have ended"),
+        ("FATAL:  remaining connection slots are reserved for roles with", "wait until others"),
+        ("FATAL:  the database system is starting up", "wait until the server has started"),
+        ("FATAL:  the database system is shutting down", "wait until the server has started"),
+        ('FATAL:  no pg_hba.conf entry for host "h", user "u", no encryption', "wants TLS"),
+        ('FATAL:  no pg_hba.conf entry for host "h", user "u", SSL encryption', "let pg_hba.conf"),
+        ("password authentication failed failed: no pg_hba.conf, no encryption", "user and pass"),
+        ("server does not support SSL, but SSL was required", "turn TLS on"),
+        ("SSL is required but the server doesn't support it", "turn TLS on"),
+        ("SSL error: certificate verify failed", "file of authorities"),
+        ('server certificate for "a" does not match host name "h"', "file of authorities"),
+        ('root certificate file "/x" does not exist', "file of authorities"),
+        ("none of the server's SASL authentication mechanisms are supported", "a login method"),
+        ('on socket "/x/.s.PGSQL.5432" failed: No such file or directory', "folder of the socket"),
+        ("[Errno 2] No such file or directory", "files that the parameters"),
+        ("received invalid response to SSL negotiation: H", "another kind of server"),
+        ("server closed the connection unexpectedly", "host and port"),
+        ("FATAL:  etwas ganz anderes", "check database_url and that the server runs"),
     ],
 )
 def test_what_a_server_says_leads_to_what_to_do(said: str, hint: str):
@@ -115,6 +213,43 @@ def test_what_a_server_says_leads_to_what_to_do(said: str, hint: str):
         hint
         in str(unreachable(dialect_named("postgresql"), "x", OSError(said))).rpartition("; ")[2]
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (1040, "wait until others have ended"),
+        (1203, "wait until others have ended"),
+        (1226, "wait until others have ended"),
+        (1044, "let this user use the database"),
+        (1045, "check user and password"),
+        (1698, "check user and password"),
+        (1049, "create the database"),
+        (1053, "wait until the server has started"),
+        (1129, "FLUSH HOSTS"),
+        (1130, "let this user log in from this host"),
+        (1524, "a login method that the driver knows"),
+        (2059, "a login method that the driver knows"),
+        (1820, "a new password"),
+        (1862, "a new password"),
+        (3118, "unlock this user"),
+        (4151, "unlock this user"),
+        (3159, "wants TLS"),
+        (2013, "host and port"),
+        ("53300", "wait until others have ended"),
+        ("57P03", "wait until the server has started"),
+        ("57P01", "wait until the server has started"),
+        ("28000", "let pg_hba.conf of the server"),
+        ("28P01", "check user and password"),
+        ("3D000", "create the database"),
+    ],
+)
+def test_its_code_leads_there_in_any_language(code: int | str, hint: str):
+    name, error = "mysql", Exception(code, "etwas")
+    if isinstance(code, str):
+        name, error = "postgresql", psycopg.errors.lookup(code)("etwas")
+    message = str(unreachable(dialect_named(name), "x", error))
+    assert hint in message.rpartition("; ")[2]
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "mariadb", "mysql"])
@@ -139,9 +274,7 @@ def test_a_server_that_does_not_run_is_named(scheme: str, opened: Callable[[str]
         "postgresql://etl:s3cret@two..dots/x",
         "mariadb://etl:s3cret@two..dots/x",
         "postgresql://etl@127.0.0.1:1/x?password=s3cret",
-        "postgresql://etl:s3cret@127.0.0.1:1/x?unheard_of=s3cret",
-        "mariadb://etl:s3cret@127.0.0.1:1/x?unheard_of=s3cret",
-        "mariadb://etl:s3cret@127.0.0.1:1/x?read_timeout=0",
+        "postgresql://etl:s3cret@127.0.0.1:1,127.0.0.1:2/x",
         "mariadb://etl:s3cret@127.0.0.1:1/x?ssl_ca=not-there.pem",
         "mysql://etl:s3cret€@127.0.0.1:1/x",
     ],
@@ -156,21 +289,31 @@ def test_a_url_that_the_driver_cannot_use_is_one_line_without_password(
         assert "check host and port" in message
 
 
-@pytest.mark.parametrize(
-    "prepare",
-    [
-        pytest.param(Path.absolute, id="its folder is missing"),
-        pytest.param(os.makedirs, id="it is a folder"),
-    ],
-)
-def test_a_sqlite_file_that_cannot_be_opened_is_named(
-    prepare: Callable[[Path], object], tmp_path: Path, opened: Callable[[str], Database]
+def test_a_sqlite_file_without_its_folder_is_named(
+    tmp_path: Path, opened: Callable[[str], Database]
 ):
     path = tmp_path / "no" / "x.db"
-    prepare(path)
     message = refusal(f"sqlite:///{path}", opened)
     assert str(path) in message
     assert "check that the folder exists and can be written" in message
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Path.mkdir, "it is a folder"),
+        (os.mkfifo, "it is no file, but a device, pipe or socket"),
+        (lambda path: path.symlink_to("/dev/null"), "it is no file, but a device, pipe or socket"),
+        (lambda path: path.symlink_to(path), "it is a link that leads to itself"),
+    ],
+)
+def test_what_is_no_file_is_no_sqlite_file(
+    make: Callable[[Path], object], said: str, tmp_path: Path, opened: Callable[[str], Database]
+):
+    path = tmp_path / "x.db"
+    make(path)
+    assert refusal(f"sqlite:///{path}", opened).endswith(f"x.db: {said}; name another file")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_sqlite_file_that_holds_something_else_is_left_as_it_is(
@@ -184,10 +327,113 @@ def test_a_sqlite_file_that_holds_something_else_is_left_as_it_is(
     assert path.read_bytes() == before
 
 
-def test_a_sqlite_parameter_that_is_no_number_is_refused_in_one_line(
-    tmp_path: Path, opened: Callable[[str], Database]
+@pytest.fixture(scope="module")
+def whole_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "x.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE heatmap_etl_version (version_num TEXT)")
+        connection.execute("CREATE TABLE other (content TEXT)")
+        connection.executemany("INSERT INTO other VALUES (?)", [("x" * 3000,)] * 9)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("write_ahead_log", [None, b"", b"stale" * 999])
+def test_a_sqlite_file_that_is_cut_short_is_called_that(
+    whole_file: bytes,
+    write_ahead_log: bytes | None,
+    tmp_path: Path,
+    opened: Callable[[str], Database],
 ):
-    assert "soon" in refusal(f"sqlite:///{tmp_path}/x.db?timeout=soon", opened)
+    for length in (50, 99, 100, 511, 512, 4095, 4096, 4097, len(whole_file) // 2, -4096, -4097, -1):
+        if length == -1 and write_ahead_log is not None:
+            continue  # SQLite puts the last page right from the log, where it is in there
+        path = tmp_path / f"{length}.db"
+        path.write_bytes(whole_file[:length])
+        if write_ahead_log is not None:
+            Path(f"{path}-wal").write_bytes(write_ahead_log)
+        message = refusal(f"sqlite:///{path}", opened)
+        assert "it is cut short" in message, length
+        assert message.endswith(RESTORE), length
+        assert path.read_bytes() == whole_file[:length], length
+
+
+@pytest.mark.parametrize("content", [b"\0" * 4096, b"junk" * 1024], ids=["zeros", "junk"])
+def test_a_damaged_sqlite_file_is_called_that(
+    content: bytes, whole_file: bytes, tmp_path: Path, opened: Callable[[str], Database]
+):
+    path = tmp_path / "x.db"
+    path.write_bytes(whole_file[:4096] + content + whole_file[8192:])
+    with pytest.raises(StoreError) as caught:
+        schema_state(opened(f"sqlite:///{path}"))
+    assert str(caught.value).endswith(f"x.db: it is cut short or damaged; {RESTORE}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"hello", b"\x89PNG\r\n\x1a\n" * 999, b"PK\3\4" * 9999, bytes(range(1, 256)) * 32],
+    ids=["text", "picture", "archive", "encrypted"],
+)
+def test_what_is_no_sqlite_database_is_called_that(
+    content: bytes, tmp_path: Path, opened: Callable[[str], Database]
+):
+    path = tmp_path / "x.db"
+    path.write_bytes(content)
+    message = refusal(f"sqlite:///{path}", opened)
+    assert message.endswith("it is not a SQLite database; name another file")
+    assert path.read_bytes() == content
+
+
+def test_an_empty_file_is_a_new_database(tmp_path: Path, opened: Callable[[str], Database]):
+    path = tmp_path / "x.db"
+    path.touch()
+    upgrade(opened(f"sqlite:///{path}"))
+    assert schema_state(opened(f"sqlite:///{path}")).state == "current"
+
+
+@pytest.mark.parametrize(("scheme", "parts", "said"), NONSENSE)
+def test_a_server_that_talks_nonsense_is_told_in_one_line(
+    scheme: str, parts: Sequence[bytes], said: str, opened: Callable[[str], Database]
+):
+    with talking(parts) as port:
+        url = f"{scheme}://etl:s3cret@127.0.0.1:{port}/x?connect_timeout=2"
+        message = refusal(url, opened)
+    assert said in message
+    assert "s3cret" not in message
+    assert re.search("host and port in database_url|a login method|others have ended", message)
+
+
+def test_without_the_library_for_a_login_method_it_is_named(opened: Callable[[str], Database]):
+    """The server asks for the password under a public key, as MySQL 8 does without TLS."""
+    asks = [mysql_hello(plugin=b"caching_sha2_password"), mysql_packet(b"\1\4", 2)]
+    asks += [mysql_packet(b"\1" + PUBLIC_KEY, 4), REFUSED]
+    with talking(asks) as port:
+        url = f"mysql://etl:s3cret@127.0.0.1:{port}/x"
+        assert "Access denied" in refusal(url, opened)
+        with patch("pymysql._auth._have_cryptography", new=False):
+            message = refusal(url, opened)
+    assert "'cryptography' package is required" in message
+    assert message.endswith("; run: pip install 'heatmap-etl[mysql]'")
+
+
+def test_the_other_driver_is_missed_as_well(opened: Callable[[str], Database]):
+    missing = ImportError("no pq wrapper available.\nAttempts made:\n- couldn't import psycopg 'c'")
+    with (
+        patch("etl.database.dialects.postgresql.create_engine", side_effect=missing),
+        pytest.raises(DatabaseUnreachable) as caught,
+    ):
+        opened("postgresql://etl@127.0.0.1:1/x")
+    assert str(caught.value).endswith("; run: pip install 'heatmap-etl[postgres]'")
+
+
+def test_a_fault_of_ours_is_not_taken_for_one_of_the_driver(
+    tmp_path: Path, opened: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_file: Path) -> bool:
+        raise AttributeError("a fault of ours")
+
+    monkeypatch.setattr("etl.database.dialects.sqlite._has_temporary_folder", fail)
+    with pytest.raises(AttributeError, match="of ours"):
+        schema_state(opened(f"sqlite:///{tmp_path}/x.db"))
 
 
 @pytest.mark.parametrize("dialect", SERVER_DIALECTS)
