@@ -26,7 +26,8 @@ from tests.support.servers import PostgreSQL, ServerMissing, Servers
 
 LEFT_BY_ANOTHER = """
 SET search_path TO pg_catalog; SET TimeZone TO 'Asia/Kathmandu'; SET DateStyle TO 'German';
-SET lock_timeout TO '1ms'; SET standard_conforming_strings TO off
+SET lock_timeout TO '1ms'; SET standard_conforming_strings TO off;
+CREATE TEMP TABLE IF NOT EXISTS snapshots (id text)
 """
 STRANGERS = 2
 """Connections of a pool, so that sources and strangers always meet."""

@@ -3,11 +3,12 @@
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from etl.cli.app import main
 from etl.config.database_url import parse_database
@@ -79,6 +80,20 @@ def make_login(servers: Servers, new_database: Callable[..., str]) -> Iterator[C
 
 
 @pytest.fixture
+def opened() -> Iterator[Callable[..., Database]]:
+    """`opened(url, schema_name=None)`: closed after the test."""
+    with ExitStack() as stack:
+
+        def make(url: str, schema_name: str | None = None) -> Database:
+            parsed = parse_database(url, Path.cwd())
+            database = open_database(parsed.url, label=parsed.label, schema_name=schema_name)
+            stack.callback(database.close)
+            return database
+
+        yield make
+
+
+@pytest.fixture
 def run(
     tmp_path: Path, api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
@@ -137,16 +152,54 @@ def test_a_login_that_may_only_read_by_default_is_called_read_only(
     assert "it is read-only; use its primary server, or another user" in told
 
 
-def test_a_statement_that_the_server_cancels_gets_the_name_of_the_limit(
-    new_database: Callable[..., str],
+def test_without_a_schema_of_ours_the_search_path_is_that_of_role_and_url(
+    make_login: Callable[..., str], opened: Callable[..., Database]
 ):
-    parsed = parse_database(new_database("postgresql", migrated=False), Path.cwd())
-    database: Database = open_database(parsed.url, label=parsed.label)
+    """Not what another client left on the connection."""
+
+    def path(connection: Connection) -> object:
+        return connection.execute(text("SELECT current_setting('search_path')")).scalar()
+
+    def leave(connection: Connection) -> None:
+        connection.execute(text("SET search_path TO left_over"))
+
+    url = make_login(search_path="of_role")
+    for database, expected in (
+        (opened(url), "of_role"),
+        (opened(f"{url}?options=-csearch_path%3Dof_url"), "of_url"),
+        (opened(url, "Ours"), '"Ours", pg_temp'),
+    ):
+        assert database.transaction(path) == expected
+        database.transaction(leave)
+        assert database.transaction(path) == expected
+
+
+def test_a_setting_that_is_not_as_each_transaction_sets_it_is_named(
+    new_database: Callable[..., str], opened: Callable[..., Database]
+):
+    database = opened(new_database("postgresql"), "Ours")
+
+    def spoil(connection: Connection) -> list[str]:
+        connection.execute(text("SET LOCAL DateStyle = 'German'"))
+        connection.execute(text("SET LOCAL search_path = public"))
+        return told(connection)
+
+    def told(connection: Connection) -> list[str]:
+        return database.dialect.spoilt_settings(connection, database.schema_name)
+
+    assert database.transaction(told) == []
+    assert database.transaction(spoil) == [
+        "search_path is public, not Ours, pg_temp",
+        "DateStyle is German, DMY, not ISO, MDY",
+    ]
+
+
+def test_a_statement_that_the_server_cancels_gets_the_name_of_the_limit(
+    new_database: Callable[..., str], opened: Callable[..., Database]
+):
+    def wait(connection: Connection) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = 10"))
+        connection.execute(text("SELECT pg_sleep(9)"))
+
     with pytest.raises(StoreError, match="; raise statement_timeout of this login, unless"):
-        database.transaction(
-            lambda c: [
-                c.execute(text(statement))
-                for statement in ("SET LOCAL statement_timeout = 10", "SELECT pg_sleep(9)")
-            ]
-        )
-    database.close()
+        opened(new_database("postgresql", migrated=False)).transaction(wait)

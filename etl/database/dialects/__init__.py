@@ -52,7 +52,8 @@ class Dialect(ABC):
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
         """The engine of `url` (with driver); connects to nothing.
 
-        Its connections have the isolation level, time-outs and encoding that the program needs.
+        Its connections, or each of their transactions where a pooler may stand between, have the
+        isolation level, time-outs and encoding that the program needs.
         Raises what SQLAlchemy and the driver raise.
         """
 

@@ -233,9 +233,9 @@ class Postgresql(Server):
         if schema_name is None:
             del pinned["search_path"]
         spoilt = []
-        for name, now in connection.execute(_SETTINGS, {"names": list(pinned)}):
-            wanted = pinned[name].strip("'")
-            if now.replace('"', "") != wanted.replace('"', ""):
+        for name, found in connection.execute(_SETTINGS, {"names": list(pinned)}):
+            now, wanted = (v.strip("'").replace('"', "") for v in (found, pinned[name]))
+            if now != wanted:
                 spoilt.append(f"{name} is {now}, not {wanted}")
         return spoilt
 
