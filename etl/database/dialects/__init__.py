@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import URL, Connection, Engine, Table
+from sqlalchemy import URL, Connection, Engine, Select, Table
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -105,6 +105,10 @@ class Dialect(ABC):
     def is_repeatable(self, error: DBAPIError) -> bool:
         """Whether the same transaction may succeed next time, as after a deadlock."""
 
+    def is_lock_timeout(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Whether another session kept a row or a table locked; always False for a file."""
+        return False
+
     def is_silence(self, error: DBAPIError) -> bool:  # noqa: ARG002
         """Whether the server gave no answer in time: to ask again would take as long once more."""
         return False
@@ -122,6 +126,13 @@ class Dialect(ABC):
     @abstractmethod
     def clock(self, connection: Connection) -> datetime:
         """The time by the database's own clock, aware."""
+
+    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:  # noqa: ARG002
+        """Whether another transaction has a row of the query locked, as far as this login may know.
+
+        Always False for a file.
+        """
+        return False
 
     def is_read_only(self, connection: Connection) -> bool:  # noqa: ARG002
         """Whether the server takes no writes, as a replica; always False for a file."""

@@ -41,10 +41,10 @@ from etl.database.dialects.types import UtcDateTime
 # 23505: another source stored the same id first; the repeated transaction then sees it.
 _REPEATABLE = {"40001", "40P01", "55P03", "23505"}
 _DENIED = {"42501", "3F000"}  # the second: no schema of the search path may be used
-_NO_SUCH_TABLE, _DISK_FULL = "42P01", "53100"
+_NO_SUCH_TABLE, _DISK_FULL, _LOCK_TIMEOUT = "42P01", "53100", "55P03"
 _LIMITS = {
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
-    "55P03": KEPT_LOCKED.format("pg_stat_activity"),
+    _LOCK_TIMEOUT: KEPT_LOCKED.format("pg_stat_activity"),
     "53400": "raise that limit of the database server, or free it of other work",
 }
 _TABLESPACE = text(
@@ -127,6 +127,9 @@ class Postgresql(Server):
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE
+
+    def is_lock_timeout(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT
 
     def is_full(self, error: BaseException) -> bool:
         # A quota has no code of its own.
