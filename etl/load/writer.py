@@ -77,11 +77,11 @@ class TableWriter:
         attempts: list[tuple[RunState, list[ViewResult | None]]] = []
 
         def attempt(connection: Connection) -> None:
-            self._lease.guard(connection)
-            if attempts and self._is_committed(connection, attempts[-1][1]):
-                return
-            draft = state.draft()
-            attempts.append((draft, self._write_all(connection, listings, draft)))
+            with self._lease.guarded(connection):
+                if attempts and self._is_committed(connection, attempts[-1][1]):
+                    return
+                draft = state.draft()
+                attempts.append((draft, self._write_all(connection, listings, draft)))
 
         self._database.transaction(attempt)
         state, results = attempts[-1]

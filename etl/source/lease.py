@@ -4,6 +4,10 @@ A process takes the lease before its first request and renews it while it runs. 
 committing transactions locks the `sources` row and compares the random token: a process that lost
 the lease cannot write. The expiry, by the database's clock, only decides when another process may
 take a lease that is not renewed; a holder on this machine whose process is gone loses it at once.
+
+A transaction that waits for a lock keeps the row of its own source locked, and so the renewal
+waiting. Who has the row locked is alive, whatever the expiry says, and such a transaction renews
+the lease itself before it commits. It cannot last for ever: each of its waits ends.
 """
 
 from __future__ import annotations
@@ -13,13 +17,16 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Update, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from etl.config.model import Config
 from etl.database.connection import Database
@@ -30,6 +37,9 @@ from etl.runtime.run_context import with_log_fields
 from etl.transform.snapshot import NORMALIZER_VERSION
 
 log = logging.getLogger(__name__)
+
+_SHORT_WAIT_S = 0.5
+"""To renew or take a lease locks its row for less."""
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -98,11 +108,13 @@ class Lease:
         """Take it, or raise `LeaseHeld` with holder and expiry."""
         _ensure_source(connection, config)
         of_source = sources.c.source == self.source
-        row = connection.execute(select(sources).where(of_source).with_for_update()).one_or_none()
+        row, was_locked = _lock(connection, self.source)
         if row is None:
             raise LeaseHeld(f"source {self.source} was renamed at this moment; try again later")
         now = clock(connection)
         if row.lease_token != self.token:
+            if was_locked and row.lease_token is not None:
+                raise LeaseHeld(_busy_text(row))
             require_free(row, now)
         process = this_process()
         connection.execute(
@@ -125,6 +137,15 @@ class Lease:
             self.is_lost = True
             raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
 
+    @contextmanager
+    def guarded(self, connection: Connection) -> Iterator[None]:
+        """As `guard`, for a transaction that may last: it renews the lease at its end."""
+        self.guard(connection)
+        began = time.monotonic()
+        yield
+        if time.monotonic() - began > self.seconds / 3:
+            self._push_expiry(connection)
+
     def is_held(self, connection: Connection) -> bool:
         """Whether the source still has the token of this lease; locks its row."""
         token = select(sources.c.lease_token).where(sources.c.source == self.source)
@@ -133,8 +154,7 @@ class Lease:
     def renew(self, connection: Connection) -> None:
         """Push the expiry on; raises `LeaseLost`."""
         self.guard(connection)
-        expires_at = clock(connection) + timedelta(seconds=self.seconds)
-        connection.execute(self._if_held().values(lease_expires_at=expires_at))
+        self._push_expiry(connection)
 
     def release(self, connection: Connection) -> None:
         """Give the lease back, in the transaction that ends the run."""
@@ -169,6 +189,10 @@ class Lease:
             except EtlError as error:
                 log.warning("lease not renewed, trying again: %s", error)
 
+    def _push_expiry(self, connection: Connection) -> None:
+        expires_at = clock(connection) + timedelta(seconds=self.seconds)
+        connection.execute(self._if_held().values(lease_expires_at=expires_at))
+
     def _if_held(self) -> Update:
         return update(sources).where(
             sources.c.source == self.source, sources.c.lease_token == self.token
@@ -177,10 +201,12 @@ class Lease:
 
 def holder(connection: Connection, source: str) -> str:
     """The process that holds the lease now, for people; empty: none."""
-    row = connection.execute(select(sources).where(sources.c.source == source)).one_or_none()
-    if row is None or row.lease_token is None or row.lease_expires_at <= clock(connection):
+    of_source = select(sources).where(sources.c.source == source)
+    row = connection.execute(of_source).one_or_none()
+    if row is None or row.lease_token is None or is_gone(row.lease_holder, row.lease_host):
         return ""
-    if is_gone(row.lease_holder, row.lease_host):
+    is_expired = row.lease_expires_at <= clock(connection)
+    if is_expired and not dialect_of(connection).is_locked(connection, of_source):
         return ""
     pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
     return f"process {pid}" + (f" on {host}" if host != socket.gethostname() else "")
@@ -198,12 +224,37 @@ def lock_free(connection: Connection, source: str) -> None:
 
     Raises `LeaseHeld` when one has it, `SourceMismatch` when there is no such source.
     """
-    query = select(sources).where(sources.c.source == source).with_for_update()
-    row = connection.execute(query).one_or_none()
+    row, was_locked = _lock(connection, source)
     if row is None:
         known = ", ".join(sorted(connection.execute(select(sources.c.source)).scalars()))
         raise SourceMismatch(f"there is no source {source}; the database holds: {known or 'none'}")
+    if was_locked and row.lease_token is not None:
+        raise LeaseHeld(_busy_text(row))
     require_free(row, clock(connection))
+
+
+def _lock(connection: Connection, source: str) -> tuple[Row[Any] | None, bool]:
+    """Lock the row of the source; returns it, and whether that took a while.
+
+    Raises `LeaseHeld` where another transaction keeps it locked: who has that works on the source.
+    """
+    of_source = select(sources).where(sources.c.source == source)
+    seen = connection.execute(of_source).one_or_none()
+    began = time.monotonic()
+    try:
+        row = connection.execute(of_source.with_for_update()).one_or_none()
+    except DBAPIError as error:
+        if seen is None or not dialect_of(connection).is_lock_timeout(error):
+            raise
+        raise LeaseHeld(_busy_text(seen)) from error
+    return row, time.monotonic() - began > _SHORT_WAIT_S
+
+
+def _busy_text(row: Row[Any]) -> str:
+    who = "another process"
+    if row.lease_token is not None:
+        who = f"process {row.lease_holder.partition('@')[0]} on {row.lease_host.partition(' ')[0]}"
+    return f"{who} works on source {row.source}, and waits or writes just now; try again later"
 
 
 def _holder_text(row: Row[Any]) -> str:

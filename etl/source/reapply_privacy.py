@@ -141,11 +141,11 @@ class _Rewriter:
         last: Sequence[Any] = ()
 
         def batch(connection: Connection) -> tuple[_Rows, int]:
-            self.lease.guard(connection)
-            of_source = and_(table.c.source == self.lease.source, _after(order, last))
-            query = select(*order, *(table.c[name] for name in columns)).where(of_source)
-            rows = connection.execute(query.order_by(*order).limit(BATCH)).all()
-            return rows, rewrite(connection, table, rows)
+            with self.lease.guarded(connection):
+                of_source = and_(table.c.source == self.lease.source, _after(order, last))
+                query = select(*order, *(table.c[name] for name in columns)).where(of_source)
+                rows = connection.execute(query.order_by(*order).limit(BATCH)).all()
+                return rows, rewrite(connection, table, rows)
 
         while not self.stop.is_set():
             rows, count = self.database.transaction(batch)

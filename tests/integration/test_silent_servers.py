@@ -77,7 +77,7 @@ def test_every_command_gives_a_silent_port_up(scheme: str, cli: Cli, api: Api) -
             assert place in said
             assert "check host and port in database_url, and that the server runs" in said
             assert done.is_one_line() or command == ("check",)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 30
 
 
 @ON_SERVERS
@@ -100,7 +100,7 @@ def test_a_run_ends_when_its_server_is_frozen_in_the_middle(
         assert last.startswith("heatmap-etl: ")
         assert url.rpartition("@")[2].partition("?")[0] in last
         assert "the server gave no answer for " in last
-        assert took_s < 25, took_s
+        assert took_s < 35, took_s
         frozen_status = cli("status", HEATMAP_ETL_DATABASE_URL=url)
         assert frozen_status.code == 2
         assert SILENT.format(LOGIN_S) in frozen_status.err
@@ -126,7 +126,7 @@ def test_a_transaction_is_not_repeated_for_a_frozen_server(
     try:
         with pytest.raises(DatabaseUnreachable) as caught:
             database.transaction(work)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
     finally:
         thaw(server)
     assert len(tries) == 1
@@ -146,7 +146,7 @@ def test_an_idle_connection_of_the_pool_is_tried_as_briefly_as_a_login(
     began = time.monotonic()
     with frozen(server), pytest.raises(DatabaseUnreachable, match=r"no answer for 2 s"):
         database.read(lambda c: c.execute(text("SELECT 1")).scalar())
-    assert time.monotonic() - began < 3 * LOGIN_S
+    assert time.monotonic() - began < 6 * LOGIN_S
 
 
 @ON_SERVERS
@@ -170,7 +170,7 @@ def test_to_send_to_a_frozen_server_ends_too(database: Database, server: Server)
             database.transaction(work)
     finally:
         thaw(server)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 @ON_SERVERS

@@ -108,6 +108,10 @@ class Dialect(ABC):
     def is_repeatable(self, error: DBAPIError) -> bool:
         """Whether the same transaction may succeed next time, as after a deadlock."""
 
+    def is_lock_timeout(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Whether another session kept a row or a table locked; always False for a file."""
+        return False
+
     def is_silence(self, error: DBAPIError) -> bool:  # noqa: ARG002
         """Whether the server gave no answer in time: to ask again would take as long once more."""
         return False
@@ -125,6 +129,13 @@ class Dialect(ABC):
     @abstractmethod
     def clock(self, connection: Connection) -> datetime:
         """The time by the database's own clock, aware."""
+
+    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:  # noqa: ARG002
+        """Whether another transaction has a row of the query locked, as far as this login may know.
+
+        Always False for a file.
+        """
+        return False
 
     def is_read_only(self, connection: Connection) -> bool:  # noqa: ARG002
         """Whether the server takes no writes, as a replica; always False for a file."""

@@ -46,7 +46,7 @@ _NEEDED_TO_MIGRATE = (
     "INSERT INTO {} (id) VALUES (1)",
     "UPDATE {} SET id = 1",
 )
-_LOCK_TIMEOUT, _OPTION_PREVENTS = 1205, 1290
+_LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1205, 3572, 1290
 # What a session would take from the server's own settings or its init_connect, and what changes the
 # meaning of our statements: safe updates refuse them, a limit hides rows, a chained commit ends
 # nothing, and Alembic's table names no engine. DEFAULT would be what the server is set to.
@@ -149,6 +149,9 @@ class Mysql(Server):
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return _number(error) in _REPEATABLE
+
+    def is_lock_timeout(self, error: DBAPIError) -> bool:
+        return _number(error) in (_LOCK_TIMEOUT, _NOWAIT)
 
     def is_full(self, error: BaseException) -> bool:
         number = error.args[0] if error.args else None

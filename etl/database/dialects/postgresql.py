@@ -61,7 +61,7 @@ _OBJECTS = {"2BP01", "0A000"}
 _LIMITS = {
     "57014": "raise statement_timeout of this login, unless somebody cancelled the statement",
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
-    "55P03": KEPT_LOCKED.format("pg_stat_activity"),
+    _LOCK_TIMEOUT: KEPT_LOCKED.format("pg_stat_activity"),
     "53400": "raise that limit of the database server, or free it of other work",
 }
 _TABLESPACE = text(
@@ -199,6 +199,9 @@ class Postgresql(Server):
 
     def is_repeatable(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _REPEATABLE
+
+    def is_lock_timeout(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT
 
     def is_full(self, error: BaseException) -> bool:
         # A quota has no code of its own.

@@ -6,9 +6,9 @@ import contextlib
 import re
 from abc import abstractmethod
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.config.database_url import to_install
@@ -162,6 +162,19 @@ class Server(Dialect):
 
     def be_patient(self, connection: Connection) -> None:
         be_patient(connection)
+
+    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
+        # What fails in a transaction would end it on PostgreSQL. A reader may not lock.
+        attempt = connection.begin_nested()
+        try:
+            connection.execute(query.with_for_update(nowait=True)).all()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return self.is_lock_timeout(error)
+        finally:
+            attempt.rollback()
+        return False
 
     def clock(self, connection: Connection) -> datetime:
         value = connection.execute(select(self.now)).scalar_one()
