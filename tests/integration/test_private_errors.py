@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from etl.cli.app import main
 from etl.database.cursor import driver_cursor
 from etl.errors import StoreError
+from etl.runtime.logs import set_up
 from tests.support.api import Api, record
 from tests.support.project import Project, make_config, open_project
 
@@ -139,6 +140,25 @@ def test_a_text_that_cannot_be_decoded_is_not_shown(new_database: Callable[..., 
     assert str(caught.value).endswith("Could not decode to UTF-8 column 'name'")
     assert_private("".join(traceback.format_exception(caught.value)))
     project.database.close()
+
+
+def test_the_driver_logs_no_row_that_was_refused_while_something_else_went_wrong(
+    new_database: Callable[..., str], api: Api, capfd: pytest.CaptureFixture[str]
+):
+    project = open_project(make_config(new_database("postgresql"), api.url))
+    project.execute("CREATE TABLE t (name text CHECK (name = ''))")
+    set_up("console", "DEBUG")
+
+    def stopped(opened: Connection) -> None:
+        with driver_cursor(opened) as cursor, cursor.copy("COPY t FROM STDIN") as copy:
+            for _ in range(20_000):
+                copy.write_row((NAME,))
+            raise InterruptedError
+
+    with pytest.raises((InterruptedError, StoreError)):
+        project.database.transaction(stopped)
+    project.database.close()
+    assert_private(capfd.readouterr().err)
 
 
 # What others may do to our table, how it is undone, and what is said of it in between.
