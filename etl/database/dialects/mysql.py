@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, func, literal_c
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from etl.config.database_url import driver_parameters, without_parameters
+from etl.config.database_url import driver_parameters, without_tls
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
 from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
@@ -51,7 +51,7 @@ class Mysql(Server):
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
         password = make_url(url).password
         return create_engine(
-            without_parameters(url),
+            without_tls(url),
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             connect_args={
