@@ -131,12 +131,12 @@ def driver_parameters(url: str) -> dict[str, Any]:
     return typed_parameters(parsed.get_backend_name(), parsed.query)
 
 
-def without_parameters(url: str) -> URL:
-    """For a driver that gets all of them by `driver_parameters`."""
+def without_tls(url: str) -> URL:
+    """The URL of a MariaDB or MySQL for SQLAlchemy, which has an own idea of what is left out."""
     from sqlalchemy.engine import make_url
 
     parsed = make_url(url)
-    return parsed.difference_update_query(parsed.query)
+    return parsed.difference_update_query([n for n in parsed.query if n.startswith("ssl_")])
 
 
 def _drivername(scheme: str) -> str:

@@ -28,9 +28,6 @@ ATTEMPTS = 5
 ROLES = "docs/operations.md"
 """Where the rights stand that an owner, a writer and a reader need."""
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
-# Drivers refuse a host or a parameter of the URL with more than their own errors, or have no module
-# of the system that they need.
-_CANNOT_OPEN = (SQLAlchemyError, OSError, TypeError, ValueError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class Database:
         try:
             connection = self.engine.connect()
         except Exception as error:
-            if not (isinstance(error, SQLAlchemyError | OSError) or _is_of_driver(error)):
+            if not _is_of_driver(error):
                 raise
             raise unreachable(self.dialect, self.label, error, self.engine) from None
         with connection:
@@ -141,13 +138,14 @@ class Database:
 
 
 def _is_of_driver(error: Exception) -> bool:
-    """Whether an error of the caller's call comes out of driver or SQLAlchemy, and is no bug of us.
+    """Whether the driver, the system or SQLAlchemy raised it, and no faulty line of ours.
 
     Of a login method that it lacks, and of an answer that makes no sense, a driver raises anything.
     """
-    frames = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
-    _caller, *others = frames
-    return bool(others) and not any(name.startswith("etl.") for name in others)
+    if isinstance(error, SQLAlchemyError | OSError):
+        return True
+    *_, (innermost, _) = walk_tb(error.__traceback__)
+    return not str(innermost.f_globals.get("__name__")).startswith("etl.")
 
 
 def _right(error: DBAPIError) -> str:
@@ -172,7 +170,9 @@ def open_database(url: str, *, label: str, schema_name: str | None = None) -> Da
 def _database(dialect: Dialect, url: str, label: str, schema_name: str | None) -> Database:
     try:
         engine = dialect.make_engine(url, schema_name)
-    except _CANNOT_OPEN as error:
+    except Exception as error:
+        if not _is_of_driver(error):
+            raise
         raise unreachable(dialect, label, error) from None
     hide_values(engine, dialect.tell)
     return Database(engine, label, schema_name)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, func, literal_c
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from etl.config.database_url import driver_parameters, without_parameters
+from etl.config.database_url import driver_parameters, without_tls
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, lookup
 from etl.database.dialects.bounded import ANSWER_TIMEOUT_S, LOGIN_TIMEOUT_S, bound_waits
@@ -115,7 +115,7 @@ class Mysql(Server):
             "init_command": _init_command(),
         }
         engine = create_engine(
-            without_parameters(url),
+            without_tls(url),
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             connect_args=ours | given,

@@ -428,11 +428,9 @@ def test_the_other_driver_is_missed_as_well(opened: Callable[[str], Database]):
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_driver(
     tmp_path: Path, opened: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
 ):
-    def fail(_file: Path) -> bool:
-        raise AttributeError("a fault of ours")
-
-    monkeypatch.setattr("etl.database.dialects.sqlite._has_temporary_folder", fail)
-    with pytest.raises(AttributeError, match="of ours"):
+    monkeypatch.setattr("etl.database.dialects.sqlite._TEMPORARY_FOLDERS", 5)
+    monkeypatch.delenv("SQLITE_TMPDIR", raising=False)
+    with pytest.raises(TypeError, match="iterable"):
         schema_state(opened(f"sqlite:///{tmp_path}/x.db"))
 
 
