@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from sqlalchemy.engine import URL
 
@@ -67,12 +67,14 @@ class Server(ABC):
     folder: Path
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    options: tuple[str, ...] = ()
 
     @classmethod
-    def launch(cls) -> "Server":
+    def launch(cls, *options: str) -> Self:
+        """A server that answers; `options`: its command line's, beside what every test needs."""
         cls.binaries()
         account = account_of(cls.accounts)
-        server = cls(make_folder(cls.dialect, account))
+        server = cls(make_folder(cls.dialect, account), options=options)
         try:
             server._initialize(account)
             server._start(account)
@@ -335,7 +337,7 @@ class MariaDB(Server):
         command = [str(install), "--no-defaults", f"--datadir={self._data}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=normal", "--skip-name-resolve"]
         # It starts a server too.
-        command += [self._own_tmpdir]
+        command += [self._own_tmpdir, *self.options]
         self._run_once(command, account)
         # Read by the server before it listens, at each start: there is no moment without
         # passwords, and what a user was granted outlives a restart.
@@ -367,6 +369,7 @@ class MariaDB(Server):
             "--innodb-flush-log-at-trx-commit=0",
             "--skip-innodb-doublewrite",
             "--innodb-buffer-pool-size=64M",
+            *self.options,
         ]
 
     @property
