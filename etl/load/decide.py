@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from etl.database.dialects import FITS_EVERYWHERE
 from etl.extract.listing import Listing
 from etl.extract.partition import Proof
 from etl.load.changeset import ChangeSet, StoredId, StoredIds
@@ -18,7 +19,7 @@ from etl.load.ownership import Ownership
 from etl.load.removals import Removals
 from etl.load.versions import Owner, differences
 from etl.source.identity import Organization
-from etl.transform.snapshot import KEY_TWICE, Decoded, Snapshot
+from etl.transform.snapshot import KEY_TWICE, Decoded, Snapshot, record_of, reject_text
 
 
 @dataclass(slots=True)
@@ -62,7 +63,9 @@ def decide_listing(
     if doubled:
         rows = stored.plain.keys() | stored.others.keys() if provable is None else provable
         provable = {i for i in rows if not any(_may_name(i, raw) for raw in doubled)}
-    return decide(snapshots, stored, owner, state, provable)
+    changes = decide(snapshots, stored, owner, state, provable)
+    _reject_long_ids(changes, lookup)
+    return changes
 
 
 def decide(
@@ -82,6 +85,17 @@ def decide(
     # Before rows go, RUM can still say which organization the keys belong to.
     changes.is_deferred |= bool(changes.absence.gone and state.organization.is_open)
     return state.removals.hold(changes, owner.view_key, state.ownership)
+
+
+def _reject_long_ids(changes: ChangeSet, lookup: Lookup) -> None:
+    """The tables of a server with small pages have no room for every id that others can hold."""
+    if all(len(snapshot.id) <= FITS_EVERYWHERE for snapshot in changes.new):
+        return
+    longest = lookup.longest_id()
+    reason = f"the id is longer than the {longest} characters that this database can index"
+    long = [snapshot for snapshot in changes.new if len(snapshot.id) > longest]
+    changes.rejected += [reject_text(reason, record_of(snapshot)) for snapshot in long]
+    changes.new = [snapshot for snapshot in changes.new if len(snapshot.id) <= longest]
 
 
 def _provable(

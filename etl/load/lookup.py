@@ -36,6 +36,9 @@ class Lookup(Protocol):
     def has_same_rejects(self, owner: Owner, decoded: Decoded) -> bool:
         """Whether the last reading of the view had the same rejects, each as often."""
 
+    def longest_id(self) -> int:
+        """How many characters of an id the tables hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
@@ -86,6 +89,10 @@ class Tables:
             return False
         last_copies: int = state.rejected - len(last_hashes)
         return len(decoded.rejected) - len(hashes) <= last_copies
+
+    def longest_id(self) -> int:
+        """As `Lookup.longest_id`."""
+        return dialect_of(self.connection).length_of(self.connection, snapshots.c.id)
 
 
 # Built once: to build it takes longer than to execute it.

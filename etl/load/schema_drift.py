@@ -6,11 +6,12 @@ Each call adds to the counts, so it is called for an answer that is new only.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
+from etl.database.dialects import FITS_EVERYWHERE, dialect_of
 from etl.database.schema import schema_drift
 from etl.formatting import shortened
 from etl.load.counters import add_counts
@@ -23,7 +24,6 @@ MAX_UNKNOWN_NAMES = 10_000
 """Names of one source in `schema_drift`: a server that invents names must not fill a disk."""
 
 _MAX_WARNED = 10
-_MAX_NAME = 255
 _MAX_EXAMPLE = 500
 
 
@@ -39,7 +39,7 @@ def save_drift(
     d = schema_drift.c
     query = select(d.name, d.kind).where(d.source == source)
     known = {Drift(row.name, row.kind) for row in connection.execute(query)}
-    storable = _storable(drift, known)
+    storable = _storable(drift, known, _longest_name(connection, drift))
     values = {"last_seen_at": read_at}
     repeated = storable.keys() & known
     for kind in sorted({key.kind for key in repeated}):
@@ -64,14 +64,22 @@ def save_drift(
         )
 
 
+def _longest_name(connection: Connection, drift: Iterable[Drift]) -> int:
+    """How many characters of a name the table holds; it is asked only where one is long."""
+    if all(len(_clean(key.name)) <= FITS_EVERYWHERE for key in drift):
+        return FITS_EVERYWHERE
+    return dialect_of(connection).length_of(connection, schema_drift.c.name)
+
+
 def _storable(
-    drift: Mapping[Drift, tuple[int, str]], known: set[Drift]
+    drift: Mapping[Drift, tuple[int, str]], known: set[Drift], longest: int
 ) -> dict[Drift, tuple[int, str]]:
     """`drift` under names that the table can hold; those that become equal are counted together."""
     room = MAX_UNKNOWN_NAMES - len(known)
     storable: dict[Drift, tuple[int, str]] = {}
     for (name, kind), (count, example) in sorted(drift.items()):
-        key = Drift(_storable_name(name), kind)
+        clean = _clean(name)
+        key = Drift(clean if len(clean) <= longest else clean[: longest - 1] + "…", kind)
         if key not in known and key not in storable:
             if room <= 0 and kind.startswith("unknown"):
                 key = Drift(OTHER_NAMES, kind)
@@ -81,7 +89,6 @@ def _storable(
     return storable
 
 
-def _storable_name(name: str) -> str:
-    """An attribute's name may be anything; a key column holds clean text of limited length."""
-    clean = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-    return clean if len(clean) <= _MAX_NAME else clean[: _MAX_NAME - 1] + "…"
+def _clean(name: str) -> str:
+    """An attribute's name may be anything; a key column holds clean text."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -39,6 +39,7 @@ from etl.pipeline.side_questions import SideQuestions
 from etl.pipeline.sync import chosen_views
 from etl.source.identity import require_label
 from etl.source.privacy_setting import read_privacy
+from etl.transform.fields import MAX_ID
 from etl.transform.snapshot import CONTENT, Decoded, Snapshot
 
 
@@ -236,6 +237,10 @@ class PlannedTables:
         """As `Lookup.has_same_rejects`."""
         return self.tables.has_same_rejects(owner, decoded)
 
+    def longest_id(self) -> int:
+        """As `Lookup.longest_id`."""
+        return self.tables.longest_id()
+
 
 class NoTables:
     """Before the schema is there, nothing is stored."""
@@ -255,6 +260,10 @@ class NoTables:
     def has_same_rejects(self, owner: Owner, decoded: Decoded) -> bool:  # noqa: ARG002
         """As `Lookup.has_same_rejects`."""
         return False
+
+    def longest_id(self) -> int:
+        """As `Lookup.longest_id`."""
+        return MAX_ID
 
 
 def _view_plan(

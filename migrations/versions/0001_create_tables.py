@@ -9,8 +9,6 @@ Revision: 0001
 
 from __future__ import annotations
 
-from typing import Any
-
 from alembic import op
 from sqlalchemy import (
     BigInteger,
@@ -20,9 +18,9 @@ from sqlalchemy import (
     Integer,
     PrimaryKeyConstraint,
     String,
-    inspect,
 )
 
+from etl.database.ddl import create_index, create_table
 from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 
 revision = "0001"
@@ -30,14 +28,6 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-OPTIONS = {
-    "mariadb_engine": "InnoDB",
-    "mariadb_default_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_nopad_bin",
-    "mysql_engine": "InnoDB",
-    "mysql_default_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_0900_bin",
-}
 TABLES = (
     "rejected_records",
     "schema_drift",
@@ -51,7 +41,7 @@ TABLES = (
 
 
 def upgrade() -> None:
-    _create_table(
+    create_table(
         "rejected_records",
         Column(
             "source",
@@ -82,7 +72,7 @@ def upgrade() -> None:
         PrimaryKeyConstraint("source", "view_key", "raw_hash", name="pk_rejected_records"),
         comment="Records that cannot be a row of snapshots, kept as they came.",
     )
-    _create_table(
+    create_table(
         "schema_drift",
         Column(
             "source",
@@ -106,7 +96,7 @@ def upgrade() -> None:
         PrimaryKeyConstraint("source", "name", "kind", name="pk_schema_drift"),
         comment="Attributes that are unknown, or not of the type Datadog's specification names.",
     )
-    _create_table(
+    create_table(
         "snapshot_history",
         Column(
             "snapshot_id",
@@ -250,7 +240,7 @@ def upgrade() -> None:
         PrimaryKeyConstraint("snapshot_id", "version", name="pk_snapshot_history"),
         comment="Every earlier content of a snapshot; append-only. The latest is in snapshots.",
     )
-    _create_table(
+    create_table(
         "snapshots",
         Column("id", String(length=255), nullable=False, comment="Datadog's id of the snapshot"),
         Column(
@@ -395,9 +385,9 @@ def upgrade() -> None:
         PrimaryKeyConstraint("id", name="pk_snapshots"),
         comment="Includes removed rows; for what is listed now use current_snapshots.",
     )
-    _create_index("ix_snapshots_view_key", "snapshots", ["view_key"])
+    create_index("ix_snapshots_view_key", "snapshots", ["view_key"])
 
-    _create_table(
+    create_table(
         "sources",
         Column(
             "source",
@@ -450,7 +440,7 @@ def upgrade() -> None:
         PrimaryKeyConstraint("source", name="pk_sources"),
         comment="One row for each Datadog organization, and the lease of whoever works on it.",
     )
-    _create_table(
+    create_table(
         "sync_run_views",
         Column("run_id", String(length=64), nullable=False, comment="Run, see sync_runs"),
         Column(
@@ -540,7 +530,7 @@ def upgrade() -> None:
         PrimaryKeyConstraint("run_id", "view_key", name="pk_sync_run_views"),
         comment="The ledger: one row for each run and configured view.",
     )
-    _create_table(
+    create_table(
         "sync_runs",
         Column(
             "run_id",
@@ -626,9 +616,9 @@ def upgrade() -> None:
         PrimaryKeyConstraint("run_id", name="pk_sync_runs"),
         comment="The ledger: one row for each run.",
     )
-    _create_index("ix_sync_runs_source_started_at", "sync_runs", ["source", "started_at"])
+    create_index("ix_sync_runs_source_started_at", "sync_runs", ["source", "started_at"])
 
-    _create_table(
+    create_table(
         "view_state",
         Column(
             "view_key",
@@ -695,15 +685,3 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in reversed(TABLES):
         op.drop_table(table, if_exists=True)
-
-
-def _create_table(name: str, *items: Column[Any] | PrimaryKeyConstraint, comment: str) -> None:
-    # Those of another database would only make SQLAlchemy load it, to check them.
-    prefix = f"{op.get_bind().dialect.name}_"
-    options = {option: value for option, value in OPTIONS.items() if option.startswith(prefix)}
-    op.create_table(name, *items, comment=comment, if_not_exists=True, **options)
-
-
-def _create_index(name: str, table: str, columns: list[str]) -> None:
-    if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
-        op.create_index(name, table, columns)

@@ -16,6 +16,7 @@ from typing import Any
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, PrimaryKeyConstraint, String, inspect
 
+from etl.database.ddl import create_index, create_table
 from etl.database.dialects.types import LongText, UtcDateTime
 
 revision = "0002"
@@ -23,14 +24,6 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-OPTIONS = {
-    "mariadb_engine": "InnoDB",
-    "mariadb_default_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_nopad_bin",
-    "mysql_engine": "InnoDB",
-    "mysql_default_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_0900_bin",
-}
 OF_SOURCES: tuple[tuple[str, Any, str], ...] = (
     ("org_id", BigInteger(), "Organization these keys belong to: the first one seen"),
     ("learned_cap", BigInteger(), "Records beyond which the API was seen to cut answers"),
@@ -55,7 +48,7 @@ OF_VIEW_STATE: tuple[tuple[str, Any, str], ...] = (
 def upgrade() -> None:
     _add_columns("sources", OF_SOURCES)
     _add_columns("view_state", OF_VIEW_STATE)
-    _create_table(
+    create_table(
         "applications",
         _source(),
         _must("application_id", String(255), "Datadog's id of the application"),
@@ -67,7 +60,7 @@ def upgrade() -> None:
         PrimaryKeyConstraint("source", "application_id", name="pk_applications"),
         comment="RUM applications of each organization.",
     )
-    _create_table(
+    create_table(
         "discovered_views",
         _must("discovered_key", String(32), "Hash of source, view name and application"),
         _source(),
@@ -79,7 +72,7 @@ def upgrade() -> None:
         PrimaryKeyConstraint("discovered_key", name="pk_discovered_views"),
         comment="Views that RUM saw traffic on, by application.",
     )
-    _create_index("ix_discovered_views_source", "discovered_views", ["source"])
+    create_index("ix_discovered_views_source", "discovered_views", ["source"])
 
 
 def downgrade() -> None:
@@ -113,15 +106,3 @@ def _drop_columns(table: str, columns: tuple[tuple[str, Any, str], ...]) -> None
     for name, _, _ in columns:
         if name in present:
             op.drop_column(table, name)
-
-
-def _create_table(name: str, *items: Column[Any] | PrimaryKeyConstraint, comment: str) -> None:
-    # Those of another database would only make SQLAlchemy load it, to check them.
-    prefix = f"{op.get_bind().dialect.name}_"
-    options = {option: value for option, value in OPTIONS.items() if option.startswith(prefix)}
-    op.create_table(name, *items, comment=comment, if_not_exists=True, **options)
-
-
-def _create_index(name: str, table: str, columns: list[str]) -> None:
-    if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
-        op.create_index(name, table, columns)

@@ -17,6 +17,7 @@ from typing import Any
 from alembic import op
 from sqlalchemy import BigInteger, Column, PrimaryKeyConstraint, String, inspect
 
+from etl.database.ddl import create_table
 from etl.database.dialects.types import LongText, UtcDateTime
 
 revision = "0004"
@@ -24,24 +25,13 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-OPTIONS = {
-    "mariadb_engine": "InnoDB",
-    "mariadb_default_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_nopad_bin",
-    "mysql_engine": "InnoDB",
-    "mysql_default_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_0900_bin",
-}
 MATCHING = "How the view filter was seen to match other names than the one asked for; NULL: not"
 
 
 def upgrade() -> None:
     if not _has_column():
         op.add_column("sources", Column("name_matching", String(255), comment=MATCHING))
-    # Those of another database would only make SQLAlchemy load it, to check them.
-    prefix = f"{op.get_bind().dialect.name}_"
-    options = {option: value for option, value in OPTIONS.items() if option.startswith(prefix)}
-    op.create_table(
+    create_table(
         "side_questions",
         _must("source", String(255), "Label of the Datadog organization, from the configuration"),
         _must(
@@ -55,8 +45,6 @@ def upgrade() -> None:
         _must("error", LongText(), "Why it got no answer"),
         PrimaryKeyConstraint("source", "question", name="pk_side_questions"),
         comment="Questions that no listing depends on, and that got no answer when last asked.",
-        if_not_exists=True,
-        **options,
     )
 
 

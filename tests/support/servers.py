@@ -71,12 +71,14 @@ class Server(ABC):
     folder: Path
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    options: tuple[str, ...] = ()
 
     @classmethod
-    def launch(cls) -> Self:
+    def launch(cls, *options: str) -> Self:
+        """A server that answers; `options`: its command line's, beside what every test needs."""
         cls.binaries()
         account = account_of(cls.accounts)
-        server = cls(make_folder(cls.dialect, account))
+        server = cls(make_folder(cls.dialect, account), options=options)
         try:
             server._initialize(account)
             server._start(account)
@@ -339,7 +341,7 @@ class MariaDB(Server):
         command = [str(install), "--no-defaults", f"--datadir={self._data}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=normal", "--skip-name-resolve"]
         # It starts a server too.
-        command += [self._own_tmpdir]
+        command += [self._own_tmpdir, *self.options]
         self._run_once(command, account)
         # Read by the server before it listens, at each start: there is no moment without
         # passwords, and what a user was granted outlives a restart.
@@ -371,6 +373,7 @@ class MariaDB(Server):
             "--innodb-flush-log-at-trx-commit=0",
             "--skip-innodb-doublewrite",
             "--innodb-buffer-pool-size=64M",
+            *self.options,
         ]
 
     @property

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import URL, Connection, Engine, Select, Table
+from sqlalchemy import URL, Column, Connection, Engine, Select, Table
 from sqlalchemy import Row as SqlRow
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.engine import make_url
@@ -23,6 +23,9 @@ from sqlalchemy.exc import DBAPIError
 from etl.database.batches import BATCH
 
 Row = Sequence[Any]
+
+FITS_EVERYWHERE = 96
+"""Characters that an id, or the name of an attribute, may have on every database."""
 
 MAKE_ROOM = "make room there; what is stored stays, and the next run goes on"
 
@@ -158,6 +161,15 @@ class Dialect(ABC):
 
     def create_schema(self, connection: Connection, name: str | None) -> None:  # noqa: B027
         """Create the schema that the configuration names, unless it exists."""
+
+    def key_lengths(self, connection: Connection) -> Mapping[str, int]:  # noqa: ARG002
+        """How many characters key columns may have, by name, where the server has less room."""
+        return {}
+
+    def length_of(self, connection: Connection, column: Column[Any]) -> int:  # noqa: ARG002
+        """How many characters a text column of the catalogue holds in this database."""
+        length: int = column.type.length  # type: ignore[attr-defined]
+        return length
 
     def try_to_create(self, connection: Connection, schema_name: str | None) -> None:  # noqa: B027
         """Raise the server's refusal where this login may not create our tables and views.

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, func, literal_column
+from sqlalchemy import Column, Connection, Engine, Table, create_engine, func, literal_column, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -85,6 +85,17 @@ _HINTS = {
     ),
     "read-only": "it is read-only; use its primary server, or another user",
 }
+# Keys have at most 768 bytes on pages of 4 KiB, 1536 of 8 KiB: four for each character.
+_KEY_LENGTHS = {
+    4096: {"id": 190, "snapshot_id": 190, "source": 64, "application_id": 128}
+    | {"name": 96, "kind": 32},
+    8192: {"source": 128, "name": 224, "kind": 32},
+}
+_SHORT_KEYS = "give it a shorter name: the pages of this server (innodb_page_size) are small"
+_LENGTH = text(
+    "SELECT character_maximum_length FROM information_schema.columns"
+    " WHERE table_schema = DATABASE() AND table_name = :table AND column_name = :name"
+)
 _FULL = {1021, 1114}  # the disk; the table, which InnoDB says of a disk, too
 _NO_ROOM = re.compile(r"(?:errno|errcode|error)\W+(?:28|122)\b", re.IGNORECASE)  # or no quota
 _LOCK_WAITS = ("lock_wait_timeout", "innodb_lock_wait_timeout")
@@ -199,6 +210,9 @@ class Mysql(Server):
         data, temporary = connection.exec_driver_sql("SELECT @@datadir, @@tmpdir").one()
         return f"the disk of the database server (data in {data}, temporary files in {temporary})"
 
+    def hint_on_failure(self, message: str) -> str:
+        return _SHORT_KEYS if message.startswith("Data too long for column") else ""
+
     def is_missing_table(self, error: DBAPIError) -> bool:
         return _number(error) == _NO_SUCH_TABLE
 
@@ -213,6 +227,15 @@ class Mysql(Server):
             except DBAPIError as error:
                 if self.is_denied(error) or error.connection_invalidated:
                     raise
+
+    def key_lengths(self, connection: Connection) -> Mapping[str, int]:
+        size = connection.exec_driver_sql("SELECT @@innodb_page_size").scalar_one()
+        return _KEY_LENGTHS.get(size, {})
+
+    def length_of(self, connection: Connection, column: Column[Any]) -> int:
+        query = _LENGTH.bindparams(table=column.table.name, name=column.name)
+        length: int = connection.execute(query).scalar_one()
+        return length
 
     def lock_upgrade(self, connection: Connection) -> bool:
         # In short waits: a connection is not left without an answer for longer than it may be.
