@@ -40,6 +40,7 @@ ADMIN = "admin"
 TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
 
+DBT = ROOT / "build" / "dbt"
 POSTGRESQL_18 = ROOT / "build" / "postgresql18"
 
 READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
@@ -457,8 +458,15 @@ def missing_servers(dialects: set[str]) -> list[str]:
 
 
 def missing_readers() -> list[str]:
-    """Packages of Debian with programs that read our crontab, units and alerts as they will be."""
-    return [package for package, program in READERS.items() if shutil.which(program) is None]
+    """Packages with programs that read our crontab, units, alerts and sources as they will be."""
+    missing = [package for package, program in READERS.items() if shutil.which(program) is None]
+    return missing if is_dbt_there() or "postgresql" not in wanted_dialects() else [*missing, "dbt"]
+
+
+def is_dbt_there() -> bool:
+    """Whole, and in the versions of its lock file."""
+    lock, installed = ROOT / "dashboards" / "dbt" / "requirements.lock", DBT / "installed.lock"
+    return installed.exists() and installed.read_bytes() == lock.read_bytes()
 
 
 def wanted_dialects() -> set[str]:
