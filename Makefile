@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dashboard superset superset-lock pictures test test-quick databases check db-check docs lock wheel \
+.PHONY: help setup demo dashboard superset superset-lock dbt-lock pictures test test-quick databases check db-check docs lock wheel \
 	bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	echo
-	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb,pgbouncer and'
+	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and more, and'
 	echo "  JOBS=4 and ARGS='-k name' (test); make test as root installs missing servers by apt."
 
 setup: $(STAMP) ## .venv with everything that work on the project needs (about 30 s, once)
@@ -55,7 +55,7 @@ pictures: setup build/heatmap-demo.db ## the pictures of both dashboards in docs
 	$(BIN)/python dashboards/try_dashboards.py datasette build/heatmap-demo.db docs
 	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db docs
 
-test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB; of history through PgBouncer
+test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB; the loading on more servers
 	echo '==> pytest (a few minutes; servers start when first needed)'
 	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
@@ -115,6 +115,14 @@ superset-lock: ## dashboards/superset/requirements.lock anew from its requiremen
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate \
 		dashboards/superset/requirements.in -o dashboards/superset/requirements.lock $(ARGS)
+
+dbt-lock: ## dashboards/dbt/requirements.lock anew from its requirements.in; ARGS=--upgrade
+	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate \
+		dashboards/dbt/requirements.in -o dashboards/dbt/requirements.lock $(ARGS)
 
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'

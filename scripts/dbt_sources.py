@@ -25,7 +25,8 @@ VALUES = {
 }
 _HEAD = """\
 # Generated from the catalogue by `make docs`; do not edit. Copy it into the models of a project.
-# The variables say where the tables are; dbt's own names of databases apply.
+# Needs dbt 1.10.8 or newer. The variables say where the tables are, and how many hours old the last
+# good reading may be; dbt's own names of databases apply.
 version: 2
 
 sources:
@@ -33,6 +34,19 @@ sources:
     description: Replay heatmap snapshots of Datadog with their history, kept by heatmap-etl
     schema: "{{ var('heatmap_etl_schema', target.schema) }}"
     tables:
+"""
+# How long it may take depends on the schedule: the defaults suit a daily one.
+_FRESHNESS = """\
+        config:
+          loaded_at_field: last_trusted_at
+          freshness:
+            filter: is_watched
+            warn_after:
+              count: "{{ var('heatmap_etl_warn_after_hours', 25) | int }}"
+              period: hour
+            error_after:
+              count: "{{ var('heatmap_etl_error_after_hours', 49) | int }}"
+              period: hour
 """
 
 
@@ -44,13 +58,15 @@ def sources() -> str:
 def _view(view: Table) -> Iterator[str]:
     yield f"      - name: {view.name}\n"
     yield f"        description: {json.dumps(view.comment)}\n"
+    if view.name == "sync_health":
+        yield _FRESHNESS
     yield "        columns:\n"
     for column in view.columns:
         yield f"          - name: {column.name}\n"
         yield f"            description: {json.dumps(column.comment)}\n"
         tests = list(_tests(view, column))
         if tests:
-            yield "            tests:\n"
+            yield "            data_tests:\n"
             yield from tests
 
 
@@ -61,7 +77,8 @@ def _tests(view: Table, column: Column[object]) -> Iterator[str]:
         yield "              - unique\n"
     if column.name in VALUES:
         values = ", ".join(VALUES[column.name])
-        yield f"              - accepted_values:\n                  values: [{values}]\n"
+        yield "              - accepted_values:\n                  arguments:\n"
+        yield f"                    values: [{values}]\n"
 
 
 if __name__ == "__main__":

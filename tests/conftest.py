@@ -15,14 +15,15 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from tests.support.api import Api
 from tests.support.databases import AllDatabases
 from tests.support.paths import ROOT
-from tests.support.poolers import PgBouncer
 from tests.support.project import Project, make_config, open_project
 from tests.support.servers import (
-    KINDS,
-    PGBOUNCER,
-    SERVERS,
+    DIALECTS,
+    FURTHER_SERVERS,
+    NAMES,
     ServerMissing,
     Servers,
+    named_dialects,
+    require_binaries,
     wanted_dialects,
 )
 
@@ -30,9 +31,6 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 NOT_SELECTED = "not in DATABASES"
 STRIPPED_PREFIXES = ("DD_", "DATADOG_", "HEATMAP_ETL_")
 STRIPPED_NAMES = {"DATABASE_URL", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-
-# Run through a pooler by every full run; all others when DATABASES names it.
-THROUGH_PGBOUNCER = ("tests/integration/test_history.py",)
 
 SKIPPED = pytest.StashKey[list[tuple[str, str]]]()
 DESELECTED = pytest.StashKey[dict[str, int]]()
@@ -63,14 +61,22 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whoever uses the fixture `dialect` and names none runs on each."""
+    own = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "dialect" not in metafunc.fixturenames or any("dialect" in names for names in own):
+        return
+    is_marked = metafunc.definition.get_closest_marker("every_server") is not None
+    further = [name for name in FURTHER_SERVERS if is_marked or name in named_dialects()]
+    metafunc.parametrize("dialect", [*DIALECTS, *further], indirect=True)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    wanted, is_named = wanted_dialects(), PGBOUNCER in os.environ.get("DATABASES", "")
+    wanted = wanted_dialects()
     kept, left_out = [], []
     for item in items:
         dialect = getattr(item, "callspec", None) and item.callspec.params.get("dialect")  # type: ignore[attr-defined]
-        if dialect == PGBOUNCER and not is_named and not item.nodeid.startswith(THROUGH_PGBOUNCER):
-            left_out.append(item)
-        elif dialect in KINDS and dialect not in wanted:
+        if dialect in NAMES and dialect not in wanted:
             counts = config.stash[DESELECTED]
             counts[dialect] = counts.get(dialect, 0) + 1
             left_out.append(item)
@@ -109,7 +115,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     # Several processes deselect on their own, and nobody counts for all of them.
-    for dialect in sorted(set(KINDS) - set(wanted_dialects())):
+    for dialect in sorted(set(NAMES) - wanted_dialects()):
         number = config.stash[DESELECTED].get(dialect, "the")
         terminalreporter.line(
             f"{NOT_SELECTED}: {number} tests on {dialect} were not run", cyan=True
@@ -170,7 +176,7 @@ def _databases(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Al
     return AllDatabases(servers, tmp_path_factory.mktemp("databases"), _migrate)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
 def dialect(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -184,10 +190,7 @@ def require_server() -> Callable[[str], None]:
         if dialect not in wanted_dialects():
             pytest.skip(f"{NOT_SELECTED}: {dialect}")
         try:
-            if dialect == PGBOUNCER:
-                PgBouncer.binaries()
-            elif dialect in SERVERS:
-                SERVERS[dialect].binaries()
+            require_binaries(dialect)
         except ServerMissing as error:
             pytest.skip(f"LOUD: {dialect} is not tested: {error}")
 

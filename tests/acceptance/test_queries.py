@@ -139,7 +139,7 @@ def test_dbts_tests_hold_for_rows_of_every_kind(known: Database):
             for column in table["columns"]:
                 query = text(f"SELECT {column['name']} FROM {table['name']}")
                 values = connection.execute(query).scalars().all()
-                for test in column.get("tests", []):
+                for test in column.get("data_tests", []):
                     kinds.add(test if isinstance(test, str) else next(iter(test)))
                     assert_test_holds(test, list(values))
     assert kinds == {"not_null", "unique", "accepted_values"}
@@ -151,4 +151,4 @@ def assert_test_holds(test: Any, values: list[Any]) -> None:
     elif test == "unique":
         assert len(set(values)) == len(values)
     else:
-        assert set(values) - {None} <= set(test["accepted_values"]["values"])
+        assert set(values) - {None} <= set(test["accepted_values"]["arguments"]["values"])

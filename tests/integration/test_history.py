@@ -11,6 +11,8 @@ from etl.config.views import View
 from tests.support.api import Api, record
 from tests.support.project import Project, counts
 
+pytestmark = pytest.mark.every_server
+
 NUMBERS = count(1)
 # What one listing holds: some ids of a small pool, each with one of a few contents.
 LISTINGS = st.lists(

@@ -37,6 +37,8 @@ from etl.errors import SchemaMismatch, StoreError
 from tests.support.paths import ROOT
 from tests.support.servers import PASSWORD, Servers
 
+pytestmark = pytest.mark.every_server
+
 TABLES = set(schema.metadata.tables)
 VERSION_TABLE = schema.VERSION_TABLE
 CURRENT = SchemaState("current", schema.HEAD)

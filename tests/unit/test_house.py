@@ -286,6 +286,7 @@ OF_PYTHON = {
 }
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_run_loads_what_is_listed_and_nothing_else(
     database_url: str, dialect: str, api: Api, tmp_path: Path
 ) -> None:

@@ -84,6 +84,9 @@ _HINTS = {
         "set binlog_format of the server to ROW or MIXED, also in its configuration"
     ),
     "read-only": "it is read-only; use its primary server, or another user",
+    "Data too long for column": (
+        "give it a shorter name: the pages of this server (innodb_page_size) are small"
+    ),
 }
 # Keys have at most 768 bytes on pages of 4 KiB, 1536 of 8 KiB: four for each character.
 _KEY_LENGTHS = {
@@ -91,7 +94,6 @@ _KEY_LENGTHS = {
     | {"name": 96, "kind": 32},
     8192: {"source": 128, "name": 224, "kind": 32},
 }
-_SHORT_KEYS = "give it a shorter name: the pages of this server (innodb_page_size) are small"
 _LENGTH = text(
     "SELECT character_maximum_length FROM information_schema.columns"
     " WHERE table_schema = DATABASE() AND table_name = :table AND column_name = :name"
@@ -209,9 +211,6 @@ class Mysql(Server):
     def place(self, connection: Connection, message: str) -> str:  # noqa: ARG002
         data, temporary = connection.exec_driver_sql("SELECT @@datadir, @@tmpdir").one()
         return f"the disk of the database server (data in {data}, temporary files in {temporary})"
-
-    def hint_on_failure(self, message: str) -> str:
-        return _SHORT_KEYS if message.startswith("Data too long for column") else ""
 
     def is_missing_table(self, error: DBAPIError) -> bool:
         return _number(error) == _NO_SUCH_TABLE

@@ -17,6 +17,8 @@ from etl.database.connection import Database, open_database
 from etl.transform.snapshot import CONTENT
 from tests.support.servers import Servers
 
+pytestmark = pytest.mark.every_server
+
 TABLES: list[Table] = schema.metadata.sorted_tables
 INSTANT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 INT64 = (-(2**63), -1, 0, 1, 2**63 - 1)

@@ -14,6 +14,8 @@ from etl.source.reapply_privacy import apply_privacy
 from tests.support.api import Api, record
 from tests.support.project import Project, counts
 
+pytestmark = pytest.mark.every_server
+
 ATTRIBUTES = {
     "application_id": "app-é",
     "created_at": "2026-01-02T03:04:05.678901Z",

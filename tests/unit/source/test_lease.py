@@ -17,6 +17,8 @@ from etl.source.lease import Lease, clock, is_gone, this_process
 from tests.support.api import Api, record
 from tests.support.project import Project
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def lease(project: Project) -> Lease:
