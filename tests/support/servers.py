@@ -25,6 +25,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from sqlalchemy.engine import URL
 
+from tests.support.clients import missing_packages
+
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
@@ -489,7 +491,7 @@ if __name__ == "__main__":
     # What is missing; of these alone, when some are named.
     asked = set(sys.argv[1:])
     try:
-        readers = [] if asked else missing_readers()
-        print(*missing_servers(asked or wanted_dialects()), *readers)  # noqa: T201
+        others = [] if asked else [*missing_readers(), *missing_packages()]
+        print(*missing_servers(asked or wanted_dialects()), *others)  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))
