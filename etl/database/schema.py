@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision that this program needs; a test compares it with `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
 

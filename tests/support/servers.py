@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from sqlalchemy.engine import URL
 
+from tests.support.clients import missing_packages
 from tests.support.paths import ROOT
 
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
@@ -577,7 +578,9 @@ if __name__ == "__main__":
     asked = set(sys.argv[1:])
     try:
         dialects = asked or wanted_dialects()
-        others = [] if asked else [*missing_poolers(dialects), *missing_readers()]
+        others = (
+            [] if asked else [*missing_poolers(dialects), *missing_readers(), *missing_packages()]
+        )
         print(*missing_servers(dialects), *others)  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))

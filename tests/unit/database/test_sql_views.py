@@ -161,6 +161,20 @@ def test_an_age_is_the_whole_days_since_the_snapshot_was_created(known: Database
     assert by_id(known, "current_snapshots", "age_days") == ages
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"])
+def test_an_age_is_exact_where_sqlite_rounds_into_the_next_day(known: Database):
+    """Its date functions round to milliseconds."""
+    for created in (
+        datetime(2026, 2, 28, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(2023, 12, 31, 23, 59, 59, 999500, tzinfo=UTC),
+        datetime(1900, 3, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    ):
+        change(known, "kept", created_at=created)
+        seconds = (datetime.now(UTC) - created).total_seconds()
+        assert by_id(known, "current_snapshots", "age_days")["kept"] == int(seconds / 86400)
+
+
 def test_versions_are_history_and_present_in_one(known: Database):
     columns = ("snapshot_id", "version", "valid_from", "valid_to", "is_current", "began", "ended")
     assert values(known, "snapshot_versions", *columns) == [
