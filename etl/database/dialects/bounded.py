@@ -34,15 +34,15 @@ def bound_waits(engine: Engine, connect: Callable[..., Any], given: Mapping[str,
 
     `given`: parameters of the URL in their types, which go before our time-outs.
     """
-    login_s = given.get("connect_timeout", LOGIN_TIMEOUT_S)
     answer_s = given.get(_ANSWER, ANSWER_TIMEOUT_S)
+    first_s = min(answer_s, given.get("connect_timeout", LOGIN_TIMEOUT_S))
     engine.update_execution_options(**{_PATIENCE: given.get(_ANSWER, PATIENT_TIMEOUT_S)})
 
     @event.listens_for(engine, "do_connect")
     def open_bounded(
         _dialect: object, _record: object, positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        return connect(*positional, **{**named, _ANSWER: login_s})
+        return connect(*positional, **{**named, _ANSWER: first_s})
 
     @event.listens_for(engine, "checkout")
     def begin_use(connection: Any, *_: object) -> None:
@@ -51,7 +51,7 @@ def bound_waits(engine: Engine, connect: Callable[..., Any], given: Mapping[str,
     @event.listens_for(engine, "checkin")
     def end_use(connection: Any, _record: object) -> None:
         if connection is not None:
-            connection.answer_timeout_s = login_s
+            connection.answer_timeout_s = first_s
 
 
 def be_patient(connection: Connection) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import psycopg
+import pymysql.connections
 import pytest
 from psycopg import pq
 from sqlalchemy.engine import make_url
@@ -20,9 +22,14 @@ ABSENT = object()
 def given_to_driver(url: str) -> dict[str, Any]:
     """What the driver is called with for a URL as people write it."""
     parsed = parse_database(url, HOME)
-    engine = dialect_named(make_url(parsed.url).get_backend_name()).make_engine(parsed.url, None)
+    dialect = dialect_named(make_url(parsed.url).get_backend_name())
+    engine = dialect.make_engine(parsed.url, None)
+    driver = (
+        psycopg.Connection if dialect.family == "postgresql" else pymysql.connections.Connection
+    )
+    opened_by = "connect" if dialect.family == "postgresql" else "__init__"
     with (
-        patch.object(engine.dialect, "connect", side_effect=OSError("nobody")) as connect,
+        patch.object(driver, opened_by, side_effect=OSError("nobody")) as connect,
         pytest.raises(OSError, match="nobody"),
     ):
         engine.connect()
@@ -33,7 +40,7 @@ def given_to_driver(url: str) -> dict[str, Any]:
     ("parameters", "name", "value"),
     [
         ("", "connect_timeout", 10),
-        ("connect_timeout=3", "connect_timeout", "3"),
+        ("connect_timeout=3", "connect_timeout", 3),
         ("application_name=x", "application_name", "x"),
         ("keepalives_idle=7", "keepalives_idle", "7"),
         ("sslmode=verify-full", "sslmode", "verify-full"),
@@ -203,7 +210,7 @@ def test_a_sqlite_file_has_no_parameters(parameter: str) -> None:
 
 def test_each_parameter_of_the_libpq_in_use_is_known() -> None:
     names = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
-    values = {"client_encoding": "utf8"}
+    values = {"client_encoding": "utf8", "connect_timeout": "3"}
     for name in names - {"replication"}:  # turns a connection into one that sends its log
         check_parameters("postgresql", {name: values.get(name, "x")})
     assert "sslmode" in names
