@@ -44,7 +44,7 @@ def bound_waits(engine: Engine, connect: Callable[..., Any]) -> None:
     Time-outs of the URL go before ours. Raises `ValueError` for what is none.
     """
     answer_s = answer_timeout_s(engine.url)
-    login_s = int(str(engine.url.query.get(_LOGIN, LOGIN_TIMEOUT_S)))
+    login_s = int(str(engine.url.query.get(_LOGIN, 0))) or LOGIN_TIMEOUT_S  # 0: libpq's default
 
     @event.listens_for(engine, "do_connect")
     def open_bounded(
