@@ -110,6 +110,17 @@ class Dialect(ABC):
         """Whether the login has no right to the statement; always False for a file."""
         return False
 
+    def spoilt_settings(
+        self,
+        connection: Connection,  # noqa: ARG002
+        schema_name: str | None,  # noqa: ARG002
+    ) -> list[str]:
+        """What the server says of a session setting that the program pins, where it differs.
+
+        One short text for each, such as "DateStyle is German, not ISO".
+        """
+        return []
+
     # --- server and schema ----------------------------------------------------------------
 
     @abstractmethod
@@ -176,9 +187,6 @@ class Dialect(ABC):
 
         Rows have the table's columns in order, and no key twice; there is at least one.
         """
-
-    def try_to_upsert(self, connection: Connection, table: Table) -> None:  # noqa: B027
-        """Raise the server's refusal where `upsert` needs more than rights to the table."""
 
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:

@@ -175,10 +175,6 @@ class Postgresql(Server):
             )
             cursor.execute(f"DELETE FROM {_INCOMING}")  # noqa: S608
 
-    def try_to_upsert(self, connection: Connection, table: Table) -> None:
-        """Its temporary table."""
-        connection.exec_driver_sql(_MAKE_INCOMING.format(table.name))
-
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
 
