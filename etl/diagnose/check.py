@@ -26,7 +26,8 @@ from etl.datadog.proxy import find_proxy
 from etl.datadog.responses import host_of
 from etl.datadog.server_clock import ServerClock, skew_warning
 from etl.diagnose.background import Background
-from etl.diagnose.write_access import create_refusal, try_to_write
+from etl.diagnose.create_access import create_refusal
+from etl.diagnose.self_test import Busy, find_faults
 from etl.errors import (
     ConfigError,
     DatadogAuthError,
@@ -210,11 +211,14 @@ def _database(config: Config) -> Iterator[Point]:
         for point in _database_points(database):
             is_usable &= point.verdict != PROBLEM
             yield point
-        if is_usable and found_schema(database).state == "current":
+        state = found_schema(database).state if is_usable else ""
+        if state == "current":
             yield _privacy(config, database)
             yield from _label(config, database)
-            yield _writing(config, database)
+            yield from _writing(config, database, has_tables=True)
             yield from _concerns(config, database)
+        elif state == "absent" and not database.file:
+            yield from _writing(config, database, has_tables=False)
     except SchemaMismatch as error:
         yield Point("schema", PROBLEM, str(error))
     except EtlError as error:
@@ -258,9 +262,15 @@ def _label(config: Config, database: Database) -> Iterator[Point]:
         yield Point("source", PROBLEM, str(error))
 
 
-def _writing(config: Config, database: Database) -> Point:
-    trial = try_to_write(database, config.source)
-    return Point("writing", PROBLEM if trial.is_refused else OK, trial.text)
+def _writing(config: Config, database: Database, *, has_tables: bool) -> Iterator[Point]:
+    try:
+        faults = find_faults(database, config, has_tables=has_tables)
+    except Busy:
+        yield Point("writing", OK, "a run is under way; writing was not tried")
+        return
+    yield from (Point("writing", PROBLEM, str(fault)) for fault in faults)
+    if has_tables and not faults:
+        yield Point("writing", OK, "tried and rolled back: a run may store what it reads")
 
 
 def _concerns(config: Config, database: Database) -> Iterator[Point]:

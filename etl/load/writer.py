@@ -221,13 +221,13 @@ def _write_changes(
     changed = [s for s in changes.changed if differences(reading.stored[s.id], s)]
     changed_ids = {snapshot.id for snapshot in changed}
     rewritten = [s for s in changes.changed if s.id not in changed_ids] + changes.moved
-    _close_versions(connection, sorted(changed_ids), ended="changed", read_at=read_at)
-    _close_versions(connection, [s.id for s in changes.returned], ended="removed", read_at=read_at)
+    close_versions(connection, sorted(changed_ids), ended="changed", read_at=read_at)
+    close_versions(connection, [s.id for s in changes.returned], ended="removed", read_at=read_at)
     began = "added" if reading.previous and reading.previous.first_read_at else "baseline"
     new = new_rows(changes.new, owner, began=began, read_at=read_at)
     replacing = _replacing_rows(reading, changed, rewritten, read_at)
     pending.add(new, replacing, changes.taken.values())
-    _mark(connection, changes.absence, read_at)
+    mark(connection, changes.absence, read_at)
     rejected = [*reading.decoded.rejected, *changes.rejected]
     if reading.is_new_answer:
         if rejected or has_open_rejects:
@@ -314,7 +314,7 @@ def _closing(ended: str) -> Insert:
     return insert(snapshot_history).from_select(_HISTORY, select(*columns).where(HAS_BOUND_ID))
 
 
-def _close_versions(
+def close_versions(
     connection: Connection, ids: Sequence[str], *, ended: str, read_at: datetime
 ) -> None:
     """Copy the current version of each id into the history, inside the database."""
@@ -344,7 +344,7 @@ def _clearing() -> Update:
     return update(snapshots).where(HAS_BOUND_ID).values(missing_since=None)
 
 
-def _mark(connection: Connection, absence: Absence, read_at: datetime) -> None:
+def mark(connection: Connection, absence: Absence, read_at: datetime) -> None:
     """Mark what is removed or held, and take the mark from held rows that are listed again."""
     for statement, ids in ((_removing, absence.removed), (_holding, absence.held)):
         for batch in batches(ids):

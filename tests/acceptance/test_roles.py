@@ -272,7 +272,9 @@ def test_check_keeps_no_run_waiting_and_waits_for_none(
     url = parse_database(roles.url("writer"), Path.cwd()).url
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as run, run.begin():
-        run.execute(text("SELECT * FROM sources FOR UPDATE"))
+        # More than the row of its source, beside which check has nothing to wait for.
+        lock = "LOCK TABLE sources IN EXCLUSIVE MODE"
+        run.execute(text(lock if dialect == "postgresql" else "SELECT * FROM sources FOR UPDATE"))
         run.execute(text("UPDATE view_state SET listed = 7"))
         code, said = check(roles, "writer", capsys)
         assert code == 0

@@ -231,9 +231,6 @@ class Dialect(ABC):
         Rows have the table's columns in order, and no key twice; there is at least one.
         """
 
-    def try_to_upsert(self, connection: Connection, table: Table) -> None:  # noqa: B027
-        """Raise the server's refusal where `upsert` needs more than rights to the table."""
-
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         """Give up the wait for a lock after so many seconds, until this connection is closed."""

@@ -306,10 +306,6 @@ class Postgresql(Server):
         with driver_cursor(connection) as cursor:
             _insert_through_incoming(cursor, table, rows, on_conflict)
 
-    def try_to_upsert(self, connection: Connection, table: Table) -> None:
-        """Its temporary table."""
-        connection.exec_driver_sql(_MAKE_INCOMING.format(_names(table), table.name))
-
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
 

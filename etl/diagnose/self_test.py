@@ -1,0 +1,125 @@
+"""Tries in the database what a run does, as the login that will run, and rolls it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from secrets import token_hex
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from etl.config.model import Config
+from etl.database.connection import ROLES, Database
+from etl.diagnose.trials import (
+    ELSEWHERE,
+    NOTHING_LEFT,
+    SESSION,
+    TABLES,
+    WITHOUT_TABLES,
+    Stage,
+    Trial,
+)
+from etl.errors import DatabaseUnreachable
+
+_RIGHTS = f"use the login of a writer, or grant its rights: see Roles in {ROLES}"
+# What drivers raise about a value that they cannot read is no error of theirs.
+_UNREADABLE = (ArithmeticError, NotImplementedError, TypeError, ValueError)
+
+
+class Busy(Exception):
+    """A run has locked what was to be tried; it is not disturbed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that a run would suffer from; `str()` is one line that says what to do."""
+
+    doing: str
+    what: str
+    advice: str
+    has_hint: bool = False  # the advice is about the error, not about the trial
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (f"{self.doing}: {self.what}", self.advice)))
+
+    def is_same(self, other: Fault) -> bool:
+        """Whether one cause has both: a login that lacks one right often lacks all."""
+        return self.what == other.what or (self.has_hint and self.advice == other.advice)
+
+
+def find_faults(database: Database, config: Config, *, has_tables: bool) -> list[Fault]:
+    """What a run would suffer from; nothing of the trials is left behind.
+
+    `has_tables`: whether the schema is current; else a temporary table is tried. Raises `Busy`, and
+    `DatabaseUnreachable`.
+    """
+    with ExitStack() as stack:
+        # SQLite's journal stays in its mode, which only a writer may change.
+        first = stack.enter_context(database.connect(write=False))
+        stage = Stage(first, config, token_hex(16))
+        with suppress(DatabaseUnreachable):  # one connection may be all that is allowed
+            second = stack.enter_context(database.connect(write=False))
+            # Beside this open transaction a pooler has to give the other one a connection on which
+            # nothing was set yet.
+            stack.enter_context(_rolled_back(second))
+            if faults := _play(database, replace(stage, connection=second), SESSION):
+                return faults
+        with _rolled_back(first):
+            faults = _play(database, stage, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES)))
+        if has_tables:
+            with first.begin():
+                faults += _play(database, stage, (NOTHING_LEFT,), faults)
+    return faults
+
+
+@contextmanager
+def _rolled_back(connection: Connection) -> Iterator[None]:
+    with connection.begin() as transaction:
+        yield
+        transaction.rollback()
+
+
+def _play(
+    database: Database, stage: Stage, trials: Iterable[Trial], known: Sequence[Fault] = ()
+) -> list[Fault]:
+    """The faults that trials find. The rows of each stay until the transaction ends."""
+    faults: list[Fault] = []
+    has_failed = False
+    for trial in trials:
+        if trial.builds_on_last and has_failed:
+            continue
+        found = _try(database, stage, trial)
+        has_failed = bool(found)
+        for fault in found:
+            if not any(fault.is_same(other) for other in (*known, *faults)):
+                faults.append(fault)
+        if has_failed and (trial in SESSION or stage.connection.invalidated):
+            break
+    return faults
+
+
+def _try(database: Database, stage: Stage, trial: Trial) -> list[Fault]:
+    try:
+        with stage.connection.begin_nested() if trial.has_savepoint else nullcontext():
+            return [Fault(trial.doing, what, trial.advice) for what in trial.faults(stage)]
+    except DBAPIError as error:
+        # Nobody else has keys like ours.
+        if stage.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
+            raise Busy from error
+        return [_refusal(database, trial, error)]
+    except _UNREADABLE as error:
+        return [Fault(f"{trial.doing} fails", str(error), trial.advice)]
+
+
+def _refusal(database: Database, trial: Trial, error: DBAPIError) -> Fault:
+    dialect = database.dialect
+    reason = dialect.brief(error)
+    if hint := dialect.hint_on_failure(reason) or dialect.hint_on_full(error, database.engine):
+        return Fault(f"{trial.doing} fails", reason, hint, has_hint=True)
+    if dialect.is_missing_table(error):
+        return Fault(f"{trial.doing} fails", reason, ELSEWHERE, has_hint=True)
+    if dialect.is_denied(error) and "policy" not in reason:
+        return Fault(f"{database.login} may not write", reason, _RIGHTS, has_hint=True)
+    return Fault(f"{trial.doing} fails", reason, trial.advice)

@@ -1,0 +1,327 @@
+"""What a run leans on in the database, as a list of small trials in one transaction.
+
+A database that does otherwise than a run expects is found whatever the cause, by comparing what was
+written with what is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    Table,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    table,
+    union_all,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
+
+from etl.config.model import Config
+from etl.database import schema
+from etl.database.batches import batches
+from etl.database.cursor import driver_cursor
+from etl.database.dialects import Dialect, dialect_of
+from etl.database.schema import snapshot_history, snapshots, sources, view_state
+from etl.diagnose.throw_away import (
+    INSTANT,
+    difference,
+    has_token,
+    is_throw_away,
+    row_for,
+    similar_snapshots,
+    snapshots_for,
+    text_column,
+)
+from etl.errors import LeaseHeld, StoreError
+from etl.load.changeset import Absence
+from etl.load.lookup import Tables
+from etl.load.upsert import insert_new, upsert
+from etl.load.versions import Owner, Row, StoredRow, content_of, new_rows, next_row
+from etl.load.writer import close_versions, mark
+from etl.source.lease import Lease, clock
+from etl.transform.snapshot import Snapshot
+
+_LOCK_WAIT_S = 2
+"""Seconds to wait for what a run has locked. It waits for us as long, at most."""
+_LONGEST = 950_000  # characters: the rows of a run are joined into statements of a megabyte
+_REWRITTEN = 25  # of the snapshots
+# Every run inserts into all tables. The others only get new rows, or rows that are put in anew.
+_UPDATED = frozenset({"sync_runs", "view_state", "rejected_records", "schema_drift"})
+_DELETED = frozenset(
+    {"sync_runs", "sync_run_views", "side_questions", "applications", "discovered_views"}
+)
+_OF_OTHERS = "look for a trigger, rule, policy or column that others added or changed"
+_LATER = INSTANT + timedelta(days=365)
+_POOLER = "let the connection pooler keep a transaction on one connection, or use none"
+_ENCODING = "the database needs UTF-8, and the session what the program sets"
+_COLLATION = "give its columns back the collation that the migrations gave them"
+_LIMIT = "look for a limit on the rows of an answer, such as sql_select_limit, and remove it"
+ELSEWHERE = "look for a pooler that leads to another database, or forgets the search path"
+_ENGINE = "the tables need an engine with transactions (InnoDB), and any pooler must know them too"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where trials play: a connection in a transaction. All that they write has the token."""
+
+    connection: Connection
+    config: Config
+    token: str
+
+    @property
+    def dialect(self) -> Dialect:
+        return dialect_of(self.connection)
+
+    @property
+    def owner(self) -> Owner:
+        # The source itself: a policy may let a login write the rows of its own source alone.
+        return Owner(self.config.source, self.token, "heatmap-etl check")
+
+    @cached_property
+    def snapshots(self) -> list[Snapshot]:
+        return snapshots_for(self.token, "as it was added")
+
+    @cached_property
+    def changed(self) -> list[Snapshot]:
+        return snapshots_for(self.token, "as it was changed")[:_REWRITTEN]
+
+    @property
+    def changed_ids(self) -> list[str]:
+        return sorted(snapshot.id for snapshot in self.changed)
+
+    @cached_property
+    def added_rows(self) -> list[Row]:
+        return new_rows(self.snapshots, self.owner, began="added", read_at=INSTANT)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One thing that a run does. `faults`: what came out otherwise; `advice`: what to do then."""
+
+    doing: str
+    faults: Callable[[Stage], Iterable[str]]
+    advice: str
+    builds_on_last: bool = False
+    has_savepoint: bool = False  # where others go on in the transaction after a refusal
+
+
+# --- trials -------------------------------------------------------------------------------
+
+
+def _keep_settings(stage: Stage) -> Iterator[str]:
+    yield from stage.dialect.spoilt_settings(stage.connection, stage.config.database_schema)
+    stage.dialect.wait_briefly(stage.connection, _LOCK_WAIT_S)
+
+
+def _send_values(stage: Stage) -> Iterator[str]:
+    sent = ("O'Neill \\ \U0001f525 ", 2**53 + 1, None)
+    found = stage.connection.execute(select(*map(literal, sent))).one()
+    yield from (f"{a!r} came back for {b!r}" for a, b in zip(found, sent, strict=True) if a != b)
+    clock(stage.connection)  # an instant that the server makes
+
+
+def _use_tables(stage: Stage) -> Iterator[str]:
+    with_own_trials = {snapshots, snapshot_history, sources}
+    for name, of_run in schema.metadata.tables.items():
+        if of_run in with_own_trials:
+            continue
+        row = row_for(of_run, stage.config.source, stage.token)
+        ours = is_throw_away(of_run, stage.config.source, stage.token)
+        stage.connection.execute(insert(of_run).values(row))
+        if name in _UPDATED:
+            changed = {text_column(of_run).name: "changed"}
+            stage.connection.execute(update(of_run).where(ours).values(changed))
+            row |= changed
+        found = stage.connection.execute(select(of_run).where(ours)).all()
+        if fault := difference(of_run, [tuple(row.values())], [tuple(r) for r in found]):
+            yield fault
+            continue
+        if name in _DELETED:
+            deleted = stage.connection.execute(delete(of_run).where(ours)).rowcount
+            if deleted != 1:
+                yield f"a row of {name} was not deleted"
+
+
+def _use_schema(stage: Stage) -> Iterator[str]:
+    if not (name := stage.config.database_schema):
+        return
+    of_schema = table(view_state.name, column("view_key"), schema=name)
+    row = select(of_schema).where(of_schema.c.view_key == stage.token)
+    if not stage.connection.execute(row).all():
+        yield f"a row of view_state went into another schema than database_schema {name}"
+
+
+def _use_lease(stage: Stage) -> Iterator[str]:
+    try:
+        with stage.connection.begin_nested():
+            yield from _lease_of(stage, stage.token)
+    except DBAPIError as error:
+        own = select(sources.c.source).where(sources.c.source == stage.config.source)
+        # A policy may let a login write its own source alone.
+        if not stage.dialect.is_denied(error) or not stage.connection.execute(own).all():
+            raise
+        yield from _lease_of(stage, stage.config.source)
+
+
+def _lease_of(stage: Stage, source: str) -> Iterator[str]:
+    lease = Lease(source, seconds=60)
+    try:
+        lease.take(stage.connection, replace(stage.config, source=source))
+        lease.release(stage.connection)
+    except LeaseHeld:
+        if source == stage.token:  # else a run has it
+            yield "a lease that was taken is not found again in sources"
+
+
+def _send_much(stage: Stage) -> Iterator[str]:
+    try:
+        stage.dialect.require_room(stage.connection, [("x" * _LONGEST,)])
+    except StoreError as error:
+        yield str(error)
+
+
+def _tell_apart(stage: Stage) -> Iterator[str]:
+    similar = similar_snapshots(stage.token)
+    insert_new(stage.connection, new_rows(similar, stage.owner, began="added", read_at=INSTANT))
+    with driver_cursor(stage.connection) as cursor:
+        found = {row[0] for row in stage.dialect.read_ids(cursor, [s.id for s in similar])}
+    if found and len(found) < len(similar):  # without any, the next trial knows more
+        yield "ids that differ in case, an accent or a trailing space are one to snapshots"
+
+
+def _add(stage: Stage) -> Iterator[str]:
+    insert_new(stage.connection, stage.added_rows)
+    of_view = snapshots.c.view_key == stage.owner.view_key
+    added = snapshots.c.id.not_in([s.id for s in similar_snapshots(stage.token)])
+    count = select(func.count()).select_from(snapshots).where(of_view, added)
+    found = stage.connection.execute(count).scalar_one()
+    if found != len(stage.added_rows):
+        yield f"{found:,} of {len(stage.added_rows):,} new rows are in snapshots"
+
+
+def _find(stage: Stage) -> Iterator[str]:
+    hashes = {snapshot.id: snapshot.content_hash for snapshot in stage.snapshots}
+    stored = Tables(stage.connection).ids(stage.owner, hashes).plain
+    found = sum(stored.get(key) == content_hash for key, content_hash in hashes.items())
+    if found != len(hashes):
+        yield f"a query gives {found:,} of {len(hashes):,} rows of snapshots"
+
+
+def _read(stage: Stage) -> Iterator[str]:
+    if fault := _difference(stage, snapshots, snapshots.c.id, stage.added_rows[:_REWRITTEN]):
+        yield fault
+
+
+def _copy(stage: Stage) -> Iterator[str]:
+    close_versions(stage.connection, stage.changed_ids, ended="changed", read_at=_LATER)
+    version = ("first_seen_at", "missing_since", "removed_at")
+    kept = [n for n, c in enumerate(snapshots.columns) if c.name not in version]
+    ids = set(stage.changed_ids)
+    rows = [
+        (*(row[n] for n in kept), _LATER, "changed") for row in stage.added_rows if row[0] in ids
+    ]
+    if fault := _difference(stage, snapshot_history, snapshot_history.c.snapshot_id, rows):
+        yield fault
+
+
+def _replace(stage: Stage) -> Iterator[str]:
+    rows = [
+        next_row(
+            new,
+            StoredRow(content_of(old), INSTANT, 1, "added", None, INSTANT, None),
+            stage.owner,
+            began="changed",
+            read_at=_LATER,
+        )
+        for old, new in zip(stage.snapshots, stage.changed, strict=False)
+    ]
+    upsert(stage.connection, rows)
+    if fault := _difference(stage, snapshots, snapshots.c.id, rows):
+        yield fault
+
+
+def _remove(stage: Stage) -> Iterator[str]:
+    ids = stage.changed_ids
+    mark(stage.connection, Absence(removed=ids), _LATER)
+    with driver_cursor(stage.connection) as cursor:
+        found = stage.dialect.read_ids(cursor, ids)
+    removed = sum(bool(row[4]) for row in found)
+    if removed != len(ids):
+        yield f"{removed:,} of {len(ids):,} rows of snapshots are marked as removed"
+
+
+def _difference(stage: Stage, of_run: Table, key: Column[str], rows: Sequence[Row]) -> str:
+    found: list[Row] = []
+    for batch in batches([row[0] for row in rows]):
+        query = select(of_run).where(key.in_(batch))
+        found += [tuple(row) for row in stage.connection.execute(query)]
+    return difference(of_run, rows, found)
+
+
+def _leave_nothing(stage: Stage) -> Iterator[str]:
+    tables = schema.metadata.tables
+    ours = [
+        select(literal(name))
+        .select_from(of_run)
+        .where(is_throw_away(of_run, stage.config.source, stage.token))
+        for name, of_run in tables.items()
+    ]
+    names = list(stage.connection.execute(union_all(*ours)).scalars())
+    for name in names:
+        stage.connection.execute(delete(tables[name]).where(has_token(tables[name], stage.token)))
+    if names:
+        yield f"it still had its row in {', '.join(names)} (now deleted)"
+
+
+def _use_temporary_table(stage: Stage) -> Iterator[str]:
+    like = [Column(c.name, c.type, primary_key=c.primary_key) for c in snapshots.columns]
+    options: dict[str, Any] = {"prefixes": ["TEMPORARY"], **schema.TABLE_OPTIONS}
+    made = Table(f"heatmap_etl_{stage.token}", MetaData(), *like, **options)
+    try:
+        made.create(stage.connection, checkfirst=False)
+    except DBAPIError as error:
+        if stage.dialect.is_denied(error):
+            return  # a run may do without it, but for one on PostgreSQL
+        raise
+    row = row_for(made, stage.config.source, stage.token)
+    stage.connection.execute(insert(made).values(row))
+    found = [tuple(r) for r in stage.connection.execute(select(made))]
+    made.drop(stage.connection, checkfirst=False)
+    if fault := difference(made, [tuple(row.values())], found):
+        yield fault
+
+
+SESSION = (
+    Trial("a session as a run sets it", _keep_settings, _POOLER),
+    Trial("values to the server and back", _send_values, _ENCODING),
+)
+WITHOUT_TABLES = (Trial("a row in a table", _use_temporary_table, _OF_OTHERS),)
+TABLES = (
+    # First, as it begins with a write: on SQLite that takes the lock, with a wait for it.
+    Trial("a row in each table", _use_tables, _OF_OTHERS, has_savepoint=True),
+    Trial("taking and giving back a lease", _use_lease, _OF_OTHERS, has_savepoint=True),
+    Trial("sending much at once", _send_much, ""),
+    Trial("telling ids apart", _tell_apart, _COLLATION, builds_on_last=True),
+    Trial("adding snapshots", _add, _OF_OTHERS, builds_on_last=True),
+    Trial("finding them", _find, _LIMIT, builds_on_last=True),
+    Trial("reading them", _read, _OF_OTHERS, builds_on_last=True),
+    Trial("keeping what they were", _copy, _OF_OTHERS, builds_on_last=True),
+    Trial("changing them", _replace, _OF_OTHERS, builds_on_last=True),
+    Trial("removing them", _remove, _OF_OTHERS, builds_on_last=True),
+    Trial("using its schema", _use_schema, ELSEWHERE, builds_on_last=True),
+)
+
+NOTHING_LEFT = Trial("rolling back a transaction", _leave_nothing, _ENGINE)
