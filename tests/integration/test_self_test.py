@@ -216,11 +216,11 @@ OF_MARIADB = [
     ),
     (
         change("snapshots", ID.format("general_ci"), ID.format("nopad_bin")),
-        "apart: ids that differ in case, an accent or a trailing space are one to snapshots",
+        "telling ids apart fails: Duplicate entry *** for key 'PRIMARY'; give its columns back",
     ),
     (
         change("snapshots", ID.format("bin"), ID.format("nopad_bin")),
-        "apart: ids that differ in case, an accent or a trailing space are one to snapshots",
+        "telling ids apart fails: Duplicate entry *** for key 'PRIMARY'; give its columns back",
     ),
     (
         change("snapshots", "MODIFY created_at DATETIME(3)", "MODIFY created_at DATETIME(6)"),

@@ -101,7 +101,6 @@ _LENGTH = text(
 _FULL = {1021, 1114}  # the disk; the table, which InnoDB says of a disk, too
 _NO_ROOM = re.compile(r"(?:errno|errcode|error)\W+(?:28|122)\b", re.IGNORECASE)  # or no quota
 _LOCK_WAITS = ("lock_wait_timeout", "innodb_lock_wait_timeout")
-_WAITS_S = "heatmap_etl_lock_wait_s"
 _FITS_ALWAYS = 200_000  # characters; the smallest packet in use holds a megabyte
 # MySQL refuses a name of more than 64 characters, which a database alone may have.
 _UPGRADE = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
@@ -198,8 +197,6 @@ class Mysql(Server):
             **_ALSO_SET,
             "tx_isolation" if is_mariadb else "transaction_isolation": "READ-COMMITTED",
         }
-        if waits_s := connection.info.get(_WAITS_S):
-            expected |= dict.fromkeys(_LOCK_WAITS, waits_s)
         names = ", ".join(f"@@SESSION.{name}" for name in expected)
         found = connection.exec_driver_sql(f"SELECT {names}").one()
         return [
@@ -282,7 +279,6 @@ class Mysql(Server):
 
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         connection.detach()  # closed when it is given back: nobody else waits as briefly
-        connection.info[_WAITS_S] = seconds
         connection.exec_driver_sql(f"SET {_assigned(dict.fromkeys(_LOCK_WAITS, seconds))}")
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:
