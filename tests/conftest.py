@@ -31,8 +31,13 @@ NOT_SELECTED = "not in DATABASES"
 STRIPPED_PREFIXES = ("DD_", "DATADOG_", "HEATMAP_ETL_")
 STRIPPED_NAMES = {"DATABASE_URL", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
-# Run through a pooler by every full run; all others when DATABASES names it.
-THROUGH_PGBOUNCER = ("tests/integration/test_history.py",)
+# Every full run takes these through PgBouncer; DATABASES=pgbouncer takes all.
+THROUGH_PGBOUNCER = (
+    "tests/integration/test_history.py",
+    "tests/integration/test_sources.py",
+    "tests/unit/load/test_writer.py",
+    "tests/unit/source/test_lease.py",
+)
 
 SKIPPED = pytest.StashKey[list[tuple[str, str]]]()
 DESELECTED = pytest.StashKey[dict[str, int]]()
