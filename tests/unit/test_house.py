@@ -261,7 +261,11 @@ BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {
     "sqlite": {"database.dialects.sqlite"},
     "postgresql": {"database.dialects.servers", "database.dialects.postgresql"},
-    "mariadb": {"database.dialects.servers", "database.dialects.mysql"},
+    "mariadb": {
+        "database.dialects.servers",
+        "database.dialects.mysql",
+        "database.dialects.galera",
+    },
 }
 DRIVERS = {
     "sqlite": "sqlalchemy.dialects.sqlite",

@@ -105,6 +105,10 @@ class Dialect(ABC):
     def is_repeatable(self, error: DBAPIError) -> bool:
         """Whether the same transaction may succeed next time, as after a deadlock."""
 
+    def is_deadlock(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Whether another transaction went first, where a migration can be cut short by one."""
+        return False
+
     @abstractmethod
     def is_missing_table(self, error: DBAPIError) -> bool:
         """Whether the table does not exist; a refused or broken read does not tell."""
@@ -151,6 +155,13 @@ class Dialect(ABC):
         The connection is in autocommit mode; the lock is released when it ends.
         """
         return True
+
+    def unlock_upgrade(self, connection: Connection) -> None:  # noqa: B027
+        """Release the lock of `lock_upgrade`, as far as the end of the connection does not."""
+
+    def is_cluster(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Whether the database has several servers that write, each with locks of its own."""
+        return False
 
     def compact(self, connection: Connection) -> bool:  # noqa: ARG002
         """Rewrite the file without deleted data; returns whether no deleted data is left beside it.

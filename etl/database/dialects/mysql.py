@@ -13,11 +13,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import Row, lookup
-from etl.database.dialects.servers import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server
+from etl.database.dialects import Row, galera, lookup
+from etl.database.dialects.servers import (
+    IDLE_TIMEOUT_S,
+    LOCK_TIMEOUT_S,
+    NOT_IN_CLUSTER,
+    Server,
+)
 from etl.errors import StoreError
 
-_REPEATABLE = {1213, 1205, 1020}
+_DEADLOCK = 1213
+_REPEATABLE = {_DEADLOCK, 1205, 1020}
 _NO_SUCH_TABLE = 1146
 _DENIED = {1044, 1142, 1143, 1227, 1370}
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
@@ -38,7 +44,12 @@ _KEY_LENGTHS = {
     | {"name": 96, "kind": 32},
     8192: {"source": 128, "name": 224, "kind": 32},
 }
-_SHORT_KEYS = "give it a shorter name: the pages of this server (innodb_page_size) are small"
+_HINTS = {
+    "Data too long for column": (
+        "give it a shorter name: the pages of this server (innodb_page_size) are small"
+    ),
+    "WSREP has not yet prepared": NOT_IN_CLUSTER,
+}
 _LENGTH = text(
     "SELECT character_maximum_length FROM information_schema.columns"
     " WHERE table_schema = DATABASE() AND table_name = :table AND column_name = :name"
@@ -88,6 +99,9 @@ class Mysql(Server):
     def is_repeatable(self, error: DBAPIError) -> bool:
         return _number(error) in _REPEATABLE
 
+    def is_deadlock(self, error: DBAPIError) -> bool:
+        return _number(error) == _DEADLOCK
+
     def is_full(self, error: BaseException) -> bool:
         number = error.args[0] if error.args else None
         return number in _FULL or bool(_NO_ROOM.search(str(error)))
@@ -100,7 +114,7 @@ class Mysql(Server):
         return f"the disk of the database server (data in {data}, temporary files in {temporary})"
 
     def hint_on_failure(self, message: str) -> str:
-        return _SHORT_KEYS if message.startswith("Data too long for column") else ""
+        return next((hint for start, hint in _HINTS.items() if message.startswith(start)), "")
 
     def is_missing_table(self, error: DBAPIError) -> bool:
         return _number(error) == _NO_SUCH_TABLE
@@ -129,7 +143,16 @@ class Mysql(Server):
     def lock_upgrade(self, connection: Connection) -> bool:
         # MySQL refuses a name of more than 64 characters, which a database alone may have.
         name = "CONCAT('heatmap-etl upgrade ', MD5(DATABASE()))"
-        return connection.exec_driver_sql(f"SELECT GET_LOCK({name}, 600)").scalar() == 1
+        if connection.exec_driver_sql(f"SELECT GET_LOCK({name}, 600)").scalar() != 1:
+            return False
+        return not galera.is_cluster(connection) or galera.lock_upgrade(connection)
+
+    def unlock_upgrade(self, connection: Connection) -> None:
+        if galera.is_cluster(connection):
+            galera.unlock_upgrade(connection)
+
+    def is_cluster(self, connection: Connection) -> bool:
+        return galera.is_cluster(connection)
 
     def read_live(
         self, cursor: Any, view_key: str, source: str

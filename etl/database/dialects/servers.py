@@ -15,8 +15,13 @@ from etl.database.dialects import MAKE_ROOM, Dialect
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
+NOT_IN_CLUSTER = (
+    "this node takes no part in its Galera cluster: name another node, or wait until"
+    " wsrep_cluster_status is Primary and wsrep_ready is ON"
+)
 # By messages of PostgreSQL, then of MariaDB and MySQL. In other languages the last one applies.
 _HINTS = (
+    ("WSREP has not yet prepared", NOT_IN_CLUSTER),
     (r"database .* does not exist|Unknown database", "create the database, or name another one"),
     (
         r"authentication failed|role .* not exist|no password supplied|Access denied .*password",
