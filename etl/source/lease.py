@@ -125,6 +125,9 @@ class Lease:
         if not self.is_held(connection):
             self.is_lost = True
             raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+        if dialect_of(connection).is_cluster(connection):
+            # The lock is this server's own; only what both have written is compared at COMMIT.
+            self._push_expiry(connection)
 
     def is_held(self, connection: Connection) -> bool:
         """Whether the source still has the token of this lease; locks its row."""
@@ -134,6 +137,9 @@ class Lease:
     def renew(self, connection: Connection) -> None:
         """Push the expiry on; raises `LeaseLost`."""
         self.guard(connection)
+        self._push_expiry(connection)
+
+    def _push_expiry(self, connection: Connection) -> None:
         expires_at = clock(connection) + timedelta(seconds=self.seconds)
         connection.execute(self._if_held().values(lease_expires_at=expires_at))
 
