@@ -80,6 +80,9 @@ def _after_revision(ctx: MigrationContext, *_: Any, **__: Any) -> None:
     connection = ctx.connection
     if connection is not None and inspect(connection).has_table("view_state"):
         connection.execute(text("UPDATE view_state SET shortcut_digest = NULL"))
+        if not ctx.impl.transactional_ddl:
+            # The next DDL would commit it: until then it may lose to a writer on another node.
+            connection.exec_driver_sql("COMMIT")
 
 
 def _run(connection: Connection) -> None:

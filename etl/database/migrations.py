@@ -5,7 +5,9 @@ Alembic is imported only to migrate.
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +20,14 @@ from sqlalchemy.exc import DBAPIError
 from etl.config.database_url import parse_database
 from etl.config.model import Config
 from etl.database import schema
-from etl.database.connection import Database, is_there, open_database, opened, require_found
+from etl.database.connection import (
+    ATTEMPTS,
+    Database,
+    is_there,
+    open_database,
+    opened,
+    require_found,
+)
 from etl.database.dialects import dialect_of
 from etl.errors import EtlError, SchemaMismatch, StoreError
 
@@ -162,18 +171,32 @@ def downgrade(database: Database, revision: str) -> None:
 
 
 def _migrate(database: Database, direction: str, revision: str) -> None:
-    from alembic import command
     from alembic.util.exc import CommandError
 
-    config = alembic_config()
     try:
-        with _ONE_MIGRATION, open_migration(database) as connection:
-            config.attributes["connection"] = connection
-            getattr(command, direction)(config, revision)
+        _run_alembic(database, direction, revision)
     except CommandError as error:
         raise SchemaMismatch(f"cannot migrate {database.label}: {error}") from None
     except DBAPIError as error:
         raise _not_migrated(database, error) from error
+
+
+def _run_alembic(database: Database, direction: str, revision: str) -> None:
+    """Repeated where somebody who writes to our tables meanwhile cut it short."""
+    from alembic import command
+
+    config = alembic_config()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _ONE_MIGRATION, open_migration(database) as connection:
+                config.attributes["connection"] = connection
+                getattr(command, direction)(config, revision)
+        except DBAPIError as error:
+            if attempt == ATTEMPTS or not database.dialect.is_deadlock(error):
+                raise
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+        else:
+            return
 
 
 def _not_migrated(database: Database, error: DBAPIError) -> StoreError:

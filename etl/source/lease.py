@@ -136,6 +136,9 @@ class Lease:
         if not self.is_held(connection):
             self.is_lost = True
             raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+        if dialect_of(connection).is_cluster(connection):
+            # The lock is this server's own; only what both have written is compared at COMMIT.
+            self._push_expiry(connection)
 
     @contextmanager
     def guarded(self, connection: Connection) -> Iterator[None]:

@@ -161,6 +161,10 @@ def test_every_key_fits_its_page(size: int, limit: int):
     for table in metadata.tables.values():
         keys = [table.primary_key.columns, *(index.columns for index in table.indexes)]
         for key in keys:
-            texts = [column for column in key if isinstance(column.type, String | LongText)]
-            characters = [lengths.get(c.name, getattr(c.type, "length", 120)) for c in texts]
-            assert 4 * sum(characters) + 8 * (len(key) - len(texts)) <= limit, table
+            size_in_bytes = 0
+            for column in key:
+                if isinstance(column.type, String):
+                    size_in_bytes += 4 * lengths.get(column.name, column.type.length or 0)
+                else:
+                    size_in_bytes += 4 * 120 if isinstance(column.type, LongText) else 8
+            assert size_in_bytes <= limit, (table.name, key.keys())

@@ -269,6 +269,7 @@ DIALECTS = {
     "mariadb": {
         "database.dialects.bounded",
         "database.dialects.bounded_pymysql",
+        "database.dialects.galera",
         "database.dialects.mysql",
         "database.dialects.servers",
     },

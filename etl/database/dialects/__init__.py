@@ -119,6 +119,10 @@ class Dialect(ABC):
         """Whether the server gave no answer in time: to ask again would take as long once more."""
         return False
 
+    def is_deadlock(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Whether another transaction went first, where a migration can be cut short by one."""
+        return False
+
     @abstractmethod
     def is_missing_table(self, error: DBAPIError) -> bool:
         """Whether the table does not exist; a refused or broken read does not tell."""
@@ -185,7 +189,11 @@ class Dialect(ABC):
         return True
 
     def unlock_upgrade(self, connection: Connection) -> None:  # noqa: B027
-        """Release the lock, if it is still there; the transaction has ended."""
+        """Release the lock, as far as the end of the transaction, which is over, did not."""
+
+    def is_cluster(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Whether the database has several servers that write, each with locks of its own."""
+        return False
 
     def compact(self, connection: Connection) -> bool:  # noqa: ARG002
         """Rewrite the file without deleted data; returns whether no deleted data is left beside it.

@@ -14,20 +14,22 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import driver_parameters, without_tls
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import Row, lookup
+from etl.database.dialects import Row, galera, lookup
 from etl.database.dialects.bounded import ANSWER_TIMEOUT_S, LOGIN_TIMEOUT_S, bound_waits
 from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.dialects.servers import (
     IDLE_TIMEOUT_S,
     KEPT_LOCKED,
     LOCK_TIMEOUT_S,
+    NOT_IN_CLUSTER,
     Server,
     without_values,
 )
 from etl.errors import StoreError
 
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
-_REPEATABLE = {1213, 1205, 1020, _KEY_TAKEN}
+_DEADLOCK = 1213
+_REPEATABLE = {_DEADLOCK, 1205, 1020, _KEY_TAKEN}
 _NO_SUCH_TABLE = 1146
 _DENIED = {1044, 1142, 1143, 1227, 1370}
 _NO_PARTITION = 1526
@@ -84,6 +86,7 @@ _HINTS = {
         "set binlog_format of the server to ROW or MIXED, also in its configuration"
     ),
     "read-only": "it is read-only; use its primary server, or another user",
+    "WSREP has not yet prepared": NOT_IN_CLUSTER,
     "Data too long for column": (
         "give it a shorter name: the pages of this server (innodb_page_size) are small"
     ),
@@ -165,6 +168,9 @@ class Mysql(Server):
     def is_lock_timeout(self, error: DBAPIError) -> bool:
         return _number(error) in (_LOCK_TIMEOUT, _NOWAIT)
 
+    def is_deadlock(self, error: DBAPIError) -> bool:
+        return _number(error) == _DEADLOCK
+
     def is_full(self, error: BaseException) -> bool:
         number = error.args[0] if error.args else None
         return number in _FULL or bool(_NO_ROOM.search(str(error)))
@@ -236,11 +242,18 @@ class Mysql(Server):
     def lock_upgrade(self, connection: Connection) -> bool:
         # In short waits: a connection is not left without an answer for longer than it may be.
         wait = f"SELECT GET_LOCK({_UPGRADE}, 10)"
-        return any(connection.exec_driver_sql(wait).scalar() == 1 for _ in range(60))
+        if not any(connection.exec_driver_sql(wait).scalar() == 1 for _ in range(60)):
+            return False
+        return not galera.is_cluster(connection) or galera.lock_upgrade(connection)
 
     def unlock_upgrade(self, connection: Connection) -> None:
+        if galera.is_cluster(connection):
+            galera.unlock_upgrade(connection)
         with driver_cursor(connection, begins=False) as cursor:
             cursor.execute(f"DO RELEASE_LOCK({_UPGRADE})")
+
+    def is_cluster(self, connection: Connection) -> bool:
+        return galera.is_cluster(connection)
 
     def read_live(
         self, cursor: Any, view_key: str, source: str

@@ -21,6 +21,10 @@ KEPT_LOCKED = (
     f"another session kept these rows or tables locked for {LOCK_TIMEOUT_S} s, as one does that"
     " reads in a transaction and idles: find it by {}, let it end, and try again"
 )
+NOT_IN_CLUSTER = (
+    "this node takes no part in its Galera cluster: name another node, or wait until"
+    " wsrep_cluster_status is Primary and wsrep_ready is ON"
+)
 STATEMENT_MODE = "set pool_mode of PgBouncer to transaction or session"
 _ADDRESS = "check host and port in database_url, and that the server runs"
 _CREDENTIALS = "check user and password in database_url"
@@ -40,6 +44,7 @@ _HINTS: tuple[tuple[set[object], str, str], ...] = (
     (set(), "'cryptography' package", f"run: {to_install('mysql')}"),
     (set(), "'pynacl' package", "run: pip install 'PyMySQL[ed25519]'"),
     (set(), "no pq wrapper available|raised ImportError", f"run: {to_install('postgres')}"),
+    (set(), "WSREP has not yet prepared", NOT_IN_CLUSTER),
     ({1044}, "Access denied .*to database", "let this user use the database, or name another one"),
     (
         {"3D000", 1049},
