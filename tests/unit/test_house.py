@@ -263,6 +263,7 @@ DIALECTS = {
     "postgresql": {
         "database.dialects.bounded",
         "database.dialects.bounded_psycopg",
+        "database.dialects.login_hints",
         "database.dialects.postgresql",
         "database.dialects.servers",
     },
@@ -270,6 +271,7 @@ DIALECTS = {
         "database.dialects.bounded",
         "database.dialects.bounded_pymysql",
         "database.dialects.galera",
+        "database.dialects.login_hints",
         "database.dialects.mysql",
         "database.dialects.servers",
     },

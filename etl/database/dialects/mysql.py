@@ -17,21 +17,18 @@ from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, galera, lookup
 from etl.database.dialects.bounded import ANSWER_TIMEOUT_S, LOGIN_TIMEOUT_S, bound_waits
 from etl.database.dialects.bounded_pymysql import BoundedConnection
+from etl.database.dialects.login_hints import NOT_IN_CLUSTER, Code
 from etl.database.dialects.servers import (
     IDLE_TIMEOUT_S,
     KEPT_LOCKED,
     LOCK_TIMEOUT_S,
-    NOT_IN_CLUSTER,
     Server,
     without_values,
 )
 from etl.errors import StoreError
 
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
-_DEADLOCK = 1213
-_REPEATABLE = {_DEADLOCK, 1205, 1020, _KEY_TAKEN}
-_NO_SUCH_TABLE = 1146
-_DENIED = {1044, 1142, 1143, 1227, 1370}
+_DEADLOCK, _LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1213, 1205, 3572, 1290
 _NO_PARTITION = 1526
 # With a value in quotes. PyMySQL before 1.2 does not tell the class of an error.
 _QUOTE_VALUES = {_KEY_TAKEN, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1586, 1690}
@@ -48,7 +45,6 @@ _NEEDED_TO_MIGRATE = (
     "INSERT INTO {} (id) VALUES (1)",
     "UPDATE {} SET id = 1",
 )
-_LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1205, 3572, 1290
 # What a session would take from the server's own settings or its init_connect, and what changes the
 # meaning of our statements: safe updates refuse them, a limit hides rows, a chained commit ends
 # nothing, and Alembic's table names no engine. DEFAULT would be what the server is set to.
@@ -115,6 +111,10 @@ class Mysql(Server):
 
     family = "mysql"
     clean_up = "OPTIMIZE TABLE"
+    repeatable = frozenset({_DEADLOCK, _LOCK_TIMEOUT, 1020, _KEY_TAKEN})
+    lock_timeouts = frozenset({_LOCK_TIMEOUT, _NOWAIT})
+    denied = frozenset({1044, 1142, 1143, 1227, 1370})
+    no_such_table = 1146
     now = func.utc_timestamp(6)
     read_only = literal_column("@@global.read_only")
 
@@ -148,7 +148,7 @@ class Mysql(Server):
 
     def tell(self, error: BaseException) -> str:
         """A key or column is named at the end, after the value."""
-        message, number = super().tell(error), error.args[0] if error.args else None
+        message, number = super().tell(error), self.code(error)
         if number == _NO_PARTITION:
             return "Table has no partition for this value"
         is_about_data = str(getattr(error, "sqlstate", None)).startswith("22")
@@ -158,27 +158,20 @@ class Mysql(Server):
         start = named.start() if named else len(message)
         return without_values(message[:start]) + message[start:]
 
-    def code(self, error: BaseException) -> str | int | None:
-        number = error.args[0] if error.args else None
-        return number if isinstance(number, int) and not isinstance(error, OSError) else None
-
-    def is_repeatable(self, error: DBAPIError) -> bool:
-        return _number(error) in _REPEATABLE
-
-    def is_lock_timeout(self, error: DBAPIError) -> bool:
-        return _number(error) in (_LOCK_TIMEOUT, _NOWAIT)
+    def code(self, error: BaseException | None) -> Code | None:
+        if error is None or isinstance(error, OSError) or not error.args:
+            return None
+        return error.args[0] if isinstance(error.args[0], int) else None
 
     def is_deadlock(self, error: DBAPIError) -> bool:
-        return _number(error) == _DEADLOCK
+        return self.code(error.orig) == _DEADLOCK
 
     def is_full(self, error: BaseException) -> bool:
-        number = error.args[0] if error.args else None
-        return number in _FULL or bool(_NO_ROOM.search(str(error)))
+        return self.code(error) in _FULL or bool(_NO_ROOM.search(str(error)))
 
     def limit_hint(self, error: BaseException) -> str:
-        if (error.args[:1] or (None,))[0] != _LOCK_TIMEOUT:
-            return ""
-        return KEPT_LOCKED.format("SHOW FULL PROCESSLIST")
+        is_locked = self.code(error) == _LOCK_TIMEOUT
+        return KEPT_LOCKED.format("SHOW FULL PROCESSLIST") if is_locked else ""
 
     def hint_on_failure(self, message: str) -> str:
         return next((hint for word, hint in _HINTS.items() if word in message), "")
@@ -192,7 +185,7 @@ class Mysql(Server):
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
-            return _number(error) == _OPTION_PREVENTS
+            return self.code(error.orig) == _OPTION_PREVENTS
         return False
 
     def spoilt_settings(self, connection: Connection, schema_name: str | None) -> list[str]:  # noqa: ARG002
@@ -214,12 +207,6 @@ class Mysql(Server):
     def place(self, connection: Connection, message: str) -> str:  # noqa: ARG002
         data, temporary = connection.exec_driver_sql("SELECT @@datadir, @@tmpdir").one()
         return f"the disk of the database server (data in {data}, temporary files in {temporary})"
-
-    def is_missing_table(self, error: DBAPIError) -> bool:
-        return _number(error) == _NO_SUCH_TABLE
-
-    def is_denied(self, error: DBAPIError) -> bool:
-        return _number(error) in _DENIED
 
     def try_to_create(self, connection: Connection, schema_name: str | None) -> None:  # noqa: ARG002
         name = f"heatmap_etl_{token_hex(8)}"
@@ -326,8 +313,3 @@ def _init_command() -> str:
 def _assigned(settings: Mapping[str, object]) -> str:
     texts = {n: f"'{v}'" if isinstance(v, str) else v for n, v in settings.items()}
     return ", ".join(f"SESSION {name} = {value}" for name, value in texts.items())
-
-
-def _number(error: DBAPIError) -> object:
-    cause = error.orig
-    return cause.args[0] if cause is not None and cause.args else None

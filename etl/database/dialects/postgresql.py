@@ -37,28 +37,26 @@ from etl.database.dialects.bounded import (
     bound_waits,
 )
 from etl.database.dialects.bounded_psycopg import connect
+from etl.database.dialects.login_hints import STATEMENT_MODE, Code
 from etl.database.dialects.servers import (
     HIDDEN,
     IDLE_TIMEOUT_S,
     KEPT_LOCKED,
     LOCK_TIMEOUT_S,
-    STATEMENT_MODE,
     Server,
     without_values,
 )
 from etl.database.dialects.types import UtcDateTime
 
 _KEY_TAKEN = "23505"  # by another source first; the repeated transaction then sees it
-_REPEATABLE = {"40001", "40P01", "55P03", _KEY_TAKEN}
-_DENIED = {"42501", "3F000"}  # the second: no schema of the search path may be used
-_NO_SUCH_TABLE, _DISK_FULL, _LOCK_TIMEOUT = "42P01", "53100", "55P03"
+_DISK_FULL, _LOCK_TIMEOUT = "53100", "55P03"
 _UPGRADE_WAIT = "10min"
 _UPGRADE = "hashtext('heatmap-etl upgrade')"
 _DATA, _ENCODINGS = "22", {"22021", "22P05"}
 _BYTES = re.compile(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*")
 # What depends on a table or column is in the detail, unless somebody's function wrote it.
 _OBJECTS = {"2BP01", "0A000"}
-_LIMITS = {
+_LIMITS: dict[Code, str] = {
     "57014": "raise statement_timeout of this login, unless somebody cancelled the statement",
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
     _LOCK_TIMEOUT: KEPT_LOCKED.format("pg_stat_activity"),
@@ -118,6 +116,10 @@ class Postgresql(Server):
     has_schemas = True
     clean_up = "VACUUM FULL"
     ids_at_once = 10_000  # in one parameter
+    repeatable = frozenset({"40001", "40P01", _LOCK_TIMEOUT, _KEY_TAKEN})
+    lock_timeouts = frozenset({_LOCK_TIMEOUT})
+    denied = frozenset({"42501", "3F000"})  # the second: no schema of the search path may be used
+    no_such_table = "42P01"
     now = func.clock_timestamp()
     read_only = literal_column("current_setting('transaction_read_only') = 'on'")
 
@@ -193,29 +195,23 @@ class Postgresql(Server):
         ]
         return f"{message} ({', '.join(names)})" if names else message
 
-    def code(self, error: BaseException) -> str | int | None:
+    def code(self, error: BaseException | None) -> Code | None:
         code: str | None = getattr(error, "sqlstate", None)
         return code
-
-    def is_repeatable(self, error: DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) in _REPEATABLE
-
-    def is_lock_timeout(self, error: DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT
 
     def is_full(self, error: BaseException) -> bool:
         # A quota has no code of its own.
         is_quota = re.search("quota exceeded", str(error), re.IGNORECASE)
-        return getattr(error, "sqlstate", None) == _DISK_FULL or bool(is_quota)
+        return self.code(error) == _DISK_FULL or bool(is_quota)
 
     def limit_hint(self, error: BaseException) -> str:
         diagnosis: Any = getattr(error, "diag", None)
-        code = getattr(error, "sqlstate", None) or ""
+        code = self.code(error)
         if _is_of_policy(error):
             return "let its policy pass what heatmap-etl writes"
         if code == _KEY_TAKEN and diagnosis.constraint_name == f"pk_{diagnosis.table_name}":
             return "if a policy hides rows of that table from this login, let it see them"
-        return _LIMITS.get(code, "")
+        return _LIMITS.get(code, "") if code else ""
 
     def place(self, connection: Connection, message: str) -> str:
         found = re.search(r"pg_tblspc/(\d+)/", message)
@@ -225,11 +221,8 @@ class Postgresql(Server):
         in_use = f", {size // 10**6:,} MB in use" if size is not None else ""
         return f"the tablespace {name} of the database server ({folder}{in_use})"
 
-    def is_missing_table(self, error: DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) == _NO_SUCH_TABLE
-
     def is_denied(self, error: DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) in _DENIED and not _is_of_policy(error.orig)
+        return super().is_denied(error) and not _is_of_policy(error.orig)
 
     def spoilt_settings(self, connection: Connection, schema_name: str | None) -> list[str]:
         pinned = _pinned(schema_name) | {"transaction_isolation": "read committed"}
@@ -257,7 +250,7 @@ class Postgresql(Server):
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_UPGRADE_WAIT}'")
             connection.exec_driver_sql(wait)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != _LOCK_TIMEOUT:
+            if not self.is_lock_timeout(error):
                 raise
             return False
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
