@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -69,22 +69,26 @@ def find_faults(database: Database, config: Config, *, has_tables: bool) -> list
         with _rolled_back(first):
             faults = _play(database, stage, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES)))
         if has_tables:
-            with first.begin():
-                faults += _play(database, stage, (NOTHING_LEFT,), faults)
+            faults += _play(database, stage, (NOTHING_LEFT,), faults)
+            if not first.invalidated:
+                first.commit()  # what it has deleted
     return faults
 
 
 @contextmanager
 def _rolled_back(connection: Connection) -> Iterator[None]:
-    with connection.begin() as transaction:
+    connection.begin()
+    try:
         yield
-        transaction.rollback()
+    finally:
+        connection.rollback()
 
 
 def _play(
     database: Database, stage: Stage, trials: Iterable[Trial], known: Sequence[Fault] = ()
 ) -> list[Fault]:
-    """The faults that trials find. The rows of each stay until the transaction ends."""
+    """The faults that trials find. The rows of each stay until the transaction ends, as one does
+    that is refused."""
     faults: list[Fault] = []
     has_failed = False
     for trial in trials:
@@ -102,15 +106,17 @@ def _play(
 
 def _try(database: Database, stage: Stage, trial: Trial) -> list[Fault]:
     try:
-        with stage.connection.begin_nested() if trial.has_savepoint else nullcontext():
-            return [Fault(trial.doing, what, trial.advice) for what in trial.faults(stage)]
+        return [Fault(trial.doing, what, trial.advice) for what in trial.faults(stage)]
     except DBAPIError as error:
         # Nobody else has keys like ours.
         if stage.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
             raise Busy from error
-        return [_refusal(database, trial, error)]
+        fault = _refusal(database, trial, error)
     except _UNREADABLE as error:
-        return [Fault(f"{trial.doing} fails", str(error), trial.advice)]
+        fault = Fault(f"{trial.doing} fails", str(error), trial.advice)
+    if not stage.connection.invalidated:
+        stage.begin_again()
+    return [fault]
 
 
 def _refusal(database: Database, trial: Trial, error: DBAPIError) -> Fault:

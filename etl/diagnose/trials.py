@@ -85,6 +85,12 @@ class Stage:
     def dialect(self) -> Dialect:
         return dialect_of(self.connection)
 
+    def begin_again(self) -> None:
+        """A new transaction, after a refusal. Not by a savepoint: pgpool-II loses where it has to
+        read."""
+        self.connection.rollback()
+        self.dialect.wait_briefly(self.connection, _LOCK_WAIT_S)
+
     @property
     def owner(self) -> Owner:
         # The source itself: a policy may let a login write the rows of its own source alone.
@@ -115,7 +121,6 @@ class Trial:
     faults: Callable[[Stage], Iterable[str]]
     advice: str
     builds_on_last: bool = False
-    has_savepoint: bool = False  # where others go on in the transaction after a refusal
 
 
 # --- trials -------------------------------------------------------------------------------
@@ -159,16 +164,18 @@ def _use_schema(stage: Stage) -> Iterator[str]:
     if not (name := stage.config.database_schema):
         return
     of_schema = table(view_state.name, column("view_key"), schema=name)
-    row = select(of_schema).where(of_schema.c.view_key == stage.token)
-    if not stage.connection.execute(row).all():
+    here, there = (
+        select(t.c.view_key).where(t.c.view_key == stage.token) for t in (view_state, of_schema)
+    )
+    if stage.connection.execute(here).all() and not stage.connection.execute(there).all():
         yield f"a row of view_state went into another schema than database_schema {name}"
 
 
 def _use_lease(stage: Stage) -> Iterator[str]:
     try:
-        with stage.connection.begin_nested():
-            yield from _lease_of(stage, stage.token)
+        yield from _lease_of(stage, stage.token)
     except DBAPIError:
+        stage.begin_again()
         own = select(sources.c.source).where(sources.c.source == stage.config.source)
         # A policy may let a login write its own source alone.
         if not stage.connection.execute(own).all():
@@ -311,8 +318,8 @@ SESSION = (
 WITHOUT_TABLES = (Trial("a row in a table", _use_temporary_table, _OF_OTHERS),)
 TABLES = (
     # First, as it begins with a write: on SQLite that takes the lock, with a wait for it.
-    Trial("a row in each table", _use_tables, _OF_OTHERS, has_savepoint=True),
-    Trial("taking and giving back a lease", _use_lease, _OF_OTHERS, has_savepoint=True),
+    Trial("a row in each table", _use_tables, _OF_OTHERS),
+    Trial("taking and giving back a lease", _use_lease, _OF_OTHERS),
     Trial("sending much at once", _send_much, ""),
     Trial("telling ids apart", _tell_apart, _COLLATION, builds_on_last=True),
     Trial("adding snapshots", _add, _OF_OTHERS, builds_on_last=True),

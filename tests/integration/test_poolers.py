@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from etl.cli.app import main
+from etl.diagnose.self_test import find_faults
 from etl.errors import StoreError
 from tests.support.api import Api, record
 from tests.support.poolers import HotStandby, PgBouncer, Pgpool, PoolMode
@@ -246,6 +247,7 @@ def test_behind_pgpool_nothing_is_decided_by_a_standby_that_lags(
             api.views["/home"] = listing("a", round_)
             assert project.run().status == "ok"
             assert project.live() == {r["id"] for r in listing("a", round_)}
+        assert find_faults(project.database, config, has_tables=True) == []
         assert (
             project.database.read(lambda c: c.exec_driver_sql("SELECT inet_server_port()").scalar())
             == pooler.origin.port

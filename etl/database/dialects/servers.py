@@ -86,16 +86,14 @@ class Server(Dialect):
         be_patient(connection)
 
     def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
-        # What fails in a transaction would end it on PostgreSQL. A reader may not lock.
-        attempt = connection.begin_nested()
-        try:
-            connection.execute(query.with_for_update(nowait=True)).all()
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            return self.is_lock_timeout(error)
-        finally:
-            attempt.rollback()
+        # A refusal, as of a reader, who may not lock, ends a transaction: not that of the caller.
+        with connection.engine.connect() as other:
+            try:
+                other.execute(query.with_for_update(nowait=True)).all()
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise
+                return self.is_lock_timeout(error)
         return False
 
     def clock(self, connection: Connection) -> datetime:
