@@ -1,7 +1,7 @@
 """Fresh databases for tests: empty ones, and ones with our schema made by the migrations.
 
-The migrations run once per dialect; what a test gets is a copy. MariaDB cannot copy a database, so
-there a used one is emptied and handed out again.
+The migrations run once per dialect; what a test gets is a copy. On a server one that was used is
+emptied and handed out again, unless its test changed more than rows.
 """
 
 import shutil
@@ -15,11 +15,13 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
-from tests.support.servers import MariaDB, PostgreSQL, Servers
+from tests.support.poolers import PgBouncer
+from tests.support.servers import MariaDB, PostgreSQL, Server, Servers
 
 VERSION_TABLE = "heatmap_etl_version"
 
 Migrate = Callable[[str], None]
+Shape = list[tuple[Any, ...]]
 
 
 class Databases(ABC):
@@ -72,22 +74,89 @@ class SQLiteDatabases(Databases):
         return path
 
 
-class PostgreSQLDatabases(Databases):
-    def __init__(self, migrate: Migrate, server: PostgreSQL) -> None:
+class ReusedDatabases(Databases):
+    """Those of a server, where to empty one is far quicker than to make one."""
+
+    def __init__(self, migrate: Migrate, server: Server) -> None:
         super().__init__(migrate)
         self._server = server
-        self._template: str | None = None
+        self._lent: dict[str, Shape] = {}
+        self._idle: list[tuple[str, Shape]] = []
 
     def empty(self) -> str:
         return self._server.url(self._server.create_database())
 
     def migrated(self) -> str:
-        if self._template is None:
-            self._template = self._make_template()
-        return self._server.url(self._server.clone_database(self._template))
+        if self._idle:
+            name, shape = self._idle.pop()
+        else:
+            name = self._make_migrated()
+            shape = self._shape(name)
+        self._lent[name] = shape
+        return self._server.url(name)
 
     def free(self, url: str) -> None:
-        self._server.drop_database(_name(url))
+        name = _name(url)
+        shape = self._lent.pop(name, None)
+        # A test that changed the schema must not hand it on.
+        if shape is None or not self._delete_rows(name, shape):
+            self._server.drop_database(name)
+        else:
+            self._idle.append((name, shape))
+
+    @abstractmethod
+    def _make_migrated(self) -> str: ...
+
+    @abstractmethod
+    def _shape(self, name: str) -> Shape:
+        """All that a test could leave behind, but for rows."""
+
+    @abstractmethod
+    def _delete_rows(self, name: str, shape: Shape) -> bool:
+        """Also where sessions are left; returns whether the shape is still that one."""
+
+
+# The catalogs themselves: what is created or changed has another row in one of them.
+_CATALOGS = f"""
+select c.relname, c.relkind, c.relowner, c.relacl::text, c.reloptions, c.relhasrules,
+  c.relhastriggers, c.relrowsecurity, c.relforcerowsecurity, c.relnatts, c.relchecks, (
+    select string_agg(concat(attname, atttypid, atttypmod, attnotnull, atthasdef, attidentity,
+      attcollation, attacl::text, attisdropped), ',' order by attnum)
+    from pg_attribute a where a.attrelid = c.oid
+  )
+from pg_class c where c.oid >= 16384
+union all select concat(d, version_num), 'd', 0, null, null, null, null, null, null,
+  (select count(*) from pg_proc where oid >= 16384),
+  (select count(*) from pg_type where oid >= 16384),
+  concat(
+    (select string_agg(concat(nspname, nspacl), ',' order by 1) from pg_namespace
+      where nspname not like 'pg_t%'),
+    (select count(*) from pg_publication), (select count(*) from pg_policy),
+    (select count(*) from pg_event_trigger), (select count(*) from pg_extension),
+    (select string_agg(s::text, ',' order by 1) from pg_db_role_setting s),
+    (select string_agg(concat(rolname, rolconnlimit), ',' order by 1) from pg_roles)
+  )
+from pg_database d, {VERSION_TABLE} where datname = current_database()
+order by 1, 2"""
+_OTHERS = """
+select pg_terminate_backend(pid, 5000) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid()
+  and backend_type = 'client backend'"""
+_TRUNCATE = f"""
+do $$ begin execute (
+  select 'truncate ' || string_agg(format('%I', relname), ', ') from pg_class
+  where relkind = 'r' and relnamespace = 'public'::regnamespace and relname <> '{VERSION_TABLE}'
+); end $$"""
+
+
+class PostgreSQLDatabases(ReusedDatabases):
+    _server: PostgreSQL
+    _template: str | None = None
+
+    def _make_migrated(self) -> str:
+        if self._template is None:
+            self._template = self._make_template()
+        return self._server.clone_database(self._template)
 
     def _make_template(self) -> str:
         name = self._server.create_database()
@@ -98,39 +167,40 @@ class PostgreSQLDatabases(Databases):
         self._server.execute(f"{ends}'{name}'")
         return name
 
+    def _shape(self, name: str) -> Shape:
+        with self._server.connect(name) as connection:
+            return list(connection.execute(_CATALOGS).fetchall())
 
-class MariaDBDatabases(Databases):
-    def __init__(self, migrate: Migrate, server: MariaDB) -> None:
-        super().__init__(migrate)
-        self._server = server
-        self._lent: dict[str, list[tuple[Any, ...]]] = {}
-        self._idle: list[tuple[str, list[tuple[Any, ...]]]] = []
+    def _delete_rows(self, name: str, shape: Shape) -> bool:
+        import psycopg
 
-    def empty(self) -> str:
-        return self._server.url(self._server.create_database())
+        try:
+            with self._server.connect(name) as connection:
+                connection.execute(_OTHERS)
+                if list(connection.execute(_CATALOGS).fetchall()) != shape:
+                    return False
+                connection.execute(_TRUNCATE)
+        except psycopg.Error:  # a test may have dropped what is asked for here
+            return False
+        return True
 
-    def migrated(self) -> str:
-        name, shape = self._idle.pop() if self._idle else self._make_migrated()
-        self._lent[name] = shape
-        return self._server.url(name)
+
+class PooledDatabases(PostgreSQLDatabases):
+    """Each is new: a pooler keeps connections to one that was used."""
 
     def free(self, url: str) -> None:
-        name = _name(url)
-        shape = self._lent.pop(name, None)
-        # A test that changed the schema must not hand it on.
-        if shape is None or self._shape(name) != shape:
-            self._server.drop_database(name)
-            return
-        self._server.disconnect(name)
-        self._delete_rows(name)
-        self._idle.append((name, shape))
+        self._server.drop_database(_name(url))
 
-    def _make_migrated(self) -> tuple[str, list[tuple[Any, ...]]]:
+
+class MariaDBDatabases(ReusedDatabases):
+    _server: MariaDB
+
+    def _make_migrated(self) -> str:
         name = self._server.create_database()
         self._migrate(self._server.url(name))
-        return name, self._shape(name)
+        return name
 
-    def _shape(self, name: str) -> list[tuple[Any, ...]]:
+    def _shape(self, name: str) -> Shape:
         columns = "table_name, column_name, column_type, is_nullable, collation_name, column_key"
         of_database = f"table_schema = '{name}' order by 1, 2"
         return [
@@ -141,14 +211,17 @@ class MariaDBDatabases(Databases):
             *self._server.execute(f"select * from `{name}`.{VERSION_TABLE}"),
         ]
 
-    def _tables(self, name: str) -> list[tuple[Any, ...]]:
+    def _tables(self, name: str) -> Shape:
         return self._server.execute(
             "select table_name, auto_increment is not null from information_schema.tables"
             f" where table_schema = '{name}' and table_type = 'BASE TABLE'"
             f" and table_name <> '{VERSION_TABLE}' order by 1"
         )
 
-    def _delete_rows(self, name: str) -> None:
+    def _delete_rows(self, name: str, shape: Shape) -> bool:
+        self._server.disconnect(name)
+        if self._shape(name) != shape:
+            return False
         # DELETE is far faster than TRUNCATE, which makes the file anew but alone resets a counter.
         statements = [
             f"{'truncate' if counts else 'delete from'} `{name}`.`{table}`"
@@ -156,6 +229,7 @@ class MariaDBDatabases(Databases):
         ]
         block = "; ".join(["set foreign_key_checks = 0", *statements])
         self._server.execute(f"begin not atomic {block}; end")
+        return True
 
 
 class AllDatabases:
@@ -173,10 +247,11 @@ class AllDatabases:
 
     def _on_server(self, dialect: str) -> Databases:
         server = self._servers.get(dialect)
-        if isinstance(server, PostgreSQL):
-            return PostgreSQLDatabases(self._migrate, server)
-        assert isinstance(server, MariaDB)
-        return MariaDBDatabases(self._migrate, server)
+        if isinstance(server, MariaDB):
+            return MariaDBDatabases(self._migrate, server)
+        if isinstance(server, PgBouncer):
+            return PooledDatabases(self._migrate, server)
+        return PostgreSQLDatabases(self._migrate, server)
 
 
 def _name(url: str) -> str:

@@ -75,6 +75,7 @@ class Server(ABC):
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     options: tuple[str, ...] = ()
+    _kept: Any = field(default=None, init=False, repr=False)
 
     @classmethod
     def launch(cls, *options: str) -> Self:
@@ -104,9 +105,36 @@ class Server(ABC):
     def drop_database(self, name: str) -> None:
         """Also while others are connected to it."""
 
-    @abstractmethod
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Rows of one statement, run by the administrator in a connection of its own."""
+        """Rows of one statement, run by the administrator."""
+        # A login takes longer than most statements. Who finds the connection in use makes another.
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with contextlib.suppress(*self._lost):
+                return self._keep(kept, statement)
+        return self._keep(self._connect(), statement)
+
+    def _keep(self, connection: Any, statement: str) -> list[tuple[Any, ...]]:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                rows = list(cursor.fetchall()) if cursor.description else []
+        except BaseException:
+            connection.close()
+            raise
+        kept, self._kept = self._kept, connection
+        if kept is not None:
+            kept.close()
+        return rows
+
+    @property
+    @abstractmethod
+    def _lost(self) -> tuple[type[Exception], ...]:
+        """What the driver raises when the server has gone away meanwhile."""
+
+    @abstractmethod
+    def _connect(self) -> Any:
+        """A connection of the administrator, outside transactions."""
 
     def stop(self) -> None:
         """Again and again, if need be: the second call finds nothing to do."""
@@ -255,12 +283,20 @@ class PostgreSQL(Server):
         self._create(name, template)
         return name
 
-    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+    @property
+    def _lost(self) -> tuple[type[Exception], ...]:
         import psycopg
 
-        with psycopg.connect(self.url("postgres", user=ADMIN), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+        return (psycopg.OperationalError,)
+
+    def _connect(self) -> Any:
+        return self.connect("postgres")
+
+    def connect(self, database: str) -> Any:
+        """A connection of psycopg for the administrator, outside transactions."""
+        import psycopg
+
+        return psycopg.connect(self.url(database, user=ADMIN), autocommit=True)
 
     def _create(self, name: str, template: str = "template1") -> None:
         # Without write-ahead logging of every page it takes 60 ms instead of 105.
@@ -343,10 +379,16 @@ class MariaDB(Server):
             with contextlib.suppress(Exception):  # gone by itself in between
                 self.execute(f"kill {session}")
 
-    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+    @property
+    def _lost(self) -> tuple[type[Exception], ...]:
         import pymysql
 
-        connection = pymysql.connect(
+        return (pymysql.OperationalError, pymysql.InterfaceError)
+
+    def _connect(self) -> Any:
+        import pymysql
+
+        return pymysql.connect(
             host="127.0.0.1",
             port=self.port,
             user=ADMIN,
@@ -356,9 +398,6 @@ class MariaDB(Server):
             # PyMySQL reads the machine's whole list of certificates for each connection: 17 ms.
             ssl_disabled=True,
         )
-        with connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            return list(cursor.fetchall())
 
     def _create(self, name: str) -> None:
         # Character set and collation stay the server's own: the product must cope with them.
