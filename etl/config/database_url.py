@@ -132,7 +132,10 @@ def driver_parameters(url: str) -> dict[str, Any]:
 
 
 def without_tls(url: str) -> URL:
-    """The URL of a MariaDB or MySQL for SQLAlchemy, which has an own idea of what is left out."""
+    """The URL of a MariaDB or MySQL without the ssl_ parameters: SQLAlchemy would pass on some.
+
+    `driver_parameters` has them all.
+    """
     from sqlalchemy.engine import make_url
 
     parsed = make_url(url)

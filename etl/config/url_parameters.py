@@ -72,7 +72,7 @@ _PYMYSQL_TEXTS = """
 _POSTGRESQL: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(_LIBPQ.split(), str),
     "client_encoding": _fixed("utf8", "utf8", "utf-8"),
-    # The second is ours, as that of the other driver. Neither may be 0, which is without an end.
+    # psycopg has no read_timeout: `bounded` applies it. 0 would mean no end.
     **dict.fromkeys(("connect_timeout", "read_timeout"), _whole(1, _LONGEST_WAIT_S)),
     "prepare_threshold": _fixed(None, *_OFF),
     "autocommit": _fixed(False, *_FALSE),
@@ -188,7 +188,7 @@ def _with_tls(typed: dict[str, Any]) -> dict[str, Any]:
 def _wanted_trust(given: Mapping[str, Any]) -> tuple[bool | None, bool | None]:
     """Whether to verify the certificate, and the name in it; None: as is usual with what is given.
 
-    With a file of authorities, both is.
+    With a file of authorities, both are verified.
     """
     if given.get("mode") in ("VERIFY_CA", "VERIFY_IDENTITY"):
         return True, given["mode"] == "VERIFY_IDENTITY"

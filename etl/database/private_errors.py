@@ -1,7 +1,7 @@
 """Errors of a database without what its rows hold, which are names and addresses of people.
 
-Drivers say the value that was refused, or the whole row. They end in the ledger, in logs, and in
-the traceback of a bug: so they are changed where they come from.
+Drivers quote the value that was refused, or the whole row. Such messages end in the ledger, in
+logs, and in the traceback of a bug: so they are changed where they come from.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from etl.errors import StoreError
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
 _DEADLOCK, _LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1213, 1205, 3572, 1290
 _NO_PARTITION = 1526
-# With a value in quotes. PyMySQL before 1.2 does not tell the class of an error.
+# With a value in quotes.
 _QUOTE_VALUES = {_KEY_TAKEN, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1586, 1690}
 _QUOTE_NAMES = {1264, 1406}
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
