@@ -159,7 +159,9 @@ def units(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", UNITS)
 def test_systemd_has_nothing_to_say_against_the_units(name: str, units: Path):
     done = run(reader("systemd"), "verify", "--man=no", str(units / name))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # It also reads the units of this machine, and may have something to say against those.
+    ours = [line for line in done.stderr.splitlines() if not line.startswith("/lib/systemd/")]
+    assert (done.returncode, done.stdout, ours) == (0, "", [])
 
 
 def test_systemd_would_name_a_misspelled_setting(units: Path):

@@ -184,10 +184,10 @@ def test_a_daemon_goes_on_after_a_run_that_ended_when_it_was_asked_to(
 
 
 def test_a_run_that_is_slow_is_not_ended(cli: HangingCli, api: Api) -> None:
-    views = [f"/{number}" for number in range(14)]
+    views = [f"/{number}" for number in range(24)]
 
     def slow(view: str) -> list[Any]:
-        time.sleep(0.25)
+        time.sleep(0.15)
         return [record(f"{view}-{number}") for number in range(int(view[1:]))]
 
     api.views |= {view: partial(slow, view) for view in views}

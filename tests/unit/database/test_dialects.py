@@ -13,6 +13,7 @@ KINDS = {"sqlite", "postgresql", "mysql", "mariadb"}
 DIALECT_NAME = "dialect.name"
 MAY_BRANCH = {
     "config/database_url.py",  # what people write, and which driver it needs
+    "config/url_parameters.py",  # what each driver takes
 }
 
 
