@@ -120,6 +120,46 @@ def test_sources_in_two_schemas_share_a_small_pool_and_never_meet(
         assert stranger.result(20) > ROUNDS
 
 
+def test_what_another_client_left_hides_no_table_and_changes_no_owner(
+    bouncer: Callable[[PoolMode], PgBouncer], database: str, server: PostgreSQL, api: Api
+):
+    """Without a schema of ours, as most have it."""
+    pooler = bouncer("transaction")
+    server.execute("CREATE ROLE stranger")
+    server.execute("GRANT stranger TO etl")
+    api.views["/home"] = [record("1"), record("2")]
+    project = open_project(make_config(pooler.url(database), api.url))
+    with (
+        contextlib.closing(project.database),
+        psycopg.connect(server.url(database), autocommit=True) as directly,
+    ):
+
+        def spoil(*statements: str) -> None:
+            # One after the other in a transaction: so each is on a connection of its own.
+            with contextlib.ExitStack() as stack:
+                for _ in range(STRANGERS):
+                    other = psycopg.connect(pooler.url(database), prepare_threshold=None)
+                    stack.enter_context(other)
+                    for statement in statements:
+                        other.execute(statement.encode())
+
+        spoil("SET ROLE stranger", "SET row_security TO off")
+        assert project.run().status == "ok"
+        owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+        assert directly.execute(owners).fetchall() == [("etl",)]
+        spoil(
+            "RESET ROLE",
+            "CREATE TEMP TABLE snapshots (LIKE public.snapshots INCLUDING ALL)",
+            "CREATE TEMP TABLE view_state (x integer)",
+        )
+        api.views["/home"] = [record("1", snapshot_name="new"), record("3")]
+        assert project.run().status == "ok"
+        found = directly.execute("SELECT id, snapshot_name FROM public.snapshots ORDER BY id")
+        assert [row[0] for row in found.fetchall()] == ["1", "2", "3"]
+        assert find_faults(project.database, project.config, has_tables=True) == []
+    server.execute("DROP ROLE stranger")
+
+
 @pytest.mark.parametrize("pool_mode", ["transaction", "session"])
 def test_every_command_works_and_leaves_nothing_on_a_connection(
     bouncer: Callable[[PoolMode], PgBouncer],

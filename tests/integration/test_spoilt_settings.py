@@ -165,8 +165,8 @@ def test_without_a_schema_of_ours_the_search_path_is_that_of_role_and_url(
 
     url = make_login(search_path="of_role")
     for database, expected in (
-        (opened(url), "of_role"),
-        (opened(f"{url}?options=-csearch_path%3Dof_url"), "of_url"),
+        (opened(url), "of_role, pg_temp"),
+        (opened(f"{url}?options=-csearch_path%3Dof_url"), "of_url, pg_temp"),
         (opened(url, "Ours"), '"Ours", pg_temp'),
     ):
         assert database.transaction(path) == expected

@@ -127,6 +127,12 @@ class Server(ABC):
             kept.close()
         return rows
 
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with contextlib.suppress(*self._lost):
+                kept.close()
+
     @property
     @abstractmethod
     def _lost(self) -> tuple[type[Exception], ...]:
@@ -138,6 +144,7 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Again and again, if need be: the second call finds nothing to do."""
+        self._let_go()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
             try:
@@ -155,6 +162,7 @@ class Server(ABC):
     def go_down(self) -> None:
         """The server ends, and its data stay."""
         assert self.process is not None
+        self._let_go()
         self.process.send_signal(self.stop_signal)
         self.process.wait(STOP_TIMEOUT_S)
 

@@ -71,6 +71,11 @@ _TABLESPACE = text(
 _SETTINGS = text("SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS name")
 # json travels as text: the driver would encode a str for json once more.
 _COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
+# To the search path that the role and the database say.
+_TEMPORARY_LAST = (
+    "SELECT set_config('search_path',"
+    " concat_ws(', ', nullif(current_setting('search_path'), ''), 'pg_temp'), true)"
+)
 _CURSOR = "heatmap_etl_rows"
 _INCOMING = "pg_temp.heatmap_etl_incoming"
 # Of our columns only: those that others have added may want a value, and LIKE takes no defaults.
@@ -91,11 +96,12 @@ _ONE_BY_ONE = (  # noqa: S608
 def _pinned(schema_name: str | None) -> dict[str, str]:
     """What a transaction depends on, whatever the session was left with: value by setting.
 
-    A role, a database, or another client of the same pooler may have set anything.
+    A role, a database, or another client of the same pooler may have set anything. DEFAULT: what
+    the role and the database say.
     """
     return {
-        # Temporary tables last: one that somebody left hides none of ours. Without a schema of
-        # ours, what the role and the database say.
+        '"role"': "DEFAULT",
+        # Temporary tables last: one that somebody left hides none of ours.
         "search_path": f'"{schema_name}", pg_temp' if schema_name else "DEFAULT",
         "lock_timeout": f"'{LOCK_TIMEOUT_S}s'",
         "idle_in_transaction_session_timeout": f"'{IDLE_TIMEOUT_S}s'",
@@ -105,8 +111,23 @@ def _pinned(schema_name: str | None) -> dict[str, str]:
         "client_encoding": "'UTF8'",
         "extra_float_digits": "'1'",
         "quote_all_identifiers": "'off'",  # SQLAlchemy knows no type of a quoted name
+        "row_security": "'on'",  # off, a policy would be an error
         "standard_conforming_strings": "'on'",
     }
+
+
+def _begin(schema_name: str | None) -> str:
+    """What begins a transaction, in one message.
+
+    The settings come first, and BEGIN makes their transaction ours. pgpool-II sees a SET, and reads
+    from the primary until the end; after a BEGIN that is followed by more it sends each SELECT to a
+    standby, where none of this was set.
+    """
+    begin = [f"SET LOCAL {name} TO {value}" for name, value in _pinned(schema_name).items()]
+    begin.append("BEGIN ISOLATION LEVEL READ COMMITTED")
+    if schema_name is None:
+        begin.append(_TEMPORARY_LAST)
+    return "; ".join(begin)
 
 
 class Postgresql(Server):
@@ -148,11 +169,7 @@ class Postgresql(Server):
             connect_args=ours | given,
         )
         bound_waits(engine, connect, given)
-        settings = [f"SET LOCAL {name} TO {value}" for name, value in _pinned(schema_name).items()]
-        # The settings come first, and BEGIN makes their transaction ours. pgpool-II sees a SET,
-        # and reads from the primary until the end; after a BEGIN that is followed by more it sends
-        # each SELECT to a standby, where none of this was set.
-        begin_statement = "; ".join((*settings, "BEGIN ISOLATION LEVEL READ COMMITTED"))
+        begin_statement = _begin(schema_name)
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: object) -> None:
@@ -226,13 +243,12 @@ class Postgresql(Server):
 
     def spoilt_settings(self, connection: Connection, schema_name: str | None) -> list[str]:
         pinned = _pinned(schema_name) | {"transaction_isolation": "read committed"}
-        if schema_name is None:
-            del pinned["search_path"]
+        wanted = {n: v.strip("'") for n, v in pinned.items() if v != "DEFAULT"}
         spoilt = []
-        for name, found in connection.execute(_SETTINGS, {"names": list(pinned)}):
-            now, wanted = (v.strip("'").replace('"', "") for v in (found, pinned[name]))
-            if now != wanted:
-                spoilt.append(f"{name} is {now}, not {wanted}")
+        for name, found in connection.execute(_SETTINGS, {"names": list(wanted)}):
+            now, expected = (value.replace('"', "") for value in (found, wanted[name]))
+            if now != expected:
+                spoilt.append(f"{name} is {now}, not {expected}")
         return spoilt
 
     def create_schema(self, connection: Connection, name: str | None) -> None:
