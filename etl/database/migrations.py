@@ -223,9 +223,9 @@ def open_migration(database: Database) -> Iterator[Connection]:
     where another process keeps migrating for long.
     """
     with database.connect() as connection:
-        database.dialect.be_patient(connection)
         try:
             with connection.begin():
+                database.dialect.be_patient(connection)
                 if not database.dialect.lock_upgrade(connection):
                     raise StoreError(
                         f"another upgrade of {database.label} is still running; try again"

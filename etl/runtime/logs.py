@@ -25,6 +25,8 @@ def set_up(log_format: str, level: str) -> None:
     logging.getLogger("etl").setLevel(number)
     # Its warnings are errors of the server that it ignores, whole rows with them.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    # It logs, with a traceback, that what is lost cannot be rolled back. Who lost it tells that.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 

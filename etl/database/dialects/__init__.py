@@ -80,7 +80,7 @@ class Dialect(ABC):
         """Prepare a connection that may write, before its transaction; cheap to repeat."""
 
     def be_patient(self, connection: Connection) -> None:  # noqa: B027
-        """Wait longer for an answer, on this connection: a statement may touch every row."""
+        """Wait longer for an answer in this transaction: a statement may touch every row."""
 
     # --- errors ---------------------------------------------------------------------------
 

@@ -15,7 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from etl.config.database_url import driver_parameters, without_tls
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Row, galera, lookup
-from etl.database.dialects.bounded import ANSWER_TIMEOUT_S, LOGIN_TIMEOUT_S, bound_waits
+from etl.database.dialects.bounded import (
+    ANSWER_TIMEOUT_S,
+    LOGIN_TIMEOUT_S,
+    PATIENT_TIMEOUT_S,
+    bound_waits,
+)
 from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.dialects.login_hints import NOT_IN_CLUSTER, Code
 from etl.database.dialects.servers import (
@@ -59,6 +64,7 @@ _PINNED = {
     "sql_select_limit": 2**64 - 1,
     "max_sort_length": 1024,
     "unique_checks": 1,
+    "net_write_timeout": PATIENT_TIMEOUT_S,  # a reader of an export may be slow
     "lock_wait_timeout": LOCK_TIMEOUT_S,  # for a table that another session has in use
     "innodb_lock_wait_timeout": LOCK_TIMEOUT_S,
 }

@@ -33,6 +33,7 @@ from etl.database.dialects.bounded import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     LOGIN_TIMEOUT_S,
+    PATIENT_TIMEOUT_S,
     UNACKNOWLEDGED_MS,
     bound_waits,
 )
@@ -250,6 +251,12 @@ class Postgresql(Server):
             if now != expected:
                 spoilt.append(f"{name} is {now}, not {expected}")
         return spoilt
+
+    def be_patient(self, connection: Connection) -> None:
+        """Let the transaction idle as long, too: what reads an export may be slow."""
+        super().be_patient(connection)
+        idle = f"SET LOCAL idle_in_transaction_session_timeout TO '{PATIENT_TIMEOUT_S}s'"
+        connection.exec_driver_sql(idle)
 
     def create_schema(self, connection: Connection, name: str | None) -> None:
         # IF NOT EXISTS needs the right to create a schema even where it exists.

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -440,3 +442,23 @@ def test_memory_does_not_grow_with_the_rows(configured: Path, database: Database
         assert peak_kb(configured, "snapshot_versions", "--output", f"x.{ending}") < before + 60_000
     with (configured / "x.jsonl").open("rb") as file:
         assert sum(1 for _ in file) == many + len(known_history.HISTORY)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_a_reader_may_be_slower_than_a_transaction_may_idle(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("etl.database.dialects.postgresql.IDLE_TIMEOUT_S", 1)
+    monkeypatch.setattr("etl.serve.export._BATCH_ROWS", 1)
+    parsed = parse_database(database_url, Path.cwd())
+    with closing(open_database(parsed.url, label=parsed.label)) as impatient:
+        known_history.write(impatient)
+        pauses = iter([1.5])
+        file = io.BytesIO()
+        count = export.write_rows(
+            impatient,
+            Export("current_snapshots", "jsonl"),
+            file,
+            lambda: time.sleep(next(pauses, 0)),
+        )
+    assert count == len(file.getvalue().splitlines()) > 1
