@@ -35,7 +35,7 @@ def bound_waits(engine: Engine, connect: Callable[..., Any], given: Mapping[str,
     `given`: parameters of the URL in their types, which go before our time-outs.
     """
     answer_s = given.get(_ANSWER, ANSWER_TIMEOUT_S)
-    first_s = min(answer_s, given.get("connect_timeout", LOGIN_TIMEOUT_S))
+    first_s = given.get("connect_timeout", min(answer_s, LOGIN_TIMEOUT_S))
     engine.update_execution_options(**{_PATIENCE: given.get(_ANSWER, PATIENT_TIMEOUT_S)})
 
     @event.listens_for(engine, "do_connect")

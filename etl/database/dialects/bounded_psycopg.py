@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import timeout_from_conninfo
 
 from etl.database.dialects.bounded import LOGIN_TIMEOUT_S, Silence, silence
 
@@ -39,7 +40,7 @@ def connect(*given: Any, read_timeout: float, **named: Any) -> BoundedConnection
     try:
         connection = BoundedConnection.connect(*given, **named)
     except psycopg.errors.ConnectionTimeout as error:
-        raise ServerSilent(silence(read_timeout)) from error
+        raise ServerSilent(silence(timeout_from_conninfo(named))) from error
     connection.answer_timeout_s = read_timeout
     return connection
 

@@ -124,7 +124,7 @@ class Mysql(Server):
         given = driver_parameters(url)
         ours = {
             "connect_timeout": LOGIN_TIMEOUT_S,
-            "write_timeout": ANSWER_TIMEOUT_S,
+            "write_timeout": given.get("read_timeout", ANSWER_TIMEOUT_S),
             "charset": "utf8mb4",
             **({"password": str(password).encode()} if password else {}),
             "init_command": _init_command(),
