@@ -223,7 +223,7 @@ def open_migration(database: Database) -> Iterator[Connection]:
     where another process keeps migrating for long.
     """
     with database.connect() as connection:
-        database.dialect.be_patient(connection)
+        database.dialect.allow_long_answers(connection)
         try:
             with connection.begin():
                 if not database.dialect.lock_upgrade(connection):

@@ -14,8 +14,8 @@ from etl.database.dialects.bounded import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     UNACKNOWLEDGED_MS,
-    Silence,
-    silence,
+    NoAnswer,
+    no_answer,
 )
 
 # The driver itself has only switched them on: the system's own are two hours. Some platforms lack
@@ -28,7 +28,7 @@ _SOCKET_OPTIONS = {
 }
 
 
-class ServerSilent(Silence, OperationalError):
+class NoAnswerError(NoAnswer, OperationalError):
     """The driver has closed the connection then."""
 
 
@@ -66,4 +66,4 @@ class BoundedConnection(Connection):
         super()._force_close()  # type: ignore[misc]  # not public
         # One with a number is the system's: the host is gone, or the network.
         if was_open and waited_s and isinstance(cause, TimeoutError) and cause.errno is None:
-            raise ServerSilent(CR.CR_SERVER_LOST, silence(waited_s)) from None
+            raise NoAnswerError(CR.CR_SERVER_LOST, no_answer(waited_s)) from None

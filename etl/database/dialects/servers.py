@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.database.dialects import MAKE_ROOM, Dialect
-from etl.database.dialects.bounded import Silence, be_patient
+from etl.database.dialects.bounded import NoAnswer, allow_long_answers
 from etl.database.dialects.login_hints import Code, login_hint
 
 LOCK_TIMEOUT_S = 10
@@ -58,8 +58,8 @@ class Server(Dialect):
     def is_denied(self, error: DBAPIError) -> bool:
         return self.code(error.orig) in self.denied
 
-    def is_silence(self, error: DBAPIError) -> bool:
-        return isinstance(error.orig, Silence)
+    def is_no_answer(self, error: DBAPIError) -> bool:
+        return isinstance(error.orig, NoAnswer)
 
     @abstractmethod
     def limit_hint(self, error: BaseException) -> str:
@@ -82,8 +82,8 @@ class Server(Dialect):
             place = self.place(connection, str(cause))
         return f"{place} is full, or its quota used up: {MAKE_ROOM}"
 
-    def be_patient(self, connection: Connection) -> None:
-        be_patient(connection)
+    def allow_long_answers(self, connection: Connection) -> None:
+        allow_long_answers(connection)
 
     def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
         # A refusal, as of a reader, who may not lock, ends a transaction: not that of the caller.
