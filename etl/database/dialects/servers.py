@@ -87,7 +87,11 @@ class Server(Dialect):
 
     def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
         # A refusal, as of a reader, who may not lock, ends a transaction: not that of the caller.
-        with connection.engine.connect() as other:
+        try:
+            other = connection.engine.connect()
+        except DBAPIError:  # as where a login may have one connection: it may not know
+            return False
+        with other:
             try:
                 other.execute(query.with_for_update(nowait=True)).all()
             except DBAPIError as error:
