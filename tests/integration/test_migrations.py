@@ -551,6 +551,19 @@ def test_an_upgrade_that_another_process_is_at_is_waited_for_and_not_called_cut_
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "mariadb"], indirect=True)
+def test_an_upgrade_is_waited_for_beyond_the_time_out_of_an_answer(
+    database_url: str, opened: Callable[..., Database]
+):
+    first, second = opened(database_url), opened(f"{database_url}?read_timeout=1")
+    with ThreadPoolExecutor(1) as pool:
+        with open_migration(first):
+            waiting = pool.submit(upgrade, second)
+            with pytest.raises(TimeoutError):
+                waiting.result(2)
+        waiting.result(30)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mariadb"], indirect=True)
 def test_a_migration_that_fails_in_the_middle_leaves_no_lock_on_its_connection(
     dialect: str, database_url: str, opened: Callable[..., Database]
 ):
@@ -579,7 +592,7 @@ def test_another_process_that_keeps_migrating_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ):
     url = new_database("postgresql")
-    monkeypatch.setattr("etl.database.dialects.postgresql._UPGRADE_WAIT", "50ms")
+    monkeypatch.setattr("etl.database.dialects.servers.UPGRADE_WAIT_S", 0.05)
     with (
         open_migration(opened(url)),
         pytest.raises(StoreError, match=r"another upgrade of .* is still running; try again"),

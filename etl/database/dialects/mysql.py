@@ -117,6 +117,7 @@ class Mysql(Server):
     no_such_table = 1146
     now = func.utc_timestamp(6)
     read_only = literal_column("@@global.read_only")
+    try_upgrade_lock = f"SELECT GET_LOCK({_UPGRADE}, 0)"
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
@@ -227,9 +228,7 @@ class Mysql(Server):
         return length
 
     def lock_upgrade(self, connection: Connection) -> bool:
-        # In short waits: a connection is not left without an answer for longer than it may be.
-        wait = f"SELECT GET_LOCK({_UPGRADE}, 10)"
-        if not any(connection.exec_driver_sql(wait).scalar() == 1 for _ in range(60)):
+        if not super().lock_upgrade(connection):
             return False
         return not galera.is_cluster(connection) or galera.lock_upgrade(connection)
 

@@ -50,8 +50,6 @@ from etl.database.dialects.types import UtcDateTime
 
 _KEY_TAKEN = "23505"  # by another source first; the repeated transaction then sees it
 _DISK_FULL, _LOCK_TIMEOUT = "53100", "55P03"
-_UPGRADE_WAIT = "10min"
-_UPGRADE = "hashtext('heatmap-etl upgrade')"
 _DATA, _ENCODINGS = "22", {"22021", "22P05"}
 _BYTES = re.compile(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*")
 # What depends on a table or column is in the detail, unless somebody's function wrote it.
@@ -122,6 +120,7 @@ class Postgresql(Server):
     no_such_table = "42P01"
     now = func.clock_timestamp()
     read_only = literal_column("current_setting('transaction_read_only') = 'on'")
+    try_upgrade_lock = "SELECT pg_try_advisory_xact_lock(hashtext('heatmap-etl upgrade'))"
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
         given = driver_parameters(url)
@@ -243,18 +242,6 @@ class Postgresql(Server):
     def try_to_create(self, connection: Connection, schema_name: str | None) -> None:
         self.create_schema(connection, schema_name)
         connection.exec_driver_sql(f"CREATE TABLE heatmap_etl_{token_hex(8)} (id integer)")
-
-    def lock_upgrade(self, connection: Connection) -> bool:
-        wait = f"SELECT pg_advisory_xact_lock({_UPGRADE})"
-        try:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_UPGRADE_WAIT}'")
-            connection.exec_driver_sql(wait)
-        except DBAPIError as error:
-            if not self.is_lock_timeout(error):
-                raise
-            return False
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
-        return True
 
     def batches(
         self, connection: Connection, query: Select[Any], size: int
