@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.config.database_url import parse_database
 from etl.config.model import Config
@@ -235,7 +235,15 @@ def open_migration(database: Database) -> Iterator[Connection]:
                 yield connection
         finally:
             if not connection.invalidated:
-                database.dialect.unlock_upgrade(connection)
+                _unlock(database, connection)
+
+
+def _unlock(database: Database, connection: Connection) -> None:
+    """What was migrated is, and an error that went before counts, whatever happens here."""
+    try:
+        database.dialect.unlock_upgrade(connection)
+    except SQLAlchemyError:
+        connection.invalidate()  # the lock ends with its session
 
 
 def _require_ours(database: Database, connection: Connection) -> None:
