@@ -178,7 +178,7 @@ def _migrate(database: Database, direction: str, revision: str) -> None:
     except CommandError as error:
         raise SchemaMismatch(f"cannot migrate {database.label}: {error}") from None
     except DBAPIError as error:
-        raise _not_migrated(database, error) from error
+        raise not_migrated(database, error) from error
 
 
 def _run_alembic(database: Database, direction: str, revision: str) -> None:
@@ -199,7 +199,8 @@ def _run_alembic(database: Database, direction: str, revision: str) -> None:
             return
 
 
-def _not_migrated(database: Database, error: DBAPIError) -> StoreError:
+def not_migrated(database: Database, error: DBAPIError) -> StoreError:
+    """What to raise for a migration that failed: it says who may migrate, if this login may not."""
     if not database.dialect.is_denied(error):
         return StoreError(f"cannot migrate {database.label}: {database.said_by(error)}")
     if schema_state(database).state != "absent":
