@@ -177,7 +177,7 @@ class Postgresql(Server):
             return without_values(message) if type(error).__name__ == "DataError" else message
         if diagnosis.sqlstate in _ENCODINGS:
             message = _BYTES.sub(HIDDEN, message)
-        elif diagnosis.sqlstate.startswith(_DATA) or diagnosis.internal_query:
+        elif (diagnosis.sqlstate or "").startswith(_DATA) or diagnosis.internal_query:
             message = without_values(message)
         if diagnosis.sqlstate in _OBJECTS and diagnosis.message_detail and not diagnosis.context:
             message += f": {diagnosis.message_detail}"
@@ -247,7 +247,9 @@ class Postgresql(Server):
         self, connection: Connection, query: Select[Any], size: int
     ) -> Iterator[Sequence[SqlRow[Any]]]:
         """By a cursor in SQL: pgpool-II does not understand that of the driver."""
-        compiled = query.compile(dialect=connection.dialect)
+        # With the values of an IN, each has a parameter of its own.
+        kwargs = {"render_postcompile": True}
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs=kwargs)
         declare = f"DECLARE {_CURSOR} NO SCROLL CURSOR FOR {compiled}"
         connection.exec_driver_sql(declare, compiled.params)
         fetch = text(f"FETCH {size} FROM {_CURSOR}").columns(*query.selected_columns)
