@@ -21,7 +21,7 @@ from etl.config.validators import BadValue
 from etl.database import schema
 from etl.database.connection import Database, open_database
 from etl.database.dialects import dialect_of
-from etl.database.migrations import open_migration
+from etl.database.migrations import not_migrated, open_migration
 from etl.errors import EtlError
 
 
@@ -123,8 +123,7 @@ def _run_by_hand() -> None:
                 with open_migration(database) as connection:
                     _run(connection)
             except DBAPIError as error:
-                text = f"cannot migrate {database.label}: {database.said_by(error)}"
-                raise CommandError(text) from None
+                raise not_migrated(database, error) from None
     except EtlError as error:
         # Alembic prints its own errors as one line, any other with a traceback.
         raise CommandError(str(error)) from None

@@ -100,7 +100,7 @@ class Database:
                 with self.connect() as connection, connection.begin():
                     return action(connection)
             except DBAPIError as error:
-                is_lost = error.connection_invalidated and not self.dialect.is_silence(error)
+                is_lost = error.connection_invalidated and not self.dialect.is_no_answer(error)
                 may_work = is_lost or self.dialect.is_repeatable(error)
                 if attempt == ATTEMPTS or not may_work:
                     raise self._failure(error) from error

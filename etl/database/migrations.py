@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.config.database_url import parse_database
 from etl.config.model import Config
@@ -178,7 +178,7 @@ def _migrate(database: Database, direction: str, revision: str) -> None:
     except CommandError as error:
         raise SchemaMismatch(f"cannot migrate {database.label}: {error}") from None
     except DBAPIError as error:
-        raise _not_migrated(database, error) from error
+        raise not_migrated(database, error) from error
 
 
 def _run_alembic(database: Database, direction: str, revision: str) -> None:
@@ -199,7 +199,8 @@ def _run_alembic(database: Database, direction: str, revision: str) -> None:
             return
 
 
-def _not_migrated(database: Database, error: DBAPIError) -> StoreError:
+def not_migrated(database: Database, error: DBAPIError) -> StoreError:
+    """What to raise for a migration that failed: it says who may migrate, if this login may not."""
     if not database.dialect.is_denied(error):
         return StoreError(f"cannot migrate {database.label}: {database.said_by(error)}")
     if schema_state(database).state != "absent":
@@ -225,7 +226,7 @@ def open_migration(database: Database) -> Iterator[Connection]:
     with database.connect() as connection:
         try:
             with connection.begin():
-                database.dialect.be_patient(connection)
+                database.dialect.allow_long_answers(connection)
                 if not database.dialect.lock_upgrade(connection):
                     raise StoreError(
                         f"another upgrade of {database.label} is still running; try again"
@@ -235,7 +236,15 @@ def open_migration(database: Database) -> Iterator[Connection]:
                 yield connection
         finally:
             if not connection.invalidated:
-                database.dialect.unlock_upgrade(connection)
+                _unlock(database, connection)
+
+
+def _unlock(database: Database, connection: Connection) -> None:
+    """What was migrated is, and an error that went before counts, whatever happens here."""
+    try:
+        database.dialect.unlock_upgrade(connection)
+    except SQLAlchemyError:
+        connection.invalidate()  # the lock ends with its session
 
 
 def _require_ours(database: Database, connection: Connection) -> None:

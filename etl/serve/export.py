@@ -156,7 +156,8 @@ def write_rows(
 
     def copy_rows(connection: Connection) -> int:
         count = 0
-        dialect_of(connection).be_patient(connection)  # all rows are sorted before the first comes
+        # All rows are sorted before the first comes.
+        dialect_of(connection).allow_long_answers(connection)
         with writers[export.file_format](export, file) as write_batch:
             for rows in dialect_of(connection).batches(connection, query(export), _BATCH_ROWS):
                 check()

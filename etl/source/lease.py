@@ -113,8 +113,7 @@ class Lease:
             raise LeaseHeld(f"source {self.source} was renamed at this moment; try again later")
         now = clock(connection)
         if row.lease_token != self.token:
-            if was_locked and row.lease_token is not None:
-                raise LeaseHeld(_busy_text(row))
+            _require_idle(row, was_locked=was_locked)
             require_free(row, now)
         process = this_process()
         connection.execute(
@@ -231,26 +230,36 @@ def lock_free(connection: Connection, source: str) -> None:
     if row is None:
         known = ", ".join(sorted(connection.execute(select(sources.c.source)).scalars()))
         raise SourceMismatch(f"there is no source {source}; the database holds: {known or 'none'}")
-    if was_locked and row.lease_token is not None:
-        raise LeaseHeld(_busy_text(row))
+    _require_idle(row, was_locked=was_locked)
     require_free(row, clock(connection))
 
 
 def _lock(connection: Connection, source: str) -> tuple[Row[Any] | None, bool]:
-    """Lock the row of the source; returns it, and whether that took a while.
+    """Lock the row of the source; returns it, and whether it was locked for a while.
 
+    What each answer of that server takes is told by one that needs no lock.
     Raises `LeaseHeld` where another transaction keeps it locked: who has that works on the source.
     """
     of_source = select(sources).where(sources.c.source == source)
-    seen = connection.execute(of_source).one_or_none()
     began = time.monotonic()
+    seen = connection.execute(of_source).one_or_none()
+    was_seen = time.monotonic()
     try:
         row = connection.execute(of_source.with_for_update()).one_or_none()
     except DBAPIError as error:
         if seen is None or not dialect_of(connection).is_lock_timeout(error):
             raise
         raise LeaseHeld(_busy_text(seen)) from error
-    return row, time.monotonic() - began > _SHORT_WAIT_S
+    seen_s, locked_s = was_seen - began, time.monotonic() - was_seen
+    return row, locked_s - seen_s > _SHORT_WAIT_S
+
+
+def _require_idle(row: Row[Any], *, was_locked: bool) -> None:
+    """Raises `LeaseHeld` where a living holder had the row locked, whatever the expiry says."""
+    if row.lease_token is None or is_gone(row.lease_holder, row.lease_host):
+        return
+    if was_locked:
+        raise LeaseHeld(_busy_text(row))
 
 
 def _busy_text(row: Row[Any]) -> str:

@@ -39,7 +39,7 @@ def rename_source(database: Database, old: str, new: str) -> str:
 
 
 def _rename(connection: Connection, old: str, new: str) -> int:
-    dialect_of(connection).be_patient(connection)
+    dialect_of(connection).allow_long_answers(connection)
     lock_free(connection, old)
     _require_unused(connection, new)
     views = _new_keys(connection, view_state, old, lambda r: View(*_filters(r)).key(new))

@@ -109,7 +109,7 @@ def _span(instants: list[datetime]) -> str:
 
 
 def _repair(connection: Connection, source: str) -> Repair:
-    dialect_of(connection).be_patient(connection)
+    dialect_of(connection).allow_long_answers(connection)
     lock_free(connection, source)
     repair = find_repair(connection, source)
     is_source = sources.c.source == source

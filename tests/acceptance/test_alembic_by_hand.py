@@ -1,6 +1,7 @@
 """Alembic's own command line with our alembic.ini, from any folder."""
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from etl.database import schema, sql_views
 from etl.database.connection import Database, open_database
 from etl.database.migrations import SchemaState, alembic_config, schema_state
 from tests.support.paths import ROOT
+from tests.support.servers import PASSWORD, Servers
 
 URL = "HEATMAP_ETL_DATABASE_URL"
 
@@ -120,6 +122,22 @@ def test_somebody_elses_table_is_not_touched(
         (line,) = (done.stdout + done.stderr).strip().splitlines()
         assert "has a table `sources` that is not ours" in line
     assert schema_state(database) == SchemaState("foreign", None, "sources")
+
+
+def test_a_login_that_may_not_migrate_is_told_who_may(
+    new_database: Callable[..., str], servers: Servers
+):
+    url, role = new_database("postgresql", migrated=False), f"etl_{secrets.token_hex(4)}"
+    server = servers.get("postgresql")
+    server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        done = alembic("upgrade", "head", **{URL: server.url(url.rpartition("/")[2], user=role)})
+    finally:
+        server.execute(f"DROP ROLE {role}")
+    assert done.returncode != 0
+    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    assert f"has no schema yet, and {role} may not create it (permission denied" in line
+    assert line.endswith("run as the owner: heatmap-etl db upgrade")
 
 
 def test_sql_without_a_database_is_refused_in_one_line():

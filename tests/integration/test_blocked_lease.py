@@ -23,6 +23,7 @@ from etl.source.lease import Lease, clock, holder
 from tests.support.api import Api, record
 from tests.support.paths import ROOT
 from tests.support.project import Project
+from tests.support.servers import Servers
 from tests.support.waiting import wait_until
 
 LEASE_S = 1.0
@@ -144,6 +145,25 @@ def test_the_lease_of_a_transaction_that_does_not_end_is_held(
     # With the transaction its proof of life is gone: the expiry wins.
     assert project.database.read(lambda c: holder(c, project.config.source)) == ""
     project.database.transaction(lambda c: other.take(c, project.config))
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_a_login_with_one_connection_may_ask_who_holds_an_expired_lease(
+    project: Project, servers: Servers
+) -> None:
+    """Whether its row is locked cannot be asked then: the expiry tells."""
+    source, server = project.config.source, servers.get("postgresql")
+    project.database.transaction(lambda c: Lease(source, 60).take(c, project.config))
+    project.database.transaction(
+        lambda c: c.execute(update(sources).values(lease_expires_at=past()))
+    )
+    project.database.close()
+    limit = f'ALTER DATABASE "{project.database.engine.url.database}" CONNECTION LIMIT {{}}'
+    server.execute(limit.format(1))
+    try:
+        assert project.database.read(lambda c: holder(c, source)) == ""
+    finally:
+        server.execute(limit.format(-1))
 
 
 def test_a_transaction_that_lasts_renews_the_lease_before_it_commits(project: Project) -> None:

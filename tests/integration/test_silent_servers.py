@@ -194,7 +194,7 @@ def test_a_migration_waits_longer_and_nothing_else(
     database = open_database(config.database_url, label="LABEL")
     sleep = "SELECT pg_sleep(1.5)" if database.family == "postgresql" else "SELECT SLEEP(1.5)"
     with database.connect() as connection:
-        dialect_of(connection).be_patient(connection)
+        dialect_of(connection).allow_long_answers(connection)
         connection.execute(text(sleep)).all()
     with pytest.raises(DatabaseUnreachable, match="no answer for 1 s"):
         database.read(lambda c: c.execute(text(sleep)).all())

@@ -79,8 +79,8 @@ class Dialect(ABC):
     def prepare_to_write(self, connection: Connection) -> None:  # noqa: B027 - few need it
         """Prepare a connection that may write, before its transaction; cheap to repeat."""
 
-    def be_patient(self, connection: Connection) -> None:  # noqa: B027
-        """Wait longer for an answer in this transaction: a statement may touch every row."""
+    def allow_long_answers(self, connection: Connection) -> None:  # noqa: B027
+        """Wait longer for an answer, in this transaction: a statement may touch every row."""
 
     # --- errors ---------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Dialect(ABC):
         """Whether another session kept a row or a table locked; always False for a file."""
         return False
 
-    def is_silence(self, error: DBAPIError) -> bool:  # noqa: ARG002
+    def is_no_answer(self, error: DBAPIError) -> bool:  # noqa: ARG002
         """Whether the server gave no answer in time: to ask again would take as long once more."""
         return False
 

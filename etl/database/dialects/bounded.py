@@ -1,7 +1,7 @@
 """Waits for a server that end: it may be frozen, or a port that accepts may stay silent.
 
 A login, and the question whether a pooled connection still works, must be answered soon; statements
-may take longer, and those of `be_patient` an hour.
+may take longer, and those of `allow_long_answers` an hour.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from sqlalchemy import Connection, Engine, event
 
 LOGIN_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 120
-PATIENT_TIMEOUT_S = 3600
+LONG_ANSWER_TIMEOUT_S = 3600
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 30, 10, 3
 UNACKNOWLEDGED_MS = 60_000
 """How long what was sent may stay without the other host's word that it arrived."""
-_ANSWER, _PATIENCE = "read_timeout", "heatmap_etl_patience_s"
+_ANSWER, _LONG_ANSWER = "read_timeout", "heatmap_etl_long_answer_timeout_s"
 
 
-class Silence(Exception):
+class NoAnswer(Exception):
     """Mixed into the error of a driver: the server gave no answer in time."""
 
 
-def silence(seconds: float) -> str:
-    """The message of a `Silence`."""
+def no_answer(seconds: float) -> str:
+    """The message of a `NoAnswer`."""
     return f"the server gave no answer for {seconds:g} s (timed out)"
 
 
@@ -34,27 +34,27 @@ def bound_waits(engine: Engine, connect: Callable[..., Any], given: Mapping[str,
 
     `given`: parameters of the URL in their types, which go before our time-outs.
     """
-    answer_s = given.get(_ANSWER, ANSWER_TIMEOUT_S)
-    first_s = min(answer_s, given.get("connect_timeout", LOGIN_TIMEOUT_S))
-    engine.update_execution_options(**{_PATIENCE: given.get(_ANSWER, PATIENT_TIMEOUT_S)})
+    answer_timeout_s = given.get(_ANSWER, ANSWER_TIMEOUT_S)
+    login_timeout_s = given.get("connect_timeout", min(answer_timeout_s, LOGIN_TIMEOUT_S))
+    engine.update_execution_options(**{_LONG_ANSWER: given.get(_ANSWER, LONG_ANSWER_TIMEOUT_S)})
 
     @event.listens_for(engine, "do_connect")
     def open_bounded(
         _dialect: object, _record: object, positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        return connect(*positional, **{**named, _ANSWER: first_s})
+        return connect(*positional, **{**named, _ANSWER: login_timeout_s})
 
     @event.listens_for(engine, "checkout")
     def begin_use(connection: Any, *_: object) -> None:
-        connection.answer_timeout_s = answer_s
+        connection.answer_timeout_s = answer_timeout_s
 
     @event.listens_for(engine, "checkin")
     def end_use(connection: Any, _record: object) -> None:
         if connection is not None:
-            connection.answer_timeout_s = first_s
+            connection.answer_timeout_s = login_timeout_s
 
 
-def be_patient(connection: Connection) -> None:
+def allow_long_answers(connection: Connection) -> None:
     """Wait an hour for an answer, unless the URL says otherwise, until the connection is closed."""
     driver: Any = connection.connection.dbapi_connection
-    driver.answer_timeout_s = connection.get_execution_options()[_PATIENCE]
+    driver.answer_timeout_s = connection.get_execution_options()[_LONG_ANSWER]

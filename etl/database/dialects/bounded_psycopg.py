@@ -7,13 +7,14 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import timeout_from_conninfo
 
-from etl.database.dialects.bounded import LOGIN_TIMEOUT_S, Silence, silence
+from etl.database.dialects.bounded import LOGIN_TIMEOUT_S, NoAnswer, no_answer
 
 T = TypeVar("T")
 
 
-class ServerSilent(Silence, psycopg.OperationalError):
+class NoAnswerError(NoAnswer, psycopg.OperationalError):
     """The connection is closed then: what the server still sends would be taken for an answer."""
 
 
@@ -21,15 +22,15 @@ class BoundedConnection(psycopg.Connection[Any]):
     """Waits at most `answer_timeout_s` for the next sign of life."""
 
     answer_timeout_s: float = LOGIN_TIMEOUT_S
-    _silence = ""
+    _no_answer = ""
 
     def wait(self, gen: Generator[Any, Any, T], *given: Any, **named: Any) -> T:
-        if self._silence:  # psycopg wants to end what it began, as a COPY
-            raise ServerSilent(self._silence)
+        if self._no_answer:  # psycopg wants to end what it began, as a COPY
+            raise NoAnswerError(self._no_answer)
         try:
             return super().wait(_bounded(gen, self.answer_timeout_s), *given, **named)
-        except ServerSilent as error:
-            self._silence = str(error)
+        except NoAnswerError as error:
+            self._no_answer = str(error)
             self.pgconn.finish()
             raise
 
@@ -39,7 +40,7 @@ def connect(*given: Any, read_timeout: float, **named: Any) -> BoundedConnection
     try:
         connection = BoundedConnection.connect(*given, **named)
     except psycopg.errors.ConnectionTimeout as error:
-        raise ServerSilent(silence(read_timeout)) from error
+        raise NoAnswerError(no_answer(timeout_from_conninfo(named))) from error
     connection.answer_timeout_s = read_timeout
     return connection
 
@@ -54,7 +55,7 @@ def _bounded(gen: Generator[Any, Any, T], limit_s: float) -> Generator[Any, Any,
             if ready:
                 deadline = monotonic() + limit_s
             elif monotonic() > deadline:
-                raise ServerSilent(silence(limit_s))
+                raise NoAnswerError(no_answer(limit_s))
             state = gen.send(ready)
     except StopIteration as end:
         result: T = end.value

@@ -14,8 +14,8 @@ from etl.database.dialects.bounded import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     UNACKNOWLEDGED_MS,
-    Silence,
-    silence,
+    NoAnswer,
+    no_answer,
 )
 
 # The driver itself has only switched them on: the system's own are two hours. Some platforms lack
@@ -28,14 +28,14 @@ _SOCKET_OPTIONS = {
 }
 
 
-class ServerSilent(Silence, OperationalError):
+class NoAnswerError(NoAnswer, OperationalError):
     """The driver has closed the connection then."""
 
 
 class BoundedConnection(Connection):
     """Waits at most `answer_timeout_s` for the next bytes. The driver has no public way to it."""
 
-    _sock: socket.socket
+    _sock: socket.socket | None
     _closed: bool
 
     @property
@@ -50,7 +50,7 @@ class BoundedConnection(Connection):
 
     def connect(self, sock: socket.socket | None = None) -> None:
         super().connect(sock)
-        if self._sock.family == socket.AF_UNIX:
+        if self._sock is None or self._sock.family == socket.AF_UNIX:
             return
         for name, value in _SOCKET_OPTIONS.items():
             if hasattr(socket, name):
@@ -62,7 +62,8 @@ class BoundedConnection(Connection):
         To wrap what reads a packet would cost a call for each row.
         """
         cause, was_open = sys.exception(), not self._closed
+        waited_s = self._sock.gettimeout() if self._sock else self.connect_timeout
         super()._force_close()  # type: ignore[misc]  # not public
         # One with a number is the system's: the host is gone, or the network.
-        if was_open and isinstance(cause, TimeoutError) and cause.errno is None:
-            raise ServerSilent(CR.CR_SERVER_LOST, silence(self._read_timeout)) from None
+        if was_open and waited_s and isinstance(cause, TimeoutError) and cause.errno is None:
+            raise NoAnswerError(CR.CR_SERVER_LOST, no_answer(waited_s)) from None

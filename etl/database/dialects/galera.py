@@ -6,7 +6,6 @@ has to repeat: it finds the row of the other. The table is there as long as an u
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 
@@ -65,10 +64,9 @@ def lock_upgrade(connection: Connection) -> bool:
 
 def unlock_upgrade(connection: Connection) -> None:
     """Give the right back. Commits; where it fails, the right ends by itself."""
-    with contextlib.suppress(DBAPIError):
-        row = connection.exec_driver_sql(_READ).one_or_none()
-        if row is not None and row[:2] == _this_session(connection):
-            connection.exec_driver_sql(f"DROP TABLE {_TABLE}")
+    row = connection.exec_driver_sql(_READ).one_or_none()
+    if row is not None and row[:2] == _this_session(connection):
+        connection.exec_driver_sql(f"DROP TABLE {_TABLE}")
 
 
 def _take(connection: Connection) -> bool:

@@ -18,7 +18,7 @@ from etl.database.dialects import Row, galera, lookup
 from etl.database.dialects.bounded import (
     ANSWER_TIMEOUT_S,
     LOGIN_TIMEOUT_S,
-    PATIENT_TIMEOUT_S,
+    LONG_ANSWER_TIMEOUT_S,
     bound_waits,
 )
 from etl.database.dialects.bounded_pymysql import BoundedConnection
@@ -64,7 +64,7 @@ _PINNED = {
     "sql_select_limit": 2**64 - 1,
     "max_sort_length": 1024,
     "unique_checks": 1,
-    "net_write_timeout": PATIENT_TIMEOUT_S,  # a reader of an export may be slow
+    "net_write_timeout": LONG_ANSWER_TIMEOUT_S,  # a reader of an export may be slow
     "lock_wait_timeout": LOCK_TIMEOUT_S,  # for a table that another session has in use
     "innodb_lock_wait_timeout": LOCK_TIMEOUT_S,
 }
@@ -123,6 +123,7 @@ class Mysql(Server):
     no_such_table = 1146
     now = func.utc_timestamp(6)
     read_only = literal_column("@@global.read_only")
+    try_upgrade_lock = f"SELECT GET_LOCK({_UPGRADE}, 0)"
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
@@ -130,7 +131,7 @@ class Mysql(Server):
         given = driver_parameters(url)
         ours = {
             "connect_timeout": LOGIN_TIMEOUT_S,
-            "write_timeout": ANSWER_TIMEOUT_S,
+            "write_timeout": given.get("read_timeout", ANSWER_TIMEOUT_S),
             "charset": "utf8mb4",
             **({"password": str(password).encode()} if password else {}),
             "init_command": _init_command(),
@@ -233,9 +234,7 @@ class Mysql(Server):
         return length
 
     def lock_upgrade(self, connection: Connection) -> bool:
-        # In short waits: a connection is not left without an answer for longer than it may be.
-        wait = f"SELECT GET_LOCK({_UPGRADE}, 10)"
-        if not any(connection.exec_driver_sql(wait).scalar() == 1 for _ in range(60)):
+        if not super().lock_upgrade(connection):
             return False
         return not galera.is_cluster(connection) or galera.lock_upgrade(connection)
 

@@ -33,7 +33,7 @@ from etl.database.dialects.bounded import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     LOGIN_TIMEOUT_S,
-    PATIENT_TIMEOUT_S,
+    LONG_ANSWER_TIMEOUT_S,
     UNACKNOWLEDGED_MS,
     bound_waits,
 )
@@ -51,8 +51,6 @@ from etl.database.dialects.types import UtcDateTime
 
 _KEY_TAKEN = "23505"  # by another source first; the repeated transaction then sees it
 _DISK_FULL, _LOCK_TIMEOUT = "53100", "55P03"
-_UPGRADE_WAIT = "10min"
-_UPGRADE = "hashtext('heatmap-etl upgrade')"
 _DATA, _ENCODINGS = "22", {"22021", "22P05"}
 _BYTES = re.compile(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*")
 # What depends on a table or column is in the detail, unless somebody's function wrote it.
@@ -144,6 +142,7 @@ class Postgresql(Server):
     no_such_table = "42P01"
     now = func.clock_timestamp()
     read_only = literal_column("current_setting('transaction_read_only') = 'on'")
+    try_upgrade_lock = "SELECT pg_try_advisory_xact_lock(hashtext('heatmap-etl upgrade'))"
 
     def make_engine(self, url: str, schema_name: str | None) -> Engine:
         given = driver_parameters(url)
@@ -196,7 +195,7 @@ class Postgresql(Server):
             return without_values(message) if type(error).__name__ == "DataError" else message
         if diagnosis.sqlstate in _ENCODINGS:
             message = _BYTES.sub(HIDDEN, message)
-        elif diagnosis.sqlstate.startswith(_DATA) or diagnosis.internal_query:
+        elif (diagnosis.sqlstate or "").startswith(_DATA) or diagnosis.internal_query:
             message = without_values(message)
         if diagnosis.sqlstate in _OBJECTS and diagnosis.message_detail and not diagnosis.context:
             message += f": {diagnosis.message_detail}"
@@ -252,10 +251,10 @@ class Postgresql(Server):
                 spoilt.append(f"{name} is {now}, not {expected}")
         return spoilt
 
-    def be_patient(self, connection: Connection) -> None:
+    def allow_long_answers(self, connection: Connection) -> None:
         """Let the transaction idle as long, too: what reads an export may be slow."""
-        super().be_patient(connection)
-        idle = f"SET LOCAL idle_in_transaction_session_timeout TO '{PATIENT_TIMEOUT_S}s'"
+        super().allow_long_answers(connection)
+        idle = f"SET LOCAL idle_in_transaction_session_timeout TO '{LONG_ANSWER_TIMEOUT_S}s'"
         connection.exec_driver_sql(idle)
 
     def create_schema(self, connection: Connection, name: str | None) -> None:
@@ -267,23 +266,13 @@ class Postgresql(Server):
         self.create_schema(connection, schema_name)
         connection.exec_driver_sql(f"CREATE TABLE heatmap_etl_{token_hex(8)} (id integer)")
 
-    def lock_upgrade(self, connection: Connection) -> bool:
-        wait = f"SELECT pg_advisory_xact_lock({_UPGRADE})"
-        try:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_UPGRADE_WAIT}'")
-            connection.exec_driver_sql(wait)
-        except DBAPIError as error:
-            if not self.is_lock_timeout(error):
-                raise
-            return False
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
-        return True
-
     def batches(
         self, connection: Connection, query: Select[Any], size: int
     ) -> Iterator[Sequence[SqlRow[Any]]]:
         """By a cursor in SQL: pgpool-II does not understand that of the driver."""
-        compiled = query.compile(dialect=connection.dialect)
+        # With the values of an IN, each has a parameter of its own.
+        kwargs = {"render_postcompile": True}
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs=kwargs)
         declare = f"DECLARE {_CURSOR} NO SCROLL CURSOR FOR {compiled}"
         connection.exec_driver_sql(declare, compiled.params)
         fetch = text(f"FETCH {size} FROM {_CURSOR}").columns(*query.selected_columns)

@@ -1,13 +1,16 @@
 """One place for what differs from one kind of database to the next."""
 
 import ast
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, insert, inspect, select
 
 from etl.database.dialects import dialect_named, dialect_of, file_of
+from etl.database.schema import side_questions
 from tests.support.paths import ROOT
+from tests.support.project import Project
 
 KINDS = {"sqlite", "postgresql", "mysql", "mariadb"}
 DIALECT_NAME = "dialect.name"
@@ -83,3 +86,15 @@ def test_only_sqlite_is_a_file():
     assert file_of("sqlite:////data/x.db") == Path("/data/x.db")
     assert file_of("postgresql+psycopg://etl@host/x") is None
     assert file_of("mysql+pymysql://etl@host/x") is None
+
+
+def test_a_query_with_a_list_is_read_in_batches(project: Project):
+    now, names = datetime.now(UTC), ["a", "b", "c"]
+    of_each = {"source": "s", "failures": 1, "failed_at": now, "ask_again_at": now, "error": ""}
+    question = side_questions.c.question
+    query = select(question).where(question.in_([*names, "d"])).order_by(question)
+    with project.database.connect() as connection, connection.begin():
+        rows = [{**of_each, "question": name} for name in names]
+        connection.execute(insert(side_questions), rows)
+        found = dialect_of(connection).batches(connection, query, 2)
+        assert [[row.question for row in batch] for batch in found] == [["a", "b"], ["c"]]

@@ -71,6 +71,12 @@ def test_postgresql_tells_what_depends_on_a_table_and_not_what_a_function_adds()
     assert of_postgresql("0A000", needed, **by_function) == needed
 
 
+def test_a_message_without_a_code_is_told():
+    """As of a pooler that sends none."""
+    error = OfServer(message_primary="no more connections allowed")
+    assert dialect_named("postgresql").tell(error) == "no more connections allowed"
+
+
 def test_what_a_function_makes_of_a_value_is_no_statement_to_show():
     said = of_postgresql("42601", f'syntax error at or near "{VALUE}"', internal_query="SELECT")
     assert said == "syntax error at or near ***"

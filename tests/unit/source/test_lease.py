@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from etl.database.schema import sources
 from etl.errors import LeaseHeld, LeaseLost
@@ -91,6 +92,35 @@ def test_a_process_of_this_machine_that_is_gone_loses_its_lease_at_once(
 ) -> None:
     set_lease(project, lease_holder=holder_of(sleeper.pid))
     with pytest.raises(LeaseHeld):
+        another(project)
+    sleeper.kill()
+    sleeper.wait()
+    another(project)
+
+
+def test_an_expired_lease_is_free_however_slowly_the_server_answers(
+    project: Project, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "_SHORT_WAIT_S", 0.15)
+    set_lease(project, lease_host="elsewhere", lease_expires_at=datetime.now(UTC))
+
+    @event.listens_for(project.database.engine, "before_cursor_execute")
+    def answer_slowly(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        time.sleep(0.2 if "FROM sources" in statement else 0)
+
+    another(project)
+
+
+def test_a_row_that_was_locked_by_a_process_that_is_gone_is_free(
+    project: Project,
+    lease: Lease,
+    sleeper: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its server may have taken a while to notice."""
+    monkeypatch.setattr(lease_module, "_SHORT_WAIT_S", -9)  # whoever locks it has waited
+    set_lease(project, lease_holder=holder_of(sleeper.pid))
+    with pytest.raises(LeaseHeld, match="waits or writes just now"):
         another(project)
     sleeper.kill()
     sleeper.wait()
