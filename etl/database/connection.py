@@ -129,7 +129,7 @@ class Database:
         if self.dialect.is_denied(error):
             hint = f"{self.login} needs the right to {_right(error)}: see Roles in {ROLES}"
         else:
-            hint = self.dialect.hint_on_full(error, self.engine)
+            hint = self.dialect.hint_on_limit(error, self.engine)
         return "; ".join(filter(None, (message, hint or self.dialect.hint_on_failure(message))))
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ def unreachable(
     if not isinstance(error, SQLAlchemyError | OSError | RuntimeError):
         name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
         message = f"the driver raised {name}: {message}".rstrip(": ")
-    hint = (engine and dialect.hint_on_full(error, engine)) or dialect.hint(error, message)
+    hint = (engine and dialect.hint_on_limit(error, engine)) or dialect.hint(error, message)
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
 
 

@@ -103,9 +103,11 @@ class Dialect(ABC):
         return ""
 
     @abstractmethod
-    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
-        """What is full, how much room it has where that can be told, and what to do; "" where the
-        error is about something else. `engine`: for what only the server knows."""
+    def hint_on_limit(self, error: BaseException, engine: Engine) -> str:
+        """What limit of the server or the disk is reached, and what to do; "" for none.
+
+        `engine`: for what only the server knows.
+        """
 
     @abstractmethod
     def is_repeatable(self, error: DBAPIError) -> bool:
@@ -241,7 +243,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
-        """Give up the wait for a lock after so many seconds, until this connection is closed."""
+        """Give up the wait for a lock after so many seconds, until the transaction ends, or longer."""
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
         """Raise `StoreError` for a row that is too long for one statement."""

@@ -125,7 +125,7 @@ class Sqlite(Dialect):
         is_read_only = "readonly database" in message
         return "let the user who runs heatmap-etl write the file and its folder" * is_read_only
 
-    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
+    def hint_on_limit(self, error: BaseException, engine: Engine) -> str:
         """By SQLite's code. A quota, and a log that cannot grow, are errors of the disk to it."""
         code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
         file = self.file(engine.url)
