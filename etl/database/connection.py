@@ -125,12 +125,15 @@ class Database:
 
     def said_by(self, error: DBAPIError) -> str:
         """The driver's message about a statement that failed, and what to do if that is known."""
-        message = self.dialect.brief(error)
-        if self.dialect.is_denied(error):
-            hint = f"{self.login} needs the right to {_right(error)}: see Roles in {ROLES}"
-        else:
-            hint = self.dialect.hint_on_limit(error, self.engine)
-        return "; ".join(filter(None, (message, hint or self.dialect.hint_on_failure(message))))
+        return "; ".join(filter(None, (self.dialect.brief(error), self.advice(error))))
+
+    def advice(self, error: DBAPIError) -> str:
+        """What to do about a statement that failed; "" where that is not known."""
+        dialect = self.dialect
+        if dialect.is_denied(error):
+            return f"{self.login} needs the right to {_right(error)}: see Roles in {ROLES}"
+        hint = dialect.hint_on_limit(error, self.engine)
+        return hint or dialect.hint_on_failure(dialect.brief(error))
 
     def close(self) -> None:
         """Close every connection."""

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database, open_database
-from etl.database.dialects import file_of
+from etl.database.dialects import CHECK_ADDRESS, LET_WRITE, READ_ONLY, file_of
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
 from etl.datadog.proxy import find_proxy
@@ -117,7 +117,7 @@ def _silence(config: Config) -> str:
     text = f"{config.database_label}: no answer within {DATABASE_WAIT_S:g} s"
     if file_of(config.database_url):
         return f"{text}; another program keeps it locked, or its disk does not answer"
-    return f"{text}; check host and port in database_url, and that the server runs"
+    return f"{text}; {CHECK_ADDRESS}"
 
 
 def _views(
@@ -237,7 +237,7 @@ def _database_points(database: Database) -> Iterator[Point]:
     state = found_schema(database)  # raises before a server is called ok
     if not database.file:
         is_read_only = database.read(database.dialect.is_read_only)
-        advice = ": it is read-only; use its primary server, or another user" * is_read_only
+        advice = f": {READ_ONLY}" * is_read_only
         yield Point("database", PROBLEM if is_read_only else OK, database.label + advice)
     if state.state == "absent":
         if refusal := create_refusal(database):
@@ -291,8 +291,7 @@ def _file_points(label: str, file: Path) -> Iterator[Point]:
     if not folder.is_dir():
         yield Point("database", PROBLEM, f"{label}: the folder {folder} does not exist; make it")
     elif not os.access(folder, os.W_OK) or (file.exists() and not os.access(file, os.W_OK)):
-        advice = "let the user who runs heatmap-etl write the file and its folder"
-        yield Point("database", PROBLEM, f"{label} cannot be written; {advice}")
+        yield Point("database", PROBLEM, f"{label} cannot be written; {LET_WRITE}")
     else:
         yield Point("database", OK, label + ("" if file.exists() else ", not there yet"))
     if kind := network_file_system(folder):

@@ -122,10 +122,8 @@ def _try(database: Database, stage: Stage, trial: Trial) -> list[Fault]:
 def _refusal(database: Database, trial: Trial, error: DBAPIError) -> Fault:
     dialect = database.dialect
     reason = dialect.brief(error)
-    if hint := dialect.hint_on_failure(reason) or dialect.hint_on_limit(error, database.engine):
-        return Fault(f"{trial.doing} fails", reason, hint, has_hint=True)
-    if dialect.is_missing_table(error):
-        return Fault(f"{trial.doing} fails", reason, ELSEWHERE, has_hint=True)
-    if dialect.is_denied(error) and "policy" not in reason:
+    if dialect.is_denied(error):
         return Fault(f"{database.login} may not write", reason, _RIGHTS, has_hint=True)
+    if hint := database.advice(error) or ELSEWHERE * dialect.is_missing_table(error):
+        return Fault(f"{trial.doing} fails", reason, hint, has_hint=True)
     return Fault(f"{trial.doing} fails", reason, trial.advice)

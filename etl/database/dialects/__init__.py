@@ -28,6 +28,9 @@ FITS_EVERYWHERE = 96
 """Characters that an id, or the name of an attribute, may have on every database."""
 
 MAKE_ROOM = "make room there; what is stored stays, and the next run goes on"
+READ_ONLY = "it is read-only; use its primary server, or another user"
+LET_WRITE = "let the user who runs heatmap-etl write the file and its folder"
+CHECK_ADDRESS = "check host and port in database_url, and that the server runs"
 
 
 class Dialect(ABC):
@@ -243,7 +246,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
-        """Give up the wait for a lock after so many seconds, until the transaction ends, or longer."""
+        """Give up waits for a lock after so many seconds, until the transaction ends or longer."""
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
         """Raise `StoreError` for a row that is too long for one statement."""

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from pymysql.err import DataError
 from sqlalchemy import create_engine, inspect
 
 from etl.database.dialects import dialect_named, dialect_of, file_of
@@ -13,6 +14,7 @@ KINDS = {"sqlite", "postgresql", "mysql", "mariadb"}
 DIALECT_NAME = "dialect.name"
 MAY_BRANCH = {
     "config/database_url.py",  # what people write, and which driver it needs
+    "config/url_parameters.py",  # the parameters that each driver knows
 }
 
 
@@ -82,3 +84,11 @@ def test_only_sqlite_is_a_file():
     assert file_of("sqlite:////data/x.db") == Path("/data/x.db")
     assert file_of("postgresql+psycopg://etl@host/x") is None
     assert file_of("mysql+pymysql://etl@host/x") is None
+
+
+@pytest.mark.parametrize("said", ["Data too long for column {}", "Daten zu lang für Spalte {}"])
+def test_of_a_source_too_long_for_its_key_the_setting_is_named_in_any_language(said: str):
+    dialect, engine = dialect_named("mariadb"), create_engine("sqlite://")
+    error = DataError(1406, said.format("'source'"))
+    assert dialect.hint_on_limit(error, engine).startswith("give datadog.source a shorter name:")
+    assert dialect.hint_on_limit(DataError(1406, said.format("'other'")), engine) == ""
