@@ -103,7 +103,7 @@ class Database:
                 is_lost = error.connection_invalidated and not self.dialect.is_silence(error)
                 may_work = is_lost or self.dialect.is_repeatable(error)
                 if attempt == ATTEMPTS or not may_work:
-                    raise self._failure(error) from error
+                    raise self.failure(error) from error
                 time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
             finally:
                 self.on_step()
@@ -115,11 +115,12 @@ class Database:
             with self.connect(write=False) as connection:
                 return action(connection)
         except DBAPIError as error:
-            raise self._failure(error) from error
+            raise self.failure(error) from error
         finally:
             self.on_step()
 
-    def _failure(self, error: DBAPIError) -> StoreError:
+    def failure(self, error: DBAPIError) -> StoreError:
+        """What to raise for a statement: `DatabaseUnreachable` where the connection is lost."""
         kind = DatabaseUnreachable if error.connection_invalidated else StoreError
         return kind(f"{self.label}: {self.said_by(error)}")
 

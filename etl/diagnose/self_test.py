@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -53,14 +53,24 @@ def find_faults(database: Database, config: Config, *, has_tables: bool) -> list
     """What a run would suffer from; nothing of the trials is left behind.
 
     `has_tables`: whether the schema is current; else a temporary table is tried. Raises `Busy`, and
-    `DatabaseUnreachable`.
+    `StoreError`, also where the connection is lost meanwhile.
     """
+    try:
+        return _find_faults(database, config, has_tables=has_tables)
+    except DBAPIError as error:
+        raise database.failure(error) from error
+
+
+def _find_faults(database: Database, config: Config, *, has_tables: bool) -> list[Fault]:
     with ExitStack() as stack:
         # SQLite's journal stays in its mode, which only a writer may change.
         first = stack.enter_context(database.connect(write=False))
         stage = Stage(first, config, token_hex(16))
-        with suppress(DatabaseUnreachable):  # one connection may be all that is allowed
+        try:
             second = stack.enter_context(database.connect(write=False))
+        except DatabaseUnreachable:
+            pass  # one connection may be all that is allowed
+        else:
             # Beside this open transaction a pooler has to give the other one a connection on which
             # nothing was set yet.
             stack.enter_context(_rolled_back(second))
@@ -70,8 +80,7 @@ def find_faults(database: Database, config: Config, *, has_tables: bool) -> list
             faults = _play(database, stage, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES)))
         if has_tables:
             faults += _play(database, stage, (NOTHING_LEFT,), faults)
-            if not first.invalidated:
-                first.commit()  # what it has deleted
+            first.commit()  # what it has deleted
     return faults
 
 
@@ -99,7 +108,7 @@ def _play(
         for fault in found:
             if not any(fault.is_same(other) for other in (*known, *faults)):
                 faults.append(fault)
-        if has_failed and (trial in SESSION or stage.connection.invalidated):
+        if has_failed and trial in SESSION:
             break
     return faults
 
@@ -108,14 +117,15 @@ def _try(database: Database, stage: Stage, trial: Trial) -> list[Fault]:
     try:
         return [Fault(trial.doing, what, trial.advice) for what in trial.faults(stage)]
     except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
         # Nobody else has keys like ours.
         if stage.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
             raise Busy from error
         fault = _refusal(database, trial, error)
     except _UNREADABLE as error:
         fault = Fault(f"{trial.doing} fails", str(error), trial.advice)
-    if not stage.connection.invalidated:
-        stage.begin_again()
+    stage.begin_again()
     return [fault]
 
 

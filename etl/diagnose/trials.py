@@ -174,7 +174,9 @@ def _use_schema(stage: Stage) -> Iterator[str]:
 def _use_lease(stage: Stage) -> Iterator[str]:
     try:
         yield from _lease_of(stage, stage.token)
-    except DBAPIError:
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
         stage.begin_again()
         own = select(sources.c.source).where(sources.c.source == stage.config.source)
         # A policy may let a login write its own source alone.
