@@ -145,6 +145,7 @@ def _is_of_driver(error: Exception) -> bool:
     """Whether the driver, the system or SQLAlchemy raised it, and no faulty line of ours.
 
     Of a login method that it lacks, and of an answer that makes no sense, a driver raises anything.
+    So what a library raises because we call it wrongly counts as the driver's, too.
     """
     if isinstance(error, SQLAlchemyError | OSError):
         return True

@@ -392,6 +392,13 @@ def test_rows_that_go_to_another_schema(
     project.configure(database_schema="other")
     (line,) = faults(project)
     assert "view_state went into another schema than database_schema other; look for a" in line
+    # The same after a trial that gave the rows up: a lease on another source is refused.
+    lease = Lease(project.config.source, 60)
+    project.database.transaction(lambda connection: lease.take(connection, project.config))
+    own = f"source = '{project.config.source}'"
+    project.execute("ALTER TABLE sources ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    project.execute(f"CREATE POLICY own ON sources USING ({own})")
+    assert faults(project) == [line]
 
 
 def test_a_packet_that_is_too_small(on: Callable[..., Project], servers: Servers):
