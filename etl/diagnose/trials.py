@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from secrets import token_hex
-from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -300,8 +299,9 @@ def _leave_nothing(stage: Stage) -> Iterator[str]:
 
 def _use_temporary_table(stage: Stage) -> Iterator[str]:
     like = [Column(c.name, c.type, primary_key=c.primary_key) for c in snapshots.columns]
-    options: dict[str, Any] = {"prefixes": ["TEMPORARY"], **schema.TABLE_OPTIONS}
-    made = Table(f"heatmap_etl_{stage.token}", MetaData(), *like, **options)
+    options = schema.table_options(stage.connection.dialect.name)
+    name = f"heatmap_etl_{stage.token}"
+    made = Table(name, MetaData(), *like, prefixes=["TEMPORARY"], **options)
     try:
         made.create(stage.connection, checkfirst=False)
     except DBAPIError as error:
