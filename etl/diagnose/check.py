@@ -26,8 +26,7 @@ from etl.datadog.proxy import find_proxy
 from etl.datadog.responses import host_of
 from etl.datadog.server_clock import ServerClock, skew_warning
 from etl.diagnose.background import Background
-from etl.diagnose.create_access import create_refusal
-from etl.diagnose.self_test import Busy, find_faults
+from etl.diagnose.self_test import Busy, create_refusal, find_faults
 from etl.errors import (
     ConfigError,
     DatadogAuthError,

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from etl.config.model import Config
 from etl.database.connection import ROLES, Database
+from etl.database.migrations import creation_refused
 from etl.diagnose.trials import (
     ELSEWHERE,
     NOTHING_LEFT,
@@ -82,6 +83,22 @@ def _find_faults(database: Database, config: Config, *, has_tables: bool) -> lis
             faults += _play(database, stage, (NOTHING_LEFT,), faults)
             first.commit()  # what it has deleted
     return faults
+
+
+def create_refusal(database: Database) -> str:
+    """Why this login may not create the schema, and who may; "": it may."""
+    if database.file:
+        return ""
+    try:
+        with database.connect() as connection:
+            database.dialect.try_to_create(connection, database.schema_name)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise database.failure(error) from error
+        if database.dialect.is_repeatable(error):
+            return ""  # another process creates it at this moment
+        return creation_refused(database, error)
+    return ""
 
 
 @contextmanager
