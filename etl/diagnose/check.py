@@ -50,7 +50,7 @@ from etl.source.privacy_setting import read_privacy
 OK, WARNING, PROBLEM = "ok", "warning", "PROBLEM"
 DATABASE_WAIT_S = 12.0
 """Seconds in which the database has answered. Its drivers give up a connection after ten."""
-_PATIENCE_S = 2.0
+_DATABASE_FIRST_S = 2.0
 """Seconds after which Datadog is asked though the database has not answered yet."""
 _RUNS_A_DAY = 24
 
@@ -95,8 +95,8 @@ def _points(
     database = Background(_database(config), stop)
     is_usable = True
     # What views were discovered is known to the database only.
-    patience_s = DATABASE_WAIT_S if config.discovers else _PATIENCE_S
-    for point in database.taken_within(patience_s):
+    first_s = DATABASE_WAIT_S if config.discovers else _DATABASE_FIRST_S
+    for point in database.taken_within(first_s):
         is_usable &= point.verdict != PROBLEM
         yield point
     if not stop.is_set():
@@ -108,10 +108,10 @@ def _points(
         yield from _with_clock(asked_points, clock, config)
     yield from database.taken_within(DATABASE_WAIT_S)
     if not database.is_over and not stop.is_set():
-        yield Point("database", PROBLEM, _silence(config))
+        yield Point("database", PROBLEM, _no_answer(config))
 
 
-def _silence(config: Config) -> str:
+def _no_answer(config: Config) -> str:
     """What is said of a database that does not answer."""
     text = f"{config.database_label}: no answer within {DATABASE_WAIT_S:g} s"
     if file_of(config.database_url):
@@ -405,7 +405,7 @@ def _common_failure(config: Config, failed: Sequence[Failed]) -> Point | None:
 
 
 def _longer_wait(config: Config, failed: Failed) -> str:
-    """That a run has more patience, where more of it might help."""
+    """That a run waits longer, where that might help."""
     error = failed.error
     is_slow = "took too long" in str(error) or error.status == 429 or (error.status or 0) >= 500
     if not is_slow or max(config.timeout_s, config.max_wait_s) <= HASTY_WAIT_S:

@@ -19,8 +19,8 @@ from etl.diagnose.trials import (
     SESSION,
     TABLES,
     WITHOUT_TABLES,
-    Stage,
     Trial,
+    TrialRun,
 )
 from etl.errors import DatabaseUnreachable
 
@@ -37,13 +37,13 @@ class Busy(Exception):
 class Fault:
     """One thing that a run would suffer from; `str()` is one line that says what to do."""
 
-    doing: str
+    about: str
     what: str
     advice: str
     has_hint: bool = False  # the advice is about the error, not about the trial
 
     def __str__(self) -> str:
-        return "; ".join(filter(None, (f"{self.doing}: {self.what}", self.advice)))
+        return "; ".join(filter(None, (f"{self.about}: {self.what}", self.advice)))
 
     def is_same(self, other: Fault) -> bool:
         """Whether one cause has both: a login that lacks one right often lacks all."""
@@ -66,7 +66,7 @@ def _find_faults(database: Database, config: Config, *, has_tables: bool) -> lis
     with ExitStack() as stack:
         # SQLite's journal stays in its mode, which only a writer may change.
         first = stack.enter_context(database.connect(write=False))
-        stage = Stage(first, config, token_hex(16))
+        on = TrialRun(first, config, token_hex(16))
         try:
             second = stack.enter_context(database.connect(write=False))
         except DatabaseUnreachable:
@@ -75,12 +75,14 @@ def _find_faults(database: Database, config: Config, *, has_tables: bool) -> lis
             # Beside this open transaction a pooler has to give the other one a connection on which
             # nothing was set yet.
             stack.enter_context(_rolled_back(second))
-            if faults := _play(database, replace(stage, connection=second), SESSION):
+            if faults := _run_trials(database, replace(on, connection=second), SESSION):
                 return faults
         with _rolled_back(first):
-            faults = _play(database, stage, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES)))
+            faults = _run_trials(
+                database, on, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES))
+            )
         if has_tables:
-            faults += _play(database, stage, (NOTHING_LEFT,), faults)
+            faults += _run_trials(database, on, (NOTHING_LEFT,), faults)
             first.commit()  # what it has deleted
     return faults
 
@@ -110,8 +112,8 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
-def _play(
-    database: Database, stage: Stage, trials: Iterable[Trial], known: Sequence[Fault] = ()
+def _run_trials(
+    database: Database, on: TrialRun, trials: Iterable[Trial], known: Sequence[Fault] = ()
 ) -> list[Fault]:
     """The faults that trials find. The rows of each stay until the transaction ends, as one does
     that is refused."""
@@ -120,7 +122,7 @@ def _play(
     for trial in trials:
         if trial.builds_on_last and has_failed:
             continue
-        found = _try(database, stage, trial)
+        found = _try(database, on, trial)
         has_failed = bool(found)
         for fault in found:
             if not any(fault.is_same(other) for other in (*known, *faults)):
@@ -130,19 +132,19 @@ def _play(
     return faults
 
 
-def _try(database: Database, stage: Stage, trial: Trial) -> list[Fault]:
+def _try(database: Database, on: TrialRun, trial: Trial) -> list[Fault]:
     try:
-        return [Fault(trial.doing, what, trial.advice) for what in trial.faults(stage)]
+        return [Fault(trial.name, what, trial.advice) for what in trial.faults(on)]
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
         # Nobody else has keys like ours.
-        if stage.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
+        if on.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
             raise Busy from error
         fault = _refusal(database, trial, error)
     except _UNREADABLE as error:
-        fault = Fault(f"{trial.doing} fails", str(error), trial.advice)
-    stage.begin_again()
+        fault = Fault(f"{trial.name} fails", str(error), trial.advice)
+    on.begin_again()
     return [fault]
 
 
@@ -152,5 +154,5 @@ def _refusal(database: Database, trial: Trial, error: DBAPIError) -> Fault:
     if dialect.is_denied(error):
         return Fault(f"{database.login} may not write", reason, _RIGHTS, has_hint=True)
     if hint := database.advice(error) or ELSEWHERE * dialect.is_missing_table(error):
-        return Fault(f"{trial.doing} fails", reason, hint, has_hint=True)
-    return Fault(f"{trial.doing} fails", reason, trial.advice)
+        return Fault(f"{trial.name} fails", reason, hint, has_hint=True)
+    return Fault(f"{trial.name} fails", reason, trial.advice)
