@@ -34,6 +34,7 @@ _DRIVERS = {
 }
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
 # What may be shown, not what may not: drivers know many names for a password.
+_READABLE = {"%2C": ",", "%2F": "/", "%3A": ":"}  # in hosts, ports and folders of a label
 _SHOWN_PARAMETERS = {
     "host",
     "port",
@@ -234,7 +235,10 @@ def _sqlite(url: URL, folder: Path) -> Database:
 
 def _label(url: URL) -> str:
     parameters = {k: v for k, v in url.query.items() if k in _SHOWN_PARAMETERS}
-    return _without_password(url, parameters).render_as_string()
+    place, mark, query = _without_password(url, parameters).render_as_string().partition("?")
+    for written, meant in _READABLE.items():
+        query = query.replace(written, meant)
+    return place + mark + query
 
 
 def _without_password(url: URL, query: Mapping[str, str | tuple[str, ...]]) -> URL:

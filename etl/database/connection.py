@@ -103,7 +103,7 @@ class Database:
                 is_lost = error.connection_invalidated and not self.dialect.is_no_answer(error)
                 may_work = is_lost or self.dialect.is_repeatable(error)
                 if attempt == ATTEMPTS or not may_work:
-                    raise self._failure(error) from error
+                    raise self.failure(error) from error
                 time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
             finally:
                 self.on_step()
@@ -115,22 +115,26 @@ class Database:
             with self.connect(write=False) as connection:
                 return action(connection)
         except DBAPIError as error:
-            raise self._failure(error) from error
+            raise self.failure(error) from error
         finally:
             self.on_step()
 
-    def _failure(self, error: DBAPIError) -> StoreError:
+    def failure(self, error: DBAPIError) -> StoreError:
+        """What to raise for a statement: `DatabaseUnreachable` where the connection is lost."""
         kind = DatabaseUnreachable if error.connection_invalidated else StoreError
         return kind(f"{self.label}: {self.said_by(error)}")
 
     def said_by(self, error: DBAPIError) -> str:
         """The driver's message about a statement that failed, and what to do if that is known."""
-        message = self.dialect.brief(error)
-        if self.dialect.is_denied(error):
-            hint = f"{self.login} needs the right to {_right(error)}: see Roles in {ROLES}"
-        else:
-            hint = self.dialect.hint_on_full(error, self.engine)
-        return "; ".join(filter(None, (message, hint or self.dialect.hint_on_failure(message))))
+        return "; ".join(filter(None, (self.dialect.brief(error), self.advice(error))))
+
+    def advice(self, error: DBAPIError) -> str:
+        """What to do about a statement that failed; "" where that is not known."""
+        dialect = self.dialect
+        if dialect.is_denied(error):
+            return f"{self.login} needs the right to {_right(error)}: see Roles in {ROLES}"
+        hint = dialect.hint_on_limit(error, self.engine)
+        return hint or dialect.hint_on_failure(dialect.brief(error))
 
     def close(self) -> None:
         """Close every connection."""
@@ -141,6 +145,7 @@ def _is_of_driver(error: Exception) -> bool:
     """Whether the driver, the system or SQLAlchemy raised it, and no faulty line of ours.
 
     Of a login method that it lacks, and of an answer that makes no sense, a driver raises anything.
+    So what a library raises because we call it wrongly counts as the driver's, too.
     """
     if isinstance(error, SQLAlchemyError | OSError):
         return True
@@ -186,7 +191,7 @@ def unreachable(
     if not isinstance(error, SQLAlchemyError | OSError | RuntimeError):
         name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
         message = f"the driver raised {name}: {message}".rstrip(": ")
-    hint = (engine and dialect.hint_on_full(error, engine)) or dialect.hint(error, message)
+    hint = (engine and dialect.hint_on_limit(error, engine)) or dialect.hint(error, message)
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
 
 

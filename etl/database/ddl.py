@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy import Column, PrimaryKeyConstraint, String, inspect
 
 from etl.database.dialects import dialect_of
-from etl.database.schema import TABLE_OPTIONS
+from etl.database.schema import table_options
 
 
 def create_table(name: str, *items: Column[Any] | PrimaryKeyConstraint, comment: str) -> None:
@@ -25,9 +25,7 @@ def create_table(name: str, *items: Column[Any] | PrimaryKeyConstraint, comment:
     for column in items:
         if isinstance(column, Column) and isinstance(column.type, String):
             column.type.length = lengths.get(column.name, column.type.length)
-    # Those of another database would only make SQLAlchemy load it, to check them.
-    prefix = f"{connection.dialect.name}_"
-    options = {key: value for key, value in TABLE_OPTIONS.items() if key.startswith(prefix)}
+    options = table_options(connection.dialect.name)
     op.create_table(name, *items, comment=comment, if_not_exists=True, **options)
 
 

@@ -53,6 +53,14 @@ TABLE_OPTIONS: dict[str, str] = {
 }
 
 
+def table_options(dialect_name: str) -> dict[str, Any]:
+    """The options that tables of ours have on one kind of database, by its name in SQLAlchemy.
+
+    Those of another would only make SQLAlchemy load it, to check their names.
+    """
+    return {key: v for key, v in TABLE_OPTIONS.items() if key.startswith(f"{dialect_name}_")}
+
+
 def _col(name: str, type_: Any, comment: str, *, nullable: bool = True) -> Column[Any]:
     return Column(name, type_, nullable=nullable, comment=comment)
 

@@ -19,15 +19,14 @@ from sqlalchemy import Connection
 from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database, open_database
-from etl.database.dialects import file_of
+from etl.database.dialects import CHECK_ADDRESS, LET_WRITE, READ_ONLY, file_of
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
 from etl.datadog.proxy import find_proxy
 from etl.datadog.responses import host_of
 from etl.datadog.server_clock import ServerClock, skew_warning
 from etl.diagnose.background import Background
-from etl.diagnose.create_access import create_refusal
-from etl.diagnose.self_test import Busy, find_faults
+from etl.diagnose.self_test import Busy, create_refusal, find_faults
 from etl.errors import (
     ConfigError,
     DatadogAuthError,
@@ -51,7 +50,7 @@ from etl.source.privacy_setting import read_privacy
 OK, WARNING, PROBLEM = "ok", "warning", "PROBLEM"
 DATABASE_WAIT_S = 12.0
 """Seconds in which the database has answered. Its drivers give up a connection after ten."""
-_PATIENCE_S = 2.0
+_DATABASE_FIRST_S = 2.0
 """Seconds after which Datadog is asked though the database has not answered yet."""
 _RUNS_A_DAY = 24
 
@@ -96,8 +95,8 @@ def _points(
     database = Background(_database(config), stop)
     is_usable = True
     # What views were discovered is known to the database only.
-    patience_s = DATABASE_WAIT_S if config.discovers else _PATIENCE_S
-    for point in database.taken_within(patience_s):
+    first_s = DATABASE_WAIT_S if config.discovers else _DATABASE_FIRST_S
+    for point in database.taken_within(first_s):
         is_usable &= point.verdict != PROBLEM
         yield point
     if not stop.is_set():
@@ -109,15 +108,15 @@ def _points(
         yield from _with_clock(asked_points, clock, config)
     yield from database.taken_within(DATABASE_WAIT_S)
     if not database.is_over and not stop.is_set():
-        yield Point("database", PROBLEM, _silence(config))
+        yield Point("database", PROBLEM, _no_answer(config))
 
 
-def _silence(config: Config) -> str:
+def _no_answer(config: Config) -> str:
     """What is said of a database that does not answer."""
     text = f"{config.database_label}: no answer within {DATABASE_WAIT_S:g} s"
     if file_of(config.database_url):
         return f"{text}; another program keeps it locked, or its disk does not answer"
-    return f"{text}; check host and port in database_url, and that the server runs"
+    return f"{text}; {CHECK_ADDRESS}"
 
 
 def _views(
@@ -237,7 +236,7 @@ def _database_points(database: Database) -> Iterator[Point]:
     state = found_schema(database)  # raises before a server is called ok
     if not database.file:
         is_read_only = database.read(database.dialect.is_read_only)
-        advice = ": it is read-only; use its primary server, or another user" * is_read_only
+        advice = f": {READ_ONLY}" * is_read_only
         yield Point("database", PROBLEM if is_read_only else OK, database.label + advice)
     if state.state == "absent":
         if refusal := create_refusal(database):
@@ -291,8 +290,7 @@ def _file_points(label: str, file: Path) -> Iterator[Point]:
     if not folder.is_dir():
         yield Point("database", PROBLEM, f"{label}: the folder {folder} does not exist; make it")
     elif not os.access(folder, os.W_OK) or (file.exists() and not os.access(file, os.W_OK)):
-        advice = "let the user who runs heatmap-etl write the file and its folder"
-        yield Point("database", PROBLEM, f"{label} cannot be written; {advice}")
+        yield Point("database", PROBLEM, f"{label} cannot be written; {LET_WRITE}")
     else:
         yield Point("database", OK, label + ("" if file.exists() else ", not there yet"))
     if kind := network_file_system(folder):
@@ -407,7 +405,7 @@ def _common_failure(config: Config, failed: Sequence[Failed]) -> Point | None:
 
 
 def _longer_wait(config: Config, failed: Failed) -> str:
-    """That a run has more patience, where more of it might help."""
+    """That a run waits longer, where that might help."""
     error = failed.error
     is_slow = "took too long" in str(error) or error.status == 429 or (error.status or 0) >= 500
     if not is_slow or max(config.timeout_s, config.max_wait_s) <= HASTY_WAIT_S:

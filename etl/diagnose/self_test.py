@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -12,14 +12,15 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from etl.config.model import Config
 from etl.database.connection import ROLES, Database
+from etl.database.migrations import creation_refused
 from etl.diagnose.trials import (
     ELSEWHERE,
     NOTHING_LEFT,
     SESSION,
     TABLES,
     WITHOUT_TABLES,
-    Stage,
     Trial,
+    TrialRun,
 )
 from etl.errors import DatabaseUnreachable
 
@@ -36,13 +37,13 @@ class Busy(Exception):
 class Fault:
     """One thing that a run would suffer from; `str()` is one line that says what to do."""
 
-    doing: str
+    about: str
     what: str
     advice: str
     has_hint: bool = False  # the advice is about the error, not about the trial
 
     def __str__(self) -> str:
-        return "; ".join(filter(None, (f"{self.doing}: {self.what}", self.advice)))
+        return "; ".join(filter(None, (f"{self.about}: {self.what}", self.advice)))
 
     def is_same(self, other: Fault) -> bool:
         """Whether one cause has both: a login that lacks one right often lacks all."""
@@ -53,26 +54,53 @@ def find_faults(database: Database, config: Config, *, has_tables: bool) -> list
     """What a run would suffer from; nothing of the trials is left behind.
 
     `has_tables`: whether the schema is current; else a temporary table is tried. Raises `Busy`, and
-    `DatabaseUnreachable`.
+    `StoreError`, also where the connection is lost meanwhile.
     """
+    try:
+        return _find_faults(database, config, has_tables=has_tables)
+    except DBAPIError as error:
+        raise database.failure(error) from error
+
+
+def _find_faults(database: Database, config: Config, *, has_tables: bool) -> list[Fault]:
     with ExitStack() as stack:
         # SQLite's journal stays in its mode, which only a writer may change.
         first = stack.enter_context(database.connect(write=False))
-        stage = Stage(first, config, token_hex(16))
-        with suppress(DatabaseUnreachable):  # one connection may be all that is allowed
+        on = TrialRun(first, config, token_hex(16))
+        try:
             second = stack.enter_context(database.connect(write=False))
+        except DatabaseUnreachable:
+            pass  # one connection may be all that is allowed
+        else:
             # Beside this open transaction a pooler has to give the other one a connection on which
             # nothing was set yet.
             stack.enter_context(_rolled_back(second))
-            if faults := _play(database, replace(stage, connection=second), SESSION):
+            if faults := _run_trials(database, replace(on, connection=second), SESSION):
                 return faults
         with _rolled_back(first):
-            faults = _play(database, stage, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES)))
+            faults = _run_trials(
+                database, on, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES))
+            )
         if has_tables:
-            faults += _play(database, stage, (NOTHING_LEFT,), faults)
-            if not first.invalidated:
-                first.commit()  # what it has deleted
+            faults += _run_trials(database, on, (NOTHING_LEFT,), faults)
+            first.commit()  # what it has deleted
     return faults
+
+
+def create_refusal(database: Database) -> str:
+    """Why this login may not create the schema, and who may; "": it may."""
+    if database.file:
+        return ""
+    try:
+        with database.connect() as connection:
+            database.dialect.try_to_create(connection, database.schema_name)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise database.failure(error) from error
+        if database.dialect.is_repeatable(error):
+            return ""  # another process creates it at this moment
+        return creation_refused(database, error)
+    return ""
 
 
 @contextmanager
@@ -84,8 +112,8 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
-def _play(
-    database: Database, stage: Stage, trials: Iterable[Trial], known: Sequence[Fault] = ()
+def _run_trials(
+    database: Database, on: TrialRun, trials: Iterable[Trial], known: Sequence[Fault] = ()
 ) -> list[Fault]:
     """The faults that trials find. The rows of each stay until the transaction ends, as one does
     that is refused."""
@@ -94,38 +122,37 @@ def _play(
     for trial in trials:
         if trial.builds_on_last and has_failed:
             continue
-        found = _try(database, stage, trial)
+        found = _try(database, on, trial)
         has_failed = bool(found)
         for fault in found:
             if not any(fault.is_same(other) for other in (*known, *faults)):
                 faults.append(fault)
-        if has_failed and (trial in SESSION or stage.connection.invalidated):
+        if has_failed and trial in SESSION:
             break
     return faults
 
 
-def _try(database: Database, stage: Stage, trial: Trial) -> list[Fault]:
+def _try(database: Database, on: TrialRun, trial: Trial) -> list[Fault]:
     try:
-        return [Fault(trial.doing, what, trial.advice) for what in trial.faults(stage)]
+        return [Fault(trial.name, what, trial.advice) for what in trial.faults(on)]
     except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
         # Nobody else has keys like ours.
-        if stage.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
+        if on.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
             raise Busy from error
         fault = _refusal(database, trial, error)
     except _UNREADABLE as error:
-        fault = Fault(f"{trial.doing} fails", str(error), trial.advice)
-    if not stage.connection.invalidated:
-        stage.begin_again()
+        fault = Fault(f"{trial.name} fails", str(error), trial.advice)
+    on.begin_again()
     return [fault]
 
 
 def _refusal(database: Database, trial: Trial, error: DBAPIError) -> Fault:
     dialect = database.dialect
     reason = dialect.brief(error)
-    if hint := dialect.hint_on_failure(reason) or dialect.hint_on_full(error, database.engine):
-        return Fault(f"{trial.doing} fails", reason, hint, has_hint=True)
-    if dialect.is_missing_table(error):
-        return Fault(f"{trial.doing} fails", reason, ELSEWHERE, has_hint=True)
-    if dialect.is_denied(error) and "policy" not in reason:
+    if dialect.is_denied(error):
         return Fault(f"{database.login} may not write", reason, _RIGHTS, has_hint=True)
-    return Fault(f"{trial.doing} fails", reason, trial.advice)
+    if hint := database.advice(error) or ELSEWHERE * dialect.is_missing_table(error):
+        return Fault(f"{trial.name} fails", reason, hint, has_hint=True)
+    return Fault(f"{trial.name} fails", reason, trial.advice)

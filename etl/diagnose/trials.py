@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from secrets import token_hex
 
 from sqlalchemy import (
     Column,
@@ -74,8 +74,8 @@ _ENGINE = "the tables need an engine with transactions (InnoDB), and any pooler 
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where trials play: a connection in a transaction. All that they write has the token."""
+class TrialRun:
+    """Where trials run: a connection in a transaction. What they write has the token."""
 
     connection: Connection
     config: Config
@@ -117,8 +117,8 @@ class Stage:
 class Trial:
     """One thing that a run does. `faults`: what came out otherwise; `advice`: what to do then."""
 
-    doing: str
-    faults: Callable[[Stage], Iterable[str]]
+    name: str
+    faults: Callable[[TrialRun], Iterable[str]]
     advice: str
     builds_on_last: bool = False
 
@@ -126,187 +126,190 @@ class Trial:
 # --- trials -------------------------------------------------------------------------------
 
 
-def _keep_settings(stage: Stage) -> Iterator[str]:
-    yield from stage.dialect.spoilt_settings(stage.connection, stage.config.database_schema)
-    stage.dialect.wait_briefly(stage.connection, _LOCK_WAIT_S)
+def _keep_settings(on: TrialRun) -> Iterator[str]:
+    yield from on.dialect.spoilt_settings(on.connection, on.config.database_schema)
+    on.dialect.wait_briefly(on.connection, _LOCK_WAIT_S)
 
 
-def _send_values(stage: Stage) -> Iterator[str]:
+def _send_values(on: TrialRun) -> Iterator[str]:
     sent = ("O'Neill \\ \U0001f525 ", 2**53 + 1, None)
-    found = stage.connection.execute(select(*map(literal, sent))).one()
+    found = on.connection.execute(select(*map(literal, sent))).one()
     yield from (f"{a!r} came back for {b!r}" for a, b in zip(found, sent, strict=True) if a != b)
-    clock(stage.connection)  # an instant that the server makes
+    clock(on.connection)  # an instant that the server makes
 
 
-def _use_tables(stage: Stage) -> Iterator[str]:
+def _use_tables(on: TrialRun) -> Iterator[str]:
     with_own_trials = {snapshots, snapshot_history, sources}
     for name, of_run in schema.metadata.tables.items():
         if of_run in with_own_trials:
             continue
-        row = row_for(of_run, stage.config.source, stage.token)
-        ours = is_throw_away(of_run, stage.config.source, stage.token)
-        stage.connection.execute(insert(of_run).values(row))
+        row = row_for(of_run, on.config.source, on.token)
+        ours = is_throw_away(of_run, on.config.source, on.token)
+        on.connection.execute(insert(of_run).values(row))
         if name in _UPDATED:
             changed = {text_column(of_run).name: "changed"}
-            stage.connection.execute(update(of_run).where(ours).values(changed))
+            on.connection.execute(update(of_run).where(ours).values(changed))
             row |= changed
-        found = stage.connection.execute(select(of_run).where(ours)).all()
+        found = on.connection.execute(select(of_run).where(ours)).all()
         if fault := difference(of_run, [tuple(row.values())], [tuple(r) for r in found]):
             yield fault
             continue
         if name in _DELETED:
-            deleted = stage.connection.execute(delete(of_run).where(ours)).rowcount
+            deleted = on.connection.execute(delete(of_run).where(ours)).rowcount
             if deleted != 1:
                 yield f"a row of {name} was not deleted"
 
 
-def _use_schema(stage: Stage) -> Iterator[str]:
-    if not (name := stage.config.database_schema):
+def _use_schema(on: TrialRun) -> Iterator[str]:
+    if not (name := on.config.database_schema):
         return
     of_schema = table(view_state.name, column("view_key"), schema=name)
-    here, there = (
-        select(t.c.view_key).where(t.c.view_key == stage.token) for t in (view_state, of_schema)
-    )
-    if stage.connection.execute(here).all() and not stage.connection.execute(there).all():
+    # Of its own: the row with the token is gone where a trial was refused.
+    key = token_hex(16)
+    row = row_for(view_state, on.config.source, key)
+    on.connection.execute(insert(view_state).values(row))
+    here, there = (select(t.c.view_key).where(t.c.view_key == key) for t in (view_state, of_schema))
+    if on.connection.execute(here).all() and not on.connection.execute(there).all():
         yield f"a row of view_state went into another schema than database_schema {name}"
 
 
-def _use_lease(stage: Stage) -> Iterator[str]:
+def _use_lease(on: TrialRun) -> Iterator[str]:
     try:
-        yield from _lease_of(stage, stage.token)
-    except DBAPIError:
-        stage.begin_again()
-        own = select(sources.c.source).where(sources.c.source == stage.config.source)
-        # A policy may let a login write its own source alone.
-        if not stage.connection.execute(own).all():
+        yield from _lease_of(on, on.token)
+    except DBAPIError as error:
+        if error.connection_invalidated:
             raise
-        yield from _lease_of(stage, stage.config.source)
+        on.begin_again()
+        own = select(sources.c.source).where(sources.c.source == on.config.source)
+        # A policy may let a login write its own source alone.
+        if not on.connection.execute(own).all():
+            raise
+        yield from _lease_of(on, on.config.source)
 
 
-def _lease_of(stage: Stage, source: str) -> Iterator[str]:
+def _lease_of(on: TrialRun, source: str) -> Iterator[str]:
     lease = Lease(source, seconds=60)
     try:
-        lease.take(stage.connection, replace(stage.config, source=source))
-        lease.release(stage.connection)
+        lease.take(on.connection, replace(on.config, source=source))
+        lease.release(on.connection)
     except LeaseHeld:
-        if source == stage.token:  # else a run has it
+        if source == on.token:  # else a run has it
             yield "a lease that was taken is not found again in sources"
 
 
-def _send_much(stage: Stage) -> Iterator[str]:
+def _send_much(on: TrialRun) -> Iterator[str]:
     try:
-        stage.dialect.require_room(stage.connection, [("x" * _LONGEST,)])
+        on.dialect.require_room(on.connection, [("x" * _LONGEST,)])
     except StoreError as error:
         yield str(error)
 
 
-def _tell_apart(stage: Stage) -> Iterator[str]:
-    similar = similar_snapshots(stage.token)
-    insert_new(stage.connection, new_rows(similar, stage.owner, began="added", read_at=INSTANT))
-    with driver_cursor(stage.connection) as cursor:
-        found = {row[0] for row in stage.dialect.read_ids(cursor, [s.id for s in similar])}
+def _tell_apart(on: TrialRun) -> Iterator[str]:
+    similar = similar_snapshots(on.token)
+    insert_new(on.connection, new_rows(similar, on.owner, began="added", read_at=INSTANT))
+    with driver_cursor(on.connection) as cursor:
+        found = {row[0] for row in on.dialect.read_ids(cursor, [s.id for s in similar])}
     if found and len(found) < len(similar):  # without any, the next trial knows more
         yield "ids that differ in case, an accent or a trailing space are one to snapshots"
 
 
-def _add(stage: Stage) -> Iterator[str]:
-    insert_new(stage.connection, stage.added_rows)
-    of_view = snapshots.c.view_key == stage.owner.view_key
-    added = snapshots.c.id.not_in([s.id for s in similar_snapshots(stage.token)])
+def _add(on: TrialRun) -> Iterator[str]:
+    insert_new(on.connection, on.added_rows)
+    of_view = snapshots.c.view_key == on.owner.view_key
+    added = snapshots.c.id.not_in([s.id for s in similar_snapshots(on.token)])
     count = select(func.count()).select_from(snapshots).where(of_view, added)
-    found = stage.connection.execute(count).scalar_one()
-    if found != len(stage.added_rows):
-        yield f"{found:,} of {len(stage.added_rows):,} new rows are in snapshots"
+    found = on.connection.execute(count).scalar_one()
+    if found != len(on.added_rows):
+        yield f"{found:,} of {len(on.added_rows):,} new rows are in snapshots"
 
 
-def _find(stage: Stage) -> Iterator[str]:
-    hashes = {snapshot.id: snapshot.content_hash for snapshot in stage.snapshots}
-    stored = Tables(stage.connection).ids(stage.owner, hashes).plain
+def _find(on: TrialRun) -> Iterator[str]:
+    hashes = {snapshot.id: snapshot.content_hash for snapshot in on.snapshots}
+    stored = Tables(on.connection).ids(on.owner, hashes).plain
     found = sum(stored.get(key) == content_hash for key, content_hash in hashes.items())
     if found != len(hashes):
         yield f"a query gives {found:,} of {len(hashes):,} rows of snapshots"
 
 
-def _read(stage: Stage) -> Iterator[str]:
-    if fault := _difference(stage, snapshots, snapshots.c.id, stage.added_rows[:_REWRITTEN]):
+def _read(on: TrialRun) -> Iterator[str]:
+    if fault := _difference(on, snapshots, snapshots.c.id, on.added_rows[:_REWRITTEN]):
         yield fault
 
 
-def _copy(stage: Stage) -> Iterator[str]:
-    close_versions(stage.connection, stage.changed_ids, ended="changed", read_at=_LATER)
+def _copy(on: TrialRun) -> Iterator[str]:
+    close_versions(on.connection, on.changed_ids, ended="changed", read_at=_LATER)
     version = ("first_seen_at", "missing_since", "removed_at")
     kept = [n for n, c in enumerate(snapshots.columns) if c.name not in version]
-    ids = set(stage.changed_ids)
-    rows = [
-        (*(row[n] for n in kept), _LATER, "changed") for row in stage.added_rows if row[0] in ids
-    ]
-    if fault := _difference(stage, snapshot_history, snapshot_history.c.snapshot_id, rows):
+    ids = set(on.changed_ids)
+    rows = [(*(row[n] for n in kept), _LATER, "changed") for row in on.added_rows if row[0] in ids]
+    if fault := _difference(on, snapshot_history, snapshot_history.c.snapshot_id, rows):
         yield fault
 
 
-def _replace(stage: Stage) -> Iterator[str]:
+def _replace(on: TrialRun) -> Iterator[str]:
     rows = [
         next_row(
             new,
             StoredRow(content_of(old), INSTANT, 1, "added", None, INSTANT, None),
-            stage.owner,
+            on.owner,
             began="changed",
             read_at=_LATER,
         )
-        for old, new in zip(stage.snapshots, stage.changed, strict=False)
+        for old, new in zip(on.snapshots, on.changed, strict=False)
     ]
-    upsert(stage.connection, rows)
-    if fault := _difference(stage, snapshots, snapshots.c.id, rows):
+    upsert(on.connection, rows)
+    if fault := _difference(on, snapshots, snapshots.c.id, rows):
         yield fault
 
 
-def _remove(stage: Stage) -> Iterator[str]:
-    ids = stage.changed_ids
-    mark(stage.connection, Absence(removed=ids), _LATER)
-    with driver_cursor(stage.connection) as cursor:
-        found = stage.dialect.read_ids(cursor, ids)
+def _remove(on: TrialRun) -> Iterator[str]:
+    ids = on.changed_ids
+    mark(on.connection, Absence(removed=ids), _LATER)
+    with driver_cursor(on.connection) as cursor:
+        found = on.dialect.read_ids(cursor, ids)
     removed = sum(bool(row[4]) for row in found)
     if removed != len(ids):
         yield f"{removed:,} of {len(ids):,} rows of snapshots are marked as removed"
 
 
-def _difference(stage: Stage, of_run: Table, key: Column[str], rows: Sequence[Row]) -> str:
+def _difference(on: TrialRun, of_run: Table, key: Column[str], rows: Sequence[Row]) -> str:
     found: list[Row] = []
     for batch in batches([row[0] for row in rows]):
         query = select(of_run).where(key.in_(batch))
-        found += [tuple(row) for row in stage.connection.execute(query)]
+        found += [tuple(row) for row in on.connection.execute(query)]
     return difference(of_run, rows, found)
 
 
-def _leave_nothing(stage: Stage) -> Iterator[str]:
+def _leave_nothing(on: TrialRun) -> Iterator[str]:
     tables = schema.metadata.tables
     ours = [
         select(literal(name))
         .select_from(of_run)
-        .where(is_throw_away(of_run, stage.config.source, stage.token))
+        .where(is_throw_away(of_run, on.config.source, on.token))
         for name, of_run in tables.items()
     ]
-    names = list(stage.connection.execute(union_all(*ours)).scalars())
+    names = list(on.connection.execute(union_all(*ours)).scalars())
     for name in names:
-        stage.connection.execute(delete(tables[name]).where(has_token(tables[name], stage.token)))
+        on.connection.execute(delete(tables[name]).where(has_token(tables[name], on.token)))
     if names:
         yield f"it still had its row in {', '.join(names)} (now deleted)"
 
 
-def _use_temporary_table(stage: Stage) -> Iterator[str]:
+def _use_temporary_table(on: TrialRun) -> Iterator[str]:
     like = [Column(c.name, c.type, primary_key=c.primary_key) for c in snapshots.columns]
-    options: dict[str, Any] = {"prefixes": ["TEMPORARY"], **schema.TABLE_OPTIONS}
-    made = Table(f"heatmap_etl_{stage.token}", MetaData(), *like, **options)
+    options = schema.table_options(on.connection.dialect.name)
+    name = f"heatmap_etl_{on.token}"
+    made = Table(name, MetaData(), *like, prefixes=["TEMPORARY"], **options)
     try:
-        made.create(stage.connection, checkfirst=False)
+        made.create(on.connection, checkfirst=False)
     except DBAPIError as error:
-        if stage.dialect.is_denied(error):
+        if on.dialect.is_denied(error):
             return  # a run may do without it, but for one on PostgreSQL
         raise
-    row = row_for(made, stage.config.source, stage.token)
-    stage.connection.execute(insert(made).values(row))
-    found = [tuple(r) for r in stage.connection.execute(select(made))]
-    made.drop(stage.connection, checkfirst=False)
+    row = row_for(made, on.config.source, on.token)
+    on.connection.execute(insert(made).values(row))
+    found = [tuple(r) for r in on.connection.execute(select(made))]
+    made.drop(on.connection, checkfirst=False)
     if fault := difference(made, [tuple(row.values())], found):
         yield fault
 

@@ -103,7 +103,7 @@ def test_an_error_of_the_disk_with_room_is_a_quota_or_a_fault(tmp_path: Path) ->
         cause = OSError("oops")
         cause.sqlite_errorcode = code | 3 << 8  # type: ignore[attr-defined]
         error = OperationalError("", {}, cause)
-        hint = dialect.hint_on_full(error, database.engine)
+        hint = dialect.hint_on_limit(error, database.engine)
         assert said in hint
         assert bool(said) == hint.startswith(room_left(tmp_path / "x.db")[:3])
 

@@ -148,7 +148,7 @@ def test_a_source_too_long_for_the_keys_is_refused_in_one_line(made: Project, ap
     with pytest.raises(StoreError) as refusal:
         made.run()
     assert str(refusal.value).endswith(
-        "Data too long for column 'source' at row 1; give it a shorter name:"
+        "Data too long for column 'source' at row 1; give datadog.source a shorter name:"
         " the pages of this server (innodb_page_size) are small"
     )
     assert made.rows("SELECT source FROM sources") == [{"source": "s" * longest}]

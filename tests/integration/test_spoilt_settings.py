@@ -146,7 +146,7 @@ def test_a_login_that_may_only_read_by_default_is_called_read_only(
     url = make_login(default_transaction_read_only="on")
     code, told = run(url, "sync")
     assert code == 2
-    assert "read-only transaction" in told
+    assert "read-only transaction; it is read-only; use its primary server" in told
     code, told = run(url, "check")
     assert code == 2
     assert "it is read-only; use its primary server, or another user" in told

@@ -28,6 +28,9 @@ FITS_EVERYWHERE = 96
 """Characters that an id, or the name of an attribute, may have on every database."""
 
 MAKE_ROOM = "make room there; what is stored stays, and the next run goes on"
+READ_ONLY = "it is read-only; use its primary server, or another user"
+LET_WRITE = "let the user who runs heatmap-etl write the file and its folder"
+CHECK_ADDRESS = "check host and port in database_url, and that the server runs"
 
 
 class Dialect(ABC):
@@ -103,9 +106,11 @@ class Dialect(ABC):
         return ""
 
     @abstractmethod
-    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
-        """What is full, how much room it has where that can be told, and what to do; "" where the
-        error is about something else. `engine`: for what only the server knows."""
+    def hint_on_limit(self, error: BaseException, engine: Engine) -> str:
+        """What limit of the server or the disk is reached, and what to do; "" for none.
+
+        `engine`: for what only the server knows.
+        """
 
     @abstractmethod
     def is_repeatable(self, error: DBAPIError) -> bool:
@@ -241,7 +246,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
-        """Give up the wait for a lock after so many seconds, until this connection is closed."""
+        """Give up waits for a lock after so many seconds, until the transaction ends or longer."""
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
         """Raise `StoreError` for a row that is too long for one statement."""

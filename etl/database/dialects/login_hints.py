@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from etl.config.database_url import to_install
+from etl.database.dialects import CHECK_ADDRESS
 
 Code = str | int
 """A SQLSTATE of PostgreSQL; a number of MariaDB or MySQL."""
@@ -14,7 +15,6 @@ NOT_IN_CLUSTER = (
     " wsrep_cluster_status is Primary and wsrep_ready is ON"
 )
 STATEMENT_MODE = "set pool_mode of PgBouncer to transaction or session"
-_ADDRESS = "check host and port in database_url, and that the server runs"
 _CREDENTIALS = "check user and password in database_url"
 _OTHER_SERVER = "check host and port in database_url: what answers there is another kind of server"
 _NONSENSE = (
@@ -103,7 +103,7 @@ _HINTS: tuple[tuple[set[Code], str, str], ...] = (
     (
         {2013},
         "[Rr]efused|timed out|timeout expired|No route|resolve|Name or service|server closed",
-        _ADDRESS,
+        CHECK_ADDRESS,
     ),
     (set(), "", "check database_url and that the server runs"),
 )

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import driver_parameters, without_tls
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import Row, galera, lookup
+from etl.database.dialects import READ_ONLY, Row, galera, lookup
 from etl.database.dialects.bounded import (
     ANSWER_TIMEOUT_S,
     LOGIN_TIMEOUT_S,
@@ -34,10 +34,10 @@ from etl.errors import StoreError
 
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
 _DEADLOCK, _LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1213, 1205, 3572, 1290
-_NO_PARTITION = 1526
+_NO_PARTITION, _TOO_LONG = 1526, 1406
 # With a value in quotes.
 _QUOTE_VALUES = {_KEY_TAKEN, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1586, 1690}
-_QUOTE_NAMES = {1264, 1406}
+_QUOTE_NAMES = {1264, _TOO_LONG}
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
 # a table of that name does not exist, and none can have one column twice. For what would succeed
 # could not be rolled back.
@@ -87,12 +87,12 @@ _HINTS = {
         "that binary log takes no writes of the isolation level READ COMMITTED, which a run needs: "
         "set binlog_format of the server to ROW or MIXED, also in its configuration"
     ),
-    "read-only": "it is read-only; use its primary server, or another user",
+    "read-only": READ_ONLY,
     "WSREP has not yet prepared": NOT_IN_CLUSTER,
-    "Data too long for column": (
-        "give it a shorter name: the pages of this server (innodb_page_size) are small"
-    ),
 }
+_SHORTER_SOURCE = (
+    "give datadog.source a shorter name: the pages of this server (innodb_page_size) are small"
+)
 # Keys have at most 768 bytes on pages of 4 KiB, 1536 of 8 KiB: four for each character.
 _KEY_LENGTHS = {
     4096: {"id": 190, "snapshot_id": 190, "source": 64, "application_id": 128}
@@ -177,8 +177,12 @@ class Mysql(Server):
         return self.code(error) in _FULL or bool(_NO_ROOM.search(str(error)))
 
     def limit_hint(self, error: BaseException) -> str:
-        is_locked = self.code(error) == _LOCK_TIMEOUT
-        return KEPT_LOCKED.format("SHOW FULL PROCESSLIST") if is_locked else ""
+        code = self.code(error)
+        if code == _LOCK_TIMEOUT:
+            return KEPT_LOCKED.format("SHOW FULL PROCESSLIST")
+        # The setting is no longer than the key is on a large page.
+        is_source = code == _TOO_LONG and "'source'" in str(error)
+        return _SHORTER_SOURCE if is_source else ""
 
     def hint_on_failure(self, message: str) -> str:
         return next((hint for word, hint in _HINTS.items() if word in message), "")

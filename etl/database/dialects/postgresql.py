@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import driver_parameters
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import Row, lookup
+from etl.database.dialects import READ_ONLY, Row, lookup
 from etl.database.dialects.bounded import (
     KEEPALIVE_COUNT,
     KEEPALIVE_IDLE_S,
@@ -59,6 +59,7 @@ _LIMITS: dict[Code, str] = {
     "57014": "raise statement_timeout of this login, unless somebody cancelled the statement",
     "53200": "the database server has no memory left: give it more, or lower its work_mem",
     _LOCK_TIMEOUT: KEPT_LOCKED.format("pg_stat_activity"),
+    "25006": READ_ONLY,
     "53400": "raise that limit of the database server, or free it of other work",
 }
 _TABLESPACE = text(

@@ -77,7 +77,7 @@ class Server(Dialect):
     def place(self, connection: Connection, message: str) -> str:
         """What is full by the server's message, as far as this user may know."""
 
-    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
+    def hint_on_limit(self, error: BaseException, engine: Engine) -> str:
         cause = getattr(error, "orig", None) or error
         if not self.is_full(cause):
             return self.limit_hint(cause)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.config.files import TMPDIR
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import MAKE_ROOM, Dialect, Row, lookup
+from etl.database.dialects import LET_WRITE, MAKE_ROOM, Dialect, Row, lookup
 from etl.database.dialects.types import UtcDateTime
 from etl.files import free_bytes, room_left
 
@@ -122,10 +122,9 @@ class Sqlite(Dialect):
     def hint_on_failure(self, message: str) -> str:
         if "cut short" in message:
             return _SAVE
-        is_read_only = "readonly database" in message
-        return "let the user who runs heatmap-etl write the file and its folder" * is_read_only
+        return LET_WRITE if "readonly database" in message else ""
 
-    def hint_on_full(self, error: BaseException, engine: Engine) -> str:
+    def hint_on_limit(self, error: BaseException, engine: Engine) -> str:
         """By SQLite's code. A quota, and a log that cannot grow, are errors of the disk to it."""
         code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
         file = self.file(engine.url)

@@ -673,8 +673,14 @@ def test_ambient_api_url_beside_a_chosen_site_warns(tmp_path: Path) -> None:
         pytest.param(
             "postgresql:///d?host=/run/pg&password=hush&sslpassword=hush",
             "postgresql+psycopg:///d?host=/run/pg&password=hush&sslpassword=hush",
-            "postgresql+psycopg:///d?host=%2Frun%2Fpg",
+            "postgresql+psycopg:///d?host=/run/pg",
             id="socket-and-query-secrets",
+        ),
+        pytest.param(
+            "postgresql://u:p@h1:5432,[::1]:5433/d",
+            "postgresql+psycopg://u:p@/d?host=h1,%3A%3A1&port=5432,5433",
+            "postgresql+psycopg://u@/d?host=h1,::1&port=5432,5433",
+            id="several-hosts",
         ),
         pytest.param(
             "postgresql+psycopg://u:a b?#/c@h/d",

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pymysql.err import DataError
 from sqlalchemy import create_engine, insert, inspect, select
 
 from etl.database.dialects import dialect_named, dialect_of, file_of
@@ -98,3 +99,11 @@ def test_a_query_with_a_list_is_read_in_batches(project: Project):
         connection.execute(insert(side_questions), rows)
         found = dialect_of(connection).batches(connection, query, 2)
         assert [[row.question for row in batch] for batch in found] == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize("said", ["Data too long for column {}", "Daten zu lang für Spalte {}"])
+def test_of_a_source_too_long_for_its_key_the_setting_is_named_in_any_language(said: str):
+    dialect, engine = dialect_named("mariadb"), create_engine("sqlite://")
+    error = DataError(1406, said.format("'source'"))
+    assert dialect.hint_on_limit(error, engine).startswith("give datadog.source a shorter name:")
+    assert dialect.hint_on_limit(DataError(1406, said.format("'other'")), engine) == ""

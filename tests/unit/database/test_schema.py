@@ -298,3 +298,9 @@ def test_what_a_required_column_lacks_is_refused(database: Database):
         with database.connect(write=False) as connection:
             found = {c["name"]: c["nullable"] for c in inspect(connection).get_columns(table.name)}
         assert found == {column.name: column.nullable for column in table.columns}
+
+
+def test_a_table_has_the_options_of_its_own_kind_of_database_alone():
+    assert schema.table_options("postgresql") == {}
+    assert schema.table_options("mysql")["mysql_engine"] == "InnoDB"
+    assert {name.partition("_")[0] for name in schema.table_options("mariadb")} == {"mariadb"}
