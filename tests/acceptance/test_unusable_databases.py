@@ -124,7 +124,7 @@ def test_a_run_that_meets_damage_stores_what_it_can(cli: Cli, api: Api) -> None:
 @pytest.mark.parametrize(
     ("parts", "said", "commands"),
     [
-        ([b"\0" * 100], "the driver raised IndexError: ", COMMANDS),
+        ([b"\0" * 100], "the driver raised IndexError; ", COMMANDS),
         (
             [mysql_hello(), mysql_packet(b"\xfeclient_ed25519\0" + b"x" * 32, 2)],
             "run: pip install 'PyMySQL[ed25519]'",

@@ -9,6 +9,7 @@ from etl.database.migrations import upgrade
 from etl.source.reapply_privacy import apply_privacy
 from etl.source.rename import rename_source
 from tests.support.api import Api, record
+from tests.support.databases import kind_of
 from tests.support.project import Project, counts, make_config, open_project
 
 OURS = ("snapshots", "snapshot_history", "view_state", "sources", "sync_runs", "sync_run_views")
@@ -87,9 +88,11 @@ def shared(empty_database_url: str, dialect: str, api: Api) -> Iterator[Project]
     """A database that was shared with others since an earlier revision."""
     project = open_project(make_config(empty_database_url, api.url))
     upgrade(project.database, "0001")
-    execute(project, PARTED if dialect == "postgresql" else "")
+    execute(project, PARTED if kind_of(dialect) == "postgresql" else "")
     upgrade(project.database, "0003")  # the first with views of ours
-    execute(project, "".join(ON_EACH.format(table) for table in OURS) + ADDED[dialect] + VIEWS)
+    execute(
+        project, "".join(ON_EACH.format(table) for table in OURS) + ADDED[kind_of(dialect)] + VIEWS
+    )
     upgrade(project.database)
     yield project
     project.database.close()

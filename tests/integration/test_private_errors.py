@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from etl.cli.app import main
 from etl.database.cursor import driver_cursor
+from etl.database.schema import snapshots
 from etl.errors import StoreError
 from etl.runtime.logs import set_up
 from tests.support.api import Api, record
+from tests.support.databases import kind_of
 from tests.support.project import Project, make_config, open_project
 
 NAME, HANDLE, TITLE = "Ada 'O' \"Planted\"", "planted@example.com", "planted title"
@@ -119,7 +121,7 @@ def by_cursor(opened: Connection, sql: str) -> None:
 
 def test_the_words_of_the_database_hold_no_value(one_view: Project, dialect: str):
     """Nor does the traceback of a bug."""
-    for columns, values, told in REFUSED[dialect]:
+    for columns, values, told in REFUSED[kind_of(dialect)]:
         one_view.execute(f"CREATE TABLE t ({columns})")
         for execute in (by_sqlalchemy, by_cursor):
             with pytest.raises(StoreError) as caught:
@@ -129,6 +131,18 @@ def test_the_words_of_the_database_hold_no_value(one_view: Project, dialect: str
             assert told in str(caught.value), columns
             assert_private("".join(traceback.format_exception(caught.value)))
         one_view.execute("DROP TABLE t")
+
+
+def test_a_text_that_is_no_instant_is_not_shown(new_database: Callable[..., str], api: Api):
+    project = open_project(make_config(new_database("sqlite"), api.url))
+    api.views["/home"] = [record("1")]
+    assert project.run().status == "ok"
+    project.execute("UPDATE snapshots SET created_at = 'Ada Planted'")
+    with pytest.raises(StoreError) as caught:
+        project.database.read(lambda opened: opened.execute(select(snapshots)).all())
+    assert str(caught.value) == "a column of instants holds something else"
+    assert_private("".join(traceback.format_exception(caught.value)))
+    project.database.close()
 
 
 def test_a_text_that_cannot_be_decoded_is_not_shown(new_database: Callable[..., str], api: Api):

@@ -16,12 +16,17 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from tests.support.poolers import PgBouncer
-from tests.support.servers import MariaDB, PostgreSQL, Server, Servers
+from tests.support.servers import FURTHER_SERVERS, MariaDB, PostgreSQL, Server, Servers
 
 VERSION_TABLE = "heatmap_etl_version"
 
 Migrate = Callable[[str], None]
 Shape = list[tuple[Any, ...]]
+
+
+def kind_of(dialect: str) -> str:
+    """The dialect that a further server speaks; of others the name itself."""
+    return "postgresql" if dialect in FURTHER_SERVERS else dialect
 
 
 class Databases(ABC):

@@ -99,6 +99,7 @@ _HINTS: tuple[tuple[set[Code], str, str], ...] = (
         "^(?!.*Can't connect).*No such file",
         "check the files that the parameters of database_url name",
     ),
+    (set(), "raised configparser", "check the file that read_default_file in database_url names"),
     ({1156}, _NONSENSE, _OTHER_SERVER),
     (
         {2013},

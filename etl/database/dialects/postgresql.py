@@ -51,7 +51,8 @@ from etl.database.dialects.types import UtcDateTime
 
 _KEY_TAKEN = "23505"  # by another source first; the repeated transaction then sees it
 _DISK_FULL, _LOCK_TIMEOUT = "53100", "55P03"
-_DATA, _ENCODINGS = "22", {"22021", "22P05"}
+_DATA, _SYNTAX, _RAISED = "22", "42601", "P0001"
+_ENCODINGS = {"22021", "22P05"}
 _BYTES = re.compile(r"0x[0-9a-f]{2}( 0x[0-9a-f]{2})*")
 # What depends on a table or column is in the detail, unless somebody's function wrote it.
 _OBJECTS = {"2BP01", "0A000"}
@@ -188,19 +189,23 @@ class Postgresql(Server):
 
     def tell(self, error: BaseException) -> str:
         """Neither detail nor context: they hold rows. A message quotes values where data are wrong,
-        or a statement that somebody's trigger made of them."""
+        and where a function of somebody makes statements of them."""
         diagnosis: Any = getattr(error, "diag", None)
         message: str | None = diagnosis and diagnosis.message_primary
         if not message:  # the driver's own
             message = super().tell(error)
             return without_values(message) if type(error).__name__ == "DataError" else message
-        if diagnosis.sqlstate in _ENCODINGS:
-            message = _BYTES.sub(HIDDEN, message)
-        elif (diagnosis.sqlstate or "").startswith(_DATA) or diagnosis.internal_query:
+        code, context = diagnosis.sqlstate or "", diagnosis.context or ""
+        by_function = bool(context) and not context.startswith("COPY ")
+        if code in _ENCODINGS:
+            return _BYTES.sub(HIDDEN, message)
+        if code.startswith(_DATA) or code == _SYNTAX or (by_function and code != _RAISED):
             message = without_values(message)
-        if diagnosis.sqlstate in _OBJECTS and diagnosis.message_detail and not diagnosis.context:
+        if by_function:
+            return message  # which could name anything as a table
+        if code in _OBJECTS and diagnosis.message_detail:
             message += f": {diagnosis.message_detail}"
-        copied = re.search(r"^COPY \w+, \w+ \d+, \w+ (\w+)", diagnosis.context or "", re.MULTILINE)
+        copied = re.search(r"^COPY \w+, \w+ \d+, \w+ (\w+)", context, re.MULTILINE)
         named = {
             "table": diagnosis.table_name,
             "column": diagnosis.column_name or (copied and copied[1]),

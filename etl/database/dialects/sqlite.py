@@ -109,8 +109,9 @@ class Sqlite(Dialect):
             connection.info["writes_ahead"] = True
 
     def tell(self, error: BaseException) -> str:
-        """SQLite quotes no value, but the driver does where a text cannot be decoded."""
-        return super().tell(error).partition(" with text '")[0]
+        """Without what its functions for JSON, or the driver that cannot decode a text, quote."""
+        message, is_cut, _ = super().tell(error).partition(" with text '")
+        return message if is_cut else re.sub("'.*'", "***", message, flags=re.DOTALL)
 
     def brief(self, error: BaseException) -> str:
         message = super().brief(error)

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
+from etl.errors import StoreError
+
 _MYSQL_FAMILY = ("mysql", "mariadb")
 
 
@@ -34,6 +36,20 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError(f"naive datetime {value}")
         value = value.astimezone(UTC)
         return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """On SQLite, which stores any text: raises `StoreError` for one that is no instant."""
+        process = super().result_processor(dialect, coltype)
+        if dialect.name != "sqlite" or process is None:
+            return process
+
+        def checked(value: Any) -> Any:
+            try:
+                return process(value)
+            except ValueError:  # it quotes the text
+                raise StoreError("a column of instants holds something else") from None
+
+        return checked
 
     def process_result_value(
         self,

@@ -1,5 +1,6 @@
 """What may be said of a driver's error: words, names of tables and columns, and no value."""
 
+import sqlite3
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,6 +83,31 @@ def test_what_a_function_makes_of_a_value_is_no_statement_to_show():
     assert said == "syntax error at or near ***"
 
 
+def test_where_a_function_makes_statements_of_values_no_name_is_sure_to_be_one():
+    said = of_postgresql(
+        "42P01",
+        f'relation "{VALUE}" does not exist',
+        context="PL/pgSQL function f() line 1 at EXECUTE",
+        column_name=VALUE,
+    )
+    assert said == "relation *** does not exist"
+    said = of_postgresql("42601", f'syntax error in tsquery: "{VALUE}"')
+    assert said == "syntax error in tsquery: ***"
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (f"JSON path error near '{VALUE}'", "JSON path error near ***"),
+        ('near "SELECTT": syntax error', 'near "SELECTT": syntax error'),
+        (f"Could not decode to UTF-8 column 'name' with text '{VALUE}'", "UTF-8 column 'name'"),
+    ],
+)
+def test_sqlite_quotes_values_in_its_functions_for_json(message: str, told: str):
+    said = dialect_named("sqlite").tell(sqlite3.OperationalError(message))
+    assert said.endswith(told)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -117,6 +143,9 @@ def test_the_words_of_psycopg_itself(error: Exception, told: str):
             "column 'c' at row 2",
         ),
         (1064, f"the right syntax to use near '{VALUE}' at line 1", "near *** at line 1"),
+        (1298, f"Unknown or incorrect time zone: '{VALUE}'", "incorrect time zone: ***"),
+        (1146, "Table 'd.t' doesn't exist", "Table 'd.t' doesn't exist"),
+        (2003, "Can't connect to MySQL server on 'h'", "on 'h'"),
         (1526, f"Table has no partition for value {VALUE}", "no partition for this value"),
         (1690, f"BIGINT value is out of range in '({VALUE})'", "out of range in ***"),
         (1406, "Data too long for column 'c' at row 1", "column 'c' at row 1"),
