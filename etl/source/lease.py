@@ -210,8 +210,7 @@ def holder(connection: Connection, source: str) -> str:
     is_expired = row.lease_expires_at <= clock(connection)
     if is_expired and not dialect_of(connection).is_locked(connection, of_source):
         return ""
-    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
-    return f"process {pid}" + (f" on {host}" if host != socket.gethostname() else "")
+    return _process_of(row).removesuffix(f" on {socket.gethostname()}")
 
 
 def require_free(row: Row[Any], now: datetime) -> None:
@@ -262,18 +261,19 @@ def _require_idle(row: Row[Any], *, was_locked: bool) -> None:
         raise LeaseHeld(_busy_text(row))
 
 
+def _process_of(row: Row[Any]) -> str:
+    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
+    return f"process {pid} on {host}"
+
+
 def _busy_text(row: Row[Any]) -> str:
-    who = "another process"
-    if row.lease_token is not None:
-        who = f"process {row.lease_holder.partition('@')[0]} on {row.lease_host.partition(' ')[0]}"
+    who = "another process" if row.lease_token is None else _process_of(row)
     return f"{who} works on source {row.source}, and waits or writes just now; try again later"
 
 
 def _holder_text(row: Row[Any]) -> str:
-    pid = row.lease_holder.partition("@")[0]
-    host = row.lease_host.partition(" ")[0]
     return (
-        f"process {pid} on {host} works on source {row.source}, its lease lasts until"
+        f"{_process_of(row)} works on source {row.source}, its lease lasts until"
         f" {row.lease_expires_at:%Y-%m-%d %H:%M:%S} UTC; try again later"
     )
 
