@@ -132,9 +132,7 @@ class Lease:
 
     def guard(self, connection: Connection) -> None:
         """First statement of every committing transaction; raises `LeaseLost`."""
-        if not self.is_held(connection):
-            self.is_lost = True
-            raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+        self._require_held(connection)
         if dialect_of(connection).is_cluster(connection):
             # The lock is this server's own; only what both have written is compared at COMMIT.
             self._push_expiry(connection)
@@ -155,13 +153,13 @@ class Lease:
 
     def renew(self, connection: Connection) -> None:
         """Push the expiry on; raises `LeaseLost`."""
-        self.guard(connection)
+        self._require_held(connection)
         self._push_expiry(connection)
 
     def release(self, connection: Connection) -> None:
         """Give the lease back, in the transaction that ends the run."""
         self._done.set()
-        self.guard(connection)
+        self._require_held(connection)
         connection.execute(
             self._if_held().values(
                 lease_holder=None, lease_host=None, lease_token=None, lease_expires_at=None
@@ -190,6 +188,11 @@ class Lease:
                 return
             except EtlError as error:
                 log.warning("lease not renewed, trying again: %s", error)
+
+    def _require_held(self, connection: Connection) -> None:
+        if not self.is_held(connection):
+            self.is_lost = True
+            raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
 
     def _push_expiry(self, connection: Connection) -> None:
         expires_at = clock(connection) + timedelta(seconds=self.seconds)
