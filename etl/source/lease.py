@@ -132,9 +132,7 @@ class Lease:
 
     def guard(self, connection: Connection) -> None:
         """First statement of every committing transaction; raises `LeaseLost`."""
-        if not self.is_held(connection):
-            self.is_lost = True
-            raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+        self._require_held(connection)
         if dialect_of(connection).is_cluster(connection):
             # The lock is this server's own; only what both have written is compared at COMMIT.
             self._push_expiry(connection)
@@ -155,13 +153,13 @@ class Lease:
 
     def renew(self, connection: Connection) -> None:
         """Push the expiry on; raises `LeaseLost`."""
-        self.guard(connection)
+        self._require_held(connection)
         self._push_expiry(connection)
 
     def release(self, connection: Connection) -> None:
         """Give the lease back, in the transaction that ends the run."""
         self._done.set()
-        self.guard(connection)
+        self._require_held(connection)
         connection.execute(
             self._if_held().values(
                 lease_holder=None, lease_host=None, lease_token=None, lease_expires_at=None
@@ -191,6 +189,11 @@ class Lease:
             except EtlError as error:
                 log.warning("lease not renewed, trying again: %s", error)
 
+    def _require_held(self, connection: Connection) -> None:
+        if not self.is_held(connection):
+            self.is_lost = True
+            raise LeaseLost(f"another process took the lease of {self.source}; nothing was written")
+
     def _push_expiry(self, connection: Connection) -> None:
         expires_at = clock(connection) + timedelta(seconds=self.seconds)
         connection.execute(self._if_held().values(lease_expires_at=expires_at))
@@ -210,8 +213,7 @@ def holder(connection: Connection, source: str) -> str:
     is_expired = row.lease_expires_at <= clock(connection)
     if is_expired and not dialect_of(connection).is_locked(connection, of_source):
         return ""
-    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
-    return f"process {pid}" + (f" on {host}" if host != socket.gethostname() else "")
+    return _process_of(row).removesuffix(f" on {socket.gethostname()}")
 
 
 def require_free(row: Row[Any], now: datetime) -> None:
@@ -262,18 +264,19 @@ def _require_idle(row: Row[Any], *, was_locked: bool) -> None:
         raise LeaseHeld(_busy_text(row))
 
 
+def _process_of(row: Row[Any]) -> str:
+    pid, host = row.lease_holder.partition("@")[0], row.lease_host.partition(" ")[0]
+    return f"process {pid} on {host}"
+
+
 def _busy_text(row: Row[Any]) -> str:
-    who = "another process"
-    if row.lease_token is not None:
-        who = f"process {row.lease_holder.partition('@')[0]} on {row.lease_host.partition(' ')[0]}"
+    who = "another process" if row.lease_token is None else _process_of(row)
     return f"{who} works on source {row.source}, and waits or writes just now; try again later"
 
 
 def _holder_text(row: Row[Any]) -> str:
-    pid = row.lease_holder.partition("@")[0]
-    host = row.lease_host.partition(" ")[0]
     return (
-        f"process {pid} on {host} works on source {row.source}, its lease lasts until"
+        f"{_process_of(row)} works on source {row.source}, its lease lasts until"
         f" {row.lease_expires_at:%Y-%m-%d %H:%M:%S} UTC; try again later"
     )
 

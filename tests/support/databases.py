@@ -121,9 +121,10 @@ class ReusedDatabases(Databases):
         """Also where sessions are left; returns whether the shape is still that one."""
 
 
-# The catalogs themselves: what is created or changed has another row in one of them.
+# The catalogs themselves: what is created or changed has another row in one of them. As a `name`,
+# the first column would be cut after 63 bytes.
 _CATALOGS = f"""
-select c.relname, c.relkind, c.relowner, c.relacl::text, c.reloptions, c.relhasrules,
+select c.relname::text, c.relkind, c.relowner, c.relacl::text, c.reloptions, c.relhasrules,
   c.relhastriggers, c.relrowsecurity, c.relforcerowsecurity, c.relnatts, c.relchecks, (
     select string_agg(concat(attname, atttypid, atttypmod, attnotnull, atthasdef, attidentity,
       attcollation, attacl::text, attisdropped), ',' order by attnum)
