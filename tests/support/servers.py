@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from sqlalchemy.engine import URL
 
 from tests.support.clients import missing_packages
+from tests.support.environments import CLIENTS, DBT
 from tests.support.paths import ROOT
 
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
@@ -42,7 +43,6 @@ TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
 
 POOLERS = {"pgbouncer": "pgbouncer", "pgpool2": "pgpool"}
-DBT = ROOT / "build" / "dbt"
 POSTGRESQL_18 = ROOT / "build" / "postgresql18"
 
 READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
@@ -533,14 +533,16 @@ def missing_poolers(dialects: set[str]) -> list[str]:
 
 def missing_readers() -> list[str]:
     """Packages with programs that read our crontab, units, alerts and sources as they will be."""
-    missing = [package for package, program in READERS.items() if shutil.which(program) is None]
-    return missing if is_dbt_there() or "postgresql" not in wanted_dialects() else [*missing, "dbt"]
+    return [package for package, program in READERS.items() if shutil.which(program) is None]
 
 
-def is_dbt_there() -> bool:
-    """Whole, and in the versions of its lock file."""
-    lock, installed = ROOT / "dashboards" / "dbt" / "requirements.lock", DBT / "installed.lock"
-    return installed.exists() and installed.read_bytes() == lock.read_bytes()
+def missing_clients(dialects: set[str]) -> list[str]:
+    """Programs that read what is stored, and their drivers; a gigabyte, so not for SQLite alone."""
+    if dialects == {"sqlite"}:
+        return []
+    dbt = ["dbt"] if "postgresql" in dialects and not DBT.is_there() else []
+    clients = [] if CLIENTS.is_there() else ["clients"]
+    return [*missing_packages(), *clients, *dbt]
 
 
 def wanted_dialects() -> set[str]:
@@ -617,9 +619,7 @@ if __name__ == "__main__":
     asked = set(sys.argv[1:])
     try:
         dialects = asked or wanted_dialects()
-        others = (
-            [] if asked else [*missing_poolers(dialects), *missing_readers(), *missing_packages()]
-        )
-        print(*missing_servers(dialects), *others)  # noqa: T201
+        others = [*missing_poolers(dialects), *missing_readers(), *missing_clients(dialects)]
+        print(*missing_servers(dialects), *([] if asked else others))  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))
