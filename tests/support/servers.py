@@ -138,6 +138,10 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Again and again, if need be: the second call finds nothing to do."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with contextlib.suppress(*self._lost):
+                kept.close()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
             try:
