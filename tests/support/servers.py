@@ -613,9 +613,9 @@ def _is_fit(place: Path) -> bool:
 
 
 def _dies_with_parent() -> list[str]:
-    """Also after `kill -9` of the tests no server stays behind."""
+    """Also after `kill -9` of the tests no server stays behind, not even one that is stopped."""
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 if __name__ == "__main__":
