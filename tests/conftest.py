@@ -20,6 +20,7 @@ from tests.support.servers import (
     DIALECTS,
     FURTHER_SERVERS,
     NAMES,
+    Server,
     ServerMissing,
     Servers,
     named_dialects,
@@ -195,6 +196,13 @@ def require_server() -> Callable[[str], None]:
             pytest.skip(f"LOUD: {dialect} is not tested: {error}")
 
     return require
+
+
+@pytest.fixture
+def server(dialect: str, servers: Servers, require_server: Callable[[str], None]) -> Server:
+    """The one of the dialect, which all tests share."""
+    require_server(dialect)
+    return servers.get(dialect)
 
 
 @pytest.fixture
