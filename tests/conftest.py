@@ -17,6 +17,7 @@ from tests.support.databases import AllDatabases
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config, open_project
 from tests.support.servers import (
+    ALWAYS_TRIED,
     DIALECTS,
     FURTHER_SERVERS,
     NAMES,
@@ -68,7 +69,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "dialect" not in metafunc.fixturenames or any("dialect" in names for names in own):
         return
     is_marked = metafunc.definition.get_closest_marker("every_server") is not None
-    further = [name for name in FURTHER_SERVERS if is_marked or name in named_dialects()]
+    tried = {*named_dialects(), *([ALWAYS_TRIED] if is_marked else [])}
+    further = [name for name in FURTHER_SERVERS if name in tried]
     metafunc.parametrize("dialect", [*DIALECTS, *further], indirect=True)
 
 

@@ -456,10 +456,11 @@ class MariaDB(Server):
 
 SERVERS: dict[str, type[Server]] = {kind.dialect: kind for kind in (PostgreSQL, MariaDB)}
 _KINDS: dict[str, type[Server]] = {**SERVERS, "postgresql18": PostgreSQL18}
-# What the parameter `dialect` may say besides, and DATABASES: of these tests only the ones marked
-# `every_server` run, until DATABASES names one; then all that run on each dialect.
-# The last is PostgreSQL behind PgBouncer in transaction mode.
+# What the parameter `dialect` may say besides, and DATABASES: then all tests that run on each
+# dialect run there. The last is PostgreSQL 18 behind PgBouncer in transaction mode.
 FURTHER_SERVERS = ("postgresql18", "pgbouncer")
+# Where the tests marked `every_server` run, too, without being asked: this one is both.
+ALWAYS_TRIED = "pgbouncer"
 NAMES = (*DIALECTS, *FURTHER_SERVERS)
 
 
@@ -467,7 +468,7 @@ def require_binaries(name: str) -> None:
     """Raises `ServerMissing` where a server of that name cannot be started here."""
     if name == "pgbouncer":
         find_program("pgbouncer", [])
-        name = "postgresql"
+        name = "postgresql18"
     if name != "sqlite":
         _KINDS[name].binaries()
 
@@ -495,7 +496,7 @@ class Servers:
             return _KINDS[dialect].launch()
         from tests.support.poolers import PgBouncer  # which needs this module
 
-        server = self.get("postgresql")
+        server = self.get("postgresql18")
         assert isinstance(server, PostgreSQL)
         return PgBouncer.before(server)
 
@@ -516,11 +517,12 @@ def free_port() -> int:
 
 def missing_servers(dialects: set[str]) -> list[str]:
     missing = []
+    needed = dialects | ({"postgresql18"} if "pgbouncer" in dialects else set())
     for dialect in _KINDS:
         try:
             require_binaries(dialect)
         except ServerMissing:
-            missing += [dialect] if dialect in dialects else []
+            missing += [dialect] if dialect in needed else []
     return missing
 
 
