@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dashboard superset superset-lock dbt-lock pictures test test-quick databases \
-	clients clients-lock check db-check docs lock wheel bench bench-quick clean
+	clients-lock check db-check docs lock wheel bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 # Half a file would count as made the next time.
@@ -55,7 +55,7 @@ pictures: setup build/heatmap-demo.db ## the pictures of both dashboards in docs
 	$(BIN)/python dashboards/try_dashboards.py datasette build/heatmap-demo.db docs
 	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db docs
 
-test: setup databases clients ## all tests, on SQLite, PostgreSQL and MariaDB; the loading on more servers
+test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB; the loading on more servers
 	echo '==> pytest (a few minutes; servers start when first needed)'
 	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
@@ -67,9 +67,6 @@ test-quick: setup ## the tests of all rooms on SQLite, without slow ones (about 
 
 databases: setup
 	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python
-
-clients: setup ## build/clients with pandas, polars, DuckDB and others, for tests of what they read
-	sh scripts/install-clients $(BIN)/python
 
 check: setup ## ruff, its formatter, mypy and the walls between the rooms (about 10 s)
 	# One that fails keeps the others from nothing: a developer wants the whole list.
@@ -97,43 +94,28 @@ docs: setup ## data dictionary, dbt sources and README's table of settings anew
 	PYTHONPATH=. $(BIN)/python dashboards/superset/datasets.py
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.
-lock: ## both lock files anew from pyproject.toml; ARGS=--upgrade for newer versions
+define compile
 	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate \
-		--extra dev \
-		pyproject.toml -o requirements-dev.lock $(ARGS)
+		--no-header --no-annotate $(ARGS)
+endef
+
+lock: ## both lock files anew from pyproject.toml; ARGS=--upgrade for newer versions
+	$(compile) --extra dev pyproject.toml -o requirements-dev.lock
 	# What an installation needs, in the versions that were tested.
-	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate \
-		--extra postgres --extra mysql --extra metrics --constraint requirements-dev.lock \
+	$(compile) --extra postgres --extra mysql --extra metrics --constraint requirements-dev.lock \
 		pyproject.toml -o requirements.lock
 
 superset-lock: ## dashboards/superset/requirements.lock anew from its requirements.in; ARGS=--upgrade
-	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
-	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate \
-		dashboards/superset/requirements.in -o dashboards/superset/requirements.lock $(ARGS)
+	$(compile) dashboards/superset/requirements.in -o dashboards/superset/requirements.lock
 
 dbt-lock: ## dashboards/dbt/requirements.lock anew from its requirements.in; ARGS=--upgrade
-	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
-	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate \
-		dashboards/dbt/requirements.in -o dashboards/dbt/requirements.lock $(ARGS)
+	$(compile) dashboards/dbt/requirements.in -o dashboards/dbt/requirements.lock
 
 clients-lock: ## tests/support/clients/requirements.lock anew from its requirements.in; ARGS=--upgrade
-	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -qq --disable-pip-version-check uv
-	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate \
-		tests/support/clients/requirements.in -o tests/support/clients/requirements.lock $(ARGS)
+	$(compile) tests/support/clients/requirements.in -o tests/support/clients/requirements.lock
 
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'

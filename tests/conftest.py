@@ -17,9 +17,11 @@ from tests.support.databases import AllDatabases
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config, open_project
 from tests.support.servers import (
+    ALWAYS_TRIED,
     DIALECTS,
     FURTHER_SERVERS,
     NAMES,
+    Server,
     ServerMissing,
     Servers,
     named_dialects,
@@ -67,7 +69,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "dialect" not in metafunc.fixturenames or any("dialect" in names for names in own):
         return
     is_marked = metafunc.definition.get_closest_marker("every_server") is not None
-    further = [name for name in FURTHER_SERVERS if is_marked or name in named_dialects()]
+    tried = {*named_dialects(), *([ALWAYS_TRIED] if is_marked else [])}
+    further = [name for name in FURTHER_SERVERS if name in tried]
     metafunc.parametrize("dialect", [*DIALECTS, *further], indirect=True)
 
 
@@ -195,6 +198,13 @@ def require_server() -> Callable[[str], None]:
             pytest.skip(f"LOUD: {dialect} is not tested: {error}")
 
     return require
+
+
+@pytest.fixture
+def server(dialect: str, servers: Servers, require_server: Callable[[str], None]) -> Server:
+    """The one of the dialect, which all tests share."""
+    require_server(dialect)
+    return servers.get(dialect)
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from etl.cli.app import main
-from etl.database.migrations import upgrade_url
+from etl.errors import StoreError
 from tests.support.api import Api, record
 from tests.support.poolers import PgBouncer
 from tests.support.project import make_config, open_project
 from tests.support.servers import MariaDB, PostgreSQL, Servers
 
 Check = Callable[[str], tuple[int, list[str]]]
+BY_STATEMENT = "set binlog_format of the server to ROW or MIXED, also in its"
 
 
 @pytest.fixture
@@ -38,13 +39,6 @@ def check(
     return check
 
 
-class LoggingMariaDB(MariaDB):
-    """One that logs by statement, as up to MariaDB 10.2 was the default."""
-
-    def _command(self) -> list[str]:
-        return [*super()._command(), "--log-bin", "--server-id=1", "--binlog-format=STATEMENT"]
-
-
 def test_a_pooler_that_knows_no_transactions(
     new_database: Callable[..., str], servers: Servers, check: Check
 ):
@@ -61,17 +55,29 @@ def test_a_pooler_that_knows_no_transactions(
     assert line.endswith("set pool_mode of PgBouncer to transaction or session")
 
 
-def test_a_binary_log_by_statement(require_server: Callable[[str], None], check: Check):
+def test_a_binary_log_of_statements_is_refused_with_what_to_do(
+    require_server: Callable[[str], None], check: Check, api: Api
+):
+    """As up to MariaDB 10.2 was the default."""
     require_server("mariadb")
-    server = LoggingMariaDB.launch()
+    server = MariaDB.launch("--log-bin", "--server-id=1", "--binlog-format=STATEMENT")
     try:
         url = server.url(server.create_database())
+        project = open_project(make_config(url, api.url))
         without_tables = check(url)
-        server.execute("SET GLOBAL binlog_format = MIXED")
-        upgrade_url(url)
-        assert check(url) == (0, [])
+        with pytest.raises(StoreError, match=BY_STATEMENT):
+            project.run()
+        for log in ("MIXED", "ROW"):
+            server.execute(f"SET GLOBAL binlog_format = {log}")
+            project.database.close()
+            assert project.run().status == "ok"
+            assert check(url) == (0, [])
         server.execute("SET GLOBAL binlog_format = STATEMENT")
+        project.database.close()
         with_tables = check(url)
+        with pytest.raises(StoreError, match=BY_STATEMENT):
+            project.run()
+        project.database.close()
     finally:
         server.stop()
     for (code, lines), doing in ((without_tables, "a table"), (with_tables, "each table")):
@@ -79,6 +85,7 @@ def test_a_binary_log_by_statement(require_server: Callable[[str], None], check:
         (line,) = lines
         assert line.startswith(f"PROBLEM  writing        a row in {doing} fails:")
         assert "BINLOG_FORMAT = STATEMENT" in line
+        assert BY_STATEMENT in line
 
 
 def test_a_server_that_only_reads(new_database: Callable[..., str], servers: Servers, check: Check):

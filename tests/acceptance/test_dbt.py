@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from tests.support.api import Api, record
+from tests.support.environments import DBT
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config, open_project
-from tests.support.servers import DBT, is_dbt_there
 
 PARSE = ["parse"]
 FRESHNESS = ["source", "freshness"]
@@ -43,7 +43,7 @@ with open("told.json", "w") as file:
 @pytest.fixture
 def dbt(new_database: Callable[..., str], tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     """`dbt(url, command, ...)`: what each of them came to, with all warnings as errors."""
-    if not is_dbt_there():
+    if not DBT.is_there():
         pytest.skip("LOUD: dbt is not tested: build/dbt is not there or of another lock file")
     (tmp_path / "models").mkdir()
     shutil.copy(ROOT / "dashboards" / "dbt" / "sources.yml", tmp_path / "models")
@@ -65,7 +65,7 @@ def dbt(new_database: Callable[..., str], tmp_path: Path) -> Callable[..., list[
         profiles = {"heatmaps": {"target": "tests", "outputs": {"tests": target}}}
         (tmp_path / "profiles.yml").write_text(json.dumps(profiles), encoding="utf-8")
         done = subprocess.run(
-            [DBT / "bin" / "python", "-c", RUN, json.dumps(commands)],
+            [DBT.python, "-c", RUN, json.dumps(commands)],
             cwd=tmp_path,
             env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
             capture_output=True,

@@ -5,7 +5,6 @@ While it waits it has the row of its source locked, so that nobody can renew the
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,52 +20,19 @@ from etl.errors import LeaseHeld
 from etl.monitor.status import read_status
 from etl.source.lease import Lease, clock, holder
 from tests.support.api import Api, record
-from tests.support.paths import ROOT
+from tests.support.processes import ended, syncs
 from tests.support.project import Project
 from tests.support.servers import Servers
 from tests.support.waiting import wait_until
 
 LEASE_S = 1.0
 ON_SERVERS = pytest.mark.parametrize("dialect", ["postgresql", "mariadb"], indirect=True)
-# On another host, as far as anybody can see: no pid tells that it lives.
-RUN = """
-import sys
-from etl.errors import EtlError
-from etl.source import lease
-from tests.support.project import make_config, open_project
-url, api, lease_s, host = sys.argv[1:]
-holder = lease.this_process().holder
-lease.this_process = lambda: lease.Process(holder, host)
-lock = lease._lock
-lease._lock = lambda *given: print("takes", flush=True) or lock(*given)
-project = open_project(make_config(url, api))
-project.configure(lease_s=float(lease_s))
-try:
-    print(project.run().status)
-except EtlError as error:
-    print(error)
-    sys.exit(error.exit_code)
-finally:
-    project.database.close()
-"""
 
 
 @pytest.fixture
-def run(database_url: str, api: Api) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """`run(HOST)`: one sync in a process of its own."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(host: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", RUN, database_url, api.url, str(LEASE_S), host]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+def run(database_url: str, api: Api) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    with syncs(database_url, api.url, ["/home"]) as start:
+        yield start
 
 
 @contextmanager
@@ -95,25 +61,25 @@ def is_expired(project: Project) -> bool:
 
 @ON_SERVERS
 def test_a_run_that_waits_for_a_lock_beyond_its_lease_keeps_it(
-    project: Project, api: Api, run: Callable[[str], subprocess.Popen[str]]
+    project: Project, api: Api, run: Callable[..., subprocess.Popen[str]]
 ) -> None:
     api.views["/home"] = [record("1")]
     project.run()
     api.views["/home"] = [record("1", snapshot_name="changed")]
     with locked_snapshots(project):
-        first = run("first")
+        first = run(LEASE_S, "first")
         wait_until(lambda: is_expired(project), 30)
-        second = run("second")
+        second = run(LEASE_S, "second")
         assert second.stdout is not None
         assert second.stdout.readline() == "takes\n"
         status = read_status(project.config, project.database, max_age_s=None)
         assert status.holder.endswith(" on first")
         assert status.runs[0]["status"] == "running"
         time.sleep(1)  # it waits for the row of the source
-    said = second.communicate(timeout=30)[0]
-    assert second.returncode == 75, said
+    code, said = ended(second)
+    assert code == 75, said
     assert "on first works on source datadoghq.com" in said
-    assert first.communicate(timeout=30)[0] == "takes\nok\n"
+    assert ended(first) == (0, "takes\nok\n")
     statuses = project.rows("SELECT status FROM sync_runs")
     assert [row["status"] for row in statuses] == ["ok", "ok"]
     assert project.one("SELECT snapshot_name AS name FROM snapshots")["name"] == "changed"

@@ -1,7 +1,5 @@
 """Two nodes of a Galera cluster are written to at once: each has locks of its own."""
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,17 +18,15 @@ from etl.source.lease import Lease
 from tests.support.api import Api, record
 from tests.support.command_line import Cli
 from tests.support.galera import Node, started_cluster
+from tests.support.processes import WAIT_FOR_THE_OTHERS, begin_at_once, start
 from tests.support.project import Project, make_config, open_project
 from tests.support.servers import ServerFailed, ServerMissing
 from tests.support.waiting import wait_until
 
-# Waits for a line before it begins, so that two begin at once.
-SYNC = """
-import sys
+SYNC = f"""
 import alembic.command, httpx, pymysql, sqlalchemy.dialects.mysql.pymysql
 from etl.__main__ import run
-print("ready", flush=True)
-sys.stdin.readline()
+{WAIT_FOR_THE_OTHERS}
 sys.argv[1:] = ["sync", "--quiet"]
 sys.exit(run())
 """
@@ -92,29 +88,13 @@ def test_two_first_syncs_end_well_and_one_of_them_wrote(
     processes = []
     for project in nodes:
         url = project.config.database_url.replace("+pymysql", "")
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", SYNC],
-                cwd=tmp_path,
-                env=cli.environment({"HEATMAP_ETL_DATABASE_URL": url}),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    ends = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
-    codes = [code for _, code in ends]
+        environment = cli.environment({"HEATMAP_ETL_DATABASE_URL": url})
+        processes.append(start(SYNC, folder=tmp_path, environment=environment))
+    ends = begin_at_once(processes)
+    codes = [code for code, _ in ends]
     assert sorted(codes) in ([0, 0], [0, 75]), ends
-    assert all("its lease lasts until" in said for said, code in ends if code), ends
-    assert all(said == "" for said, code in ends if not code), ends
+    assert all("its lease lasts until" in said for code, said in ends if code), ends
+    assert all(said == "" for code, said in ends if not code), ends
     for project in nodes:
         assert_whole(project)
         assert len(project.live()) == 20

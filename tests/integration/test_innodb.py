@@ -5,16 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from alembic import command
 from sqlalchemy import String
 
+from etl.database.dialects import FITS_EVERYWHERE
 from etl.database.dialects.mysql import _KEY_LENGTHS
 from etl.database.dialects.types import LongText
-from etl.database.migrations import alembic_config, downgrade, schema_state, upgrade, upgrade_url
-from etl.database.schema import HEAD, metadata
+from etl.database.migrations import downgrade, schema_state, upgrade, upgrade_url
+from etl.database.schema import HEAD, metadata, schema_drift, snapshots
 from etl.errors import StoreError
 from tests.support.api import Api, record
-from tests.support.databases import MariaDBDatabases
+from tests.support.databases import MariaDBDatabases, alembic_check
 from tests.support.project import Project, counts, make_config, open_project
 from tests.support.servers import MariaDB
 
@@ -69,10 +69,7 @@ def test_the_migrations_go_down_and_up(made: Project):
     assert schema_state(made.database).state == "absent"
     upgrade(made.database)
     assert schema_state(made.database).revision == HEAD
-    config = alembic_config()
-    with made.database.connect() as connection, connection.begin():
-        config.attributes["connection"] = connection
-        command.check(config)
+    alembic_check(made.database)
     tables = made.rows(
         "SELECT table_name, engine, row_format FROM information_schema.tables"
         " WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'"
@@ -158,6 +155,9 @@ def test_a_source_too_long_for_the_keys_is_refused_in_one_line(made: Project, ap
 def test_every_key_fits_its_page(size: int, limit: int):
     """Those of later revisions, too; of MySQL, whose limits are the smaller ones."""
     lengths = _KEY_LENGTHS.get(size, {})
+    for column in (snapshots.c.id, schema_drift.c.name):
+        assert isinstance(column.type, String)
+        assert lengths.get(column.name, column.type.length or 0) >= FITS_EVERYWHERE
     for table in metadata.tables.values():
         keys = [table.primary_key.columns, *(index.columns for index in table.indexes)]
         for key in keys:

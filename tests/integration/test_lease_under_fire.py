@@ -1,10 +1,8 @@
 """Processes fight for a source, are stopped, continued, killed: nothing is lost or double."""
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api, record
-from tests.support.paths import ROOT
+from tests.support.processes import ended, syncs
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
@@ -21,52 +19,11 @@ pytestmark = pytest.mark.slow
 KILLS = 20
 ROUNDS = 6
 
-# What ends the process is a signal from outside; it says when it works, and how it ended.
-RUN = """
-import sys, threading
-from tests.support.project import make_config, open_project
-url, api, lease_s = sys.argv[1:]
-project = open_project(make_config(url, api, [f"/v{n}" for n in range(4)]))
-project.configure(lease_s=float(lease_s), concurrency=2)
-from etl.errors import EtlError
-try:
-    print(project.run().status)
-except EtlError as error:
-    print(error)
-    sys.exit(error.exit_code)
-finally:
-    project.database.close()
-"""
-
 
 @pytest.fixture
 def run(database_url: str, api: Api) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`run()`: one sync in a process of its own."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(lease_s: float = 60) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "error", "-c", RUN, database_url, api.url, str(lease_s)]
-        processes.append(
-            subprocess.Popen(
-                command,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, errors = process.communicate(timeout=60)
-    assert errors == "", errors
-    return process.returncode, out
+    with syncs(database_url, api.url, [f"/v{n}" for n in range(4)]) as start:
+        yield start
 
 
 def at_round(number: int, view: int) -> list[dict[str, Any]]:

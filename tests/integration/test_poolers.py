@@ -23,7 +23,7 @@ from etl.errors import StoreError
 from tests.support.api import Api, record
 from tests.support.poolers import HotStandby, PgBouncer, Pgpool, PoolMode
 from tests.support.project import make_config, open_project
-from tests.support.servers import PostgreSQL, ServerMissing, Servers
+from tests.support.servers import PostgreSQL, Server, ServerMissing
 
 LEFT_BY_ANOTHER = """
 SET search_path TO pg_catalog; SET TimeZone TO 'Asia/Kathmandu'; SET DateStyle TO 'German';
@@ -33,19 +33,13 @@ CREATE TEMP TABLE IF NOT EXISTS snapshots (id text)
 STRANGERS = 2
 """Connections of a pool, so that sources and strangers always meet."""
 ROUNDS = 5
+ON_POSTGRESQL = pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
-def server(servers: Servers, require_server: Callable[[str], None]) -> PostgreSQL:
-    require_server("postgresql")
-    server = servers.get("postgresql")
-    assert isinstance(server, PostgreSQL)
-    return server
-
-
-@pytest.fixture
-def bouncer(server: PostgreSQL) -> Iterator[Callable[[PoolMode], PgBouncer]]:
+def bouncer(server: Server) -> Iterator[Callable[[PoolMode], PgBouncer]]:
     """`bouncer(mode)`: a PgBouncer with two connections to each database."""
+    assert isinstance(server, PostgreSQL)
     with ExitStack() as stack:
 
         def start(pool_mode: PoolMode) -> PgBouncer:
@@ -60,7 +54,7 @@ def bouncer(server: PostgreSQL) -> Iterator[Callable[[PoolMode], PgBouncer]]:
 
 
 @pytest.fixture
-def database(server: PostgreSQL) -> Iterator[str]:
+def database(server: Server) -> Iterator[str]:
     name = server.create_database()
     yield name
     server.drop_database(name)
@@ -85,6 +79,7 @@ def leave_settings(url: str, stop: threading.Event) -> int:
     return count
 
 
+@ON_POSTGRESQL
 def test_sources_in_two_schemas_share_a_small_pool_and_never_meet(
     bouncer: Callable[[PoolMode], PgBouncer], database: str, api: Api, other_api: Api
 ):
@@ -120,6 +115,7 @@ def test_sources_in_two_schemas_share_a_small_pool_and_never_meet(
         assert stranger.result(20) > ROUNDS
 
 
+@ON_POSTGRESQL
 def test_what_another_client_left_hides_no_table_and_changes_no_owner(
     bouncer: Callable[[PoolMode], PgBouncer], database: str, server: PostgreSQL, api: Api
 ):
@@ -160,6 +156,7 @@ def test_what_another_client_left_hides_no_table_and_changes_no_owner(
     server.execute("DROP ROLE stranger")
 
 
+@ON_POSTGRESQL
 @pytest.mark.parametrize("pool_mode", ["transaction", "session"])
 def test_every_command_works_and_leaves_nothing_on_a_connection(
     bouncer: Callable[[PoolMode], PgBouncer],
@@ -224,6 +221,7 @@ def state_of_the_pool(url: str) -> set[tuple[Any, ...]]:
     return found
 
 
+@ON_POSTGRESQL
 def test_statement_mode_is_named_as_what_it_is(
     bouncer: Callable[[PoolMode], PgBouncer], database: str, api: Api
 ):
@@ -236,6 +234,7 @@ def test_statement_mode_is_named_as_what_it_is(
     )
 
 
+@ON_POSTGRESQL
 def test_a_parameter_that_pgbouncer_refuses_is_named(
     bouncer: Callable[[PoolMode], PgBouncer], database: str, api: Api
 ):
@@ -280,23 +279,28 @@ def test_behind_pgpool_nothing_is_decided_by_a_standby_that_lags(
 ):
     pooler = pgpool()
     pooler.standby.pause()
-    config = replace(make_config(pooler.url("etl"), api.url), database_schema="of_a")
-    project = open_project(config)
-    with contextlib.closing(project.database):
-        for round_ in range(3):
-            api.views["/home"] = listing("a", round_)
-            assert project.run().status == "ok"
-            assert project.live() == {r["id"] for r in listing("a", round_)}
-        assert find_faults(project.database, config, has_tables=True) == []
-        assert (
-            project.database.read(lambda c: c.exec_driver_sql("SELECT inet_server_port()").scalar())
-            == pooler.origin.port
-        )
-    # It would have been asked: what no transaction of ours says goes there.
-    with psycopg.connect(pooler.url("etl"), autocommit=True) as other:
-        ports = other.execute("SELECT inet_server_port()").fetchall()
-    assert ports == [(pooler.standby.port,)]
-    assert pooler.standby.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'of_a'") == []
+    try:
+        config = replace(make_config(pooler.url("etl"), api.url), database_schema="of_a")
+        project = open_project(config)
+        with contextlib.closing(project.database):
+            for round_ in range(3):
+                api.views["/home"] = listing("a", round_)
+                assert project.run().status == "ok"
+                assert project.live() == {r["id"] for r in listing("a", round_)}
+            assert find_faults(project.database, config, has_tables=True) == []
+            assert (
+                project.database.read(
+                    lambda c: c.exec_driver_sql("SELECT inet_server_port()").scalar()
+                )
+                == pooler.origin.port
+            )
+        # It would have been asked: what no transaction of ours says goes there.
+        with psycopg.connect(pooler.url("etl"), autocommit=True) as other:
+            ports = other.execute("SELECT inet_server_port()").fetchall()
+        assert ports == [(pooler.standby.port,)]
+        assert pooler.standby.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'of_a'") == []
+    finally:
+        pooler.standby.resume()
 
 
 def test_a_pgpool_that_reads_from_a_standby_even_so_is_named(pgpool: Callable[..., Pgpool]):

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.support.api import Api, record
 from tests.support.command_line import Cli, finish
 from tests.support.frozen import freeze, frozen, processes, thaw
 from tests.support.project import make_config
-from tests.support.servers import Server, Servers
+from tests.support.servers import Server
 
 COMMANDS = (
     ("sync",),
@@ -45,12 +45,6 @@ def cli(tmp_path: Path, api: Api) -> Cli:
     views = json.dumps(["/home"])
     cli.configure(f'views = {views}\n[datadog]\napi_url = "{api.url}"\n')
     return cli
-
-
-@pytest.fixture
-def server(dialect: str, servers: Servers, require_server: Callable[[str], None]) -> Server:
-    require_server(dialect)
-    return servers.get(dialect)
 
 
 @pytest.fixture

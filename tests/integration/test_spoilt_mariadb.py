@@ -16,11 +16,10 @@ from etl.cli.app import main
 from etl.database.dialects import dialect_of
 from etl.database.dialects.servers import LOCK_TIMEOUT_S
 from etl.database.migrations import downgrade
-from etl.diagnose.self_test import find_faults
 from etl.errors import StoreError
 from tests.support.api import Api, record
 from tests.support.project import Project, make_config, open_project
-from tests.support.servers import MariaDB, Server, Servers
+from tests.support.servers import Server, Servers
 
 ON_MARIADB = pytest.mark.parametrize("dialect", ["mariadb"], indirect=True)
 
@@ -95,12 +94,6 @@ def spoilt(server: Server, settings: dict[str, str]) -> Iterator[None]:
             server.execute(f"SET GLOBAL {name} = {shown}")
 
 
-@pytest.fixture
-def server(servers: Servers, require_server: Callable[[str], None]) -> Server:
-    require_server("mariadb")
-    return servers.get("mariadb")
-
-
 def worlds() -> Iterator[dict[str, list[Any]]]:
     """First many, then removals, changes and new ones."""
     views = [f"/v{n}" for n in range(3)]
@@ -150,6 +143,7 @@ def without_instants(said: str) -> str:
     return re.sub(r'("(seconds|clock_skew_s|age_days)": ?)[\d.e-]+', r"\1N", said)
 
 
+@ON_MARIADB
 def test_a_spoilt_server_is_used_as_any_other(
     server: Server,
     api: Api,
@@ -230,42 +224,6 @@ def test_an_upgrade_gives_up_a_table_that_an_idle_reader_keeps(
     assert said.endswith("find it by SHOW FULL PROCESSLIST, let it end, and try again")
     downgrade(impatient.database, "base")
     impatient.database.close()
-
-
-class OfStatements(MariaDB):
-    """One that writes a binary log of statements."""
-
-    def _command(self) -> list[str]:
-        log = [f"--log-bin={self.folder / 'log-bin'}", "--binlog-format=STATEMENT"]
-        return [*super()._command(), *log, "--sync-binlog=0"]
-
-
-@pytest.fixture
-def of_statements(require_server: Callable[[str], None]) -> Iterator[Server]:
-    require_server("mariadb")
-    server = OfStatements.launch()
-    yield server
-    server.stop()
-
-
-def test_a_binary_log_of_statements_is_refused_with_what_to_do(
-    of_statements: Server, api: Api
-) -> None:
-    server, advice = of_statements, "set binlog_format of the server to ROW or MIXED, also in its"
-    project = open_project(make_config(server.url(server.create_database()), api.url))
-    with pytest.raises(StoreError, match=advice):
-        project.run()
-    server.execute("SET GLOBAL binlog_format = 'ROW'")
-    project.database.close()
-    assert project.run().status == "ok"
-    server.execute("SET GLOBAL binlog_format = 'STATEMENT'")
-    project.database.close()
-    faults = find_faults(project.database, project.config, has_tables=True)
-    (fault,) = faults
-    assert advice in fault.advice
-    with pytest.raises(StoreError, match=advice):
-        project.run()
-    project.database.close()
 
 
 @ON_MARIADB

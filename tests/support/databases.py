@@ -6,6 +6,7 @@ emptied and handed out again, unless its test changed more than rows.
 
 import shutil
 import sqlite3
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
@@ -15,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
+from etl.database.connection import Database
 from tests.support.poolers import PgBouncer
 from tests.support.servers import FURTHER_SERVERS, MariaDB, PostgreSQL, Server, Servers
 
@@ -258,6 +260,21 @@ class AllDatabases:
         if isinstance(server, PgBouncer):
             return PooledDatabases(self._migrate, server)
         return PostgreSQLDatabases(self._migrate, server)
+
+
+def alembic_check(database: Database) -> None:
+    """`alembic check` with our env.py; raises when the tables are not those of the metadata."""
+    # Late: most tests need no Alembic.
+    from alembic import command
+
+    from etl.database.migrations import alembic_config
+
+    config = alembic_config()
+    # Else it is the one there was at the first import: that of some test, long closed.
+    config.stdout = sys.stdout
+    with database.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.check(config)
 
 
 def _name(url: str) -> str:

@@ -58,7 +58,6 @@ class PgBouncer(Behind):
 
     @classmethod
     def binaries(cls) -> tuple[Path, Path]:
-        PostgreSQL.binaries()
         program = find_program("pgbouncer", [])
         return program, program
 
@@ -129,7 +128,6 @@ class Pgpool(Behind):
 
     @classmethod
     def binaries(cls) -> tuple[Path, Path]:
-        PostgreSQL.binaries()
         program = find_program("pgpool", [])
         return program, program
 

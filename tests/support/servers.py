@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from sqlalchemy.engine import URL
 
 from tests.support.clients import missing_packages
+from tests.support.environments import CLIENTS, DBT
 from tests.support.paths import ROOT
 
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
@@ -42,7 +43,6 @@ TIME_ZONE_OFFSET = "+05:45"
 TIME_ZONE_NAME = "Asia/Kathmandu"
 
 POOLERS = {"pgbouncer": "pgbouncer", "pgpool2": "pgpool"}
-DBT = ROOT / "build" / "dbt"
 POSTGRESQL_18 = ROOT / "build" / "postgresql18"
 
 READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
@@ -460,10 +460,11 @@ class MariaDB(Server):
 
 SERVERS: dict[str, type[Server]] = {kind.dialect: kind for kind in (PostgreSQL, MariaDB)}
 _KINDS: dict[str, type[Server]] = {**SERVERS, "postgresql18": PostgreSQL18}
-# What the parameter `dialect` may say besides, and DATABASES: of these tests only the ones marked
-# `every_server` run, until DATABASES names one; then all that run on each dialect.
-# The last is PostgreSQL behind PgBouncer in transaction mode.
+# What the parameter `dialect` may say besides, and DATABASES: then all tests that run on each
+# dialect run there. The last is PostgreSQL 18 behind PgBouncer in transaction mode.
 FURTHER_SERVERS = ("postgresql18", "pgbouncer")
+# Where the tests marked `every_server` run, too, without being asked: this one is both.
+ALWAYS_TRIED = "pgbouncer"
 NAMES = (*DIALECTS, *FURTHER_SERVERS)
 
 
@@ -471,7 +472,7 @@ def require_binaries(name: str) -> None:
     """Raises `ServerMissing` where a server of that name cannot be started here."""
     if name == "pgbouncer":
         find_program("pgbouncer", [])
-        name = "postgresql"
+        name = "postgresql18"
     if name != "sqlite":
         _KINDS[name].binaries()
 
@@ -499,7 +500,7 @@ class Servers:
             return _KINDS[dialect].launch()
         from tests.support.poolers import PgBouncer  # which needs this module
 
-        server = self.get("postgresql")
+        server = self.get("postgresql18")
         assert isinstance(server, PostgreSQL)
         return PgBouncer.before(server)
 
@@ -520,11 +521,12 @@ def free_port() -> int:
 
 def missing_servers(dialects: set[str]) -> list[str]:
     missing = []
+    needed = dialects | ({"postgresql18"} if "pgbouncer" in dialects else set())
     for dialect in _KINDS:
         try:
             require_binaries(dialect)
         except ServerMissing:
-            missing += [dialect] if dialect in dialects else []
+            missing += [dialect] if dialect in needed else []
     return missing
 
 
@@ -541,14 +543,16 @@ def missing_poolers(dialects: set[str]) -> list[str]:
 
 def missing_readers() -> list[str]:
     """Packages with programs that read our crontab, units, alerts and sources as they will be."""
-    missing = [package for package, program in READERS.items() if shutil.which(program) is None]
-    return missing if is_dbt_there() or "postgresql" not in wanted_dialects() else [*missing, "dbt"]
+    return [package for package, program in READERS.items() if shutil.which(program) is None]
 
 
-def is_dbt_there() -> bool:
-    """Whole, and in the versions of its lock file."""
-    lock, installed = ROOT / "dashboards" / "dbt" / "requirements.lock", DBT / "installed.lock"
-    return installed.exists() and installed.read_bytes() == lock.read_bytes()
+def missing_clients(dialects: set[str]) -> list[str]:
+    """Programs that read what is stored, and their drivers; a gigabyte, so not for SQLite alone."""
+    if dialects == {"sqlite"}:
+        return []
+    dbt = ["dbt"] if "postgresql" in dialects and not DBT.is_there() else []
+    clients = [] if CLIENTS.is_there() else ["clients"]
+    return [*missing_packages(), *clients, *dbt]
 
 
 def wanted_dialects() -> set[str]:
@@ -615,9 +619,9 @@ def _is_fit(place: Path) -> bool:
 
 
 def _dies_with_parent() -> list[str]:
-    """Also after `kill -9` of the tests no server stays behind."""
+    """Also after `kill -9` of the tests no server stays behind, not even one that is stopped."""
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 if __name__ == "__main__":
@@ -625,9 +629,7 @@ if __name__ == "__main__":
     asked = set(sys.argv[1:])
     try:
         dialects = asked or wanted_dialects()
-        others = (
-            [] if asked else [*missing_poolers(dialects), *missing_readers(), *missing_packages()]
-        )
-        print(*missing_servers(dialects), *others)  # noqa: T201
+        others = [*missing_poolers(dialects), *missing_readers(), *missing_clients(dialects)]
+        print(*missing_servers(dialects), *([] if asked else others))  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))

@@ -1,0 +1,29 @@
+"""Virtual environments for tests in `build/`, with what shall not be in the project's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One that `scripts/make-environment` makes of a lock file."""
+
+    folder: Path
+    lock: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def is_there(self) -> bool:
+        """Whole, and in the versions of its lock file."""
+        installed = self.folder / "installed.lock"
+        return installed.exists() and installed.read_bytes() == self.lock.read_bytes()
+
+
+DBT = Environment(ROOT / "build" / "dbt", ROOT / "dashboards" / "dbt" / "requirements.lock")
+CLIENTS = Environment(
+    ROOT / "build" / "clients", ROOT / "tests" / "support" / "clients" / "requirements.lock"
+)
