@@ -1,12 +1,16 @@
 """Options that write a file: what stood there before is theirs, or stays."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from etl.database.migrations import upgrade_url
 from etl.fake_datadog import FakeDatadog, World
 from tests.support.command_line import SECRETS, Cli
 
@@ -28,15 +32,25 @@ def datadog() -> Iterator[FakeDatadog]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def with_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database for copies: to make one takes longer than most commands here."""
+    path = tmp_path_factory.mktemp("tables") / "heatmap-etl.db"
+    upgrade_url(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
 @pytest.fixture
-def cli(tmp_path: Path, datadog: FakeDatadog) -> Cli:
+def cli(tmp_path: Path, datadog: FakeDatadog, with_tables: Path) -> Cli:
     cli = Cli(tmp_path)
     cli.configure(
         'database_url = "sqlite:///heatmap-etl.db"\nviews = ["/home"]\n'
         f'[datadog]\napi_url = "{datadog.url}"\n'
     )
     (tmp_path / ".env").write_text("HEATMAP_ETL_LOG_FORMAT=console\n", encoding="utf-8")
-    assert cli("db", "upgrade").code == 0
+    shutil.copyfile(with_tables, cli.database)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "foreign.prom").write_bytes(FOREIGN_METRICS)
     (tmp_path / "foreign").write_bytes(b"root:x:0:0\n")

@@ -389,7 +389,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
     open_on: Callable[..., Project],
 ) -> None:
     # Twelve of the largest so far wait on disk, until one has more: then they are certain.
-    sizes = {f"/{n}": 200 for n in range(12)} | {"/more": 201}
+    sizes = {f"/{n}": 40 for n in range(12)} | {"/more": 41}
     names = [*sizes, *(f"/small/{n}" for n in range(40))]
     before, alive = decoded_answers(), list[int]()  # those of other tests
 
@@ -397,9 +397,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
         time.sleep(0.1)  # time to read as much as there is room for
         alive.append(len(decoded_answers()) - len(before))
 
-    with RawServer(
-        otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 150))
-    ) as s:
+    with RawServer(otherwise=lambda head: answer(view_of(head), sizes.get(view_of(head), 30))) as s:
         project = open_on(s, names, concurrency=8)
         _read_views(project.config, project.stop, count_them)
         make_plan(
@@ -407,7 +405,7 @@ def test_no_more_than_eight_answers_are_alive_when_many_leave_the_disk_at_once(
         )
         event.listen(project.database.engine, "commit", count_them)
         assert project.run().status == "ok"
-    assert len(project.live()) == 12 * 200 + 201 + 40 * 150
+    assert len(project.live()) == 12 * 40 + 41 + 40 * 30
     assert 4 < max(alive) <= MAX_BODIES
 
 

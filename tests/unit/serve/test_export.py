@@ -433,12 +433,14 @@ def peak_kb(folder: Path, *arguments: str) -> int:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_rows(configured: Path, database: Database):
+def test_memory_does_not_grow_with_the_rows(configured: Path, database: Database, dialect: str):
+    # The formats are the same behind each database: on servers it is the driver that may hold rows.
+    endings = ("parquet", "csv", "jsonl") if dialect == "sqlite" else ("jsonl",)
     few = grow(database, 12)  # more than two batches
-    before = peak_kb(configured, "snapshot_versions", "--output", "x.parquet")
-    many = grow(database, 3, of=few)
-    for ending in ("csv", "jsonl", "parquet"):
-        # Held at once, 200,000 rows are more than 300 MB.
+    before = peak_kb(configured, "snapshot_versions", "--output", f"x.{endings[0]}")
+    many = grow(database, 2, of=few)
+    for ending in endings:
+        # Held at once, 100,000 rows are more than 150 MB.
         assert peak_kb(configured, "snapshot_versions", "--output", f"x.{ending}") < before + 60_000
     with (configured / "x.jsonl").open("rb") as file:
         assert sum(1 for _ in file) == many + len(known_history.HISTORY)

@@ -1,9 +1,6 @@
 """The privacy setting of stored rows: taken, refused, applied in place, killed and resumed."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +20,7 @@ from etl.source import reapply_privacy as module
 from etl.source.lease import Lease
 from etl.source.reapply_privacy import apply_privacy
 from tests.support.api import Api, record
-from tests.support.paths import ROOT
+from tests.support.processes import start
 from tests.support.project import Project, counts, make_config, open_project
 
 KEY = "planted-hash-key-4711"
@@ -399,17 +396,17 @@ import os, signal, sys, threading
 from dataclasses import replace
 from etl.source import reapply_privacy as module
 from etl.database.connection import Database
-from tests.support.project import make_config
+from tests.support.project import make_config, open_project
 
-url, moment, created_by, key = sys.argv[1:]
-module.BATCH, calls, real = 2, 0, Database.transaction
+url, created_by, key = sys.argv[1:]
+module.BATCH, calls, moment, real = 2, 0, 0, Database.transaction
 
 def transaction(self, work):
     def counted(connection):
         global calls
         if threading.current_thread() is threading.main_thread():
             calls += 1
-            if calls == int(moment):
+            if calls == moment:
                 work(connection)
                 os.kill(os.getpid(), signal.SIGKILL)
         return work(connection)
@@ -417,8 +414,14 @@ def transaction(self, work):
 
 Database.transaction = transaction
 config = replace(make_config(url, "http://127.0.0.1:9"), created_by=created_by, hash_key=key)
-from tests.support.project import open_project
-module.apply_privacy(config, open_project(config).database, threading.Event())
+open_project(config).database.close()  # its driver is imported
+# A process of its own for each moment, without all the imports.
+for line in sys.stdin:
+    moment, child = int(line), os.fork()
+    if child == 0:
+        module.apply_privacy(config, open_project(config).database, threading.Event())
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -436,19 +439,15 @@ def test_killed_at_any_moment_and_run_again_it_ends_the_same(
     fill(other_project, api)
     apply(other_project, name)
     project.configure(**SETTINGS[name])
-    for moment in (2, 3, 6, 8, 10, 12, 13, 14):
-        arguments = [database_url, str(moment), name, project.config.hash_key]
-        done = subprocess.run(
-            [sys.executable, "-c", _KILLED, *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        with pytest.raises(PrivacyMismatch, match="privacy apply"):
-            project.run()
+    with start(_KILLED, database_url, name, project.config.hash_key) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for moment in (2, 3, 6, 8, 10, 12, 13, 14):
+            print(moment, file=process.stdin, flush=True)
+            assert process.stdout.readline() == f"{-signal.SIGKILL}\n"
+            with pytest.raises(PrivacyMismatch, match="privacy apply"):
+                project.run()
+        assert process.communicate(timeout=60)[1] == ""
     apply(project, name)
     assert stored(project, without=CLOCKS) == stored(other_project, without=CLOCKS)
     assert setting(project) == setting(other_project)
