@@ -237,10 +237,15 @@ class Mysql(Server):
         length: int = connection.execute(query).scalar_one()
         return length
 
-    def lock_upgrade(self, connection: Connection) -> bool:
-        if not super().lock_upgrade(connection):
+    def lock_upgrade(self, connection: Connection, label: str) -> bool:
+        if not super().lock_upgrade(connection, label):
             return False
-        return not galera.is_cluster(connection) or galera.lock_upgrade(connection)
+        return not galera.is_cluster(connection) or galera.lock_upgrade(connection, label)
+
+    def is_upgrading(self, connection: Connection) -> bool:
+        if connection.exec_driver_sql(f"SELECT IS_FREE_LOCK({_UPGRADE}) = 0").scalar():
+            return True
+        return galera.is_cluster(connection) and galera.is_upgrading(connection)
 
     def unlock_upgrade(self, connection: Connection) -> None:
         if galera.is_cluster(connection):
