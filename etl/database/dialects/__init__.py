@@ -145,7 +145,8 @@ class Dialect(ABC):
     def is_locked(self, connection: Connection, query: Select[Any]) -> bool:  # noqa: ARG002
         """Whether another transaction has a row of the query locked, as far as this login may know.
 
-        Always False for a file.
+        Always False for a file. To be asked in a transaction that only reads: a server may end it
+        and begin the next one.
         """
         return False
 

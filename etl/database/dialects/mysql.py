@@ -8,7 +8,17 @@ from contextlib import AbstractContextManager
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Table, create_engine, func, literal_column, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    create_engine,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -172,6 +182,17 @@ class Mysql(Server):
 
     def is_deadlock(self, error: DBAPIError) -> bool:
         return self.code(error.orig) == _DEADLOCK
+
+    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
+        # A refusal does not end the transaction. MySQL refuses a login that may only read.
+        try:
+            connection.execute(query.with_for_update(nowait=True)).all()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return self.is_lock_timeout(error)
+        connection.exec_driver_sql("ROLLBACK")  # else who takes the lease would wait for us
+        return False
 
     def is_full(self, error: BaseException) -> bool:
         return self.code(error) in _FULL or bool(_NO_ROOM.search(str(error)))

@@ -7,9 +7,9 @@ import re
 from abc import abstractmethod
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, select
+from sqlalchemy import ColumnElement, Connection, Engine, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.database import upgrade_wait
@@ -86,21 +86,6 @@ class Server(Dialect):
 
     def allow_long_answers(self, connection: Connection) -> None:
         allow_long_answers(connection)
-
-    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
-        # A refusal, as of a reader, who may not lock, ends a transaction: not that of the caller.
-        try:
-            other = connection.engine.connect()
-        except DBAPIError:  # as where a login may have one connection: it may not know
-            return False
-        with other:
-            try:
-                other.execute(query.with_for_update(nowait=True)).all()
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise
-                return self.is_lock_timeout(error)
-        return False
 
     def clock(self, connection: Connection) -> datetime:
         value = connection.execute(select(self.now)).scalar_one()
