@@ -45,6 +45,7 @@ from etl.errors import StoreError
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
 _DEADLOCK, _LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1213, 1205, 3572, 1290
 _NO_PARTITION, _TOO_LONG = 1526, 1406
+_TIME_LIMITS = {1969, 3024}  # of a statement, on MariaDB and MySQL
 # With a value in quotes.
 _QUOTE_VALUES = {_KEY_TAKEN, 1064, 1149, 1292, 1300, 1366, 1367, 1411, 1525, 1586, 1690}
 _QUOTE_NAMES = {1264, _TOO_LONG}
@@ -201,6 +202,8 @@ class Mysql(Server):
         code = self.code(error)
         if code == _LOCK_TIMEOUT:
             return KEPT_LOCKED.format("SHOW FULL PROCESSLIST")
+        if code in _TIME_LIMITS:
+            return "raise max_statement_time (max_execution_time on MySQL) of this login"
         # The setting is no longer than the key is on a large page.
         is_source = code == _TOO_LONG and "'source'" in str(error)
         return _SHORTER_SOURCE if is_source else ""
