@@ -181,6 +181,18 @@ def test_the_lock_of_an_upgrade_that_was_killed_is_taken(
     first.execute(f"DROP TABLE {LOCK}")
 
 
+def test_a_revision_that_was_kept_on_one_node_gets_to_the_others(nodes: tuple[Project, Project]):
+    first, second = nodes
+    upgrade(first.database)
+    downgrade(first.database, "0005")
+    first.execute(f"ALTER TABLE {schema.VERSION_TABLE} ENGINE = MyISAM")
+    second.execute(f"DELETE FROM {schema.VERSION_TABLE}")  # MyISAM: the row is on one node only
+    assert schema_state(first.database).state == "outdated"
+    upgrade(first.database)
+    for project in nodes:
+        assert_whole(project)
+
+
 def test_one_process_gets_the_lease(nodes: tuple[Project, Project]):
     prepare_schema(nodes[0].database)
 

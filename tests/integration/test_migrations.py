@@ -553,6 +553,20 @@ def test_an_upgrade_that_another_process_is_at_is_waited_for_and_not_called_cut_
         waiting.result(30)
 
 
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
+def test_the_revision_is_moved_to_innodb(
+    new_database: Callable[..., str], opened: Callable[..., Database], engine: str
+):
+    database = opened(new_database("mariadb"))
+    downgrade(database, "0005")
+    execute(database, f"ALTER TABLE {VERSION_TABLE} ENGINE = {engine}")
+    upgrade(database)
+    assert schema_state(database) == CURRENT
+    with database.connect(write=False) as connection:
+        status = text(f"SHOW TABLE STATUS LIKE '{VERSION_TABLE}'")
+        assert connection.execute(status).mappings().one()["Engine"] == "InnoDB"
+
+
 def test_an_upgrade_is_waited_for_also_between_two_revisions(
     new_database: Callable[..., str],
     opened: Callable[..., Database],
