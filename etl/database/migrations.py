@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.config.database_url import parse_database
 from etl.config.model import Config
-from etl.database import schema
+from etl.database import schema, upgrade_wait
 from etl.database.connection import (
     ATTEMPTS,
     Database,
@@ -149,13 +149,29 @@ def prepare_schema(database: Database) -> None:
     """Create the schema where it is absent or unfinished; else as `require_schema`.
 
     On MariaDB a schema is unfinished also while another process creates it: the upgrade waits for
-    that process, and then has nothing to do.
+    that process, and then has nothing to do. Or outdated: between two revisions.
     """
     found = schema_state(database)
     if found.state in ("absent", "unfinished"):
         _migrate(database, "upgrade", "head")
         found = schema_state(database)
+    elif found.state == "outdated":
+        found = _state_after_upgrade(database)
     _require_current(database, found)
+
+
+def _state_after_upgrade(database: Database) -> SchemaState:
+    """The state of an outdated schema, as soon as no other process upgrades it."""
+    for _ in upgrade_wait.looks(database.label):
+        is_upgrading = database.read(database.dialect.is_upgrading)
+        found = schema_state(database)  # asked last: the upgrade may end between the two
+        if found.state != "outdated" or not is_upgrading:
+            return found
+    raise _still_running(database)
+
+
+def _still_running(database: Database) -> StoreError:
+    return StoreError(f"another upgrade of {database.label} is still running; try again")
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -227,10 +243,8 @@ def open_migration(database: Database) -> Iterator[Connection]:
         try:
             with connection.begin():
                 database.dialect.allow_long_answers(connection)
-                if not database.dialect.lock_upgrade(connection):
-                    raise StoreError(
-                        f"another upgrade of {database.label} is still running; try again"
-                    )
+                if not database.dialect.lock_upgrade(connection, database.label):
+                    raise _still_running(database)
                 database.dialect.create_schema(connection, database.schema_name)
                 _require_ours(database, connection)
                 yield connection

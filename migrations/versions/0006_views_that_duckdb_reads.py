@@ -1,9 +1,12 @@
-"""Write SQLite's SQL views so that DuckDB runs them too.
+"""Write SQLite's SQL views so that DuckDB runs them too; keep the revision in InnoDB.
 
 Why: DuckDB attached to the file takes a view's SQL and runs it itself, with the types
 of the tables. One construct that it does not know (GLOB, SQLite's date arithmetic) and
 the view cannot be read; one such view, and nor can the list of tables. What the views
-say stays as it was, to the byte; PostgreSQL's and MariaDB's views are left alone.
+say stays as it was, but for three rare values that are right now: the end of a replay
+saved in the last microsecond of a day, ages of the year 9999, ids that hold NUL.
+PostgreSQL's and MariaDB's views are left alone. On MariaDB and MySQL the table of the
+revision was made in the default engine of the server: Galera replicates InnoDB only.
 Code of the revision before keeps running with it: yes.
 
 Revision: 0006, after 0005
@@ -16,11 +19,14 @@ from pathlib import Path
 from types import ModuleType
 
 from alembic import op
+from sqlalchemy import text
 
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+
+VERSION_TABLE = "heatmap_etl_version"
 
 # Common to both: strftime(format, instant), date(text), substr, trim, printf, round, %, CASE, CAST.
 # Not common: `/` of integers (DuckDB's has a fraction), and what CAST does with one.
@@ -69,6 +75,8 @@ printf('%04d-%02d-%02d', {YEARS_LATER}, ({MONTH} + 2) % 12 + 1,
 
 
 def upgrade() -> None:
+    if op.get_bind().dialect.name in ("mysql", "mariadb"):
+        _keep_revision_in_innodb()
     if op.get_bind().dialect.name != "sqlite":
         return
     views = _revision_3()
@@ -85,6 +93,21 @@ def upgrade() -> None:
 def downgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         _revision_3().upgrade()
+
+
+def _keep_revision_in_innodb() -> None:
+    """Empty in between: other nodes may lack the row, and would leave the cluster at its change.
+
+    Cut there, the upgrade begins anew with the first revision.
+    """
+    engine = text(
+        "SELECT engine FROM information_schema.tables"
+        " WHERE table_schema = DATABASE() AND table_name = :name"
+    )
+    if op.get_bind().execute(engine, {"name": VERSION_TABLE}).scalar_one() != "InnoDB":
+        op.execute(f"TRUNCATE TABLE {VERSION_TABLE}")
+        op.execute(f"ALTER TABLE {VERSION_TABLE} ENGINE = InnoDB")
+        op.execute(f"INSERT INTO {VERSION_TABLE} VALUES ('{down_revision}')")  # noqa: S608
 
 
 def _revision_3() -> ModuleType:

@@ -4,6 +4,7 @@ While it waits it has the row of its source locked, so that nobody can renew the
 """
 
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +21,10 @@ from etl.errors import LeaseHeld
 from etl.monitor.status import read_status
 from etl.source.lease import Lease, clock, holder
 from tests.support.api import Api, record
+from tests.support.poolers import PgBouncer
 from tests.support.processes import ended, syncs
-from tests.support.project import Project
-from tests.support.servers import Servers
+from tests.support.project import Project, make_config, open_project
+from tests.support.servers import PASSWORD, PostgreSQL, ServerMissing, Servers
 from tests.support.waiting import wait_until
 
 LEASE_S = 1.0
@@ -51,6 +53,20 @@ def locked_snapshots(project: Project) -> Iterator[None]:
 
 def past() -> datetime:
     return datetime.now(UTC) - timedelta(seconds=9)
+
+
+def leave_expired(project: Project) -> None:
+    """A lease of another host that nobody renews."""
+    project.database.transaction(lambda c: Lease(project.config.source, 60).take(c, project.config))
+    values = {"lease_host": "elsewhere", "lease_expires_at": past()}
+    project.database.transaction(lambda c: c.execute(update(sources).values(**values)))
+
+
+@contextmanager
+def locked_sources(project: Project) -> Iterator[None]:
+    with project.database.connect() as connection, connection.begin():
+        connection.execute(select(sources).with_for_update())
+        yield
 
 
 def is_expired(project: Project) -> bool:
@@ -117,7 +133,6 @@ def test_the_lease_of_a_transaction_that_does_not_end_is_held(
 def test_a_login_with_one_connection_may_ask_who_holds_an_expired_lease(
     project: Project, servers: Servers
 ) -> None:
-    """Whether its row is locked cannot be asked then: the expiry tells."""
     source, server = project.config.source, servers.get("postgresql")
     project.database.transaction(lambda c: Lease(source, 60).take(c, project.config))
     project.database.transaction(
@@ -130,6 +145,79 @@ def test_a_login_with_one_connection_may_ask_who_holds_an_expired_lease(
         assert project.database.read(lambda c: holder(c, source)) == ""
     finally:
         server.execute(limit.format(-1))
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_through_a_pool_of_one_connection_it_is_told_who_holds_an_expired_lease(
+    project: Project, servers: Servers
+) -> None:
+    server = servers.get("postgresql")
+    assert isinstance(server, PostgreSQL)
+    try:
+        pooler = PgBouncer.before(server, "transaction", 1)
+    except ServerMissing as error:
+        pytest.skip(f"LOUD: PgBouncer is not tested: {error}")
+    name = str(project.database.engine.url.database)
+    through = open_project(make_config(pooler.url(name), ""))
+    leave_expired(project)
+    try:
+        began = time.monotonic()
+        assert through.database.read(lambda c: holder(c, project.config.source)) == ""
+        with locked_sources(project):
+            assert through.database.read(lambda c: holder(c, project.config.source))
+        assert time.monotonic() - began < 5
+    finally:
+        through.database.close()
+        pooler.stop()
+
+
+@ON_SERVERS
+def test_to_ask_who_holds_an_expired_lease_keeps_nobody_from_taking_it(project: Project) -> None:
+    source, other = project.config.source, Lease(project.config.source, 60)
+    leave_expired(project)
+
+    def ask_and_let_take(connection: Connection) -> None:
+        assert holder(connection, source) == ""
+        assert connection.execute(select(sources.c.source)).scalars().all() == [source]
+        project.database.transaction(lambda c: other.take(c, project.config))
+        assert holder(connection, source)
+
+    project.database.read(ask_and_let_take)
+
+
+@ON_SERVERS
+@pytest.mark.parametrize("rights", ["SELECT", "SELECT ({columns})"])
+def test_who_may_only_read_goes_on_after_the_question(
+    project: Project, servers: Servers, dialect: str, rights: str
+) -> None:
+    server, role = servers.get(dialect), f"reader_{secrets.token_hex(4)}"
+    name, columns = project.database.engine.url.database, ", ".join(sources.columns.keys())
+    is_postgresql = dialect == "postgresql"
+    place = "public" if is_postgresql else name
+    server.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"
+        if is_postgresql
+        else f"CREATE USER {role} IDENTIFIED BY '{PASSWORD}'"
+    )
+    grant = f"GRANT {rights.format(columns=columns)} ON {place}.sources TO {role}"
+    if is_postgresql:  # its owner may
+        project.execute(grant)
+    else:
+        server.execute(grant)
+    leave_expired(project)
+    reader = open_project(make_config(server.url(str(name), user=role), ""))
+
+    def ask_twice(connection: Connection) -> list[str]:
+        return [holder(connection, project.config.source) for _ in range(2)]
+
+    try:
+        assert reader.database.read(ask_twice) == ["", ""]
+        with locked_sources(project):
+            # PostgreSQL says who locks a row to those who may read all of its table.
+            is_seen = not is_postgresql or rights == "SELECT"
+            assert [bool(told) for told in reader.database.read(ask_twice)] == [is_seen] * 2
+    finally:
+        reader.database.close()
 
 
 def test_a_transaction_that_lasts_renews_the_lease_before_it_commits(project: Project) -> None:

@@ -194,12 +194,35 @@ def test_a_setting_that_is_not_as_each_transaction_sets_it_is_named(
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "limit", "work", "hint"),
+    [
+        (
+            "postgresql",
+            "SET LOCAL statement_timeout = 10",
+            "SELECT pg_sleep(9)",
+            "; raise statement_timeout of this login, unless",
+        ),
+        (
+            "mariadb",
+            "SET max_statement_time = 0.01",
+            "SELECT SUM(SLEEP(1)) FROM seq_1_to_9",
+            r"; raise max_statement_time \(max_execution_time on MySQL\) of this login",
+        ),
+    ],
+    ids=["postgresql", "mariadb"],
+)
 def test_a_statement_that_the_server_cancels_gets_the_name_of_the_limit(
-    new_database: Callable[..., str], opened: Callable[..., Database]
+    kind: str,
+    limit: str,
+    work: str,
+    hint: str,
+    new_database: Callable[..., str],
+    opened: Callable[..., Database],
 ):
     def wait(connection: Connection) -> None:
-        connection.execute(text("SET LOCAL statement_timeout = 10"))
-        connection.execute(text("SELECT pg_sleep(9)"))
+        connection.execute(text(limit))
+        connection.execute(text(work))
 
-    with pytest.raises(StoreError, match="; raise statement_timeout of this login, unless"):
-        opened(new_database("postgresql", migrated=False)).transaction(wait)
+    with pytest.raises(StoreError, match=hint):
+        opened(new_database(kind, migrated=False)).transaction(wait)

@@ -145,7 +145,8 @@ class Dialect(ABC):
     def is_locked(self, connection: Connection, query: Select[Any]) -> bool:  # noqa: ARG002
         """Whether another transaction has a row of the query locked, as far as this login may know.
 
-        Always False for a file.
+        Always False for a file. To be asked in a transaction that only reads: a server may end it
+        and begin the next one.
         """
         return False
 
@@ -186,12 +187,20 @@ class Dialect(ABC):
         What it makes goes when the transaction is rolled back.
         """
 
-    def lock_upgrade(self, connection: Connection) -> bool:  # noqa: ARG002
+    def lock_upgrade(self, connection: Connection, label: str) -> bool:  # noqa: ARG002
         """Wait for the lock of the process that migrates; returns whether it was granted.
 
-        It may last until the transaction ends, or until `unlock_upgrade`.
+        It may last until the transaction ends, or until `unlock_upgrade`. `label`: the database,
+        for a warning while it waits.
         """
         return True
+
+    def is_upgrading(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Whether another process upgrades at this moment, and may have committed some revisions.
+
+        Always False where an upgrade is one transaction: nobody sees a part of it.
+        """
+        return False
 
     def unlock_upgrade(self, connection: Connection) -> None:  # noqa: B027
         """Release the lock, as far as the end of the transaction, which is over, did not."""

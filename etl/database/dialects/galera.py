@@ -6,13 +6,10 @@ has to repeat: it finds the row of the other. The table is there as long as an u
 
 from __future__ import annotations
 
-import random
-import time
-
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-WAIT_S = 600
+from etl.database import upgrade_wait
 
 _TABLE = "heatmap_etl_upgrade_lock"
 _CREATE = (
@@ -20,13 +17,14 @@ _CREATE = (
     " session BIGINT NOT NULL, expires_at DATETIME(6) NOT NULL) ENGINE=InnoDB"
 )
 _READ = f"SELECT node, session, expires_at <= UTC_TIMESTAMP(6) FROM {_TABLE} WHERE id = 1"  # noqa: S608
-_EXPIRY = f"UTC_TIMESTAMP(6) + INTERVAL {WAIT_S} SECOND"
+_EXPIRY = f"UTC_TIMESTAMP(6) + INTERVAL {upgrade_wait.WAIT_S} SECOND"
 _INSERT = text(f"INSERT INTO {_TABLE} VALUES (1, :node, :session, {_EXPIRY})")  # noqa: S608
 _REPLACE = text(
     f"UPDATE {_TABLE} SET node = :node, session = :session, expires_at = {_EXPIRY}"  # noqa: S608
     " WHERE id = 1 AND node = :of_node AND session = :of_session"
 )
-_LOST_RACES = {1213, 1205, 1062, 1146, 1050}
+_CONFLICTS = {1213, 1205}
+_LOST_RACES = {*_CONFLICTS, 1062, 1146, 1050}
 
 
 def is_cluster(connection: Connection) -> bool:
@@ -38,28 +36,24 @@ def is_cluster(connection: Connection) -> bool:
     return bool(found)
 
 
-def lock_upgrade(connection: Connection) -> bool:
+def lock_upgrade(connection: Connection, label: str) -> bool:
     """Wait for the right to upgrade, in all of the cluster; returns whether it was granted.
 
     This node's own GET_LOCK is held: a row of a session of this node is one of a dead session.
-    One of another node is waited for, and taken for dead after `WAIT_S`. Commits.
+    One of another node is waited for, and taken for dead after a while. Commits.
     """
-    until = time.monotonic() + WAIT_S
-    while True:
-        try:
-            connection.exec_driver_sql(_CREATE)
-            is_taken = _take(connection)
-            connection.exec_driver_sql("COMMIT")
-        except DBAPIError as error:
-            if error.connection_invalidated or error.orig is None:
-                raise
-            if error.orig.args[:1] not in {(number,) for number in _LOST_RACES}:
-                raise
-            connection.exec_driver_sql("ROLLBACK")
-            is_taken = False
-        if is_taken or time.monotonic() > until:
-            return is_taken
-        time.sleep(random.uniform(0.05, 0.3))  # noqa: S311
+    return any(_try_to_lock(connection) for _ in upgrade_wait.looks(label))
+
+
+def is_upgrading(connection: Connection) -> bool:
+    """Whether a session of another node upgrades, as far as this login may know."""
+    try:
+        row = connection.exec_driver_sql(_READ).one_or_none()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        return _is_one_of(_CONFLICTS, error)  # with the upgrade, as it ends
+    return row is not None and row[0] != _this_session(connection)[0] and not row[2]
 
 
 def unlock_upgrade(connection: Connection) -> None:
@@ -67,6 +61,23 @@ def unlock_upgrade(connection: Connection) -> None:
     row = connection.exec_driver_sql(_READ).one_or_none()
     if row is not None and row[:2] == _this_session(connection):
         connection.exec_driver_sql(f"DROP TABLE {_TABLE}")
+
+
+def _try_to_lock(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql(_CREATE)
+        is_taken = _take(connection)
+        connection.exec_driver_sql("COMMIT")
+    except DBAPIError as error:
+        if error.connection_invalidated or not _is_one_of(_LOST_RACES, error):
+            raise
+        connection.exec_driver_sql("ROLLBACK")
+        return False
+    return is_taken
+
+
+def _is_one_of(numbers: set[int], error: DBAPIError) -> bool:
+    return error.orig is not None and error.orig.args[:1] in {(number,) for number in numbers}
 
 
 def _take(connection: Connection) -> bool:

@@ -8,7 +8,17 @@ from contextlib import AbstractContextManager
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Table, create_engine, func, literal_column, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    create_engine,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -35,81 +45,15 @@ from etl.errors import StoreError
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
 _DEADLOCK, _LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1213, 1205, 3572, 1290
 _NO_PARTITION, _TOO_LONG = 1526, 1406
+_TIME_LIMITS = {1969, 3024}  # of a statement, on MariaDB and MySQL
 # Tables, columns, users, settings, and what somebody's trigger says on purpose (1644).
-_QUOTE_NAMES = frozenset(
-    map(
-        int,
-        [
-            "1005",
-            "1007",
-            "1008",
-            "1016",
-            "1017",
-            "1020",
-            "1021",
-            "1030",
-            "1036",
-            "1044",
-            "1045",
-            "1046",
-            "1047",
-            "1048",
-            "1049",
-            "1050",
-            "1051",
-            "1054",
-            "1060",
-            "1061",
-            "1068",
-            "1071",
-            "1072",
-            "1091",
-            "1109",
-            "1114",
-            "1118",
-            "1129",
-            "1130",
-            "1142",
-            "1143",
-            "1146",
-            "1171",
-            "1180",
-            "1193",
-            "1205",
-            "1213",
-            "1226",
-            "1227",
-            "1231",
-            "1238",
-            "1264",
-            "1265",
-            "1273",
-            "1283",
-            "1286",
-            "1290",
-            "1305",
-            "1347",
-            "1356",
-            "1364",
-            "1370",
-            "1406",
-            "1449",
-            "1451",
-            "1452",
-            "1524",
-            "1644",
-            "1665",
-            "1698",
-            "1792",
-            "1820",
-            "1832",
-            "1846",
-            "1862",
-            "1927",
-            "1969",
-        ],
-    )
-)
+_QUOTE_NAMES = {
+    1005, 1007, 1008, 1016, 1017, 1020, 1021, 1030, 1036, 1044, 1045, 1046, 1047, 1048, 1049,
+    1050, 1051, 1054, 1060, 1061, 1068, 1071, 1072, 1091, 1109, 1114, 1118, 1129, 1130, 1142,
+    1143, 1146, 1171, 1180, 1193, 1205, 1213, 1226, 1227, 1231, 1238, 1264, 1265, 1273, 1283,
+    1286, 1290, 1305, 1347, 1356, 1364, 1370, 1406, 1449, 1451, 1452, 1524, 1644, 1665, 1698,
+    1792, 1820, 1832, 1846, 1862, 1927, 1969,
+}  # fmt: skip
 _FIRST_OF_DRIVER = 2000  # and the newer ones of the servers, which quote no values
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
 # a table of that name does not exist, and none can have one column twice. For what would succeed
@@ -246,6 +190,17 @@ class Mysql(Server):
     def is_deadlock(self, error: DBAPIError) -> bool:
         return self.code(error.orig) == _DEADLOCK
 
+    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
+        # A refusal does not end the transaction. MySQL refuses a login that may only read.
+        try:
+            connection.execute(query.with_for_update(nowait=True)).all()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return self.is_lock_timeout(error)
+        connection.exec_driver_sql("ROLLBACK")  # else who takes the lease would wait for us
+        return False
+
     def is_full(self, error: BaseException) -> bool:
         return self.code(error) in _FULL or bool(_NO_ROOM.search(str(error)))
 
@@ -253,6 +208,8 @@ class Mysql(Server):
         code = self.code(error)
         if code == _LOCK_TIMEOUT:
             return KEPT_LOCKED.format("SHOW FULL PROCESSLIST")
+        if code in _TIME_LIMITS:
+            return "raise max_statement_time (max_execution_time on MySQL) of this login"
         # The setting is no longer than the key is on a large page.
         is_source = code == _TOO_LONG and "'source'" in str(error)
         return _SHORTER_SOURCE if is_source else ""
@@ -310,10 +267,15 @@ class Mysql(Server):
         length: int = connection.execute(query).scalar_one()
         return length
 
-    def lock_upgrade(self, connection: Connection) -> bool:
-        if not super().lock_upgrade(connection):
+    def lock_upgrade(self, connection: Connection, label: str) -> bool:
+        if not super().lock_upgrade(connection, label):
             return False
-        return not galera.is_cluster(connection) or galera.lock_upgrade(connection)
+        return not galera.is_cluster(connection) or galera.lock_upgrade(connection, label)
+
+    def is_upgrading(self, connection: Connection) -> bool:
+        if connection.exec_driver_sql(f"SELECT IS_FREE_LOCK({_UPGRADE}) = 0").scalar():
+            return True
+        return galera.is_cluster(connection) and galera.is_upgrading(connection)
 
     def unlock_upgrade(self, connection: Connection) -> None:
         if galera.is_cluster(connection):

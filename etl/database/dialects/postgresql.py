@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from secrets import token_hex
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -72,6 +72,17 @@ _TABLESPACE = text(
 _SETTINGS = text("SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS name")
 # json travels as text: the driver would encode a str for json once more.
 _COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
+# A view has no xmax, and a refusal would end the transaction of the caller.
+_SHOWS_LOCKS = text(
+    "SELECT relkind IN ('r', 'p') AND has_table_privilege(oid, 'SELECT')"
+    " AND has_table_privilege('pg_catalog.pg_locks', 'SELECT')"
+    " FROM pg_catalog.pg_class WHERE oid = to_regclass(:name)"
+)
+# Who locks or changes a row leaves the number of its transaction there.
+_OF_LOCKED = text(
+    "EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND granted"
+    " AND transactionid = xmax AND pid IS DISTINCT FROM pg_backend_pid())"
+)
 # To the search path that the role and the database say.
 _TEMPORARY_LAST = (
     "SELECT set_config('search_path',"
@@ -221,6 +232,14 @@ class Postgresql(Server):
     def code(self, error: BaseException | None) -> Code | None:
         code: str | None = getattr(error, "sqlstate", None)
         return code
+
+    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
+        # Seen, not tried: a trial needs a right, a server that takes writes, and locks others out.
+        (table,) = query.get_final_froms()
+        name = {"name": cast("Table", table).name}
+        if not connection.execute(_SHOWS_LOCKS, name).scalar():
+            return False
+        return connection.execute(query.where(_OF_LOCKED)).first() is not None
 
     def is_full(self, error: BaseException) -> bool:
         # A quota has no code of its own.

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import re
-import time
 from abc import abstractmethod
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, select
+from sqlalchemy import ColumnElement, Connection, Engine, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from etl.database import upgrade_wait
 from etl.database.dialects import MAKE_ROOM, Dialect
 from etl.database.dialects.bounded import NoAnswer, allow_long_answers
 from etl.database.dialects.login_hints import Code, login_hint
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
-UPGRADE_WAIT_S = 600
 KEPT_LOCKED = (
     f"another session kept these rows or tables locked for {LOCK_TIMEOUT_S} s, as one does that"
     " reads in a transaction and idles: find it by {}, let it end, and try again"
@@ -89,33 +87,16 @@ class Server(Dialect):
     def allow_long_answers(self, connection: Connection) -> None:
         allow_long_answers(connection)
 
-    def is_locked(self, connection: Connection, query: Select[Any]) -> bool:
-        # A refusal, as of a reader, who may not lock, ends a transaction: not that of the caller.
-        try:
-            other = connection.engine.connect()
-        except DBAPIError:  # as where a login may have one connection: it may not know
-            return False
-        with other:
-            try:
-                other.execute(query.with_for_update(nowait=True)).all()
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise
-                return self.is_lock_timeout(error)
-        return False
-
     def clock(self, connection: Connection) -> datetime:
         value = connection.execute(select(self.now)).scalar_one()
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
-    def lock_upgrade(self, connection: Connection) -> bool:
+    def lock_upgrade(self, connection: Connection, label: str) -> bool:
         # Asked again and again: no connection is left without an answer for longer than it may be.
-        until = time.monotonic() + UPGRADE_WAIT_S
-        while not connection.exec_driver_sql(self.try_upgrade_lock).scalar():
-            if time.monotonic() > until:
-                return False
-            time.sleep(random.uniform(0.05, 0.3))  # noqa: S311
-        return True
+        return any(
+            connection.exec_driver_sql(self.try_upgrade_lock).scalar()
+            for _ in upgrade_wait.looks(label)
+        )
 
     def is_read_only(self, connection: Connection) -> bool:
         return bool(connection.execute(select(self.read_only)).scalar())

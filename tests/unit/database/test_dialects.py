@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pymysql.err import DataError
+from pymysql.err import DataError, OperationalError
 from sqlalchemy import create_engine, insert, inspect, select
 
 from etl.database.dialects import dialect_named, dialect_of, file_of
@@ -107,3 +107,10 @@ def test_of_a_source_too_long_for_its_key_the_setting_is_named_in_any_language(s
     error = DataError(1406, said.format("'source'"))
     assert dialect.hint_on_limit(error, engine).startswith("give datadog.source a shorter name:")
     assert dialect.hint_on_limit(DataError(1406, said.format("'other'")), engine) == ""
+
+
+def test_of_a_time_limit_of_mysql_the_setting_is_named():
+    dialect, engine = dialect_named("mysql"), create_engine("sqlite://")
+    error = OperationalError(3024, "Die Ausführung wurde unterbrochen")
+    hint = "raise max_statement_time (max_execution_time on MySQL) of this login"
+    assert dialect.hint_on_limit(error, engine) == hint
