@@ -120,7 +120,7 @@ class ReusedDatabases(Databases):
 
 # The catalogs themselves: what is created or changed has another row in one of them.
 _CATALOGS = f"""
-select c.relname, c.relkind, c.relowner, c.relacl::text, c.reloptions, c.relhasrules,
+select c.relname::text, c.relkind, c.relowner, c.relacl::text, c.reloptions, c.relhasrules,
   c.relhastriggers, c.relrowsecurity, c.relforcerowsecurity, c.relnatts, c.relchecks, (
     select string_agg(concat(attname, atttypid, atttypmod, attnotnull, atthasdef, attidentity,
       attcollation, attacl::text, attisdropped), ',' order by attnum)
