@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -63,20 +63,11 @@ def find_faults(database: Database, config: Config, *, has_tables: bool) -> list
 
 
 def _find_faults(database: Database, config: Config, *, has_tables: bool) -> list[Fault]:
-    with ExitStack() as stack:
-        # SQLite's journal stays in its mode, which only a writer may change.
-        first = stack.enter_context(database.connect(write=False))
+    # SQLite's journal stays in its mode, which only a writer may change.
+    with database.connect(write=False) as first:
         on = TrialRun(first, config, token_hex(16))
-        try:
-            second = stack.enter_context(database.connect(write=False))
-        except DatabaseUnreachable:
-            pass  # one connection may be all that is allowed
-        else:
-            # Beside this open transaction a pooler has to give the other one a connection on which
-            # nothing was set yet.
-            stack.enter_context(_rolled_back(second))
-            if faults := _run_trials(database, replace(on, connection=second), SESSION):
-                return faults
+        if faults := _try_session(database, on):
+            return faults
         with _rolled_back(first):
             faults = _run_trials(
                 database, on, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES))
@@ -85,6 +76,18 @@ def _find_faults(database: Database, config: Config, *, has_tables: bool) -> lis
             faults += _run_trials(database, on, (NOTHING_LEFT,), faults)
             first.commit()  # what it has deleted
     return faults
+
+
+def _try_session(database: Database, on: TrialRun) -> list[Fault]:
+    """The faults of another connection, on which nothing was set yet.
+
+    One after the other: a pooler may have one connection to the server left for both.
+    """
+    try:
+        with database.connect(write=False) as second, _rolled_back(second):
+            return _run_trials(database, replace(on, connection=second), SESSION)
+    except DatabaseUnreachable:
+        return []  # one connection may be all that is allowed
 
 
 def create_refusal(database: Database) -> str:

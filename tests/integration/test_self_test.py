@@ -18,8 +18,9 @@ from etl.diagnose.self_test import Busy, find_faults
 from etl.errors import DatabaseUnreachable
 from etl.source.lease import Lease
 from tests.support.api import Api, record
+from tests.support.poolers import PgBouncer
 from tests.support.project import Project, make_config, open_project
-from tests.support.servers import Servers
+from tests.support.servers import PostgreSQL, ServerMissing, Servers
 from tests.support.tunnel import Behave, ConnectionServer
 
 LATENCY_S = 0.02
@@ -134,6 +135,24 @@ def test_one_allowed_connection_is_enough(on: Callable[..., Project], servers: S
     name = make_url(project.config.database_url).database
     servers.get("postgresql").execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 1')
     assert faults(project) == []
+
+
+def test_one_connection_of_a_pooler_is_enough(on: Callable[..., Project], servers: Servers):
+    project, server = on("postgresql"), servers.get("postgresql")
+    assert isinstance(server, PostgreSQL)
+    try:
+        pooler = PgBouncer.before(server, "transaction", 1)
+    except ServerMissing as error:
+        pytest.skip(f"LOUD: PgBouncer is not tested: {error}")
+    url = make_url(project.config.database_url).set(port=pooler.port)
+    behind = open_project(make_config(url.render_as_string(hide_password=False), ""))
+    try:
+        began = time.monotonic()
+        assert faults(behind) == []
+        assert time.monotonic() - began < 5
+    finally:
+        behind.database.close()
+        pooler.stop()
 
 
 def test_a_policy_may_let_a_login_write_its_own_source_alone(on: Callable[..., Project]):
