@@ -280,6 +280,11 @@ def _difference(on: TrialRun, of_run: Table, key: Column[str], rows: Sequence[Ro
     return difference(of_run, rows, found)
 
 
+def _commit(on: TrialRun) -> Iterable[str]:
+    on.dialect.check_deferred(on.connection)
+    return ()
+
+
 def _leave_nothing(on: TrialRun) -> Iterator[str]:
     tables = schema.metadata.tables
     ours = [
@@ -332,6 +337,7 @@ TABLES = (
     Trial("changing them", _replace, _OF_OTHERS, builds_on_last=True),
     Trial("removing them", _remove, _OF_OTHERS, builds_on_last=True),
     Trial("using its schema", _use_schema, ELSEWHERE, builds_on_last=True),
+    Trial("committing", _commit, _OF_OTHERS),
 )
 
 NOTHING_LEFT = Trial("rolling back a transaction", _leave_nothing, _ENGINE)

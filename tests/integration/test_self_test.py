@@ -350,6 +350,43 @@ def test_what_others_did_to_a_table_is_one_line_whatever_it_is(
         assert lines[0].isprintable()
 
 
+DEFERRED = [
+    (
+        [
+            "CREATE TABLE teams (source text PRIMARY KEY)",
+            "ALTER TABLE view_state ADD FOREIGN KEY (source) REFERENCES teams INITIALLY DEFERRED",
+        ],
+        'on table "view_state" violates foreign key constraint "view_state_source_fkey"',
+    ),
+    (
+        [
+            (
+                "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql"
+                " AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$"
+            ),
+            (
+                "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON snapshots INITIALLY DEFERRED"
+                " FOR EACH ROW EXECUTE FUNCTION f()"
+            ),
+        ],
+        "not today",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statements", "expected"), DEFERRED)
+def test_what_is_refused_at_the_end_alone_is_found(
+    on: Callable[..., Project], statements: list[str], expected: str
+):
+    project = on("postgresql")
+    for statement in statements:
+        project.execute(statement)
+    (line,) = faults(project)
+    assert line.startswith("committing fails: ")
+    assert expected in line
+    assert line.endswith("look for a trigger, rule, policy or column that others added or changed")
+
+
 def test_several_faults_are_a_line_each(on: Callable[..., Project]):
     project = on("postgresql")
     for spoil, _ in (
