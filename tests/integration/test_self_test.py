@@ -503,3 +503,18 @@ def test_without_tables_the_session_is_tried(on: Callable[..., Project]):
     )
     (line,) = faults(project, has_tables=False)
     assert "DateStyle" in line
+
+
+# --- with something of others that a run gets along with ----------------------------------
+
+
+def test_a_login_that_writes_its_own_source_alone_may_be_new(on: Callable[..., Project]):
+    project = on("postgresql")
+    for table in ("sources", "view_state", "sync_runs", "snapshots"):
+        secured = "ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+        project.execute(f"ALTER TABLE {table} {secured}")
+        project.execute(f"CREATE POLICY own ON {table} USING (source = current_user)")
+    user = make_url(project.config.database_url).username
+    project.configure(source=user)
+    assert faults(project) == []
+    assert not any(everything(project).values())
