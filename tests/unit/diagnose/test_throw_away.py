@@ -24,7 +24,7 @@ def test_rows_that_came_back_as_they_were_do_not_differ():
 
 def test_rows_that_did_not_come_back_are_counted():
     assert difference(snapshots, ROWS, ROWS[2:]) == (
-        "2 of 1,100 rows are not found again in snapshots"
+        "2 of 120 rows are not found again in snapshots"
     )
 
 
