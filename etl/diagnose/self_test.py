@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from secrets import token_hex
+from uuid import uuid4
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from etl.config.model import Config
 from etl.database.connection import ROLES, Database
@@ -65,7 +65,7 @@ def find_faults(database: Database, config: Config, *, has_tables: bool) -> list
 def _find_faults(database: Database, config: Config, *, has_tables: bool) -> list[Fault]:
     # SQLite's journal stays in its mode, which only a writer may change.
     with database.connect(write=False) as first:
-        on = TrialRun(first, config, token_hex(16))
+        on = TrialRun(first, config, uuid4().hex)
         if faults := _try_session(database, on):
             return faults
         with _rolled_back(first):
@@ -141,8 +141,7 @@ def _try(database: Database, on: TrialRun, trial: Trial) -> list[Fault]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        # Nobody else has keys like ours.
-        if on.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
+        if on.is_busy(error):
             raise Busy from error
         fault = _refusal(database, trial, error)
     except _UNREADABLE as error:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 from etl.database import schema
 from etl.diagnose.self_test import Busy, find_faults
+from etl.diagnose.throw_away import INSTANT
 from etl.errors import DatabaseUnreachable
 from etl.source.lease import Lease
 from tests.support.api import Api, record
@@ -248,7 +249,7 @@ OF_POSTGRESQL = [
     ),
     (
         trigger("INSERT", "snapshots", TO_THE_SECOND),
-        "reading them: in snapshots.created_at 2024-03-31T01:30:00+00:00 came back for",
+        f"reading them: in snapshots.created_at {INSTANT:%Y-%m-%d}T01:30:00+00:00 came back for",
     ),
     (
         trigger("UPDATE", "snapshots", KEEP),
@@ -308,7 +309,7 @@ OF_MARIADB = [
     ),
     (
         change("snapshots", "MODIFY created_at DATETIME(3)", "MODIFY created_at DATETIME(6)"),
-        "reading them: in snapshots.created_at 2024-03-31T01:30:00.123000+00:00 came back for",
+        f"reading them: in snapshots.created_at {INSTANT:%Y-%m-%d}T01:30:00.123000+00:00 came back",
     ),
     (
         change("snapshots", "MODIFY org_id DOUBLE", "MODIFY org_id BIGINT"),
@@ -507,6 +508,47 @@ def test_without_tables_the_session_is_tried(on: Callable[..., Project]):
 
 # --- with something of others that a run gets along with ----------------------------------
 
+A_UUID = {
+    "postgresql": "application_id::uuid IS NOT NULL",
+    "mariadb": "application_id RLIKE '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'",
+}
+CHECKS = [
+    "snapshots ADD CHECK (device_type IN ('desktop', 'mobile', 'tablet'))",
+    "snapshots ADD CHECK (created_at > '2025-01-01')",
+    "snapshots ADD CHECK (created_by_handle LIKE '%@%')",
+    "snapshots ADD CHECK (view_name LIKE '/%')",
+    "snapshots ADD CHECK (synced_view LIKE '/%')",
+    "view_state ADD CHECK (view_name LIKE '/%')",
+    "sync_runs ADD CHECK (status IN ('running', 'ok', 'partial', 'failed', 'stopped', 'died'))",
+    "sync_run_views ADD FOREIGN KEY (run_id) REFERENCES sync_runs (run_id) ON DELETE CASCADE",
+    "view_state ADD FOREIGN KEY (last_run_id) REFERENCES sync_runs (run_id) ON DELETE CASCADE",
+    "rejected_records ADD FOREIGN KEY (source) REFERENCES sources (source) ON DELETE CASCADE",
+    "snapshots ADD FOREIGN KEY (source) REFERENCES sources (source) ON DELETE CASCADE",
+    "snapshot_history ADD FOREIGN KEY (snapshot_id) REFERENCES snapshots (id) ON DELETE CASCADE",
+    "view_state ADD FOREIGN KEY (source) REFERENCES sources (source) ON DELETE CASCADE",
+]
+OF_APPLICATIONS = (
+    "ALTER TABLE {} ADD FOREIGN KEY (source, application_id)"
+    " REFERENCES applications (source, application_id)"
+)
+WITH_APPLICATIONS = ["snapshots", "discovered_views", "view_state"]
+SHORT = "MODIFY application_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mariadb"])
+def test_what_others_demand_of_rows_and_real_ones_meet_is_met(
+    on: Callable[..., Project], dialect: str
+):
+    project = on(dialect)
+    for check in (*CHECKS, f"snapshots ADD CHECK ({A_UUID[dialect]})"):
+        project.execute(f"ALTER TABLE {check}")
+    for table in WITH_APPLICATIONS:
+        if dialect == "mariadb":  # has no foreign keys of long texts
+            project.execute(f"ALTER TABLE {table} {SHORT}")
+        project.execute(OF_APPLICATIONS.format(table))
+    assert faults(project) == []
+    assert not any(everything(project).values())
+
 
 def test_few_numbers_of_a_column_of_others_are_used_up(on: Callable[..., Project]):
     project = on("postgresql")
@@ -522,6 +564,7 @@ def test_a_login_that_writes_its_own_source_alone_may_be_new(on: Callable[..., P
         secured = "ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
         project.execute(f"ALTER TABLE {table} {secured}")
         project.execute(f"CREATE POLICY own ON {table} USING (source = current_user)")
+    project.execute(OF_APPLICATIONS.format("snapshots"))
     user = make_url(project.config.database_url).username
     project.configure(source=user)
     assert faults(project) == []
