@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from secrets import token_hex
+from uuid import uuid4
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from etl.config.model import Config
 from etl.database.connection import ROLES, Database
@@ -63,20 +63,11 @@ def find_faults(database: Database, config: Config, *, has_tables: bool) -> list
 
 
 def _find_faults(database: Database, config: Config, *, has_tables: bool) -> list[Fault]:
-    with ExitStack() as stack:
-        # SQLite's journal stays in its mode, which only a writer may change.
-        first = stack.enter_context(database.connect(write=False))
-        on = TrialRun(first, config, token_hex(16))
-        try:
-            second = stack.enter_context(database.connect(write=False))
-        except DatabaseUnreachable:
-            pass  # one connection may be all that is allowed
-        else:
-            # Beside this open transaction a pooler has to give the other one a connection on which
-            # nothing was set yet.
-            stack.enter_context(_rolled_back(second))
-            if faults := _run_trials(database, replace(on, connection=second), SESSION):
-                return faults
+    # SQLite's journal stays in its mode, which only a writer may change.
+    with database.connect(write=False) as first:
+        on = TrialRun(first, config, uuid4().hex)
+        if faults := _try_session(database, on):
+            return faults
         with _rolled_back(first):
             faults = _run_trials(
                 database, on, (*SESSION, *(TABLES if has_tables else WITHOUT_TABLES))
@@ -85,6 +76,18 @@ def _find_faults(database: Database, config: Config, *, has_tables: bool) -> lis
             faults += _run_trials(database, on, (NOTHING_LEFT,), faults)
             first.commit()  # what it has deleted
     return faults
+
+
+def _try_session(database: Database, on: TrialRun) -> list[Fault]:
+    """The faults of another connection, on which nothing was set yet.
+
+    One after the other: a pooler may have one connection to the server left for both.
+    """
+    try:
+        with database.connect(write=False) as second, _rolled_back(second):
+            return _run_trials(database, replace(on, connection=second), SESSION)
+    except DatabaseUnreachable:
+        return []  # one connection may be all that is allowed
 
 
 def create_refusal(database: Database) -> str:
@@ -138,8 +141,7 @@ def _try(database: Database, on: TrialRun, trial: Trial) -> list[Fault]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        # Nobody else has keys like ours.
-        if on.dialect.is_repeatable(error) and not isinstance(error, IntegrityError):
+        if on.is_busy(error):
             raise Busy from error
         fault = _refusal(database, trial, error)
     except _UNREADABLE as error:

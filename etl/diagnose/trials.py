@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from secrets import token_hex
+from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     MetaData,
     Table,
@@ -27,16 +29,24 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from etl.config.model import Config
 from etl.database import schema
 from etl.database.batches import batches
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import Dialect, dialect_of
-from etl.database.schema import snapshot_history, snapshots, sources, view_state
+from etl.database.schema import (
+    applications,
+    snapshot_history,
+    snapshots,
+    sources,
+    sync_runs,
+    view_state,
+)
 from etl.diagnose.throw_away import (
     INSTANT,
+    VIEW,
     difference,
     has_token,
     is_throw_away,
@@ -58,13 +68,16 @@ _LOCK_WAIT_S = 2
 """Seconds to wait for what a run has locked. It waits for us as long, at most."""
 _LONGEST = 950_000  # characters: the rows of a run are joined into statements of a megabyte
 _REWRITTEN = 25  # of the snapshots
+_REFERRED = (applications, sync_runs, view_state)
+"""Tables that a foreign key of others may lead to: they are written first."""
 # Every run inserts into all tables. The others only get new rows, or rows that are put in anew.
 _UPDATED = frozenset({"sync_runs", "view_state", "rejected_records", "schema_drift"})
 _DELETED = frozenset(
     {"sync_runs", "sync_run_views", "side_questions", "applications", "discovered_views"}
 )
+_CHANGED = "/changed"  # the name of a view, too
 _OF_OTHERS = "look for a trigger, rule, policy or column that others added or changed"
-_LATER = INSTANT + timedelta(days=365)
+_LATER = INSTANT + timedelta(hours=1)
 _POOLER = "let the connection pooler keep a transaction on one connection, or use none"
 _ENCODING = "the database needs UTF-8, and the session what the program sets"
 _COLLATION = "give its columns back the collation that the migrations gave them"
@@ -91,10 +104,14 @@ class TrialRun:
         self.connection.rollback()
         self.dialect.wait_briefly(self.connection, _LOCK_WAIT_S)
 
+    def is_busy(self, error: DBAPIError) -> bool:
+        """Whether a run has locked what is wanted. Nobody else has keys like ours."""
+        return self.dialect.is_repeatable(error) and not isinstance(error, IntegrityError)
+
     @property
     def owner(self) -> Owner:
         # The source itself: a policy may let a login write the rows of its own source alone.
-        return Owner(self.config.source, self.token, "heatmap-etl check")
+        return Owner(self.config.source, self.token, VIEW)
 
     @cached_property
     def snapshots(self) -> list[Snapshot]:
@@ -139,25 +156,56 @@ def _send_values(on: TrialRun) -> Iterator[str]:
 
 
 def _use_tables(on: TrialRun) -> Iterator[str]:
+    _write_source(on)  # on SQLite a write as the first takes the lock, with a wait for it
     with_own_trials = {snapshots, snapshot_history, sources}
-    for name, of_run in schema.metadata.tables.items():
-        if of_run in with_own_trials:
-            continue
+    others = [
+        t for t in schema.metadata.tables.values() if t not in with_own_trials.union(_REFERRED)
+    ]
+    to_delete = []
+    for of_run in (*_REFERRED, *others):
         row = row_for(of_run, on.config.source, on.token)
         ours = is_throw_away(of_run, on.config.source, on.token)
         on.connection.execute(insert(of_run).values(row))
-        if name in _UPDATED:
-            changed = {text_column(of_run).name: "changed"}
+        if of_run.name in _UPDATED:
+            changed: dict[str, Any] = {text_column(of_run).name: _CHANGED}
+            if of_run is view_state:
+                changed |= {"last_run_id": None, "application_id": None}  # deleted below
             on.connection.execute(update(of_run).where(ours).values(changed))
             row |= changed
         found = on.connection.execute(select(of_run).where(ours)).all()
         if fault := difference(of_run, [tuple(row.values())], [tuple(r) for r in found]):
             yield fault
-            continue
-        if name in _DELETED:
-            deleted = on.connection.execute(delete(of_run).where(ours)).rowcount
-            if deleted != 1:
-                yield f"a row of {name} was not deleted"
+        elif of_run.name in _DELETED:
+            to_delete.append((of_run, ours))
+    for of_run, ours in reversed(to_delete):
+        deleted = on.connection.execute(delete(of_run).where(ours)).rowcount
+        if deleted != 1:
+            yield f"a row of {of_run.name} was not deleted"
+
+
+def _write_source(on: TrialRun) -> None:
+    """Insert the row of the source, to which a foreign key of others may lead, unless it is there.
+
+    The trial of the lease tells whether that is refused.
+    """
+    config = on.config
+    row = row_for(sources, config.source, on.token)
+    row |= {"site": config.site, "api_url": config.api_url, "app_url": config.app_url}
+    needed = {c.name: row[c.name] for c in sources.columns if not c.nullable}
+    try:
+        _insert_missing(on, sources, needed, sources.c.source == config.source)
+    except DBAPIError as error:
+        if error.connection_invalidated or on.is_busy(error):
+            raise
+        on.begin_again()
+
+
+def _insert_missing(
+    on: TrialRun, of_run: Table, row: dict[str, Any], where: ColumnElement[bool]
+) -> None:
+    values = [literal(value, of_run.c[name].type) for name, value in row.items()]
+    missing = select(*values).where(~select(of_run).where(where).exists())
+    on.connection.execute(insert(of_run).from_select(list(row), missing))
 
 
 def _use_schema(on: TrialRun) -> Iterator[str]:
@@ -166,7 +214,8 @@ def _use_schema(on: TrialRun) -> Iterator[str]:
     of_schema = table(view_state.name, column("view_key"), schema=name)
     # Of its own: the row with the token is gone where a trial was refused.
     key = token_hex(16)
-    row = row_for(view_state, on.config.source, key)
+    row = row_for(view_state, on.config.source, on.token)
+    row |= {"view_key": key, "last_run_id": None}
     on.connection.execute(insert(view_state).values(row))
     here, there = (select(t.c.view_key).where(t.c.view_key == key) for t in (view_state, of_schema))
     if on.connection.execute(here).all() and not on.connection.execute(there).all():
@@ -180,10 +229,7 @@ def _use_lease(on: TrialRun) -> Iterator[str]:
         if error.connection_invalidated:
             raise
         on.begin_again()
-        own = select(sources.c.source).where(sources.c.source == on.config.source)
         # A policy may let a login write its own source alone.
-        if not on.connection.execute(own).all():
-            raise
         yield from _lease_of(on, on.config.source)
 
 
@@ -205,6 +251,10 @@ def _send_much(on: TrialRun) -> Iterator[str]:
 
 
 def _tell_apart(on: TrialRun) -> Iterator[str]:
+    # What a foreign key of others may lead to, which the trials before have deleted or lost.
+    _write_source(on)
+    ours = is_throw_away(applications, on.config.source, on.token)
+    _insert_missing(on, applications, row_for(applications, on.config.source, on.token), ours)
     similar = similar_snapshots(on.token)
     insert_new(on.connection, new_rows(similar, on.owner, began="added", read_at=INSTANT))
     with driver_cursor(on.connection) as cursor:
@@ -280,6 +330,11 @@ def _difference(on: TrialRun, of_run: Table, key: Column[str], rows: Sequence[Ro
     return difference(of_run, rows, found)
 
 
+def _commit(on: TrialRun) -> Iterable[str]:
+    on.dialect.check_deferred(on.connection)
+    return ()
+
+
 def _leave_nothing(on: TrialRun) -> Iterator[str]:
     tables = schema.metadata.tables
     ours = [
@@ -290,7 +345,9 @@ def _leave_nothing(on: TrialRun) -> Iterator[str]:
     ]
     names = list(on.connection.execute(union_all(*ours)).scalars())
     for name in names:
-        on.connection.execute(delete(tables[name]).where(has_token(tables[name], on.token)))
+        on.connection.execute(
+            delete(tables[name]).where(has_token(tables[name], on.config.source, on.token))
+        )
     if names:
         yield f"it still had its row in {', '.join(names)} (now deleted)"
 
@@ -320,7 +377,6 @@ SESSION = (
 )
 WITHOUT_TABLES = (Trial("a row in a table", _use_temporary_table, _OF_OTHERS),)
 TABLES = (
-    # First, as it begins with a write: on SQLite that takes the lock, with a wait for it.
     Trial("a row in each table", _use_tables, _OF_OTHERS),
     Trial("taking and giving back a lease", _use_lease, _OF_OTHERS),
     Trial("sending much at once", _send_much, ""),
@@ -332,6 +388,7 @@ TABLES = (
     Trial("changing them", _replace, _OF_OTHERS, builds_on_last=True),
     Trial("removing them", _remove, _OF_OTHERS, builds_on_last=True),
     Trial("using its schema", _use_schema, ELSEWHERE, builds_on_last=True),
+    Trial("committing", _commit, _OF_OTHERS),
 )
 
 NOTHING_LEFT = Trial("rolling back a transaction", _leave_nothing, _ENGINE)

@@ -111,7 +111,7 @@ TABLES = [
         [SECURED, POLICY],
         'new row violates row-level security policy for table "view_state"; let its policy pass',
     ),
-    ([FUNCTION, TRIGGER], f"adding snapshots: 0 of 1,100 new rows are in snapshots; {ADVICE}"),
+    ([FUNCTION, TRIGGER], f"adding snapshots: 0 of 120 new rows are in snapshots; {ADVICE}"),
     (["ALTER TABLE sync_runs ADD team text NOT NULL"], 'null value in column "team"'),
 ]
 

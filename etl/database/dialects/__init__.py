@@ -257,6 +257,9 @@ class Dialect(ABC):
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         """Give up waits for a lock after so many seconds, until the transaction ends or longer."""
 
+    def check_deferred(self, connection: Connection) -> None:  # noqa: B027
+        """Raise now what COMMIT would raise."""
+
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:  # noqa: B027
         """Raise `StoreError` for a row that is too long for one statement."""
 

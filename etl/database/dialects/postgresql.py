@@ -339,6 +339,9 @@ class Postgresql(Server):
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
 
+    def check_deferred(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
 
 def _is_of_policy(error: BaseException | None) -> bool:
     """Whether row level security refused a row. Its code is that of a right that is missing, and
