@@ -46,13 +46,13 @@ _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees
 _DEADLOCK, _LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1213, 1205, 3572, 1290
 _NO_PARTITION, _TOO_LONG = 1526, 1406
 _TIME_LIMITS = {1969, 3024}  # of a statement, on MariaDB and MySQL
+_LAST_ABOUT_FILES = 1030
 # Tables, columns, users, settings, and what somebody's trigger says on purpose (1644).
 _QUOTE_NAMES = {
-    1005, 1007, 1008, 1016, 1017, 1020, 1021, 1030, 1036, 1044, 1045, 1046, 1047, 1048, 1049,
-    1050, 1051, 1054, 1060, 1061, 1068, 1071, 1072, 1091, 1109, 1114, 1118, 1129, 1130, 1142,
-    1143, 1146, 1171, 1180, 1193, 1205, 1213, 1226, 1227, 1231, 1238, 1264, 1265, 1273, 1283,
-    1286, 1290, 1305, 1347, 1356, 1364, 1370, 1406, 1449, 1451, 1452, 1524, 1644, 1665, 1698,
-    1792, 1820, 1832, 1846, 1862, 1927, 1969,
+    1036, 1044, 1045, 1046, 1047, 1048, 1049, 1050, 1051, 1054, 1060, 1061, 1068, 1071, 1072,
+    1091, 1109, 1114, 1118, 1129, 1130, 1142, 1143, 1146, 1171, 1180, 1193, 1205, 1213, 1226,
+    1227, 1231, 1238, 1264, 1265, 1273, 1283, 1286, 1290, 1305, 1347, 1356, 1364, 1370, 1406,
+    1449, 1451, 1452, 1524, 1644, 1665, 1698, 1792, 1820, 1832, 1846, 1862, 1927, 1969,
 }  # fmt: skip
 _FIRST_OF_DRIVER = 2000  # and the newer ones of the servers, which quote no values
 # Each needs a right that a migration needs, which the servers look at first; with it, each fails:
@@ -175,7 +175,9 @@ class Mysql(Server):
         message, number = super().tell(error), self.code(error)
         if number == _NO_PARTITION:
             return "Table has no partition for this value"
-        if number is None or number in _QUOTE_NAMES or int(number) >= _FIRST_OF_DRIVER:
+        if number is None or number in _QUOTE_NAMES:
+            return message
+        if not _LAST_ABOUT_FILES < int(number) < _FIRST_OF_DRIVER:
             return message
         # A key or column is named at the end, after the value.
         named = re.search(r" for (?:key|column) '[^']+'( at row \d+)?$", message)
