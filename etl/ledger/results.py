@@ -141,9 +141,9 @@ class RunResult:
 
 
 def new_run(source: str) -> RunResult:
-    """A run that starts now, with an id that sorts by time."""
+    """A run that starts now, with an id that sorts by time, to the microsecond."""
     now = datetime.now(UTC)
-    return RunResult(source, f"{now:{ID_INSTANT}}-{secrets.token_hex(4)}", now)
+    return RunResult(source, f"{now:{ID_INSTANT}}-{now.microsecond:05x}{secrets.token_hex(4)}", now)
 
 
 def exit_code(run: RunResult) -> int:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import insert
 
 from etl.database.schema import COUNTS, sync_runs
+from etl.ledger.results import new_run
 from etl.ledger.runs import last_clock_skew_s, last_finished, last_runs, last_slot_run
 from tests.support.project import Project
 
@@ -90,3 +91,10 @@ def test_a_slot_run_ahead_of_time_is_still_due(ledger: Project) -> None:
 
     assert last(NOW + HOUR) == "newer"
     assert last(NOW + 20 * HOUR) == "early"
+
+
+def test_runs_of_one_second_have_ids_in_their_order():
+    ids = [new_run("a").run_id for _ in range(200)]
+    times = [run_id[:-8] for run_id in ids]  # without what is random
+    assert times == sorted(times)
+    assert len({run_id.partition("-")[0] for run_id in ids}) <= 2 < len(set(times))
