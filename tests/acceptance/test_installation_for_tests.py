@@ -12,36 +12,57 @@ from tests.support.paths import ROOT
 
 # Names what is missing, and installs nothing.
 PYTHON = """#!/bin/sh
-[ "$2" = tests.support.servers ] && echo postgresql18 dbt pgbouncer
+[ "$2" = tests.support.servers ] && echo {}
 """
 
 
-def test_what_could_not_be_installed_is_named_and_nothing_else(tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    # Of a machine without apt-get.
-    for name in ("sh", "rm", "sed", "id", "cmp"):
+# Of a system without pgpool-II.
+APT_GET = """#!/bin/sh
+for word in "$@"; do [ "$word" = pgpool2 ] && exit 100; done
+echo "$@" >> installed
+"""
+
+
+def write_program(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def skipped(folder: Path, missing: str) -> list[str]:
+    """What `install-for-tests` says will be skipped, with the programs of `folder`/bin alone."""
+    programs = folder / "bin"
+    for name in ("sh", "rm", "sed", "cmp", "mktemp", "tail"):
         found = shutil.which(name)
         assert found is not None
         (programs / name).symlink_to(found)
-    python = programs / "python"
-    python.write_text(PYTHON, encoding="utf-8")
-    python.chmod(0o755)
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    write_program(programs / "id", "#!/bin/sh\necho 0\n")
+    python = write_program(programs / "python", PYTHON.format(missing))
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
     done = subprocess.run(
         ["sh", "scripts/install-for-tests", python],
-        cwd=tmp_path,
+        cwd=folder,
         env={"PATH": str(programs)},
         stderr=subprocess.PIPE,
         text=True,
         check=True,
     )
     lines = [line for line in done.stderr.splitlines() if "SKIPPED" in line]
-    assert [line.split("SKIPPED: ")[1].split(".")[0] for line in lines] == [
-        "postgresql18",
-        "dbt",
-        "pgbouncer",
-    ]
+    return [line.split("SKIPPED: ")[1].split(".")[0] for line in lines]
+
+
+def test_what_could_not_be_installed_is_named_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    expected = ["postgresql18", "dbt", "pgbouncer"]
+    assert skipped(tmp_path, "postgresql18 dbt pgbouncer") == expected
+
+
+def test_a_package_that_the_system_lacks_keeps_no_other_away(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    write_program(tmp_path / "bin" / "apt-get", APT_GET)
+    assert skipped(tmp_path, "postgresql pgpool2 cron") == ["pgpool2"]
+    installed = (tmp_path / "installed").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[-1] for line in installed if " install " in line] == ["postgresql", "cron"]
 
 
 def test_no_gigabyte_of_clients_is_installed_for_sqlite_alone(
