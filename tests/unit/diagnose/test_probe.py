@@ -27,6 +27,7 @@ from etl.diagnose.probe.report import markdown, report_data, report_path, write_
 from etl.errors import ConfigError, EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from tests.support.api import record
+from tests.support.fake_time import long_window_s
 from tests.support.paths import ROOT
 from tests.support.project import Project, make_config
 
@@ -197,7 +198,7 @@ def test_a_stop_asks_nothing_more() -> None:
 
 
 def test_the_rate_limit_is_waited_for_but_not_for_ever() -> None:
-    with FakeDatadog(World(views=("/home",)), rate_limit=(3, 3600)) as datadog:
+    with FakeDatadog(World(views=("/home",)), rate_limit=(3, long_window_s())) as datadog:
         facts = findings_of(fake_config(datadog, "/home"), 4)
         assert datadog.request_count == 3 + 2  # RUM has a limit of its own
     assert "the rate limit is used up" in reason_without(facts, "stable")

@@ -41,6 +41,7 @@ from datadog_api_client.v2.model.snapshot_update_request_data_type import (
 )
 
 from etl.fake_datadog import API_KEY, APP_KEY, BEARER_TOKEN, FakeDatadog, World
+from tests.support.fake_time import long_window_s
 from tests.support.view_names import ODD_VIEWS
 
 SNAPSHOTS = "/api/v2/replay/heatmap/snapshots"
@@ -285,7 +286,7 @@ def test_a_bearer_token_alone_opens_the_listing(datadog: FakeDatadog, world: Wor
 def test_errors_of_the_fake_are_errors_of_the_client(world: World) -> None:
     keys = {"apiKeyAuth": API_KEY, "appKeyAuth": APP_KEY}
     with (
-        FakeDatadog(world, rate_limit=(1, 3600)) as datadog,
+        FakeDatadog(world, rate_limit=(1, long_window_s())) as datadog,
         ApiClient(configuration(datadog.url, api_key=keys)) as client,
     ):
         api = RumReplayHeatmapsApi(client)

@@ -19,6 +19,7 @@ import pytest
 from etl.fake_datadog import API_KEY, APP_KEY, BEARER_TOKEN, FakeDatadog, World, serve
 from etl.fake_datadog.organization import draw_timestamp, go_timestamp
 from etl.fake_datadog.rate_limit import RateLimit
+from tests.support.fake_time import long_window_s
 from tests.support.paths import ROOT
 
 SNAPSHOTS = "/api/v2/replay/heatmap/snapshots"
@@ -474,7 +475,7 @@ def test_a_body_of_unknown_length_ends_the_connection(
 
 def test_beyond_the_rate_limit_comes_an_empty_429_without_retry_after(world: World) -> None:
     with (
-        FakeDatadog(world, rate_limit=(3, 3600)) as datadog,
+        FakeDatadog(world, rate_limit=(3, window_s := long_window_s())) as datadog,
         httpx.Client(base_url=datadog.url, headers=KEYS) as client,
     ):
         answers = [client.get(SNAPSHOTS, params={"filter[view_name]": "/home"}) for _ in range(5)]
@@ -482,9 +483,9 @@ def test_beyond_the_rate_limit_comes_an_empty_429_without_retry_after(world: Wor
     assert [a.status_code for a in answers] == [200, 200, 200, 429, 429]
     assert [a.headers["X-RateLimit-Remaining"] for a in answers] == ["2", "1", "0", "0", "0"]
     assert answers[0].headers["X-RateLimit-Limit"] == "3"
-    assert answers[0].headers["X-RateLimit-Period"] == "3600"
+    assert answers[0].headers["X-RateLimit-Period"] == str(window_s)
     assert answers[0].headers["X-RateLimit-Name"] == "rum_replay_heatmap_snapshots"
-    assert 1 <= int(answers[0].headers["X-RateLimit-Reset"]) <= 3600
+    assert 1 <= int(answers[0].headers["X-RateLimit-Reset"]) <= window_s
     assert answers[3].content == b""
     assert "Retry-After" not in answers[3].headers
     assert answers[3].headers["Content-Type"] == "application/json"
