@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.servers import Server
+from tests.support.waiting import wait_until
 
 
 def processes(server: Server) -> list[int]:
@@ -17,8 +18,17 @@ def processes(server: Server) -> list[int]:
 
 
 def freeze(server: Server) -> None:
-    for pid in processes(server):
+    """Returns when every thread of it stands still: one that does not yet could give an answer."""
+    pids = processes(server)
+    for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(state == "T" for pid in pids for state in _states(pid)))
+
+
+def _states(pid: int) -> list[str]:
+    """One letter for each thread, after the name of the program in brackets."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
 
 
 def thaw(server: Server) -> None:
