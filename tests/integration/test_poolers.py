@@ -253,7 +253,7 @@ def replicated(require_server: Callable[[str], None]) -> Iterator[tuple[PostgreS
         primary = PostgreSQL.launch()
         stack.callback(primary.stop)
         primary.execute("create database etl owner etl")
-        standby = HotStandby.of(primary)
+        standby = HotStandby.make(primary)
         stack.callback(standby.stop)
         yield primary, standby
 

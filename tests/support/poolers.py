@@ -6,7 +6,7 @@ Each is a program of its own on a free port, and answers there as the server beh
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from tests.support.servers import (
     ADMIN,
@@ -28,14 +28,19 @@ class Behind(PostgreSQL):
 
     origin: PostgreSQL = field(kw_only=True)
 
-    def begin(self) -> None:
-        account = account_of(self.accounts)
+    @classmethod
+    def make(cls, origin: PostgreSQL, **parts: Any) -> Self:
+        """One that answers, in a folder of its own."""
+        cls.binaries()
+        account = account_of(cls.accounts)
+        made = cls(make_folder(cls.__name__.lower(), account), origin=origin, **parts)
         try:
-            self._initialize(account)
-            Server._start(self, account)  # no new roles: those of the other one
+            made._initialize(account)
+            Server._start(made, account)  # no new roles: those of the other one
         except BaseException:
-            self.stop()
+            made.stop()
             raise
+        return made
 
 
 @dataclass
@@ -50,11 +55,7 @@ class PgBouncer(Behind):
         cls, origin: PostgreSQL, pool_mode: PoolMode = "transaction", pool_size: int = 5
     ) -> "PgBouncer":
         """`pool_size`: connections to each database for all clients of one user."""
-        cls.binaries()
-        folder = make_folder("pgbouncer", account_of(cls.accounts))
-        pooler = cls(folder, origin=origin, pool_mode=pool_mode, pool_size=pool_size)
-        pooler.begin()
-        return pooler
+        return cls.make(origin, pool_mode=pool_mode, pool_size=pool_size)
 
     @classmethod
     def binaries(cls) -> tuple[Path, Path]:
@@ -90,12 +91,6 @@ class PgBouncer(Behind):
 class HotStandby(Behind):
     """A copy that follows its primary, until `pause`."""
 
-    @classmethod
-    def of(cls, origin: PostgreSQL) -> "HotStandby":
-        standby = cls(make_folder("standby", account_of(cls.accounts)), origin=origin)
-        standby.begin()
-        return standby
-
     def pause(self) -> None:
         """From now on it stays as it is."""
         self.execute("select pg_wal_replay_pause()")
@@ -120,11 +115,7 @@ class Pgpool(Behind):
     @classmethod
     def before(cls, primary: PostgreSQL, standby: HotStandby, *settings: str) -> "Pgpool":
         """`settings`: more lines of its configuration."""
-        cls.binaries()
-        folder = make_folder("pgpool", account_of(cls.accounts))
-        pooler = cls(folder, origin=primary, standby=standby, settings=settings)
-        pooler.begin()
-        return pooler
+        return cls.make(primary, standby=standby, settings=settings)
 
     @classmethod
     def binaries(cls) -> tuple[Path, Path]:
