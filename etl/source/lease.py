@@ -258,9 +258,8 @@ def _lock(connection: Connection, source: str) -> tuple[Row[Any] | None, bool]:
 
 def _require_idle(row: Row[Any], *, was_locked: bool) -> None:
     """Raises `LeaseHeld` where a living holder had the row locked, whatever the expiry says."""
-    if row.lease_token is None or is_gone(row.lease_holder, row.lease_host):
-        return
-    if was_locked:
+    is_held = row.lease_token is not None and not is_gone(row.lease_holder, row.lease_host)
+    if was_locked and is_held:
         raise LeaseHeld(_busy_text(row))
 
 
