@@ -138,9 +138,10 @@ def used(url: str, api: Api, folder: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def without_instants(said: str) -> str:
+    # First these: digits of a number may look like an instant.
+    said = re.sub(r'("(seconds|clock_skew_s|age_days|read_age_minutes)": ?)[\d.e-]+', r"\1N", said)
     said = re.sub(r"20\d\d-?\d\d-?\d\d[T ]?\d\d:?\d\d:?\d\d(\.\d+)?(Z|\+00:00)?", "AT", said)
-    said = re.sub(r"AT-[0-9a-f]+", "RUN", said)
-    return re.sub(r'("(seconds|clock_skew_s|age_days|read_age_minutes)": ?)[\d.e-]+', r"\1N", said)
+    return re.sub(r"AT-[0-9a-f]+", "RUN", said)
 
 
 @ON_MARIADB
