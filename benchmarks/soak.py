@@ -56,7 +56,7 @@ from etl.pipeline.run import Options  # noqa: E402
 from etl.pipeline.sync import sync  # noqa: E402
 from tests.support.servers import Server, Servers, free_port  # noqa: E402
 
-DOCUMENT = ROOT / "docs" / "operations.md"
+DOCUMENT = ROOT / "benchmarks" / "SOAK.md"
 BEGIN, END = "<!-- soak: written by benchmarks/soak.py -->", "<!-- end of soak -->"
 HEADINGS = (
     "database",
@@ -392,7 +392,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--database", choices=("sqlite", "postgresql", "mariadb"), default="sqlite")
-    parser.add_argument("--write", action="store_true", help="into docs/operations.md")
+    parser.add_argument("--write", action="store_true", help="into benchmarks/SOAK.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="etl-soak-") as folder:
         soak = run(arguments.database, arguments.seconds, Path(folder))

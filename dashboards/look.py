@@ -74,7 +74,7 @@ def main(what: str, url: str, picture: str = "") -> None:
 
 
 def take_top(b: Browser, picture: Path) -> None:
-    """The first rows of the page as `dashboard.png`, for the README."""
+    """The first rows of the page as `dashboard.png`, for README and docs."""
     bottom = "document.getElementById('card-weeks').getBoundingClientRect().bottom"
     height = int(float(str(b.run(f"return {bottom} + window.scrollY")))) + 12
     top = picture.with_name("dashboard.png")

@@ -1,7 +1,7 @@
-"""Writes `docs/data-dictionary.md` and README's table of settings from the catalogues.
+"""Writes `docs/data-dictionary.md` and the table of settings in `docs/configuration.md` from the catalogues.
 
     python -m scripts.data_dictionary > docs/data-dictionary.md
-    python -m scripts.data_dictionary README.md      writes its table of settings anew
+    python -m scripts.data_dictionary docs/configuration.md  writes its table of settings anew
 
 `make docs` does both; a test fails when either is out of date.
 """

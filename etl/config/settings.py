@@ -1,6 +1,6 @@
 """The catalogue of settings: key, default, check, what it is for.
 
-The loader, the defaults of Config, the file that `init` writes and README's table follow it.
+The loader, the defaults of Config, the file that `init` writes and the table in `docs/configuration.md` follow it.
 """
 
 from __future__ import annotations
@@ -345,7 +345,7 @@ def _unknown(key: str) -> str:
     section, _, name = key.rpartition(".")
     close = nearest(key, (*_BY_KEY, *SECTIONS))
     if close is None:
-        return "is not a known key; see the table of settings in the README"
+        return "is not a known key; see docs/configuration.md"
     if close in SECTIONS:
         return f"is not a known key; did you mean the section [{close}]?"
     # In TOML every key after a [section] line belongs to the section: a usual slip.

@@ -25,7 +25,7 @@ from etl.errors import DatabaseUnreachable, StoreError
 T = TypeVar("T")
 
 ATTEMPTS = 5
-ROLES = "docs/operations.md"
+ROLES = "docs/databases.md"
 """Where the rights stand that an owner, a writer and a reader need."""
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 

@@ -182,7 +182,7 @@ class PartitionedListing(msgspec.Struct):
         return bool(on_list) and by_application <= self.proven() and not is_disproved
 
     def verdict(self, united: Decoded) -> str:
-        """complete, unproven or truncated, as the README defines them."""
+        """complete, unproven or truncated, as `docs/trust.md` defines them."""
         if self.is_exhaustive():
             return COMPLETE
         return TRUNCATED if self._is_cut(united) else UNPROVEN

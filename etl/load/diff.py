@@ -1,7 +1,7 @@
 """What a view lists, compared with what is stored of it. Pure: knows nothing of the run.
 
 Content comes from the owner's listing only, one id is one row, and nothing is absent without
-proof: the rules are those of README, "Can I trust it?".
+proof: the rules are those of `docs/trust.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Owner, writer and reader, made by the SQL of docs/operations.md on real servers."""
+"""Owner, writer and reader, made by the SQL of docs/databases.md on real servers."""
 
 import re
 import secrets
@@ -19,7 +19,7 @@ from tests.support.api import Api, record
 from tests.support.paths import ROOT
 from tests.support.servers import ADMIN, PASSWORD, SERVERS, Server, Servers
 
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+DATABASES = (ROOT / "docs" / "databases.md").read_text(encoding="utf-8")
 HEADINGS = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 REFUSED = (ProgrammingError, OperationalError)  # as PostgreSQL, as MariaDB says it
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.parametrize("dialect", sorted(SERVERS), indirect=True)
 
 def blocks(heading: str) -> list[list[str]]:
     """The statements of each block of SQL under the heading."""
-    section = OPERATIONS.partition(f"### {heading}\n")[2].partition("\n## ")[0]
+    section = DATABASES.partition(f"### {heading}\n")[2].partition("\n## ")[0]
     section = section.partition("\n### ")[0]
     found = re.findall(r"^```sql\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     plain = [re.sub(r"--.*", "", block) for block in found]
@@ -230,7 +230,7 @@ def test_check_says_of_each_role_what_sync_would_do_with_a_current_schema(
     assert code == 2
     assert f"PROBLEM writing {roles.prefix}_reader may not write:" in said
     assert "denied" in said
-    assert "see Roles in docs/operations.md" in said
+    assert "see Roles in docs/databases.md" in said
     assert everything(roles) == before
 
 

@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md that say how it stands: each is run, by each way to run it.
+"""The commands of docs/running.md that say how it stands: each is run, by each way to run it.
 
 There is no engine and no cluster here: what stands after `docker exec` and its like is run with the
 environment, the user and the files that the shipped file gives the container.
@@ -51,8 +51,8 @@ WAYS = (
 
 def documented() -> dict[str, list[str]]:
     """The commands for each way to run it."""
-    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    _, _, section = text.partition("### How it stands, by each of them\n")
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    _, _, section = text.partition("## Ask how it stands\n")
     section = re.split(r"^#", section, maxsplit=1, flags=re.MULTILINE)[0]
     rows = re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", section, re.MULTILINE)
     return {way: re.findall(r"`(.*?)`", commands) for way, commands in rows if "`" in commands}
