@@ -307,7 +307,7 @@ def operations_panel(told: Json, source: Json) -> Json:
 
 
 def operations_queries(told: Json, source: Json) -> Iterator[Json]:
-    expression = alerts_that_hold() if told.get("is_of_alerts") else told.get("expr", "")
+    expression = alerts_that_hold() if "conditions" in told else told.get("expr", "")
     if "alert" in told:
         expression = expression.replace("{limit}", str(limit_of(told["alert"])))
     is_instant = told["kind"] in ("table", "stat")
@@ -348,20 +348,29 @@ def colored(told: Json) -> list[Json]:
 
 def named_columns(panel: Json, told: Json) -> Json:
     """The table without what Prometheus adds."""
-    hidden = (
-        ["Time", "instance", "job"] if "by (version, job)" not in told.get("expr", "") else ["Time"]
-    )
+    hidden = {"Time": True, "instance": True, "job": True}
     names = {"Value": told.get("value", "value"), "view_name": "view"}
-    options = {"excludeByName": dict.fromkeys(hidden, True), "renameByName": names}
-    options["indexByName"] = {}
-    transformations = [{"id": "organize", "options": options}]
     defaults, fields = panel["fieldConfig"]["defaults"], panel["fieldConfig"]["overrides"]
+    if "conditions" in told:
+        hidden["Value"] = True  # seconds of one, a number of another
+        fields.append(conditions(told["conditions"]))
+    options = {"excludeByName": hidden, "renameByName": names, "indexByName": {}}
+    transformations = [{"id": "organize", "options": options}]
     if "thresholds" in defaults:
         # Of the number alone: the columns beside it hold text.
         found = {name: defaults.pop(name) for name in ("unit", "thresholds", "color", "mappings")}
         cell = {"type": "color-text"}
         fields.append(override(names["Value"], **found, custom__cellOptions=cell))
     return {**panel, "transformations": transformations}
+
+
+def conditions(told: Json) -> Json:
+    """The column says in words what the alert means."""
+    if set(told) != set(alert_rules()):
+        raise SystemExit(f"operations.toml: the conditions are not the rules of {ALERTS.name}")
+    words = {alert: {"text": text, "color": RED} for alert, text in told.items()}
+    mappings = [{"type": "value", "options": words}]
+    return override("condition", mappings=mappings, custom__cellOptions={"type": "color-text"})
 
 
 def heatmap(panel: Json) -> Json:
@@ -434,7 +443,7 @@ def content_panel(name: str, told: Json, parts: Json, source: Json) -> Json:
     if name not in told["charts"]:
         raise SystemExit(f"content.toml has no query for the chart {name} of the Datasette page")
     own = told["charts"][name]
-    defaults: Json = {"noValue": chart.empty or "none"}
+    defaults: Json = {"noValue": own.get("empty", chart.empty or "none")}
     kind = own["kind"]
     panel: Json = {
         "title": chart.title,

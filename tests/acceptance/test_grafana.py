@@ -197,6 +197,16 @@ def test_the_content_is_that_of_the_datasette_page_in_its_order() -> None:
         assert [panel["title"] for panel in document["panels"]] == titles
 
 
+def test_the_page_names_the_files_the_variables_and_the_versions() -> None:
+    page = (ROOT / "docs" / "grafana.md").read_text(encoding="utf-8")
+    for name, document in DOCUMENTS.items():
+        assert f"`{name}`" in page
+        assert all(f"`{variable}`" in page for variable in variables(document))
+    assert f"/d/{CONTENT['postgresql']['uid']}?var-view=" in page
+    assert " and of ".join(GRAFANA) in page
+    assert "**No Grafana server was at hand" in page
+
+
 # --- content: each query on a real server -------------------------------------------------
 
 HOSTILE = "/it's \\' OR 1=1) -- \"$x\" \\"
@@ -398,6 +408,16 @@ def test_a_hostile_name_is_only_a_name(asked: Asked, begin: datetime) -> None:
     assert {row["view"] for row in together} == {HOSTILE, "/cart"}
     for other in panels(asked.document):
         asked.panel(other, begin, view=[value])
+
+
+@pytest.mark.parametrize("database", CONTENT)
+def test_a_query_has_the_properties_that_the_sql_data_sources_know(database: str) -> None:
+    """They are not among the published types: these are those of Grafana's `SQLQuery`."""
+    for panel in panels(CONTENT[database]).values():
+        (target,) = panel["targets"]
+        assert set(target) == {"refId", "datasource", "editorMode", "format", "rawQuery", "rawSql"}
+        assert target["format"] == ("time_series" if panel["type"] == "timeseries" else "table")
+        assert (target["editorMode"], target["rawQuery"]) == ("code", True)
 
 
 @pytest.mark.parametrize("database", CONTENT)
@@ -631,5 +651,14 @@ def test_every_expression_has_a_value_over_what_a_daemon_exposes(
 def test_the_table_of_conditions_has_every_alert() -> None:
     text = expressions()["Conditions of the alerts that hold now A"]
     assert re.findall(r'"condition", "(\w+)"', text) == list(generator().alert_rules())
+    (words,) = [
+        p["value"][0]["options"]
+        for o in panels(OPERATIONS)["Conditions of the alerts that hold now"]["fieldConfig"][
+            "overrides"
+        ]
+        for p in o["properties"]
+        if p["id"] == "mappings"
+    ]
+    assert list(words) == list(generator().alert_rules())
     # Each with the sources that are chosen; `up` has none.
     assert text.count('source=~"$source"') == text.count("heatmap_etl_")
