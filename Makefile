@@ -85,13 +85,14 @@ db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite 
 	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
 	alembic upgrade head && alembic check
 
-docs: setup ## data dictionary, dbt sources and docs/configuration.md's table of settings anew
-	echo '==> data dictionary, dbt sources, table of settings (about 1 s)'
+docs: setup ## data dictionary, dbt sources, Grafana's dashboards and the table of settings anew
+	echo "==> data dictionary, dbt sources, Grafana's dashboards, table of settings (about 2 s)"
 	mkdir -p docs dashboards/dbt
 	$(BIN)/python -m scripts.dbt_sources > dashboards/dbt/sources.yml
 	$(BIN)/python -m scripts.data_dictionary > docs/data-dictionary.md
 	$(BIN)/python -m scripts.data_dictionary docs/configuration.md
 	PYTHONPATH=. $(BIN)/python dashboards/superset/datasets.py
+	PYTHONPATH=. $(BIN)/python dashboards/grafana/generate.py
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.
 define compile

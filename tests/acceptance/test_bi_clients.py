@@ -19,6 +19,7 @@ from etl.database.dialects.types import UtcDateTime
 from tests.support import known_history
 from tests.support.clients import missing_packages
 from tests.support.environments import CLIENTS
+from tests.support.grafana import sql_with_macros
 from tests.support.known_history import day, snapshot
 from tests.support.paths import ROOT
 from tests.support.servers import wanted_dialects
@@ -198,19 +199,13 @@ def test_what_the_page_says_of_clients_on_sqlite(stored: tuple[str, Database]) -
 
 # --- Grafana ------------------------------------------------------------------------------
 
-# What Grafana's own data sources, and the SQLite plugin, make of $__timeFilter and $__timeGroup.
-GRAFANA = {
-    "sqlite": (
-        "cast((CAST(strftime('%s', noticed_at) AS INTEGER) / 86400) as int) * 86400",
-        "CAST(strftime('%s', noticed_at) AS INTEGER) BETWEEN 1767312000 AND 1767657600",
+# What the SQLite plugin makes of its macros.
+IN_SQLITE = {
+    "$__timeGroup(noticed_at, '1d')": (
+        "cast((CAST(strftime('%s', noticed_at) AS INTEGER) / 86400) as int) * 86400"
     ),
-    "postgresql": (
-        "floor(extract(epoch from noticed_at)/86400)*86400",
-        "noticed_at BETWEEN '2026-01-02T00:00:00Z' AND '2026-01-06T00:00:00Z'",
-    ),
-    "mariadb": (
-        "UNIX_TIMESTAMP(noticed_at) DIV 86400 * 86400",
-        "noticed_at BETWEEN FROM_UNIXTIME(1767312000) AND FROM_UNIXTIME(1767657600)",
+    "$__timeFilter(noticed_at)": (
+        "CAST(strftime('%s', noticed_at) AS INTEGER) BETWEEN 1767312000 AND 1767657600"
     ),
 }
 
@@ -218,11 +213,16 @@ GRAFANA = {
 def test_grafanas_macros_group_and_filter_by_the_day(
     stored: tuple[str, Database], dialect: str
 ) -> None:
-    group, where = GRAFANA[dialect]
     query = (
-        f"SELECT {group} AS time, count(*) FROM snapshot_changes"
-        f" WHERE {where} AND event <> 'baseline' GROUP BY 1 ORDER BY 1"
+        "SELECT $__timeGroup(noticed_at, '1d') AS time, count(*) FROM snapshot_changes"
+        " WHERE $__timeFilter(noticed_at) AND event <> 'baseline' GROUP BY 1 ORDER BY 1"
     )
+    if dialect == "sqlite":
+        for macro, expanded in IN_SQLITE.items():
+            query = query.replace(macro, expanded)
+    else:
+        span = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 6, tzinfo=UTC)
+        query = sql_with_macros(query, dialect, *span)
     with stored[1].connect(write=False) as connection:
         if dialect == "mariadb":
             # "Session timezone" of the data source; the server of the tests is elsewhere.

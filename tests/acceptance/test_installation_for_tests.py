@@ -77,6 +77,19 @@ def test_no_gigabyte_of_clients_is_installed_for_sqlite_alone(
     assert servers.missing_clients({"postgresql"}) == ["odbc", "clients", "dbt"]
 
 
+def test_grafanas_types_are_light_and_installed_for_every_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = tmp_path / "10.1.lock"
+    lock.write_text("package==2\n", encoding="utf-8")
+    monkeypatch.setattr(servers, "GRAFANA", {"10.1": Environment(tmp_path, lock)})
+    assert servers.missing_types() == ["grafana"]
+    (tmp_path / "installed.lock").write_text("package==1\n", encoding="utf-8")
+    assert servers.missing_types() == ["grafana"]
+    (tmp_path / "installed.lock").write_text("package==2\n", encoding="utf-8")
+    assert servers.missing_types() == []
+
+
 def test_an_environment_of_another_lock_file_is_made_anew(tmp_path: Path) -> None:
     environment = Environment(tmp_path, tmp_path / "lock")
     assert not environment.is_there()

@@ -27,3 +27,7 @@ DBT = Environment(ROOT / "build" / "dbt", ROOT / "dashboards" / "dbt" / "require
 CLIENTS = Environment(
     ROOT / "build" / "clients", ROOT / "tests" / "support" / "clients" / "requirements.lock"
 )
+
+_LOCKS = sorted((ROOT / "tests" / "support" / "grafana").glob("*.lock"))
+GRAFANA = {lock.stem: Environment(ROOT / "build" / "grafana" / lock.stem, lock) for lock in _LOCKS}
+"""Folders with Grafana's own types for dashboards, by the version of Grafana; no environments."""

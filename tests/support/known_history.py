@@ -159,8 +159,13 @@ def traffic(view: str, application: str | None, views: int) -> dict[str, Any]:
     }
 
 
-def write(database: Database, *, app_url: str = "https://app.datadoghq.eu") -> None:
-    """Write all of it into tables that are empty."""
+def write(
+    database: Database,
+    *,
+    app_url: str = "https://app.datadoghq.eu",
+    later: timedelta = timedelta(0),
+) -> None:
+    """Write all of it into tables that are empty, every instant by so much later."""
     source = {
         "source": SOURCE,
         "site": "datadoghq.eu",
@@ -208,4 +213,11 @@ def write(database: Database, *, app_url: str = "https://app.datadoghq.eu") -> N
     }
     with database.connect() as connection, connection.begin():
         for table, values in rows.items():
-            connection.execute(insert(table), values)
+            connection.execute(insert(table), [moved(row, later) for row in values])
+
+
+def moved(row: dict[str, Any], later: timedelta) -> dict[str, Any]:
+    """The row with its instants by so much later."""
+    return {
+        name: value + later if isinstance(value, datetime) else value for name, value in row.items()
+    }

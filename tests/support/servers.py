@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from sqlalchemy.engine import URL
 
 from tests.support.clients import missing_packages
-from tests.support.environments import CLIENTS, DBT
+from tests.support.environments import CLIENTS, DBT, GRAFANA
 from tests.support.paths import ROOT
 
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
@@ -546,6 +546,11 @@ def missing_readers() -> list[str]:
     return [package for package, program in READERS.items() if shutil.which(program) is None]
 
 
+def missing_types() -> list[str]:
+    """Grafana's types, against which the dashboards for it are checked."""
+    return [] if all(version.is_there() for version in GRAFANA.values()) else ["grafana"]
+
+
 def missing_clients(dialects: set[str]) -> list[str]:
     """Programs that read what is stored, and their drivers; a gigabyte, so not for SQLite alone."""
     if dialects == {"sqlite"}:
@@ -629,7 +634,8 @@ if __name__ == "__main__":
     asked = set(sys.argv[1:])
     try:
         dialects = asked or wanted_dialects()
-        others = [*missing_poolers(dialects), *missing_readers(), *missing_clients(dialects)]
+        others = [*missing_poolers(dialects), *missing_readers(), *missing_types()]
+        others += missing_clients(dialects)
         print(*missing_servers(dialects), *([] if asked else others))  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))
