@@ -52,6 +52,8 @@ class Receiver:
                 """Tests print nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # Closing it waits for who is asking the database: that is closed next.
+        self.server.daemon_threads = False
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
 
