@@ -68,13 +68,14 @@ test-quick: setup ## the tests of all rooms on SQLite, without slow ones (about 
 databases: setup
 	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python
 
-check: setup ## ruff, its formatter, mypy and the walls between the rooms (about 10 s)
+check: setup ## ruff, its formatter, mypy, the walls between the rooms, and the prose (about 15 s)
 	# One that fails keeps the others from nothing: a developer wants the whole list.
 	status=0; \
 	echo '==> ruff check'; $(BIN)/ruff check || status=1; \
 	echo '==> ruff format --check'; $(BIN)/ruff format --check || status=1; \
 	echo '==> mypy (about 10 s the first time)'; $(BIN)/python -m mypy || status=1; \
 	echo '==> lint-imports'; $(BIN)/lint-imports --no-cache || status=1; \
+	echo '==> prose (about 3 s)'; $(BIN)/python -m scripts.prose || status=1; \
 	exit $$status
 
 db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite file)
