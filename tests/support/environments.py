@@ -27,3 +27,4 @@ DBT = Environment(ROOT / "build" / "dbt", ROOT / "dashboards" / "dbt" / "require
 CLIENTS = Environment(
     ROOT / "build" / "clients", ROOT / "tests" / "support" / "clients" / "requirements.lock"
 )
+SITE = Environment(ROOT / "build" / "site-venv", ROOT / "docs" / "requirements.lock")
