@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dashboard superset superset-lock dbt-lock pictures test test-quick databases \
-	clients-lock site site-lock check db-check docs lock wheel bench bench-quick clean
+	clients-lock site site-lock readability check db-check docs lock wheel bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 # Half a file would count as made the next time.
@@ -104,6 +104,11 @@ site: $(SITE)/installed.lock ## the documentation as a site: build/site/index.ht
 	echo '==> sphinx-build: build/site/index.html (about 10 s)'
 	rm -rf build/site
 	$(SITE)/bin/python -m sphinx -W --keep-going -n -q -d build/site-doctrees docs build/site
+
+readability: setup $(SITE)/installed.lock ## how readable each page and the help texts are, as a table
+	echo '==> readability (about 5 s)'
+	$(BIN)/python -m scripts.help_texts > build/help.md
+	$(SITE)/bin/python -m scripts.readability $(sort $(wildcard *.md docs/*.md)) build/help.md
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.
 define compile
