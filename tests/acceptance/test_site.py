@@ -192,3 +192,30 @@ def test_what_asks_another_host_would_be_found(text: str):
 
 def test_a_link_for_a_reader_asks_nobody():
     assert asks_outside('<html><a href="https://x.example/">x</a> <img src="a.png">') == []
+
+
+def test_readability_counts_running_text_alone(tmp_path: Path):
+    easy = "# A title of many words\n\nIt reads a file. It runs `one long command of words`.\n"
+    hard = "Organizational considerations necessitate comprehensive documentation.\n"
+    for name, text in (("easy.md", easy), ("hard.md", hard)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [SITE.python, "-m", "scripts.readability", tmp_path / "easy.md", tmp_path / "hard.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    header, *rows = [re.split(r"  +", line) for line in done.stdout.splitlines()]
+    assert header[1:6] == ["words", "sentences", "words a sentence", "longest", "over 25"]
+    assert [row[1:6] for row in rows] == [
+        ["17", "2", "3.5", "4", "0"],
+        ["5", "1", "5.0", "5", "0"],
+        ["22", "3", "4.0", "5", "0"],
+    ]
+    ease, grade = ([float(row[column]) for row in rows[:2]] for column in (6, 7))
+    assert ease[0] > 80
+    assert ease[1] < 20
+    assert grade[0] < 5
+    assert grade[1] > 12
