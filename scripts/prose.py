@@ -56,6 +56,7 @@ class Rules:
         self.patterns: list[dict[str, str]] = content["pattern"]
         self.longest: dict[str, int] = content["longest_sentence"]
         self.files: list[str] = content["files"]
+        self.allowed: list[str] = content["allowed"]
         self._checks = [*self._of_words(), *_proselint(content["proselint"])]
         self._of_patterns = [
             (_check(pattern["find"], pattern["say"]), pattern.get("only", ""))
@@ -73,14 +74,19 @@ class Rules:
         yield from (check for check, ending in self._of_patterns if name.endswith(ending))
 
     def findings(self, text: Text) -> list[Finding]:
-        found = [*self._matches(text), *self._long_sentences(text)]
-        return sorted(set(found), key=lambda finding: (finding.line, finding.found))
+        found: dict[tuple[int, str], Finding] = {}
+        for finding in [*self._matches(text), *self._long_sentences(text)]:
+            # Of several rules for one word that of our own comes first, and says what to say.
+            found.setdefault((finding.line, finding.found), finding)
+        return sorted(found.values(), key=lambda finding: (finding.line, finding.found))
 
     def _matches(self, text: Text) -> Iterator[Finding]:
         for check in self._checks_of(text.name):
             for result in check.check_with_flags(text.flat):
                 begin, end = result.span
                 found = text.flat[begin:end].strip()
+                if found.lower() in self.allowed:
+                    continue
                 begin += len(text.flat[begin:end]) - len(text.flat[begin:end].lstrip())
                 line = text.line(begin, max(found.split(), key=len, default=""))
                 yield Finding(text.name, line, found, result.message)
@@ -89,7 +95,8 @@ class Rules:
         longest = self.longest.get(Path(text.name).suffix, self.longest["other"])
         for position, sentence in text.sentences():
             words = len(_WORD.findall(sentence))
-            if words > longest:
+            is_list = not re.search(r"[.,;:!?]", sentence)  # of names, in code
+            if words > longest and not is_list:
                 beginning = " ".join(sentence.split()[:4])
                 line = text.line(position, beginning.partition(CODE)[0])
                 advice = f"{words} words in one sentence, at most {longest}: make it two"

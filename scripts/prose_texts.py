@@ -167,25 +167,31 @@ _DESCRIPTION = re.compile(r"^(?:Description=|\s*(?:summary|description):\s*)(.*)
 def of_comments(name: str, text: str) -> Text:
     """What stands after `#`, and descriptions; lines without either end a paragraph."""
     result = Text(name)
+    for paragraph in _commented(text):
+        result.add(paragraph)
+    return result
+
+
+def _commented(text: str) -> Iterator[Lines]:
     paragraph: list[tuple[int, str]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         comment = _HASH.search(line)
-        description = _DESCRIPTION.match(line)
         is_alone = comment is not None and not line[: comment.start()].strip()
-        if not is_alone:
-            result.add(paragraph)
+        # An indented line is an example of what to type.
+        is_example = comment is not None and comment[1].startswith("  ")
+        if not is_alone or is_example:
+            yield paragraph
             paragraph = []
-        if description:
-            result.add([(number, description[1])])
-        elif comment:
-            # An indented line is an example of what to type.
-            is_example = comment[1].startswith("  ")
-            paragraph.append((number, "" if is_example else comment[1]))
-            if not comment[1].strip() or is_example or not is_alone:
-                result.add(paragraph)
+        if description := _DESCRIPTION.match(line):
+            yield [(number, description[1])]
+        elif comment and not is_alone:
+            yield [(number, comment[1])]
+        elif comment and not is_example:
+            paragraph.append((number, comment[1]))
+            if not comment[1].strip():
+                yield paragraph
                 paragraph = []
-    result.add(paragraph)
-    return result
+    yield paragraph
 
 
 # --- Python -------------------------------------------------------------------------------
@@ -234,11 +240,16 @@ def _part(node: ast.expr) -> str:
 
 
 def _paragraphs(value: str) -> Iterator[str]:
-    """What is indented deeper than the rest is an example."""
+    """What is indented deeper than the rest is an example; after click's mark, lines stay lines."""
+    if value.startswith("#"):
+        yield from (" ".join(line for _, line in lines) for lines in _commented(value))
+        return
     lines = inspect.cleandoc(value).splitlines()
     for is_text, group in groupby(lines, lambda line: bool(line) and not line.startswith("    ")):
         if is_text:
-            yield from re.split(r"\n(?=\s*[-*] )", "\n".join(group))
+            first, *rest = group
+            starts = r"\n" if first == "\b" else r"\n(?=\s*[-*] )"
+            yield from re.split(starts, "\n".join([first, *rest]))
 
 
 def _comments(text: str) -> Iterator[Lines]:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,24 @@ def test_a_sentence_may_have_so_many_words_and_no_more():
     assert found == [f"{longest + 1} words in one sentence, at most {longest}: make it two"]
 
 
+def test_a_list_of_names_is_no_sentence():
+    names = " ".join(["name"] + ["other"] * RULES.longest[".md"])
+    assert [a for a in advice_for(names) if "words" in a] == []
+    assert [a for a in advice_for(f"{names}.") if "words" in a] != []
+
+
+@pytest.mark.parametrize("words", RULES.allowed)
+def test_a_word_of_the_trade_is_allowed_and_would_be_found_else(words: str):
+    assert advice_for(f"One {words} is kept.") == []
+    content = tomllib.loads(prose.RULES.read_text(encoding="utf-8")) | {"allowed": []}
+    page = of_markdown("page.md", f"One {words} is kept.")
+    assert [finding.found for finding in prose.Rules(content).findings(page)] == [words]
+
+
+def test_a_word_is_reported_once_and_with_what_to_say():
+    assert advice_for("It waits for ever.") == ["say without end, always"]
+
+
 def test_code_is_one_word_whatever_is_in_it():
     assert advice_for(f"Run `{'word ' * 50}` now.") == []
 
@@ -162,10 +181,20 @@ raise Refused(
     f"{count:,} records, {MAX_COUNT:,} records, {name} views"
 )
 LONELY = {"lonely": 1, "sql": "SELECT whilst FROM heed"}
+epilog = """\\b
+Lonely codes:
+  0  it mends a view
+"""
+HEAD = """\\
+# In vain, whilst
+#   heed this example
+lonely = "for ever"  # a twins file
+"""
 '''
     assert found_in(of_python("x.py", code)) == [
         *((1, "lonely"), (7, "in vain"), (7, "mute"), (10, "# views"), (10, "mend")),
-        (11, "# records"),
+        *((11, "# records"), (15, "Lonely"), (16, "mends")),
+        *((19, "In vain"), (19, "whilst"), (21, "twins")),
     ]
 
 
