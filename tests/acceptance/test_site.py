@@ -194,6 +194,7 @@ def test_a_link_for_a_reader_asks_nobody():
     assert asks_outside('<html><a href="https://x.example/">x</a> <img src="a.png">') == []
 
 
+@pytest.mark.slow
 def test_readability_counts_running_text_alone(tmp_path: Path):
     easy = "# A title of many words\n\nIt reads a file. It runs `one long command of words`.\n"
     hard = "Organizational considerations necessitate comprehensive documentation.\n"
