@@ -6,6 +6,7 @@ JOBS ?= 4
 ARGS ?=
 
 BIN := .venv/bin
+SITE := build/site-venv
 STAMP := .venv/.installed
 
 # Where it is set, each of the thousand processes of the tests would compile every module anew.
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dashboard superset superset-lock dbt-lock pictures test test-quick databases \
-	clients-lock check db-check docs lock wheel bench bench-quick clean
+	clients-lock site site-lock readability check db-check docs lock wheel bench bench-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 # Half a file would count as made the next time.
@@ -68,13 +69,14 @@ test-quick: setup ## the tests of all rooms on SQLite, without slow ones (about 
 databases: setup
 	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python
 
-check: setup ## ruff, its formatter, mypy and the walls between the rooms (about 10 s)
+check: setup ## ruff, its formatter, mypy, the walls between the rooms, and the prose (about 15 s)
 	# One that fails keeps the others from nothing: a developer wants the whole list.
 	status=0; \
 	echo '==> ruff check'; $(BIN)/ruff check || status=1; \
 	echo '==> ruff format --check'; $(BIN)/ruff format --check || status=1; \
 	echo '==> mypy (about 10 s the first time)'; $(BIN)/python -m mypy || status=1; \
 	echo '==> lint-imports'; $(BIN)/lint-imports --no-cache || status=1; \
+	echo '==> prose (about 3 s)'; $(BIN)/python -m scripts.prose || status=1; \
 	exit $$status
 
 db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite file)
@@ -93,6 +95,21 @@ docs: setup ## data dictionary, dbt sources, Grafana's dashboards and the table 
 	$(BIN)/python -m scripts.data_dictionary docs/configuration.md
 	PYTHONPATH=. $(BIN)/python dashboards/superset/datasets.py
 	PYTHONPATH=. $(BIN)/python dashboards/grafana/generate.py
+
+# An environment of its own: work on the program needs nothing of it.
+$(SITE)/installed.lock: docs/requirements.lock
+	sh scripts/make-environment $(PYTHON) $(SITE) $< 'what builds the site (30 packages, about 15 s)'
+	touch $@
+
+site: $(SITE)/installed.lock ## the documentation as a site: build/site/index.html (about 10 s)
+	echo '==> sphinx-build: build/site/index.html (about 10 s)'
+	rm -rf build/site
+	$(SITE)/bin/python -m sphinx -W --keep-going -n -q -d build/site-doctrees docs build/site
+
+readability: setup $(SITE)/installed.lock ## how readable each page and the help texts are, as a table
+	echo '==> readability (about 5 s)'
+	$(BIN)/python -m scripts.help_texts > build/help.md
+	$(SITE)/bin/python -m scripts.readability $(sort $(wildcard *.md docs/*.md)) build/help.md
 
 # No header, no annotations, no addresses: the file says what, the installer knows where from.
 define compile
@@ -117,6 +134,9 @@ dbt-lock: ## dashboards/dbt/requirements.lock anew from its requirements.in; ARG
 
 clients-lock: ## tests/support/clients/requirements.lock anew from its requirements.in; ARGS=--upgrade
 	$(compile) tests/support/clients/requirements.in -o tests/support/clients/requirements.lock
+
+site-lock: ## docs/requirements.lock anew from its requirements.in; ARGS=--upgrade
+	$(compile) docs/requirements.in -o docs/requirements.lock
 
 wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'

@@ -53,8 +53,8 @@ def skipped(folder: Path, missing: str) -> list[str]:
 
 def test_what_could_not_be_installed_is_named_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    expected = ["postgresql18", "dbt", "pgbouncer"]
-    assert skipped(tmp_path, "postgresql18 dbt pgbouncer") == expected
+    expected = ["postgresql18", "dbt", "site", "pgbouncer"]
+    assert skipped(tmp_path, "postgresql18 dbt site pgbouncer") == expected
 
 
 def test_a_package_that_the_system_lacks_keeps_no_other_away(tmp_path: Path) -> None:

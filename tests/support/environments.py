@@ -27,6 +27,7 @@ DBT = Environment(ROOT / "build" / "dbt", ROOT / "dashboards" / "dbt" / "require
 CLIENTS = Environment(
     ROOT / "build" / "clients", ROOT / "tests" / "support" / "clients" / "requirements.lock"
 )
+SITE = Environment(ROOT / "build" / "site-venv", ROOT / "docs" / "requirements.lock")
 
 _LOCKS = sorted((ROOT / "tests" / "support" / "grafana").glob("*.lock"))
 GRAFANA = {lock.stem: Environment(ROOT / "build" / "grafana" / lock.stem, lock) for lock in _LOCKS}

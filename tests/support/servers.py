@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from sqlalchemy.engine import URL
 
 from tests.support.clients import missing_packages
-from tests.support.environments import CLIENTS, DBT, GRAFANA
+from tests.support.environments import CLIENTS, DBT, GRAFANA, SITE
 from tests.support.paths import ROOT
 
 Dialect = Literal["sqlite", "postgresql", "mariadb"]
@@ -560,6 +560,11 @@ def missing_clients(dialects: set[str]) -> list[str]:
     return [*missing_packages(), *clients, *dbt]
 
 
+def missing_builders() -> list[str]:
+    """What builds the documentation site."""
+    return [] if SITE.is_there() else ["site"]
+
+
 def wanted_dialects() -> set[str]:
     """What `DATABASES` (a comma list) names; all of them when it is not set or empty."""
     names = named_dialects()
@@ -635,7 +640,7 @@ if __name__ == "__main__":
     try:
         dialects = asked or wanted_dialects()
         others = [*missing_poolers(dialects), *missing_readers(), *missing_types()]
-        others += missing_clients(dialects)
+        others += [*missing_clients(dialects), *missing_builders()]
         print(*missing_servers(dialects), *([] if asked else others))  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))
