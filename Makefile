@@ -1,4 +1,4 @@
-# Needs make, Python 3.11+ with pip and venv; everything else goes into .venv.
+# Needs make, Python 3.11+ with pip and venv; everything else goes into .venv and build/.
 PYTHON ?= python3
 DATABASES ?=
 # Many tests wait for processes and servers: more of them than cores.
@@ -32,9 +32,11 @@ $(STAMP): requirements-dev.lock pyproject.toml scripts/setup
 	PYTHON='$(PYTHON)' sh scripts/setup
 	touch $@
 
-demo: setup ## the whole way against a fake Datadog, into a SQLite file
+# In an environment of its own, build/demo: to look takes no developer tools.
+demo: ## the whole way against a fake Datadog, into a SQLite file; needs no setup (about 10 s)
+	sh scripts/demo-environment '$(PYTHON)'
 	echo '==> demo'
-	$(BIN)/heatmap-etl demo
+	build/demo/bin/heatmap-etl demo
 	echo 'Or a year of it, in a browser: make dashboard'
 
 dashboard: setup build/heatmap-demo.db ## the dashboard in a browser, filled with a year of demo data

@@ -125,3 +125,10 @@ def moment(instant: datetime) -> str:
 def iso(instant: datetime) -> str:
     """An instant as in all JSON of this program: `2026-01-31T12:00:00.000000Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def to_install(extra: str) -> str:
+    """What brings the packages of an extra of ours, which stands on no public index."""
+    return (
+        f"pip install '.[{extra}]' in the checkout, or the wheel: pip install 'FILE.whl[{extra}]'"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from etl import __version__
+from etl import DOCUMENTATION, __version__
 from etl.cli.commands.check import check
 from etl.cli.commands.dashboard import dashboard
 from etl.cli.commands.db import db
@@ -35,10 +35,14 @@ _ECHO = click.echo.__code__
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="""\b
+    epilog=f"""\b
 First time:
   heatmap-etl demo      see it work, without a Datadog account
-  heatmap-etl init      then: check, sync""",
+  heatmap-etl init      then: check, sync
+
+\b
+Documentation:
+  {DOCUMENTATION}""",
 )
 @global_options
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")

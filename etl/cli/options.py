@@ -83,6 +83,7 @@ class GlobalOptions:
     log_format: str = CONSOLE
     verbose: bool = False
     is_format_chosen: bool = False
+    is_system: bool = False  # `config` is that of this machine: nobody named another
 
 
 class CommandGroup(click.Group):
@@ -188,11 +189,13 @@ def load_sources(
     *,
     needs_keys: bool = True,
     needs_views: bool = True,
+    finds_system: bool = False,
     database: str | None = None,
 ) -> Sources:
     """The configuration of every source, with logging set up; raises `ConfigError`.
 
-    Where no key is needed, a file that this user may not read is a warning. `database`: the URL or
+    Where no key is needed, a file that this user may not read is a warning. `finds_system`: for who
+    only looks, the one of this machine will do where nothing else is named. `database`: the URL or
     file that `--database` names.
     """
     import logging
@@ -202,6 +205,8 @@ def load_sources(
     from etl.config.model import Needs, Sources
     from etl.runtime import logs
 
+    if finds_system and database is None:
+        _choose_system_file(options)
     _apply_dotenv(options)
     logs.set_up(options.log_format, "DEBUG" if options.verbose else level)
     named = None if database is None else _named_database(database)
@@ -214,6 +219,20 @@ def load_sources(
     for text in dict.fromkeys(text for config in configs for text in config.unread):
         logging.getLogger(__name__).warning("%s", text)
     return Sources(configs, is_folder=file is not None and is_folder(file))
+
+
+def _choose_system_file(options: GlobalOptions) -> None:
+    """Choose the configuration of this machine where there is no other."""
+    from pathlib import Path
+
+    from etl.config.files import SYSTEM_FILE
+
+    # Most machines have none: nothing more is loaded then, and nothing read.
+    if _named_file(options) is None and os.path.lexists(SYSTEM_FILE):
+        from etl.config.system import find_system_file
+
+        options.config = find_system_file(os.environ, Path.cwd())
+        options.is_system = options.config is not None
 
 
 def _named_database(value: str) -> Database:

@@ -13,6 +13,13 @@ from etl.config.validators import BadValue, plain
 
 BEARER = "DD_BEARER_TOKEN"
 HASH_KEY = "HEATMAP_ETL_HASH_KEY"
+# Datadog documents the second one; of the first its role and its name alone are known.
+LIST_PERMISSION, RUM_PERMISSION = "rum_session_replay_read", "rum_apps_read"
+PERMISSIONS = (
+    f"They need {LIST_PERMISSION} (probably), to list snapshots,",
+    f"and {RUM_PERMISSION}, to discover views and to name applications.",
+)
+"""Two lines about the keys, for people."""
 _MIN_HASH_KEY = 16
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from etl.config.url_parameters import check_parameters, typed_parameters
 from etl.config.validators import BadValue, plain, type_name
+from etl.formatting import to_install
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -123,11 +124,6 @@ def sqlite_file(url: str) -> Path | None:
     from sqlalchemy.engine import make_url
 
     return Path(make_url(url).database or "")
-
-
-def to_install(extra: str) -> str:
-    """The command that brings what an extra of ours needs."""
-    return f"pip install 'heatmap-etl[{extra}]'"
 
 
 def driver_parameters(url: str) -> dict[str, Any]:

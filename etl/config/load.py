@@ -23,6 +23,7 @@ from etl.config.credentials import (
 from etl.config.database_url import EXPECTED, Database, parse_database
 from etl.config.files import (
     DEFAULT_FILE,
+    SYSTEM_FILE,
     dotenv_files,
     find_file,
     merge,
@@ -87,7 +88,10 @@ def load_config(
     settings = read_settings(document, environment, findings)
     is_named = needs.database is not None or {"views", "database_url"} & settings.chosen
     if file is None and not is_named:
-        findings.problem(DEFAULT_FILE, f"there is none in {plain(here)}; {needs.advice}")
+        advice = needs.advice
+        if os.path.lexists(SYSTEM_FILE):
+            advice += f", or use that of this machine: --config {SYSTEM_FILE}"
+        findings.problem(DEFAULT_FILE, f"there is none in {plain(here)}; {advice}")
         raise ConfigError(_with_unread(findings, needs))  # init writes what else is missing
     keys = _keys(settings, environment, folder, _origins(dotenvs, environ), findings)
     _warn_of_environment(settings, environment, dotenvs, findings)

@@ -58,7 +58,8 @@ def site(value: object) -> str:
     if bare == name and len(name) <= 200 and _DOMAIN.fullmatch(name):
         return name
     if _DOMAIN.fullmatch(bare):
-        raise BadValue(f'expected the bare site, not a URL or host; write "{bare}"')
+        meant = bare if bare in SITES else _nearest(bare, 0.7) or bare
+        raise BadValue(f'expected the bare site, not a URL or host; write "{meant}"')
     raise BadValue(
         'is not a site; expected a domain such as "datadoghq.com" or "datadoghq.eu" '
         "(for another host set datadog.api_url)"
@@ -69,11 +70,20 @@ def site_warning(name: str) -> str | None:
     """The warning about a site that is not one of Datadog's known ones; None: it is one."""
     if name in SITES:
         return None
+    close = _nearest(name, 0.5)
+    meant = f" (did you mean {close}?)" if close else ""
+    return f"{name} is not a known Datadog site{meant}; requests go to https://api.{name}"
+
+
+def _nearest(name: str, cutoff: float) -> str | None:
     import difflib  # not before there is a mistake
 
-    close = difflib.get_close_matches(name, SITES, n=1, cutoff=0.5)
-    meant = f" (did you mean {close[0]}?)" if close else ""
-    return f"{name} is not a known Datadog site{meant}; requests go to https://api.{name}"
+    # An organization may have a name of its own before that of its site; us6 is rather a slip.
+    above = name.partition(".")[2]
+    if above in SITES:
+        cutoff = 0.92
+    close = difflib.get_close_matches(name, SITES, n=1, cutoff=cutoff)
+    return close[0] if close else above if above in SITES else None
 
 
 def hosts(name: str, api_url: str | None, app_url: str | None) -> Hosts:

@@ -10,11 +10,12 @@ import os
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from etl.config.credentials import PERMISSIONS
 from etl.config.database_url import parse_database, sqlite_file
 from etl.config.files import DEFAULT_FILE
 from etl.config.output_file import Kind, files_of_sqlite, output_file
@@ -31,6 +32,8 @@ _HEAD = """\
 # heatmap-etl: which views to copy, and where to.
 # Keys do not belong here: set DD_API_KEY and DD_APP_KEY in the environment, or in a file
 # named .env beside this one (chmod 600). `heatmap-etl check` tells whether all is well.
+# The keys need two permissions: probably rum_session_replay_read, to list snapshots (Datadog
+# documents none for that), and rum_apps_read, to discover views and to name applications.
 
 # SQLite (a path relative to this file), or PostgreSQL, MariaDB, MySQL:
 #   "postgresql://user:password@host/database", "mariadb://...", "mysql://..."
@@ -46,24 +49,29 @@ views = {views}
 """
 
 
-def config_template(database_url: str = DEFAULT_DATABASE_URL, views: Sequence[str] = ("/",)) -> str:
-    """The text of a configuration file that works as it is, for a database and view names."""
+def config_template(
+    database_url: str = DEFAULT_DATABASE_URL, views: Sequence[str] = ("/",), site: str = ""
+) -> str:
+    """The text of a configuration file that works as it is. `site`: set, and not only shown."""
     listed = ", ".join(quoted(view) for view in views)
     head = _HEAD.format(database_url=quoted(database_url), views=f"[{listed}]")
-    return head + "".join(_section(name) for name in SECTIONS)
+    chosen = {"datadog.site": site} if site else {}
+    return head + "".join(_section(name, chosen) for name in SECTIONS)
 
 
-def _section(name: str) -> str:
+def _section(name: str, chosen: Mapping[str, str]) -> str:
     settings = [s for s in settings_table() if s.key.startswith(f"{name}.")]
-    return f"\n[{name}]\n" + "\n".join(map(_commented, settings))
+    return f"\n[{name}]\n" + "\n".join(_lines(s, chosen.get(s.key)) for s in settings)
 
 
-def _commented(setting: Setting) -> str:
-    """A comment with what the setting is for, and a commented line with its default."""
+def _lines(setting: Setting, chosen: str | None) -> str:
+    """A comment with what the setting is for, and its value, or its default as a comment."""
     name = setting.key.rpartition(".")[2]
     value = setting.example if setting.default is None else setting.default
     text = f"{setting.description}. {setting.hint}".strip()
-    if value is None:
+    if chosen:
+        text, line = text[0].upper() + text[1:], f"{name} = {quoted(chosen)}\n"
+    elif value is None:
         text, line = f"{name}: {text}", ""
     else:
         text, line = text[0].upper() + text[1:], f"# {name} = {json.dumps(value)}\n"
@@ -84,25 +92,41 @@ def _escaped(code: int) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-def write_template(
-    path: Path, *, database_url: str = "", views: Sequence[str] = (), is_forced: bool = False
-) -> None:
-    """Write `config_template` to `path`; raises ConfigError when it cannot or should not be."""
+def require_options(database_url: str, views: Sequence[str], folder: Path) -> None:
+    """Raise ConfigError with what is wrong with the options of `init`; their defaults are right."""
     problems: list[str] = []
     if views:
         parse_views(list(views), lambda p: problems.append(f"--view: {p}"), lambda _: None)
-    if problem := _database_problem(database_url, path.parent):
+    if problem := database_problem(database_url, folder):
         problems.append(f"--database-url: {problem}")
     if problems:
         raise ConfigError(problems)
+
+
+def require_absent(path: Path) -> None:
+    """Raise ConfigError where there is such a file already."""
+    if os.path.lexists(path):
+        raise ConfigError([f"{plain(path)}: {_THERE}"])
+
+
+def write_template(
+    path: Path,
+    *,
+    database_url: str = "",
+    views: Sequence[str] = (),
+    site: str = "",
+    is_forced: bool = False,
+) -> None:
+    """Write `config_template` to `path`; raises ConfigError when it cannot or should not be."""
+    require_options(database_url, views, path.parent)
     database_url = database_url or DEFAULT_DATABASE_URL
     database = sqlite_file(parse_database(database_url, path.parent).url)
-    if os.path.lexists(path) and not is_forced:
-        raise ConfigError([f"{plain(path)}: {_THERE}"])
+    if not is_forced:
+        require_absent(path)
     kind = Kind("a configuration", partial(_holds_a_configuration, path)) if is_forced else None
     protected = files_of_sqlite(database) if database else []
     path = output_file("init", path, protected=protected, kind=kind)
-    text = config_template(database_url, views or ("/",))
+    text = config_template(database_url, views or ("/",), site)
     try:
         mode, owner = rights_of(path)
         with whole_file(path, mode=mode, owner=owner, replaces=is_forced) as file:
@@ -128,7 +152,14 @@ def _holds_a_configuration(path: Path, file: BinaryIO) -> bool:
     return not document or not {*SECTIONS, *(s.key for s in settings_table())}.isdisjoint(document)
 
 
-def _database_problem(url: str, folder: Path) -> str:
+def views_problem(names: Sequence[str]) -> str:
+    """What is wrong with the last of these view names; "" for nothing."""
+    problems: list[str] = []
+    parse_views(list(names), problems.append, lambda _: None)
+    return problems[-1].removeprefix(f"entry {len(names)}: ") if problems else ""
+
+
+def database_problem(url: str, folder: Path) -> str:
     """Why a URL cannot be in a file that others may read; "" for no reason."""
     if not url:
         return ""
@@ -151,8 +182,9 @@ def next_steps(path: Path, *, has_views: bool) -> list[str]:
     config = "" if name == DEFAULT_FILE else f" --config {shlex.quote(name)}"
     dotenv = shlex.quote(str(folder / ".env"))
     paste = f"(umask 077; printf 'DD_API_KEY=...\\nDD_APP_KEY=...\\n' >> {dotenv})"
+    into = f"{plain(folder / '.env')}, which only you can read:\n       {paste}"
     steps = [
-        f"Put the keys into {plain(folder / '.env')}, which only you can read:\n       {paste}",
+        f"Put the keys into {into}\n     " + "\n     ".join(PERMISSIONS),
         f"heatmap-etl check{config}",
         f"heatmap-etl sync{config}",
     ]

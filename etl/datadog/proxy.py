@@ -12,6 +12,7 @@ import msgspec
 
 from etl.config.host_name import ascii_host
 from etl.errors import ConfigError
+from etl.formatting import to_install
 
 _Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 _Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
@@ -142,7 +143,7 @@ def _require_scheme(scheme: str, *, speaks_socks: bool) -> None:
     if not speaks_socks:
         raise ValueError("is a SOCKS proxy, which cannot be used here")
     if importlib.util.find_spec("socksio") is None:
-        raise ValueError("a SOCKS proxy needs pip install 'heatmap-etl[socks]'")
+        raise ValueError(f"a SOCKS proxy needs an extra; run: {to_install('socks')}")
 
 
 # --- NO_PROXY -----------------------------------------------------------------------------

@@ -18,14 +18,14 @@ PAGE_ADVICE = (
 )
 _KEYS_ADVICE = (
     "the keys were refused ({api_key}, {app_key}): check that they belong to site {site}, that each"
-    " is the key's value and not its id, that they have rum_session_replay_read and rum_apps_read,"
-    " and that the owner of the application key is still in the organization"
+    " is the key's value and not its id, that they have rum_session_replay_read (probably)"
+    " and rum_apps_read, and that the owner of the application key is still in the organization"
 )
 _APP_KEY_ADVICE = (
     "the keys were refused: Datadog accepts the API key in {api_key}, so it is the application key"
     " in {app_key}, or its permissions: check that it belongs to site {site}, that it is the key's"
-    " value and not its id, that it has rum_session_replay_read and rum_apps_read, and that its"
-    " owner is still in the organization"
+    " value and not its id, that it has rum_session_replay_read (probably) and rum_apps_read, and"
+    " that its owner is still in the organization"
 )
 _API_KEY_ADVICE = (
     "the keys were refused: Datadog does not accept the API key in {api_key}: check that it belongs"
@@ -33,7 +33,7 @@ _API_KEY_ADVICE = (
 )
 _BEARER_ADVICE = (
     "the keys were refused: check that the token in {token} belongs to site {site}, that it has"
-    " rum_session_replay_read and rum_apps_read, and that it has not expired"
+    " rum_session_replay_read (probably) and rum_apps_read, and that it has not expired"
 )
 
 

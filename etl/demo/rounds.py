@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sqlite3
 import tempfile
 import threading
@@ -33,6 +34,7 @@ from etl.fake_datadog.world import Kind
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
+from etl.runtime.console import as_called
 
 FILE = "heatmap-demo.db"
 SOURCE = "demo"
@@ -135,8 +137,17 @@ def run_demo(folder: Path, echo: Echo) -> None:
             _show_queries(database, echo)
     echo("")
     echo(f"The fake Datadog is gone, the tables stay: {file}")
-    echo("Next, a year of history to look at in a browser: heatmap-etl demo --large")
-    echo("Or, with a Datadog account of your own: heatmap-etl init")
+    program, named = as_called(), shlex.quote(str(file))
+    echo("")
+    echo("Try next:")
+    echo(f"  {program} status --database {named}")
+    echo(f"  {program} export current_snapshots --database {named}")
+    echo("")
+    echo("A year of history, to look at in a browser:")
+    echo(f"  {program} demo --large {shlex.quote(str(folder))}")
+    echo("")
+    echo("With a Datadog account of your own:")
+    echo(f"  {program} init")
 
 
 def demo_config(file: Path, api_url: str, world: World, **more: str) -> Config:

@@ -6,6 +6,7 @@ instead, all stored instants are moved into the past. So the last run is of the 
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -25,9 +27,11 @@ from etl.demo.rounds import FILE, Echo, demo_config, remove_old_file, without_pr
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
+from etl.formatting import to_install
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
+from etl.runtime.console import as_called
 
 _DAILY = 28
 _READINGS = (*range(0, DAYS - _DAILY, 7), *range(DAYS - _DAILY, DAYS + 1))
@@ -79,7 +83,11 @@ def run_year(folder: Path, echo: Echo) -> None:
     echo(f"Checked by SQL: the {listed} snapshots without removed_at are those that the fake")
     echo("Datadog lists in the end, and those of an empty answer, which are held.")
     echo(f"All is invented, and in one file: {file}")
-    echo(f"Next, the dashboard in a browser: heatmap-etl dashboard --database {file}")
+    echo("")
+    echo("The dashboard, in a browser:")
+    if find_spec("datasette") is None:
+        echo(f"  {to_install('dashboard')}")
+    echo(f"  {as_called()} dashboard --database {shlex.quote(str(file))}")
 
 
 def _read(year: Year, config: Config, database: Database, echo: Echo) -> None:

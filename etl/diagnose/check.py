@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from etl.config.credentials import LIST_PERMISSION, PERMISSIONS, RUM_PERMISSION
 from etl.config.model import Config, require_keys
 from etl.config.views import View
 from etl.database.connection import Database, open_database
@@ -53,6 +54,10 @@ DATABASE_WAIT_S = 12.0
 _DATABASE_FIRST_S = 2.0
 """Seconds after which Datadog is asked though the database has not answered yet."""
 _RUNS_A_DAY = 24
+_PERMISSIONS = (
+    f"listing needs {LIST_PERMISSION} (probably), discovery and names of applications need "
+    f"{RUM_PERMISSION}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +313,8 @@ def _datadog(
     progress: Callable[[int, int], None],
 ) -> Iterator[Point]:
     if config.keys is None:
-        yield Point("keys", PROBLEM, f"{config.keys_problem}. No view was asked for.")
+        text = f"{config.keys_problem}. No view was asked for. {' '.join(PERMISSIONS)}"
+        yield Point("keys", PROBLEM, text)
         yield _requests(config, [])
         return
     try:
@@ -331,7 +337,7 @@ def _datadog(
         yield common
         return
     if listings:
-        yield Point("keys", OK, f"accepted by {config.api_url}")
+        yield Point("keys", OK, f"accepted by {config.api_url}; {_PERMISSIONS}")
     yield _requests(config, listings)
     order = {view: number for number, view in enumerate(config.views)}
     yield from map(_view, sorted(results, key=lambda r: order[r.view]))

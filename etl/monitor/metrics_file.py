@@ -16,6 +16,7 @@ from etl.config.output_file import Kind, output_beside
 from etl.config.validators import plain
 from etl.errors import ConfigError
 from etl.files import whole_file
+from etl.formatting import to_install
 from etl.ledger.results import RunResult
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LARGEST = 64 * 2**20  # far more than any that we wrote
-MISSING_LIBRARY = "needs prometheus-client; run: pip install 'heatmap-etl[metrics]'"
+MISSING_LIBRARY = f"needs an extra; run: {to_install('metrics')}"
 
 
 def metrics_class() -> type[Metrics] | None:

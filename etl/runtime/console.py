@@ -20,6 +20,20 @@ from etl.runtime.streams import abandon
 PROGRAM = "heatmap-etl"
 
 
+def as_called() -> str:
+    """The words that start this program again, in a shell of this folder: its name or its path."""
+    import shlex
+    import shutil
+
+    path = sys.argv[0]
+    name = os.path.basename(path)  # noqa: PTH119 - no pathlib for each command
+    if name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m etl"
+    found = shutil.which(PROGRAM)
+    is_found = found is not None and os.path.exists(path) and os.path.samefile(found, path)  # noqa: PTH110, PTH121
+    return shlex.quote(path) if name == PROGRAM and "/" in path and not is_found else PROGRAM
+
+
 def prepare_streams() -> None:
     """Escape what the encoding of a stream cannot show, instead of raising."""
     for stream in (sys.stdout, sys.stderr):

@@ -30,7 +30,7 @@ from etl.database.migrations import require_there
 from etl.database.sql_views import metadata
 from etl.errors import ConfigError, EtlError
 from etl.files import rights_of, whole_file
-from etl.formatting import iso
+from etl.formatting import iso, to_install
 
 FORMATS = ("csv", "jsonl", "parquet")
 _BY_ENDING = {**{name: name for name in FORMATS}, "ndjson": "jsonl"}
@@ -263,8 +263,7 @@ def _import_pyarrow() -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        install = "pip install 'heatmap-etl[parquet]'"
-        raise EtlError(f"Parquet needs a library that is not installed: {install}") from None
+        raise EtlError(f"Parquet needs an extra; run: {to_install('parquet')}") from None
     return pa, pq
 
 

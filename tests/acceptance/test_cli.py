@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from etl import DOCUMENTATION
 from etl.database.schema import HEAD
 from etl.fake_datadog import FakeDatadog, World
 from tests.support.api import Api, record
@@ -116,6 +117,11 @@ def test_help_lists_the_commands_of_daily_use_and_the_others_under_more(cli: Cli
         line.split()[0] for line in more.splitlines() if line.startswith("  ") and line.strip()
     ]
     assert named[:4] == ["export", "dashboard", "privacy", "fake-datadog"]
+
+
+def test_help_says_where_the_documentation_is(cli: Cli) -> None:
+    lines = cli("--help").out.splitlines()
+    assert lines[lines.index("  Documentation:") + 1].strip() == DOCUMENTATION
 
 
 def test_without_a_command_the_help_stands_on_stderr(cli: Cli) -> None:

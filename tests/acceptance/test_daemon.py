@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from etl.errors import EtlError
+from etl.formatting import to_install
 from tests.support.api import Api, record
 from tests.support.command_line import Cli, Result
 from tests.support.paths import ROOT
@@ -254,7 +255,7 @@ def test_without_the_library_metrics_name_the_extra(
 ) -> None:
     done = cli("sync", "--metrics-file", "x.prom", PYTHONPATH=without_prometheus)
     assert (done.code, done.is_one_line()) == (2, True)
-    assert "heatmap-etl[metrics]" in done.err
+    assert f"needs an extra; run: {to_install('metrics')}\n" in done.err
     assert not cli.database.exists()
     assert cli("sync", "--quiet", PYTHONPATH=without_prometheus).code == 0
     daemon = started(cli, "schedule", "--listen", "127.0.0.1:0", PYTHONPATH=without_prometheus)
@@ -265,7 +266,7 @@ def test_without_the_library_metrics_name_the_extra(
         urllib.request.urlopen(f"{found[1]}/metrics", timeout=10)
     with caught.value as answer:
         assert answer.code == 501
-        assert b"heatmap-etl[metrics]" in answer.read()
+        assert f"run: {to_install('metrics')}\n" in answer.read().decode()
     with urllib.request.urlopen(f"{found[1]}/readyz", timeout=10) as ready:
         assert ready.status == 200
 

@@ -25,6 +25,7 @@ from etl.database.migrations import prepare_schema
 from etl.demo.rounds import demo_config
 from etl.fake_datadog import FakeDatadog, World
 from etl.fake_datadog.organization import Traffic
+from etl.formatting import to_install
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.serve.dashboard.charts import DASHBOARD
@@ -470,7 +471,7 @@ def test_a_port_that_is_taken(capsys, tmp_path):
 def test_without_the_extra(capsys, monkeypatch, tmp_path, module):
     monkeypatch.setitem(sys.modules, module, None)
     said = refused(capsys, "--database", str(tmp_path / "x.db"))
-    assert "pip install 'heatmap-etl[dashboard]'" in said
+    assert f"; run: {to_install('dashboard')}" in said
 
 
 def test_the_page_is_what_the_plugin_expects():

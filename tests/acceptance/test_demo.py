@@ -4,11 +4,15 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from etl.cli.app import cli
 from etl.config.load import load_config
 from etl.database.connection import open_database
 from etl.demo import rounds as demo
@@ -16,6 +20,7 @@ from etl.demo.rounds import FILE, QUERIES, run_demo
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.fake_datadog.world import Event
+from tests.support.paths import ROOT
 
 COUNTS = ("listed", "new", "changed", "vanished", "returned")
 
@@ -150,6 +155,43 @@ def test_what_is_printed_fits_a_wide_terminal(told):
     lines = [line.replace(str(folder), "/folder") for line in lines]  # whose length is not ours
     assert max(map(len, lines)) <= 100
     assert not any("\n" in line for line in lines)
+
+
+def test_what_it_says_to_try_can_be_pasted_as_it_is(tmp_path):
+    """By the path of the program, where no shell finds its name; in folders with a blank."""
+    program = tmp_path / "my programs" / "heatmap-etl"
+    program.parent.mkdir()
+    start = "import sys\nfrom etl.__main__ import run\nsys.exit(run())\n"
+    program.write_text(f"#!{sys.executable}\n{start}")
+    program.chmod(0o755)
+    environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+
+    def shell(command: str) -> str:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+        return done.stdout
+
+    said = shell("'my programs/heatmap-etl' demo 'the demo'").partition("Try next:")[2]
+    status, export, large, init = [
+        line.strip() for line in said.splitlines() if line.startswith("  ")
+    ]
+    assert "4 views" in shell(status)
+    assert shell(export).startswith("id,source,")
+    assert large == "'my programs/heatmap-etl' demo --large 'the demo'"
+    assert "Wrote heatmap-etl.toml" in shell(init)
+
+
+def test_its_help_says_what_it_does():
+    said = " ".join(CliRunner().invoke(cli, ["demo", "--help"]).output.split())
+    for words in ("four rounds", "127.0.0.1", "Nothing leaves the machine", FILE, "seconds"):
+        assert words in said
 
 
 def test_a_second_run_makes_the_file_anew(tmp_path):

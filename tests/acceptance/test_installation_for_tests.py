@@ -1,11 +1,15 @@
 """What `make test` installs beside `.venv`, and what it says of that which it cannot install."""
 
+import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from etl import __version__
 from tests.support import servers
 from tests.support.environments import Environment
 from tests.support.paths import ROOT
@@ -98,3 +102,70 @@ def test_an_environment_of_another_lock_file_is_made_anew(tmp_path: Path) -> Non
     assert environment.is_there()
     environment.lock.write_text("b", encoding="utf-8")
     assert not environment.is_there()
+
+
+# --- make demo ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The scripts and the program in a folder with a blank in its name."""
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "etl").symlink_to(ROOT / "etl")
+    return folder
+
+
+def test_the_demo_needs_no_developer_tools(checkout: Path) -> None:
+    done = subprocess.run(
+        ["make", "-n", "demo"], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    assert "scripts/demo-environment" in done.stdout
+    assert ".venv" not in done.stdout
+    names = re.findall(
+        r"^([\w.-]+)==", (checkout / "requirements.lock").read_text("utf-8"), re.MULTILINE
+    )
+    assert "sqlalchemy" in names
+    assert {"pytest", "ruff", "mypy", "hypothesis", "datasette"}.isdisjoint(names)
+
+
+def test_the_environment_of_the_demo_runs_the_checkout(checkout: Path) -> None:
+    """Where it holds the packages of the lock already, as the second time."""
+    demo = checkout / "build" / "demo"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(demo)], check=True)
+    shutil.copy(checkout / "requirements.lock", demo / "installed.lock")
+    command = ["sh", "scripts/demo-environment", sys.executable]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for program in ("build/demo/bin/heatmap-etl", str(demo / "bin" / "heatmap-etl")):
+        found = subprocess.run(
+            [program, "--version"],
+            cwd=checkout,
+            env={"PATH": os.defpath},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (found.returncode, found.stdout) == (0, f"heatmap-etl {__version__}\n"), found.stderr
+
+
+@pytest.mark.parametrize(
+    ("python", "word"),
+    [("/nowhere/python", "is not installed"), ("./old", "3.11 or newer is needed")],
+)
+def test_an_interpreter_that_will_not_do_is_named_in_one_line(
+    checkout: Path, python: str, word: str
+) -> None:
+    write_program(
+        checkout / "old", '#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9 || exit 1\n'
+    )
+    command = ["sh", "scripts/demo-environment", python]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("make demo: ")
+    assert word in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (checkout / "build").exists()

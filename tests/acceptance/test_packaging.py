@@ -150,6 +150,60 @@ def test_the_wheel_says_what_it_is(wheel: Path):
         assert "heatmap-etl = etl.__main__:run" in opened.read(name).decode()
 
 
+REPOSITORY = "https://github.com/heatmap-etl/heatmap-etl"
+
+
+def test_the_wheel_says_where_everything_else_is(wheel: Path):
+    urls = dict(line.split(", ", 1) for line in metadata(wheel).get_all("Project-URL"))
+    assert urls == {
+        "Homepage": REPOSITORY,
+        "Documentation": etl.DOCUMENTATION,
+        "Repository": REPOSITORY,
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+    }
+
+
+# Of Markdown, of its HTML, and of a reference at the end; code is no link.
+LINK = re.compile(
+    r"""\]\(<?([^)>\s]+)|\b(?:src|href)=["']([^"']+)|^ {0,3}\[[^\]]+\]: +(\S+)""", re.MULTILINE
+)
+
+
+def links(text: str) -> list[str]:
+    prose = re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [next(filter(None, found)) for found in LINK.findall(prose)]
+
+
+def test_no_link_on_the_page_of_the_package_is_relative(wheel: Path):
+    """There no file stands beside the README."""
+    page = metadata(wheel)
+    assert page["Description-Content-Type"] == "text/markdown"
+    here = (ROOT / "README.md").read_text(encoding="utf-8")
+    found, written = links(page.get_payload()), links(here)
+    assert len(found) == len(written) >= 10
+    assert [link for link in found if not link.startswith("https://")] == []
+    for absolute, relative in zip(found, written, strict=True):
+        if "://" in relative:
+            assert absolute == relative
+            continue
+        # Each leads to what it led to.
+        assert re.fullmatch(rf"{REPOSITORY}/(blob|raw)/main/.+", absolute), absolute
+        assert absolute.endswith(relative)
+        assert (ROOT / absolute.split("/main/")[1].partition("#")[0]).exists(), absolute
+    pictures = [link for link in found if link.endswith((".png", ".svg"))]
+    assert [link for link in pictures if "/raw/main/" not in link] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[a](docs/a.md)", "![a](a.png)", "[a](#a)", '<img src="a.png">', "[a]: a.md", "[a](<a.md>)"],
+)
+def test_a_relative_link_would_be_found(text: str):
+    (link,) = links(text)
+    assert not link.startswith("https://")
+
+
 def test_the_default_install_has_at_most_ten_direct_dependencies(wheel: Path):
     requires = [line for line in metadata(wheel).get_all("Requires-Dist") if "extra ==" not in line]
     assert sorted(map(package, requires)) == sorted(

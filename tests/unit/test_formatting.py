@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.formatting import Styled, age, clean, duration, is_future, shortened, table
+from etl.formatting import Styled, age, clean, duration, is_future, shortened, table, to_install
+from tests.support.paths import ROOT
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 
@@ -91,3 +92,12 @@ def test_an_instant_ahead_of_the_clock_is_called_that() -> None:
     assert age(NOW + timedelta(seconds=61), NOW) == "in the future"
     assert not is_future(NOW + timedelta(seconds=60), NOW)  # clocks of two machines differ
     assert not is_future(None, NOW)
+
+
+def test_what_to_install_needs_no_public_index() -> None:
+    expected = "pip install '.[mysql]' in the checkout, or the wheel: pip install 'FILE.whl[mysql]'"
+    assert to_install("mysql") == expected
+    by_name = re.compile(r"pip install '?heatmap[-_]etl\b")
+    assert by_name.search("run: pip install 'heatmap-etl[mysql]'")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "etl").rglob("*.py")]
+    assert [text for text in sources if by_name.search(text)] == []

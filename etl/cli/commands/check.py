@@ -42,7 +42,7 @@ def check(options: GlobalOptions, report: Path | None) -> int:
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(options)
+        sources = load_sources(options, finds_system=True)
         from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
         from etl.cli.output.check import check_lines, closing_lines, point_line
         from etl.cli.progress import Progress

@@ -72,7 +72,7 @@ def _configured_file(options: GlobalOptions) -> Path:
     from etl.database.connection import opened
     from etl.serve.dashboard.server import require_file
 
-    sources = load_sources(options, needs_keys=False, needs_views=False)
+    sources = load_sources(options, needs_keys=False, needs_views=False, finds_system=True)
     config = require_single_database(sources, advice="name one: --database")
     with opened(config) as database:
         return require_file(database)

@@ -81,7 +81,9 @@ def export(
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
-        sources = load_sources(options, needs_keys=False, needs_views=False, database=named)
+        sources = load_sources(
+            options, needs_keys=False, needs_views=False, finds_system=True, database=named
+        )
         from etl.database.connection import opened
         from etl.serve.export import (
             Export,

@@ -54,7 +54,9 @@ def status(
     if quiet and as_json:
         raise click.UsageError("--json prints an object, --quiet prints nothing; use one")
     level = "ERROR" if quiet else "WARNING"
-    sources = load_sources(options, level, needs_keys=False, needs_views=False, database=named)
+    sources = load_sources(
+        options, level, needs_keys=False, needs_views=False, finds_system=True, database=named
+    )
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
     from etl.cli.output.status import quiet_status_lines, status_lines
     from etl.database.connection import opened
@@ -69,6 +71,8 @@ def status(
         if quiet:
             return CommandResult(code, problems=quiet_status_lines(current))
         lines = status_lines(current, has_colours=shows_colours())
+        if options.is_system:
+            lines = [f"Configuration of this machine: {config.path}", "", *lines]
         return CommandResult(code, lines, current.as_json())
 
     sources = spelt_out(sources)

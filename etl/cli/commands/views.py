@@ -25,7 +25,7 @@ def views() -> None:
 @click.pass_obj
 def list_(options: GlobalOptions, as_json: bool) -> int:
     """The views that a run covers, and how they stand. Asks nobody."""
-    sources = load_sources(options, needs_keys=False)
+    sources = load_sources(options, needs_keys=False, finds_system=True)
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
     from etl.cli.output.views import list_lines
     from etl.monitor.views import list_views

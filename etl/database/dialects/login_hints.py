@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from etl.config.database_url import to_install
 from etl.database.dialects import CHECK_ADDRESS
+from etl.formatting import to_install
 
 Code = str | int
 """A SQLSTATE of PostgreSQL; a number of MariaDB or MySQL."""

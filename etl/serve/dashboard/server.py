@@ -22,6 +22,7 @@ from etl.database.connection import Database, is_there
 from etl.database.dialects.sqlite import must_open_immutable
 from etl.database.migrations import require_schema
 from etl.errors import EtlError
+from etl.formatting import to_install
 from etl.serve.dashboard.charts import DASHBOARD
 
 NAME = "heatmaps"
@@ -59,7 +60,7 @@ def require_file(database: Database) -> Path:
 def require_datasette() -> None:
     """Raises `EtlError` when the extra is not installed."""
     if not all(map(find_spec, ("datasette", "datasette_dashboards"))):
-        raise EtlError("the dashboard needs an extra; run: pip install 'heatmap-etl[dashboard]'")
+        raise EtlError(f"the dashboard needs an extra; run: {to_install('dashboard')}")
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -30,6 +30,7 @@ from etl.config.settings import settings_table
 from etl.config.template import config_template
 from etl.config.views import View
 from etl.errors import ConfigError
+from etl.formatting import to_install
 from tests.support.paths import ROOT
 
 MINIMAL = 'database_url = "sqlite:///x.db"\nviews = ["/home"]\n'
@@ -769,7 +770,7 @@ def test_missing_driver_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     problem = only_problem(tmp_path, f'views = ["/"]\ndatabase_url = "{url}"')
-    assert f"pip install 'heatmap-etl[{extra}]'" in problem
+    assert problem.endswith(f"; run: {to_install(extra)}")
 
 
 def test_database_url_from_a_file(tmp_path: Path) -> None:

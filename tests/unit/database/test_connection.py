@@ -25,6 +25,7 @@ from etl.database.dialects import dialect_named
 from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.migrations import schema_state, upgrade
 from etl.errors import DatabaseUnreachable, StoreError
+from etl.formatting import to_install
 from etl.load.lookup import Tables
 from etl.load.versions import Owner
 from tests.support.api import Api, record
@@ -412,7 +413,7 @@ def test_without_the_library_for_a_login_method_it_is_named(opened: Callable[[st
         with patch("pymysql._auth._have_cryptography", new=False):
             message = refusal(url, opened)
     assert "'cryptography' package is required" in message
-    assert message.endswith("; run: pip install 'heatmap-etl[mysql]'")
+    assert message.endswith(f"; run: {to_install('mysql')}")
 
 
 def test_the_other_driver_is_missed_as_well(opened: Callable[[str], Database]):
@@ -422,7 +423,7 @@ def test_the_other_driver_is_missed_as_well(opened: Callable[[str], Database]):
         pytest.raises(DatabaseUnreachable) as caught,
     ):
         opened("postgresql://etl@127.0.0.1:1/x")
-    assert str(caught.value).endswith("; run: pip install 'heatmap-etl[postgres]'")
+    assert str(caught.value).endswith(f"; run: {to_install('postgres')}")
 
 
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_driver(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from etl.datadog.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
+from etl.formatting import to_install
 
 API = "https://api.datadoghq.com/api/v2"
 PROXY = "http://proxy.internal:3128"
@@ -299,7 +300,7 @@ def test_what_would_not_be_used_stops_nothing(value: str) -> None:
 def test_socks_without_its_library_says_what_to_install() -> None:
     with pytest.raises(ConfigError) as caught:
         find_proxy(API, {"ALL_PROXY": "socks5://u:hidden@h:1"})
-    expected = "ALL_PROXY: a SOCKS proxy needs pip install 'heatmap-etl[socks]'"
+    expected = f"ALL_PROXY: a SOCKS proxy needs an extra; run: {to_install('socks')}"
     assert caught.value.problems == (expected,)
 
 

@@ -2,14 +2,22 @@
 
 import errno
 import io
+import shlex
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 
 from etl.errors import OutputError
 from etl.formatting import Styled
-from etl.runtime.console import prepare_streams, print_errors, print_results, shows_colours
+from etl.runtime.console import (
+    as_called,
+    prepare_streams,
+    print_errors,
+    print_results,
+    shows_colours,
+)
 
 
 class Broken(io.StringIO):
@@ -21,6 +29,25 @@ class Broken(io.StringIO):
 
     def write(self, _text: str) -> int:
         raise OSError(self._number, "No space left on device")
+
+
+def test_the_program_names_itself_as_a_shell_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "heatmap-etl"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    for called, expected in (
+        (str(program), str(program)),
+        ("heatmap-etl", "heatmap-etl"),
+        ("/site-packages/etl/__main__.py", f"{shlex.quote(sys.executable)} -m etl"),
+        ("/bin/pytest", "heatmap-etl"),
+    ):
+        monkeypatch.setattr("sys.argv", [called])
+        assert as_called() == expected
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [str(program)])
+    assert as_called() == "heatmap-etl"
 
 
 def test_only_a_styled_line_keeps_its_escapes(capsys: pytest.CaptureFixture[str]) -> None:
