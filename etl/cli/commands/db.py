@@ -108,12 +108,13 @@ def _for_each_database(
 def upgrade_schema(database: Database) -> str:
     """Upgrade the schema; returns the line that names both revisions."""
     from etl.cli.output.schema import upgrade_line
+    from etl.database import comments
     from etl.database.migrations import found_schema, require_schema, upgrade
 
     before = found_schema(database)
     if before.state in ("newer", "foreign"):
         require_schema(database)  # raises
-    if before.state != "current":
+    if before.state != "current" or not database.read(comments.are_current):
         upgrade(database)
     return upgrade_line(database.label, before)
 
