@@ -263,7 +263,7 @@ def test_every_table_view_and_column_is_described():
 
 def test_the_pages_of_datasette_show_the_descriptions(shown):
     text = shown.get(f"/{NAME}/current_snapshots").text
-    assert "What is listed now: one row for each snapshot" in text
+    assert "What Datadog lists now: one row for each snapshot" in text
     assert "RUM application the snapshot belongs to" in text
 
 
