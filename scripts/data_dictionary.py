@@ -26,7 +26,7 @@ BEGIN = "<!-- settings: written by `make docs` -->"
 END = "<!-- end of settings -->"
 
 _TYPES: tuple[tuple[str, Any, str], ...] = (
-    ("text", LongText(), "of any length"),
+    ("text", LongText(), "any length"),
     ("text(n)", String(255), "at most n characters; here n = 255"),
     ("json", JsonText(), "ASCII-escaped JSON"),
     ("instant", UtcDateTime(), "UTC, to the microsecond"),

@@ -1,8 +1,8 @@
 """The words of the catalogue as comments in the database, for those who look at a table there.
 
-The revisions give each table the words of their time. After an upgrade the comments that differ
-from the catalogue are set anew. So a better description needs no revision: the schema stays as it
-is, and a program of the version before runs on. SQLite keeps no comments.
+The revisions give each table the words of their time. An upgrade then sets the comments that differ
+from the catalogue. A better description therefore needs no revision: the schema stays as it is, and
+the program of the version before still runs with it. SQLite keeps no comments.
 """
 
 from __future__ import annotations

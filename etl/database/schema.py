@@ -431,7 +431,7 @@ side_questions = _table(
     _source(),
     _key("question", "What was asked: applications, discovery, organization or validation", 64),
     _must("failures", BigInteger, "Number of times in a row without an answer"),
-    _must("failed_at", UtcDateTime, "When it was last asked in vain"),
+    _must("failed_at", UtcDateTime, "When it last got no answer"),
     _must("ask_again_at", UtcDateTime, "When it will be asked again, at the earliest"),
     _must("error", LongText, "Why there was no answer"),
     PrimaryKeyConstraint("source", "question"),

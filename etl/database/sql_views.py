@@ -158,7 +158,7 @@ snapshot_changes = _view(
     _col(
         "not_before",
         UtcDateTime(),
-        "The event happened after this and before noticed_at: time of the last reading before it "
+        "The event happened after this and before noticed_at. Time of the last reading before it "
         "that was complete or unproven and held nothing; NULL: a baseline, or the ledger no longer "
         "has that reading",
     ),
@@ -177,7 +177,7 @@ snapshot_changes = _view(
 
 view_coverage = _view(
     "view_coverage",
-    "Snapshots and page views side by side. One row for each view, application and device with "
+    "Snapshots compared with page views. One row for each view, application and device with "
     "snapshots. Without snapshots: one row for each view and application with page views, and one "
     "for each view that is read and has neither.",
     _of(view_state, "source"),
@@ -260,5 +260,5 @@ def _surplus(inspector: Inspector, stored_name: str, name: str) -> set[str]:
     try:
         columns = inspector.get_columns(stored_name)
     except SQLAlchemyError:
-        return set()  # a view on a table that was dropped; the upgrade creates it anew
+        return set()  # a view on a table that was dropped; the upgrade creates it again
     return {column["name"].lower() for column in columns} - set(metadata.tables[name].c.keys())
