@@ -18,7 +18,7 @@ from sqlalchemy.schema import SetColumnComment, SetTableComment
 from etl.config.database_url import parse_database
 from etl.config.load import load_config
 from etl.config.validators import BadValue
-from etl.database import schema
+from etl.database import comments, schema
 from etl.database.connection import Database, open_database
 from etl.database.dialects import dialect_of
 from etl.database.migrations import not_migrated, open_migration
@@ -97,6 +97,10 @@ def _run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+        migration = context.get_context()
+        # Of the commands, those that move the schema name where to.
+        if "destination_rev" in migration.opts and migration.get_current_revision() == schema.HEAD:
+            comments.refresh(connection)
 
 
 def _configured_database() -> Database:

@@ -144,8 +144,8 @@ class Database:
 def _is_of_driver(error: Exception) -> bool:
     """Whether the driver, the system or SQLAlchemy raised it, and no faulty line of ours.
 
-    Of a login method that it lacks, and of an answer that makes no sense, a driver raises anything.
-    So what a library raises because we call it wrongly counts as the driver's, too.
+    A driver may raise anything for a login method that it lacks, and for an answer that makes no
+    sense. What a library raises because we call it wrongly therefore counts as the driver's, too.
     """
     if isinstance(error, SQLAlchemyError | OSError):
         return True
@@ -218,8 +218,8 @@ def is_there(database: Database) -> bool:
     try:
         database.file.stat()
     except PermissionError:
-        advice = "ask as the user who runs `sync`, or as root"
-        reason = f"its folder may not be entered by this user; {advice}"
+        advice = "run this as the user who runs `sync`, or as root"
+        reason = f"this user may not enter its folder; {advice}"
         raise DatabaseUnreachable(f"cannot open the database {database.place}: {reason}") from None
     except OSError as error:
         return error.errno == errno.ELOOP  # opening it says what it is
@@ -229,7 +229,7 @@ def is_there(database: Database) -> bool:
 
 
 def require_found(database: Database) -> None:
-    """Raises `DatabaseUnreachable` for a file that is not there, where nothing shall create it."""
+    """Raises `DatabaseUnreachable` for a file that is not there, where nothing may create it."""
     if not is_there(database):
         question = "is this the configuration that `sync` uses?"
         if database.origin == ON_COMMAND_LINE:

@@ -34,7 +34,7 @@ def hide_values(engine: Engine, tell: Callable[[BaseException], str]) -> None:
 
 
 def hide_values_of(error: BaseException, connection: Connection) -> None:
-    """Change an error of the driver of this connection likewise."""
+    """Change an error of the driver of this connection in the same way."""
     if tell := connection.get_execution_options().get(_TELL):
         _change(error, tell)
 

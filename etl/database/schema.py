@@ -1,9 +1,9 @@
 """The catalogue of the tables: every column, with what it means. SQLAlchemy Core.
 
-It feeds the migrations, the database's own comments and `docs/data-dictionary.md`.
-Attributes of a snapshot have Datadog's names, `start` alone is `start_ms`. All
-instants are UTC to the microsecond. Text is exact everywhere: on MariaDB the
-collation pads nothing and folds nothing.
+It feeds the comments in the database (`comments`) and `docs/data-dictionary.md`. A comment says
+what the column holds, then what is special, and what NULL means. Attributes of a snapshot have
+Datadog's names; only `start` is called `start_ms`. All instants are UTC to the microsecond. Text
+is exact everywhere: on MariaDB the collation pads nothing and folds nothing.
 """
 
 from __future__ import annotations
@@ -92,53 +92,73 @@ def _by(*columns: str) -> Index:
 
 
 def _source() -> Column[Any]:
-    return _key("source", "Label of the Datadog organization, from the configuration")
+    return _key("source", "Label of the Datadog organization, as configured (datadog.source)")
 
 
 def _view_key() -> Column[Any]:
-    return _key("view_key", "Hash of source, view name and filters: one configured view", 32)
+    return _key(
+        "view_key", "Key of the configured view: a hash of source, view name and filters", 32
+    )
+
+
+def _sent(name: str, type_: Any, comment: str) -> Column[Any]:
+    return _col(name, type_, f"{comment}; NULL: not sent, or sent as another type (see extra)")
+
+
+def _person(name: str, type_: Any, comment: str) -> Column[Any]:
+    return _sent(name, type_, f"{comment}; hashed or dropped where privacy.created_by says so")
 
 
 def _content() -> list[Column[Any]]:
-    """The attributes of a snapshot; NULL: missing, null, or not of the type (see extra)."""
+    """The attributes of a snapshot."""
     return [
-        _col("application_id", LongText, "RUM application the snapshot belongs to"),
-        _col("created_at", UtcDateTime, "When the snapshot was created"),
-        _col("created_by", LongText, "Display name of the user who created it"),
-        _col("created_by_handle", LongText, "E-mail handle of the user who created it"),
-        _col("created_by_user_id", BigInteger, "Numeric id of the user who created it"),
-        _col("device_type", LongText, "Device the view was captured on: desktop, mobile, tablet"),
-        _col("event_id", LongText, "RUM event the snapshot was taken from"),
-        _col(
+        _sent("application_id", LongText, "Id of the RUM application"),
+        _sent("created_at", UtcDateTime, "When the snapshot was created in Datadog"),
+        _person("created_by", LongText, "Name of the user who created it"),
+        _person("created_by_handle", LongText, "E-mail address of the user who created it"),
+        _person("created_by_user_id", BigInteger, "Id of the user who created it"),
+        _sent("device_type", LongText, "Kind of device it shows: desktop, mobile or tablet"),
+        _sent("event_id", LongText, "Id of the RUM event that the snapshot was taken from"),
+        _sent(
             "is_device_type_selected_by_user",
             Boolean,
-            "Whether the device type was selected by the user rather than detected",
+            "True: a user chose the device type; false: Datadog detected it",
         ),
-        _col("modified_at", UtcDateTime, "When the snapshot was last modified"),
-        _col("org_id", BigInteger, "Numeric id of the Datadog organization"),
-        _col("session_id", LongText, "RUM session that is replayed as the background"),
-        _col("snapshot_name", LongText, "Name the user gave it"),
-        _col("start_ms", BigInteger, "Offset from the start of the session, in ms (API: start)"),
-        _col("view_id", LongText, "RUM view that is replayed as the background"),
-        _col("view_name", LongText, "View name as the record says it"),
+        _sent("modified_at", UtcDateTime, "When the snapshot was last changed in Datadog"),
+        _sent("org_id", BigInteger, "Id of the Datadog organization"),
+        _sent("session_id", LongText, "Id of the RUM session that the background comes from"),
+        _sent("snapshot_name", LongText, "Name of the snapshot in Datadog"),
+        _sent("start_ms", BigInteger, "Milliseconds from the start of the session to the snapshot"),
+        _sent("view_id", LongText, "Id of the RUM view event that the background comes from"),
+        _sent("view_name", LongText, "Name of the view, as the record has it"),
         _col(
             "extra",
             JsonText,
-            "JSON of what the typed columns cannot hold exactly; NULL when there is nothing",
+            "JSON of all that the other columns cannot hold exactly; NULL: nothing",
         ),
     ]
 
 
 def _content_hash() -> Column[Any]:
-    return _must("content_hash", String(64), "Hash of the content columns, with its version prefix")
+    return _must("content_hash", String(64), "Hash of the content, after the version of the hash")
 
 
 def _version_columns() -> list[Column[Any]]:
     return [
-        _must("version", Integer, "1, 2, ...: counts the contents and returns of this id"),
-        _must("began", String(16), "How this version began: baseline, added, changed, returned"),
-        _col("changed_columns", LongText, "Content columns that differ from the version before"),
-        _must("valid_from", UtcDateTime, "Reading that first showed this version"),
+        _must("version", Integer, "Number of this version of the snapshot: 1, 2, ..."),
+        _must(
+            "began",
+            String(16),
+            "How this version began: baseline (listed by the first reading of its view), "
+            "added, changed or returned",
+        ),
+        _col(
+            "changed_columns",
+            LongText,
+            "Columns that differ from the version before, with commas between; NULL: none differs, "
+            "or this is the first version",
+        ),
+        _must("valid_from", UtcDateTime, "Time of the reading that first showed this version"),
     ]
 
 
@@ -146,7 +166,7 @@ def _owner_columns() -> list[Column[Any]]:
     return [
         _source(),
         _view_key(),
-        _must("synced_view", LongText, "Name of the configured view that owns the row"),
+        _must("synced_view", LongText, "Name of the configured view that the row belongs to"),
     ]
 
 
@@ -157,10 +177,20 @@ snapshots = _table(
     *_owner_columns(),
     *_content(),
     _content_hash(),
-    _must("first_seen_at", UtcDateTime, "Reading that first showed this id; never changes"),
+    _must(
+        "first_seen_at", UtcDateTime, "Time of the reading that first listed this id; never changes"
+    ),
     *_version_columns(),
-    _col("missing_since", UtcDateTime, "Set while a removal is held"),
-    _col("removed_at", UtcDateTime, "Reading that no longer listed it; NULL while listed"),
+    _col(
+        "missing_since",
+        UtcDateTime,
+        "Time of the first reading without it, while its removal is held; NULL: no removal is held",
+    ),
+    _col(
+        "removed_at",
+        UtcDateTime,
+        "Time of the reading that removed it: it was no longer listed; NULL: not removed",
+    ),
     PrimaryKeyConstraint("id"),
     Index(None, "view_key"),
     _by("synced_view"),
@@ -169,13 +199,13 @@ snapshots = _table(
 
 snapshot_history = _table(
     "snapshot_history",
-    "Every earlier content of a snapshot; append-only. The latest is in snapshots.",
+    "Every earlier content of a snapshot. Rows are only added. The latest content is in snapshots.",
     _key("snapshot_id", "Datadog's id of the snapshot"),
     *_owner_columns(),
     *_content(),
     _content_hash(),
     *_version_columns(),
-    _must("valid_to", UtcDateTime, "Reading that ended this version"),
+    _must("valid_to", UtcDateTime, "Time of the reading that ended this version"),
     _must("ended", String(16), "How this version ended: changed or removed"),
     PrimaryKeyConstraint("snapshot_id", "version"),
     _by("synced_view"),
@@ -183,17 +213,17 @@ snapshot_history = _table(
 )
 
 _COUNTS = {
-    "listed": "Records in the listing",
-    "new": "Ids seen for the first time",
-    "changed": "Rows whose content changed",
-    "unchanged": "Rows as they were",
-    "returned": "Removed ids that are listed again",
-    "foreign_records": "Records of ids that another configured view owns (--json: foreign)",
-    "duplicates": "Further records of an id within the listing",
-    "rejected": "Records that cannot be a row, see rejected_records",
-    "vanished": "Rows no longer listed, now with removed_at",
-    "held": "Rows no longer listed whose removal is held",
-    "requests": "HTTP requests sent, retries included",
+    "listed": "Number of records in the listing",
+    "new": "Number of snapshots listed for the first time",
+    "changed": "Number of snapshots with changed content",
+    "unchanged": "Number of snapshots with the same content as before",
+    "returned": "Number of removed snapshots that are listed again",
+    "foreign_records": "Number of records that belong to another configured view (--json: foreign)",
+    "duplicates": "Number of records with an id that the listing had already",
+    "rejected": "Number of records that cannot be stored as a snapshot, see rejected_records",
+    "vanished": "Number of snapshots removed: they are no longer listed",
+    "held": "Number of snapshots that are no longer listed, with the removal held",
+    "requests": "Number of HTTP requests sent, with those sent again",
 }
 
 
@@ -203,26 +233,33 @@ def _counts() -> list[Column[Any]]:
 
 sync_runs = _table(
     "sync_runs",
-    "The ledger: one row for each run.",
-    _key("run_id", "Start of the run and a random part", 64),
+    "The ledger of runs: one row for each run.",
+    _key("run_id", "Id of the run: its start and a random part", 64),
     _source(),
-    _must("job", String(64), "What ran: sync"),
-    _must("started_by", String(16), "cron, schedule or manual"),
-    _col("slot_at", UtcDateTime, "Scheduled instant this run fulfils; NULL for cron and manual"),
-    _must("missed_slots", Integer, "Earlier slots that this run makes up for"),
-    _must("host", LongText, "Machine it ran on"),
+    _must("job", String(64), "What ran: always sync"),
+    _must("started_by", String(16), "Who started it: cron, schedule or manual"),
+    _col(
+        "slot_at",
+        UtcDateTime,
+        "Time in the schedule that this run was for; NULL: started by cron or by hand",
+    ),
+    _must(
+        "missed_slots", Integer, "Number of earlier times in the schedule at which no run started"
+    ),
+    _must("host", LongText, "Name of the machine it ran on"),
     _must("pid", BigInteger, "Process id on that machine"),
-    _must("status", String(16), "running, ok, partial, failed, stopped or died"),
-    _must("started_at", UtcDateTime, "When it started"),
-    _col("finished_at", UtcDateTime, "When it ended; NULL while it runs"),
-    _must("views", BigInteger, "Configured views it was to read"),
-    _must("views_failed", BigInteger, "Views that failed"),
+    _must("status", String(16), "State of the run: running, ok, partial, failed, stopped or died"),
+    _must("started_at", UtcDateTime, "When the run started"),
+    _col("finished_at", UtcDateTime, "When the run ended; NULL: it still runs"),
+    _must("views", BigInteger, "Number of configured views that it had to read"),
+    _must("views_failed", BigInteger, "Number of views that failed"),
     *_counts(),
-    _col("error", LongText, "Why it did not end well"),
+    _col("error", LongText, "Why the run did not end well; NULL: no such reason"),
     _col(
         "clock_skew_s",
         Double,
-        "Seconds by which this machine's clock was ahead of the server's; negative: behind",
+        "Seconds that the clock of this machine was ahead of Datadog's; negative: behind; "
+        "NULL: not known",
     ),
     PrimaryKeyConstraint("run_id"),
     Index(None, "source", "started_at"),
@@ -230,153 +267,244 @@ sync_runs = _table(
 
 sync_run_views = _table(
     "sync_run_views",
-    "The ledger: one row for each run and configured view.",
-    _key("run_id", "Run, see sync_runs", 64),
+    "The ledger of views: one row for each run and configured view.",
+    _key("run_id", "Id of the run, see sync_runs", 64),
     _view_key(),
-    _must("view_name", LongText, "View name that was asked for"),
-    _col("application_id", LongText, "Application filter of the configured view"),
-    _col("device_type", LongText, "Device filter of the configured view"),
-    _must("verdict", String(16), "What the listing proves: complete, unproven, truncated, failed"),
-    _col("reason", LongText, "Why this verdict"),
+    _must("view_name", LongText, "Name of the view that was asked for"),
+    _col("application_id", LongText, "Application filter of the configured view; NULL: none"),
+    _col("device_type", LongText, "Device filter of the configured view; NULL: none"),
+    _must(
+        "verdict",
+        String(16),
+        "How far the listing can be trusted: complete, unproven, truncated or failed",
+    ),
+    _col("reason", LongText, "Why this verdict; NULL: no reason, see error"),
     *_counts(),
-    _must("seconds", Double, "Time from the first request to the answer, waiting included"),
-    _col("read_at", UtcDateTime, "Instant of the reading; NULL when it failed"),
-    _col("page_limit", BigInteger, "Records asked for"),
-    _col("rate_limit_remaining", BigInteger, "Requests left in the rate-limit window"),
-    _col("error_class", String(64), "Kind of failure"),
-    _col("error", LongText, "Failure, for people"),
+    _must("seconds", Double, "Seconds from the first request to the last answer, with all waiting"),
+    _col("read_at", UtcDateTime, "Time of the reading; NULL: it failed"),
+    _col("page_limit", BigInteger, "Number of records asked for; NULL: it failed"),
+    _col(
+        "rate_limit_remaining",
+        BigInteger,
+        "Number of requests left in the rate limit after it; NULL: not known",
+    ),
+    _col("error_class", String(64), "Kind of failure; NULL: none"),
+    _col("error", LongText, "What failed, in words; NULL: nothing"),
     PrimaryKeyConstraint("run_id", "view_key"),
     _by("view_key", "read_at"),
 )
 
 view_state = _table(
     "view_state",
-    "What is known of each configured view: its last reading and its health.",
+    "One row for each configured view: its last reading and its health.",
     _view_key(),
     _source(),
-    _must("view_name", LongText, "View name asked for"),
-    _col("application_id", LongText, "Application filter"),
-    _col("device_type", LongText, "Device filter"),
-    _col("first_read_at", UtcDateTime, "First reading"),
-    _col("last_read_at", UtcDateTime, "Last reading"),
-    _col("last_complete_at", UtcDateTime, "Last reading with the verdict complete"),
-    _col("last_trusted_at", UtcDateTime, "Last reading that was complete or unproven"),
-    _col("last_nonempty_at", UtcDateTime, "Last reading that listed anything"),
-    _col("needs_acceptance", Boolean, "Held removals wait for sync --accept-removals"),
-    _col("answer_digest", String(64), "Digest of the last reading's answer"),
-    _col("shortcut_digest", String(64), "Set while an equal answer need not even be decoded"),
-    _must("listed", BigInteger, "Records in the last reading"),
-    _must("duplicates", BigInteger, "Duplicates in the last reading"),
-    _must("rejected", BigInteger, "Rejects in the last reading"),
-    _must("foreign_records", BigInteger, "Records owned by other views in the last reading"),
-    _must("held", BigInteger, "Rows whose removal is held"),
-    _col("last_run_id", String(64), "Last run that tried"),
-    _col("last_run_at", UtcDateTime, "When that run tried"),
-    _col("verdict", String(16), "Verdict of that run"),
-    _col("reason", LongText, "Why this verdict, or the failure"),
-    _must("consecutive_failures", BigInteger, "Runs in a row that failed to read it"),
+    _must("view_name", LongText, "Name of the view that is asked for"),
+    _col("application_id", LongText, "Application filter; NULL: none"),
+    _col("device_type", LongText, "Device filter; NULL: none"),
+    _col("first_read_at", UtcDateTime, "Time of the first reading; NULL: never read"),
+    _col("last_read_at", UtcDateTime, "Time of the last reading; NULL: never read"),
+    _col(
+        "last_complete_at",
+        UtcDateTime,
+        "Time of the last reading with the verdict complete; NULL: never",
+    ),
+    _col(
+        "last_trusted_at",
+        UtcDateTime,
+        "Time of the last reading with the verdict complete or unproven; NULL: never",
+    ),
+    _col(
+        "last_nonempty_at",
+        UtcDateTime,
+        "Time of the last reading that listed a snapshot; NULL: never",
+    ),
+    _col(
+        "needs_acceptance",
+        Boolean,
+        "True: held removals wait for sync --accept-removals; NULL: false",
+    ),
+    _col(
+        "answer_digest", String(64), "Digest of the answer of the last reading; NULL: none is kept"
+    ),
+    _col(
+        "shortcut_digest",
+        String(64),
+        "Digest of an answer that is not decoded when it comes again; NULL: decode every answer",
+    ),
+    _must("listed", BigInteger, "Number of records in the last reading"),
+    _must(
+        "duplicates",
+        BigInteger,
+        "Number of records in the last reading with an id that it had already",
+    ),
+    _must(
+        "rejected",
+        BigInteger,
+        "Number of records in the last reading that cannot be stored as a snapshot",
+    ),
+    _must(
+        "foreign_records",
+        BigInteger,
+        "Number of records in the last reading that belong to another configured view",
+    ),
+    _must("held", BigInteger, "Number of snapshots whose removal is held"),
+    _col("last_run_id", String(64), "Id of the last run that tried to read it; NULL: none yet"),
+    _col("last_run_at", UtcDateTime, "When the last run tried to read it; NULL: none yet"),
+    _col(
+        "verdict",
+        String(16),
+        "Verdict of the last run: complete, unproven, truncated or failed; NULL: none yet",
+    ),
+    _col("reason", LongText, "Why this verdict, or what failed; NULL: none yet"),
+    _must("consecutive_failures", BigInteger, "Number of runs in a row that failed to read it"),
     _col(
         "is_watched",
         Boolean,
-        "Whether the last run still had it among its views; NULL before a run said so",
+        "True: the last run still read this view, or was to; NULL: no run has said",
     ),
     PrimaryKeyConstraint("view_key"),
 )
 
 sources = _table(
     "sources",
-    "One row for each Datadog organization, and the lease of whoever works on it.",
+    "One row for each Datadog organization, with the lease of the process that works on it.",
     _source(),
     _must("site", String(255), "Datadog site, such as datadoghq.com"),
-    _must("api_url", LongText, "Where the API is"),
-    _must("app_url", LongText, "Where the application is, for links"),
-    _col("org_id", BigInteger, "Organization these keys belong to: the first one seen"),
-    _col("learned_cap", BigInteger, "Records beyond which the API was seen to cut answers"),
-    _col("learned_cap_probed_at", UtcDateTime, "When that cap was last confirmed"),
-    _col("largest_accepted_limit", BigInteger, "Limit to ask for where the API refused a larger"),
-    _col("largest_accepted_limit_at", UtcDateTime, "When the API refused a larger one"),
-    _col("privacy", String(255), "Privacy setting the stored rows stand under; NULL: keep"),
-    _col("applications_read_at", UtcDateTime, "When the list of applications was last asked for"),
-    _col("discovered_at", UtcDateTime, "When views were last discovered"),
-    _col("rate_limit_name", LongText, "Name of the rate limit, as the API last gave it"),
-    _must("normalizer_version", Integer, "Version of the normalizer that wrote the rows"),
-    _must("first_seen_at", UtcDateTime, "First run"),
-    _col("lease_holder", String(255), "Process that works on it: pid and its start time"),
-    _col("lease_host", String(255), "Machine of that process"),
-    _col("lease_token", String(64), "Random token every committing transaction compares"),
-    _col("lease_expires_at", UtcDateTime, "When the lease may be taken, by the database's clock"),
+    _must("api_url", LongText, "URL of the API"),
+    _must("app_url", LongText, "URL of Datadog in the browser, for links"),
+    _col(
+        "org_id",
+        BigInteger,
+        "Id of the organization that the keys belong to, as first seen; NULL: not known",
+    ),
+    _col(
+        "learned_cap",
+        BigInteger,
+        "Number of records at which the API was seen to cut answers; NULL: never seen",
+    ),
+    _col(
+        "learned_cap_probed_at", UtcDateTime, "When the API was last seen to cut there; NULL: never"
+    ),
+    _col(
+        "largest_accepted_limit",
+        BigInteger,
+        "Largest number of records that the API lets us ask for; NULL: it never refused",
+    ),
+    _col(
+        "largest_accepted_limit_at",
+        UtcDateTime,
+        "When the API refused a larger number; NULL: never",
+    ),
+    _col("privacy", String(255), "Privacy setting that the stored rows follow; NULL: keep"),
+    _col(
+        "applications_read_at",
+        UtcDateTime,
+        "When the list of applications was last read; NULL: never",
+    ),
+    _col("discovered_at", UtcDateTime, "When views were last discovered; NULL: never"),
+    _col(
+        "rate_limit_name",
+        LongText,
+        "Name of the rate limit, as the API last sent it; NULL: never sent",
+    ),
+    _must("normalizer_version", Integer, "Version of the code that turned records into rows"),
+    _must("first_seen_at", UtcDateTime, "When the first run started"),
+    _col("lease_holder", String(255), "Process that works on it: its pid and start; NULL: none"),
+    _col("lease_host", String(255), "Machine of that process; NULL: no process"),
+    _col(
+        "lease_token",
+        String(64),
+        "Random token of that process; it writes only while this one is here; NULL: no process",
+    ),
+    _col(
+        "lease_expires_at",
+        UtcDateTime,
+        "When another process may take the lease, by the clock of the database; NULL: now",
+    ),
     _col(
         "name_matching",
         String(255),
-        "How the view filter was seen to match other names than the one asked for; NULL: not",
+        "How the API was seen to match names other than the one asked for; NULL: never seen",
     ),
     PrimaryKeyConstraint("source"),
 )
 
 side_questions = _table(
     "side_questions",
-    "Questions that no listing depends on, and that got no answer when last asked.",
+    "Optional questions to the API that got no answer when last asked. No listing needs them.",
     _source(),
     _key("question", "What was asked: applications, discovery, organization or validation", 64),
-    _must("failures", BigInteger, "Times in a row that it got no answer"),
+    _must("failures", BigInteger, "Number of times in a row without an answer"),
     _must("failed_at", UtcDateTime, "When it last got no answer"),
-    _must("ask_again_at", UtcDateTime, "Until then it is not asked"),
-    _must("error", LongText, "Why it got no answer"),
+    _must("ask_again_at", UtcDateTime, "When it will be asked again, at the earliest"),
+    _must("error", LongText, "Why there was no answer"),
     PrimaryKeyConstraint("source", "question"),
 )
 
 applications = _table(
     "applications",
-    "RUM applications of each organization.",
+    "One row for each RUM application of an organization.",
     _source(),
     _key("application_id", "Datadog's id of the application"),
-    _col("name", LongText, "Its name"),
-    _col("type", LongText, "browser, ios, android, ..."),
-    _col("is_active", Boolean, "Whether it is active"),
-    _must("first_seen_at", UtcDateTime, "When it was first listed"),
-    _must("last_seen_at", UtcDateTime, "When it was last listed"),
+    _col("name", LongText, "Name of the application; NULL: not sent"),
+    _col("type", LongText, "Kind of application: browser, ios, android, ...; NULL: not sent"),
+    _col("is_active", Boolean, "True: Datadog says that it is active; NULL: not sent"),
+    _must("first_seen_at", UtcDateTime, "When the list of applications first had it"),
+    _must("last_seen_at", UtcDateTime, "When the list of applications last had it"),
     PrimaryKeyConstraint("source", "application_id"),
 )
 
 discovered_views = _table(
     "discovered_views",
-    "Views that RUM saw traffic on, by application.",
-    _key("discovered_key", "Hash of source, view name and application", 32),
+    "Views with traffic in RUM: one row for each view and application.",
+    _key("discovered_key", "Key: a hash of source, view name and application", 32),
     _source(),
-    _must("view_name", LongText, "View name as RUM has it"),
-    _col("application_id", LongText, "RUM application"),
-    _must("views_30d", BigInteger, "Views counted in 30 days, as far as RUM retained them"),
-    _must("first_seen_at", UtcDateTime, "When it was first discovered"),
-    _must("sampled_at", UtcDateTime, "When it was last counted"),
+    _must("view_name", LongText, "Name of the view in RUM"),
+    _col("application_id", LongText, "Id of the RUM application; NULL: not known"),
+    _must(
+        "views_30d",
+        BigInteger,
+        "Page views in the 30 days before sampled_at, as far as RUM has kept them",
+    ),
+    _must("first_seen_at", UtcDateTime, "When the view was first discovered"),
+    _must("sampled_at", UtcDateTime, "When page views were last counted"),
     PrimaryKeyConstraint("discovered_key"),
     Index(None, "source"),
 )
 
 rejected_records = _table(
     "rejected_records",
-    "Records that cannot be a row of snapshots, kept as they came.",
+    "Records that cannot be stored as a snapshot, kept as they came.",
     _source(),
     _view_key(),
-    _key("raw_hash", "Hash of raw", 32),
-    _must("reason", LongText, "Why it cannot be a row"),
-    _must("raw", JsonText, "The record, as canonical JSON"),
-    _must("first_seen_at", UtcDateTime, "First reading that had it"),
-    _must("last_seen_at", UtcDateTime, "Last changed answer that had it"),
-    _must("count", BigInteger, "Times it stood in a changed answer"),
-    _col("resolved_at", UtcDateTime, "Reading that no longer had it; NULL while it is there"),
+    _key("raw_hash", "Hash of the record", 32),
+    _must("reason", LongText, "Why the record cannot be stored as a snapshot"),
+    _must("raw", JsonText, "The record as JSON, with sorted keys"),
+    _must("first_seen_at", UtcDateTime, "Time of the first reading that had it"),
+    _must("last_seen_at", UtcDateTime, "Time of the last changed answer that had it"),
+    _must("count", BigInteger, "Number of changed answers that had it"),
+    _col(
+        "resolved_at",
+        UtcDateTime,
+        "Time of the reading that no longer had it; NULL: it is still sent",
+    ),
     PrimaryKeyConstraint("source", "view_key", "raw_hash"),
 )
 
 schema_drift = _table(
     "schema_drift",
-    "Attributes that are unknown, or not of the type Datadog's specification names.",
+    "Attributes that Datadog's specification does not have, or has with another type.",
     _source(),
-    _key("name", "Attribute; beside the attributes: $top.name"),
-    _key("kind", "What is unusual about it", 64),
-    _must("example", LongText, "One value, as JSON text, shortened"),
-    _must("first_seen_at", UtcDateTime, "First reading that had it"),
-    _must("last_seen_at", UtcDateTime, "Last changed answer that had it"),
-    _must("count", BigInteger, "Records with it in changed answers"),
+    _key(
+        "name",
+        "Name of the attribute; $top.NAME: a member of the record; $body.NAME: of the answer",
+    ),
+    _key("kind", "What is wrong with it, such as: unknown attribute, wrong type", 64),
+    _must("example", LongText, "One value as JSON, cut when it is long"),
+    _must("first_seen_at", UtcDateTime, "Time of the first reading that had it"),
+    _must("last_seen_at", UtcDateTime, "Time of the last changed answer that had it"),
+    _must("count", BigInteger, "Number of records in changed answers that had it"),
     PrimaryKeyConstraint("source", "name", "kind"),
 )
 

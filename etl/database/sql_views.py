@@ -1,6 +1,6 @@
 """The catalogue of the SQL views, which BI tools read: every column, with what it means.
 
-Tables may change; the views only grow. Their SQL is in the migrations. The catalogue feeds the
+Tables may change; the SQL views only grow. Their SQL is in the migrations. The catalogue feeds the
 comments in PostgreSQL, `docs/data-dictionary.md`, dbt's sources and `export`.
 """
 
@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from etl.database.dialects import dialect_of
 from etl.database.dialects.types import LongText, UtcDateTime
 from etl.database.schema import (
-    discovered_views,
     snapshot_history,
     snapshots,
     sync_run_views,
@@ -50,7 +49,7 @@ def _view(name: str, comment: str, *items: Column[Any] | list[Column[Any]]) -> T
 
 def _application_name() -> Column[Any]:
     return Column(
-        "application_name", LongText(), comment="Name of the RUM application, where known"
+        "application_name", LongText(), comment="Name of the RUM application; NULL: not known"
     )
 
 
@@ -62,7 +61,7 @@ def _replay_url() -> Column[Any]:
     return _col(
         "replay_url",
         LongText(),
-        "Link to the replay in Datadog; NULL without a session, or when its id is no plain one",
+        "Link to the replay in Datadog; NULL: no session, or its id has unusual characters",
     )
 
 
@@ -72,8 +71,8 @@ def _replay() -> list[Column[Any]]:
         _col(
             "replay_expires_at",
             UtcDateTime(),
-            "An estimate: Datadog keeps the replay of a saved snapshot 15 months, "
-            "counted here from modified_at or else created_at",
+            "Estimate of when Datadog deletes the replay: 15 months after modified_at, or after "
+            "created_at where that is NULL; NULL: no session, or neither is known",
         ),
     ]
 
@@ -82,17 +81,26 @@ _OWNER = "source view_key synced_view"
 _PERSON = "created_by created_by_handle created_by_user_id"
 _REPLAYED = "session_id view_id event_id start_ms"
 _REST = "is_device_type_selected_by_user org_id extra content_hash"
-_OWNER_WATCHED = "Whether the view that owns it is still among those that are read"
-_WATCHED = "Whether it is still among the views that are read"
+_OWNER_WATCHED = "True: the configured view that the row belongs to is still read"
+_WATCHED = "True: the view is still read"
+
+
+def _last_run(name: str) -> Column[Any]:
+    """A column of the ledger, for the last run of a view."""
+    of_run = sync_run_views.c[name]
+    words = (of_run.comment or "").split(";")[0]
+    nothing = "nothing failed, or " if of_run.nullable else ""
+    none = f"{nothing}the ledger no longer has that run"
+    return _col(name, of_run.type, f"{words}, in the last run; NULL: {none}")
 
 
 def _age(name: str, unit: str, of: str) -> Column[Any]:
-    return _col(name, BigInteger(), f"Whole {unit} since {of}")
+    return _col(name, BigInteger(), f"Whole {unit} since {of}; NULL: {of} is NULL")
 
 
 current_snapshots = _view(
     "current_snapshots",
-    "What is listed now: one row for each snapshot without removed_at.",
+    "What Datadog lists now: one row for each snapshot that is not removed.",
     _of(snapshots, f"id {_OWNER}"),
     _is_watched(_OWNER_WATCHED),
     _of(snapshots, "application_id"),
@@ -105,21 +113,29 @@ current_snapshots = _view(
     _col(
         "last_seen_at",
         UtcDateTime(),
-        "Last reading of the view that owns it; while a removal is held, the one before "
-        "missing_since",
+        "Time of the last reading of its view; while a removal is held, of the last reading that "
+        "listed it; NULL: not known",
     ),
     _of(snapshots, "version began changed_columns valid_from missing_since"),
 )
 
 snapshot_versions = _view(
     "snapshot_versions",
-    "Every content a snapshot ever had, the present one included: one row for each version. "
-    "What was listed at a moment: valid_from <= moment, and valid_to NULL or > moment.",
+    "Every content that a snapshot has or had: one row for each version. For what was listed at a "
+    "moment: WHERE valid_from <= moment AND (valid_to IS NULL OR valid_to > moment).",
     _of(snapshot_history, "snapshot_id version valid_from"),
-    _col("valid_to", UtcDateTime(), "Reading that ended this version; NULL while it lasts"),
-    _must("is_current", Boolean(), "Whether this version is listed now"),
+    _col(
+        "valid_to",
+        UtcDateTime(),
+        "Time of the reading that ended this version; NULL: it has not ended",
+    ),
+    _must("is_current", Boolean(), "True: this version is listed now"),
     _of(snapshot_history, "began"),
-    _of(snapshot_history, "ended", nullable=True),
+    _col(
+        "ended",
+        snapshot_history.c.ended.type,
+        "How this version ended: changed or removed; NULL: it has not ended",
+    ),
     _of(snapshot_history, f"changed_columns {_OWNER} application_id"),
     _application_name(),
     _of(snapshot_history, "device_type snapshot_name view_name created_at"),
@@ -130,23 +146,28 @@ snapshot_versions = _view(
 
 snapshot_changes = _view(
     "snapshot_changes",
-    "What happened to snapshots: one row for each event, with the content it led to, "
-    "or the last one before a removal.",
+    "What happened to snapshots: one row for each event, with the content after it. A removal "
+    "has the last content before it.",
     _must(
         "event",
         snapshots.c.began.type,
-        "baseline (listed by the first reading of its view, so older than that), "
-        "added, changed, removed, returned",
+        "What happened: baseline (the first reading of its view listed it; it is older than "
+        "that), added, changed, removed or returned",
     ),
-    _must("noticed_at", UtcDateTime(), "Reading that showed it"),
+    _must("noticed_at", UtcDateTime(), "Time of the reading that showed the event"),
     _col(
         "not_before",
         UtcDateTime(),
-        "It happened between this and noticed_at: the last reading before that was complete or "
-        "unproven and held nothing; NULL for a baseline, or when the ledger has none any more",
+        "The event happened after this and before noticed_at. Time of the last reading before it "
+        "that was complete or unproven and held nothing; NULL: a baseline, or the ledger no longer "
+        "has that reading",
     ),
     _of(snapshot_history, "snapshot_id"),
-    _must("version", snapshots.c.version.type, "Version that began, or that the removal ended"),
+    _must(
+        "version",
+        snapshots.c.version.type,
+        "Number of the version that began, or that the removal ended",
+    ),
     _of(snapshots, f"changed_columns {_OWNER} application_id"),
     _application_name(),
     _of(snapshots, "device_type snapshot_name view_name created_at"),
@@ -156,27 +177,32 @@ snapshot_changes = _view(
 
 view_coverage = _view(
     "view_coverage",
-    "Snapshots against traffic: one row for each view name, application and device with "
-    "snapshots, for each view with traffic and none, and for each view that is read and has "
-    "neither.",
+    "Snapshots compared with page views. One row for each view, application and device with "
+    "snapshots. Without snapshots: one row for each view and application with page views, and one "
+    "for each view that is read and has neither.",
     _of(view_state, "source"),
-    _must("view_name", LongText(), "Name of the configured view, or of a view RUM saw traffic on"),
-    _of(snapshots, "application_id"),
+    _must("view_name", LongText(), "Name of the configured view, or of a view with traffic in RUM"),
+    _col("application_id", LongText(), "Id of the RUM application; NULL: not known"),
     _application_name(),
-    _col("device_type", LongText(), "Device of these snapshots; NULL where there are none"),
-    _must("has_snapshot", Boolean(), "Whether a snapshot is listed now"),
-    _must("snapshots", BigInteger(), "Snapshots listed now"),
-    _col("newest_at", UtcDateTime(), "created_at of the newest of them"),
-    _col("oldest_at", UtcDateTime(), "created_at of the oldest of them"),
-    _col("last_modified_at", UtcDateTime(), "Latest modified_at among them"),
+    _col("device_type", LongText(), "Kind of device; NULL: no snapshots, or they name none"),
+    _must("has_snapshot", Boolean(), "True: at least one snapshot is listed now"),
+    _must("snapshots", BigInteger(), "Number of snapshots listed now"),
+    _col("newest_at", UtcDateTime(), "Latest created_at of these snapshots; NULL: none has one"),
+    _col("oldest_at", UtcDateTime(), "Earliest created_at of these snapshots; NULL: none has one"),
+    _col(
+        "last_modified_at",
+        UtcDateTime(),
+        "Latest modified_at of these snapshots; NULL: none has one",
+    ),
     _age("newest_age_days", "days", "newest_at"),
     _col(
         "views_30d",
         BigInteger(),
-        "Views counted in the 30 days before sampled_at, as far as RUM retained them; counted by "
-        "view and application, so each device has the same: take MAX, not SUM",
+        "Page views in the 30 days before sampled_at, as far as RUM has kept them. Counted by view "
+        "and application: the rows of its devices all have the same number; take MAX, not SUM; "
+        "NULL: not counted",
     ),
-    _of(discovered_views, "sampled_at", nullable=True),
+    _col("sampled_at", UtcDateTime(), "When page views were last counted; NULL: not counted"),
     _age("sampled_age_days", "days", "sampled_at"),
     _is_watched(_WATCHED),
     _of(view_state, "last_read_at"),
@@ -184,21 +210,26 @@ view_coverage = _view(
 
 sync_health = _view(
     "sync_health",
-    "How fresh and how trustworthy each view is: one row for each view that was ever configured.",
+    "How fresh each view is, and how far it can be trusted: one row for each view that was ever "
+    "configured.",
     _of(view_state, "source view_key view_name application_id"),
     _application_name(),
     _of(view_state, "device_type"),
     _is_watched(_WATCHED),
     _of(view_state, "verdict"),
-    _col("is_trusted", Boolean(), "Whether that verdict is complete or unproven"),
+    _col(
+        "is_trusted", Boolean(), "True: the verdict is complete or unproven; NULL: no verdict yet"
+    ),
     _of(view_state, "reason consecutive_failures first_read_at last_run_at last_read_at"),
     _age("read_age_minutes", "minutes", "last_read_at"),
     _of(view_state, "last_trusted_at last_complete_at last_nonempty_at"),
     _of(view_state, "listed duplicates rejected foreign_records held"),
-    _must("needs_acceptance", Boolean(), view_state.c.needs_acceptance.comment or ""),
+    _must("needs_acceptance", Boolean(), "True: held removals wait for sync --accept-removals"),
     _of(view_state, "last_run_id"),
-    _of(sync_run_views, "requests seconds", nullable=True),
-    _of(sync_run_views, "error_class error"),
+    _last_run("requests"),
+    _last_run("seconds"),
+    _last_run("error_class"),
+    _last_run("error"),
 )
 
 NAMES = tuple(metadata.tables)
@@ -229,5 +260,5 @@ def _surplus(inspector: Inspector, stored_name: str, name: str) -> set[str]:
     try:
         columns = inspector.get_columns(stored_name)
     except SQLAlchemyError:
-        return set()  # a view on a table that was dropped; the upgrade creates it anew
+        return set()  # a view on a table that was dropped; the upgrade creates it again
     return {column["name"].lower() for column in columns} - set(metadata.tables[name].c.keys())

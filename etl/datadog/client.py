@@ -103,7 +103,7 @@ class Answer(msgspec.Struct, frozen=True):
             is_too_large = isinstance(error, DatadogAnswerTooLarge)
             detail = one_line(error.detail or str(error))
         text = f"{self.what}: 200: {detail}"
-        if is_too_large:  # which no waiting mends
+        if is_too_large:  # waiting would not help
             raise DatadogAnswerTooLarge(text, status=200, detail=detail, requests=1)
         if len(self.body) > LARGE_BYTES:  # to bring as much again costs more than it promises
             raise DatadogResponseError(text, status=200, detail=detail, requests=1)
@@ -167,7 +167,7 @@ class Client:
         """Close the connections.
 
         Requests under way in other threads end at once with DatadogUnavailable, so that a stopped
-        process need not wait for `timeout_s`.
+        process does not wait for `timeout_s`.
         """
         self._transport.close()
 
@@ -203,7 +203,7 @@ class Client:
 
         `before_body` is called after the headers of a 200, before its body is received; it may
         wait. `on_large` is called when a body has grown large, with the seconds that it may wait
-        for its turn; False: in vain. `is_fresh`: on a new connection. The head may take
+        for its turn; False: it did not come. `is_fresh`: on a new connection. The head may take
         `timeout_s`. `within_s`: the answer has ended by then or, where the head took longer, so
         much later; None: `max_wait_s`. Raises DatadogRequestError also when the view
         makes no valid URL, and DatadogAnswerTooLarge when the body is larger than `max_body_mb`.
@@ -400,8 +400,8 @@ class Client:
             return
         raise ClockAhead(
             f"this machine's clock is {skew_text(skew_s)} of the Date of"
-            f" {host_of(self._config.api_url)}; nothing is stored under it: set the clock"
-            " (NTP), or accept it by datadog.accept_wrong_clock = true"
+            f" {host_of(self._config.api_url)}, and nothing is stored: set the clock (NTP), or"
+            " accept it with datadog.accept_wrong_clock = true"
         )
 
     def _is_ahead(self, sample: Sample) -> bool:
@@ -425,8 +425,8 @@ class Client:
         detail = reply.broken if status in (0, 200) else self._safe(error_text(reply.body))
         text = ": ".join(filter(None, (what, str(status or "no answer"), detail)))
         text = self._used_up(what, text) if status == TOO_MANY else text
-        if reply.refused_by:  # which no waiting mends
-            text = f"{what}: no answer: {reply.refused_by} wants a user and a password (407)"
+        if reply.refused_by:  # waiting would not help
+            text = f"{what}: no answer: {reply.refused_by} asks for a user and a password (407)"
             raise DatadogUnavailable(text, detail=detail, requests=1)
         if status in (401, 403):
             told = advice(self._keys, self._config.site)
@@ -439,13 +439,13 @@ class Client:
             to = self._safe(host_of(reply.headers.get("Location", "")))
             text += f"; the API redirects{' to ' * bool(to)}{to}: check site and api_url"
         if status == CHANGED_ON_THE_WAY:
-            text += "; a proxy on the way changed the answer: let it through as it is"
+            text += "; a proxy on the way changed the answer: it must pass answers on unchanged"
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if 300 <= status < 500 and status not in RETRIED_4XX:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if reply.is_too_large and status == 200:  # nor would another try make it smaller
             raise DatadogAnswerTooLarge(text, status=status, detail=detail, requests=1)
-        if reply.is_untrusted:  # which no waiting mends
+        if reply.is_untrusted:  # waiting would not help
             raise DatadogUnavailable(f"{text}; {_untrusted(detail)}", detail=detail, requests=1)
         if reply.is_unknown_host:
             place = f"site and api_url ({self._config.api_url})"

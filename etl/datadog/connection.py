@@ -1,6 +1,6 @@
 """One connection to the API, for one exchange at a time.
 
-httpcore keeps a slot of its pool for ever when TLS fails behind a proxy. So each connection has a
+httpcore never frees a slot of its pool when TLS fails behind a proxy. So each connection has a
 pool of its own, which is thrown away after every exchange that did not end well.
 """
 
@@ -97,7 +97,7 @@ class Connection:
         if not self._network.has_read:
             response.close()
             self._network.has_surplus = True
-            raise httpcore.RemoteProtocolError("an answer that was there before its question")
+            raise httpcore.RemoteProtocolError("an answer that came before its question")
         return response
 
     def is_reusable(self) -> bool:

@@ -1,6 +1,6 @@
 """Sockets whose every wait ends at the deadline of the exchange that uses them.
 
-httpx and httpcore bound each single read, so that a byte now and then passes for ever. Here each
+httpx and httpcore bound each single read, so that a byte now and then has no end. Here each
 operation may take what is left of the whole exchange. httpcore has a public interface for that; it
 comes with httpx, which is made of it.
 """
@@ -137,7 +137,7 @@ class Network(httpcore.NetworkBackend):
         return data is not None
 
     def end(self) -> None:
-        """Wake the thread that waits, which closing its socket would not do; for ever."""
+        """Wake the thread that waits, which closing its socket would not do. It stays so."""
         with self._lock:
             self._is_ended = True
             for connection in self._sockets:
@@ -250,7 +250,7 @@ class _Layer(httpcore.NetworkStream):
         return self.network.is_readable(self) if info == "is_readable" else None
 
     def pass_on(self, data: bytes) -> None:
-        """Send bytes that need not be a question of ours, as those of a TLS handshake are not."""
+        """Send bytes that may be no question of ours, such as those of a TLS handshake."""
         raise NotImplementedError
 
     def read_now(self, max_bytes: int) -> bytes | None:
@@ -422,7 +422,7 @@ def _addresses(host: str, port: int, flags: int = 0) -> list[_Address]:
 
 
 def _connect_error(why: OSError) -> httpcore.ConnectError:
-    """The error with its reason behind it, where httpcore, which raises it anew, leaves it."""
+    """The error with its reason behind it, where httpcore leaves it when it raises it again."""
     error = httpcore.ConnectError(str(why))
     error.__context__ = why.with_traceback(None)
     return error

@@ -25,7 +25,7 @@ _NO_WAY_THERE = frozenset(
 
 
 def is_unknown_host(error: BaseException) -> bool:
-    """Whether a name does not exist, which waiting seldom mends.
+    """Whether a name does not exist, which waiting seldom fixes.
 
     Any other failure of a resolver, such as EAI_AGAIN where it is away for a moment, may pass.
     """

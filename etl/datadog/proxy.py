@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL. Pure: reads nothing but the mapping it is given."""
+"""Which proxy the environment names for a URL. Pure: reads only the mapping it is given."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def find_proxy(
     Python's urllib and httpx. `speaks_socks`: whether the one who asks can use a SOCKS proxy.
 
     Raises ConfigError, one line that names the variable and the reason, without any password, when
-    the proxy that would be used cannot be. What stands in the other variables is not looked at.
+    the proxy that would be used cannot be. The other variables are not looked at.
     """
     scheme, host, port = _target(url)
     found = _named_proxy(scheme, environment)

@@ -131,5 +131,5 @@ def _count(value: object) -> int | None:
 def _warning(item: object) -> str:
     parts = [item.get(n) for n in ("title", "detail", "code")] if isinstance(item, dict) else [item]
     text = ": ".join(dict.fromkeys(" ".join(t.split()) for t in parts if isinstance(t, str) and t))
-    printable = "".join(c if c.isprintable() else "?" for c in text) or "without saying of what"
+    printable = "".join(c if c.isprintable() else "?" for c in text) or "it gives no reason"
     return printable if len(printable) <= 200 else printable[:197] + "..."

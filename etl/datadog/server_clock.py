@@ -5,8 +5,8 @@ has whole seconds, and was made between the sending of the request and the arriv
 the truth lies in an interval, of which the value nearest to zero counts: a slow answer raises no
 alarm.
 
-Of several answers that with the least skew counts, for what stands in between falsifies only single
-ones: a cache that says nothing of itself makes a `Date` older. Answers with a 200 go before all
+The answer with the least skew counts, because a cache on the way falsifies only single answers: one
+that says nothing of itself makes a `Date` older. Answers with a 200 go before all
 others, which a proxy may have made by a clock of its own. The monotonic clock tells a machine whose
 clock was moved meanwhile from an answer that is old.
 """

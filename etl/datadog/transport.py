@@ -75,7 +75,7 @@ class Terms(msgspec.Struct, frozen=True):
 
     It ends within `within_s`; None: `max_wait_s`. Its head has `head_s`; None: `timeout_s`, and no
     more than `within_s`. `is_fresh`: on a new connection. `on_large` is called when the body of a
-    200 has grown large, with the seconds that it may wait; False: in vain; None: no body may be
+    200 has grown large, with the seconds that it may wait; False: it did not; None: no body may be
     large.
     """
 
@@ -205,7 +205,7 @@ class Transport:
         def wait_for_turn() -> None:
             before = time.monotonic()
             if on_large and not on_large(deadline.all_s):
-                deadline.stage = "no turn among the large answers"
+                deadline.stage = "other large answers came first"
                 raise httpcore.ReadTimeout
             deadline.leave_out(time.monotonic() - before)
 
@@ -259,7 +259,7 @@ class Transport:
             if not connection.had_surplus or self._has_told_surplus:
                 return
             self._has_told_surplus = True
-        log.info("bytes came that nobody had asked for: their connection is not used again")
+        log.info("the server sent bytes without a request: this connection is not used again")
 
     def _note_fault(
         self, reply: Reply, error: Exception, connection: Connection, deadline: Deadline

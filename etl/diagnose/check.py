@@ -96,7 +96,7 @@ def _points(
     yield _configuration(config)
     yield from (Point("configuration", WARNING, warning) for warning in config.warnings)
     clock = ServerClock()
-    # In a thread: a driver may wait for ever, and notices no signal.
+    # In a thread: a driver may wait without end, and notices no signal.
     database = Background(_database(config), stop)
     is_usable = True
     # What views were discovered is known to the database only.
@@ -187,7 +187,7 @@ def listed_by_view(points: Sequence[Point]) -> list[tuple[View, int]]:
 
 
 def exit_code(points: Sequence[Point]) -> int:
-    """0 all holds, 1 some views do not, 2 something must be mended before a run makes sense."""
+    """0 all holds, 1 some views do not, 2 something must be fixed before a run makes sense."""
     views = [point for point in points if point.view]
     if any(point.verdict == PROBLEM and not point.view for point in points):
         return 2
@@ -274,7 +274,7 @@ def _writing(config: Config, database: Database, *, has_tables: bool) -> Iterato
         return
     yield from (Point("writing", PROBLEM, str(fault)) for fault in faults)
     if has_tables and not faults:
-        yield Point("writing", OK, "tried and rolled back: a run may store what it reads")
+        yield Point("writing", OK, "a test write was rolled back: a run can store what it reads")
 
 
 def _concerns(config: Config, database: Database) -> Iterator[Point]:
@@ -395,7 +395,7 @@ def _common_failure(config: Config, failed: Sequence[Failed]) -> Point | None:
     if not asked:
         return None
     errors = [f.error for f in asked]
-    # Of several views an error of the server is none of their own.
+    # Where several views fail, an error of the server is not their own.
     is_common = len(asked) > 1 or errors[0].status is None
     if all(isinstance(error, DatadogAuthError) for error in errors):
         about = "keys"
@@ -425,7 +425,8 @@ def _longer_wait(config: Config, failed: Failed) -> str:
 def _requests(config: Config, listings: Sequence[Listing]) -> Point:
     views = len(config.views)
     requests = max(views, sum(listing.requests for listing in listings))
-    text = f"{views:,} views: {requests:,} requests a run, {_RUNS_A_DAY * requests:,} a day, hourly"
+    text = f"{many(views, 'view')}: {many(requests, 'request')} a run, "
+    text += f"{_RUNS_A_DAY * requests:,} a day when it runs hourly"
     limits = [item for item in listings if item.rate_limit_remaining is not None]
     if not limits:
         return Point("requests", OK, text)
@@ -433,7 +434,7 @@ def _requests(config: Config, listings: Sequence[Listing]) -> Point:
     name = lowest.rate_limit_name or "without a name"
     text += f"; rate limit {name}: {lowest.rate_limit_remaining:,} left"
     is_tight = (lowest.rate_limit_remaining or 0) < requests
-    advice = ", so a run has to wait for it; fewer views, or a higher limit, make it faster"
+    advice = ": a run must wait for it; fewer views or a higher limit make it faster"
     return Point("requests", WARNING if is_tight else OK, text + advice * is_tight)
 
 

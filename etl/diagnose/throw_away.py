@@ -162,7 +162,7 @@ def difference(table: Table, written: Sequence[Row], found: Sequence[Row]) -> st
     stored = {row[0]: row for row in found}
     missing = {row[0] for row in written} - stored.keys()
     if missing:
-        return f"{len(missing):,} of {len(written):,} rows are not found again in {table.name}"
+        return f"{len(missing):,} of {len(written):,} rows are missing in {table.name}"
     differing: dict[str, str] = {}
     for row in written:
         for column, before, after in zip(table.columns, row, stored[row[0]], strict=True):

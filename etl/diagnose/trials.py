@@ -70,7 +70,7 @@ _LONGEST = 950_000  # characters: the rows of a run are joined into statements o
 _REWRITTEN = 25  # of the snapshots
 _REFERRED = (applications, sync_runs, view_state)
 """Tables that a foreign key of others may lead to: they are written first."""
-# Every run inserts into all tables. The others only get new rows, or rows that are put in anew.
+# Every run inserts into all tables. The others only get new rows, or rows that are put in again.
 _UPDATED = frozenset({"sync_runs", "view_state", "rejected_records", "schema_drift"})
 _DELETED = frozenset(
     {"sync_runs", "sync_run_views", "side_questions", "applications", "discovered_views"}
@@ -78,11 +78,11 @@ _DELETED = frozenset(
 _CHANGED = "/changed"  # the name of a view, too
 _OF_OTHERS = "look for a trigger, rule, policy or column that others added or changed"
 _LATER = INSTANT + timedelta(hours=1)
-_POOLER = "let the connection pooler keep a transaction on one connection, or use none"
-_ENCODING = "the database needs UTF-8, and the session what the program sets"
+_POOLER = "let the connection pooler keep a transaction on one connection, or use no pooler"
+_ENCODING = "the database must use UTF-8, and the session must keep the settings of the program"
 _COLLATION = "give its columns back the collation that the migrations gave them"
 _LIMIT = "look for a limit on the rows of an answer, such as sql_select_limit, and remove it"
-ELSEWHERE = "look for a pooler that leads to another database, or forgets the search path"
+ELSEWHERE = "look for a pooler that connects to another database, or forgets the search path"
 _ENGINE = "the tables need an engine with transactions (InnoDB), and any pooler must know them too"
 
 
@@ -212,7 +212,7 @@ def _use_schema(on: TrialRun) -> Iterator[str]:
     if not (name := on.config.database_schema):
         return
     of_schema = table(view_state.name, column("view_key"), schema=name)
-    # Of its own: the row with the token is gone where a trial was refused.
+    # A row of its own: the row with the token is gone where a trial was refused.
     key = token_hex(16)
     row = row_for(view_state, on.config.source, on.token)
     row |= {"view_key": key, "last_run_id": None}
@@ -240,7 +240,7 @@ def _lease_of(on: TrialRun, source: str) -> Iterator[str]:
         lease.release(on.connection)
     except LeaseHeld:
         if source == on.token:  # else a run has it
-            yield "a lease that was taken is not found again in sources"
+            yield "a lease that was taken is missing in sources"
 
 
 def _send_much(on: TrialRun) -> Iterator[str]:
@@ -372,19 +372,19 @@ def _use_temporary_table(on: TrialRun) -> Iterator[str]:
 
 
 SESSION = (
-    Trial("a session as a run sets it", _keep_settings, _POOLER),
-    Trial("values to the server and back", _send_values, _ENCODING),
+    Trial("the settings of a session", _keep_settings, _POOLER),
+    Trial("sending values and reading them back", _send_values, _ENCODING),
 )
 WITHOUT_TABLES = (Trial("a row in a table", _use_temporary_table, _OF_OTHERS),)
 TABLES = (
     Trial("a row in each table", _use_tables, _OF_OTHERS),
     Trial("taking and giving back a lease", _use_lease, _OF_OTHERS),
     Trial("sending much at once", _send_much, ""),
-    Trial("telling ids apart", _tell_apart, _COLLATION, builds_on_last=True),
+    Trial("keeping ids apart", _tell_apart, _COLLATION, builds_on_last=True),
     Trial("adding snapshots", _add, _OF_OTHERS, builds_on_last=True),
     Trial("finding them", _find, _LIMIT, builds_on_last=True),
     Trial("reading them", _read, _OF_OTHERS, builds_on_last=True),
-    Trial("keeping what they were", _copy, _OF_OTHERS, builds_on_last=True),
+    Trial("keeping their history", _copy, _OF_OTHERS, builds_on_last=True),
     Trial("changing them", _replace, _OF_OTHERS, builds_on_last=True),
     Trial("removing them", _remove, _OF_OTHERS, builds_on_last=True),
     Trial("using its schema", _use_schema, ELSEWHERE, builds_on_last=True),

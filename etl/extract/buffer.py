@@ -133,7 +133,7 @@ class Slot:
         return self._is_taken
 
     def take_turn(self, within_s: float) -> bool:
-        """Wait until no other large body is received or decoded; False: in vain.
+        """Wait until no other large body is received or decoded; False: that did not happen.
 
         The turn is given back when the `with` ends: what was decoded may live on without it.
         """

@@ -53,11 +53,11 @@ class Evidence(msgspec.Struct):
         if count >= self.limit:
             return "fills the limit"
         if count == self.learned_cap:
-            return "the API was seen to stop there"
+            return "the API stopped at this number before"
         if count in ROUND_NUMBERS:
             return "a round number"
         is_shared = self.at_largest >= 3 and 5 * self.at_largest >= self.with_rows
-        return f"{self.at_largest} views stop there" if is_shared else ""
+        return f"{self.at_largest} views stop at this number" if is_shared else ""
 
     def reason(self, count: int) -> str:
         """Why an answer of `count` records is whole, for the ledger."""

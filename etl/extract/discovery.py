@@ -31,7 +31,7 @@ MAX_PAGES = 100
 PAGE_S = 10.0
 """For one page where no run depends on it: RUM counts 30 days, which takes it some seconds."""
 SEARCH_S = 20.0
-"""For all pages together where no run depends on them: they may come slowly, and go on for ever."""
+"""For all pages together where no run depends on them: they may come slowly, and never end."""
 _QUERY = "@type:view @session.type:user"
 _LIMITS = {VIEW: 1000, APPLICATION: 10}
 
@@ -80,7 +80,7 @@ class ApplicationList(msgspec.Struct, frozen=True):
     def whole(self) -> Sequence[Application]:
         """Every application of the organization; raises DatadogResponseError when in doubt."""
         if self.doubt:
-            text = f"the list of RUM applications may not be whole ({self.doubt})"
+            text = f"the list of RUM applications may be incomplete ({self.doubt})"
             raise DatadogResponseError(text, status=200)
         return self.applications
 
@@ -247,7 +247,7 @@ class _Search(msgspec.Struct):
         """Everything found so far."""
         traffic = [Traffic(name, app, count) for (name, app), count in self.counts.items()]
         traffic.sort(key=lambda t: (-t.views_30d, t.view_name, t.application_id or ""))
-        skipped = f"{self.skipped:,} of RUM's counts name no view that could be asked for"
+        skipped = f"{self.skipped:,} of RUM's counts have no view name that can be asked for"
         return Discovery(
             traffic=tuple(traffic),
             warnings=(*self.warnings, *([skipped] if self.skipped else [])),

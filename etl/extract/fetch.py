@@ -326,7 +326,7 @@ class _Streak:
         return self._failed[-1] if len(self._failed) >= self._length else None
 
     def predicts_failure(self, error: DatadogError) -> bool:
-        """Whether the next view need not be asked, as it would fail too, as with `error`."""
+        """Whether asking the next view is useless, because it would fail with `error`, too."""
         is_for_all = isinstance(error, DatadogAuthError | DatadogHostUnknown)
         is_over = len(self._failed) >= STREAKS_TO_GIVE_UP * self._length
         return bool(self._enough) or (is_for_all and not self._has_answered) or is_over

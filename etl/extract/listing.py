@@ -83,8 +83,8 @@ def try_to_read(
     comes from a cache. An answer equal to `last` is not decoded, unless it is partial.
     `is_fresh`, `within_s`: see `list_snapshots`.
     """
-    # A body is not received before there is room for it; else all would wait in memory. Of large
-    # ones only one is received and decoded at a time.
+    # A body is not received before there is room for it; else all would wait in memory. Only
+    # one large body is received and decoded at a time.
     with buffer.slot() as slot:
         answer = client.list_snapshots(
             view,

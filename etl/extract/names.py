@@ -107,7 +107,7 @@ def judge(
     matching: Collection[str],
     read_stored: Callable[[], Collection[str]],
 ) -> str:
-    """Whose answer it is whose records have these view names: `OURS`, `UNKNOWN` or `OTHERS`.
+    """Which view an answer with these view names is for: `OURS`, `UNKNOWN` or `OTHERS`.
 
     `others`: names of all configured views. `matching`: the relations learned of the source.
     `read_stored`: the names of all rows that the view ever had; called only when they decide.

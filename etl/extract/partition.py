@@ -13,11 +13,12 @@ import msgspec
 
 from etl.errors import DatadogError
 from etl.extract.completeness import COMPLETE, TRUNCATED, UNPROVEN
+from etl.formatting import many
 from etl.transform.snapshot import Decoded, Rejected, Snapshot
 
 R = TypeVar("R")
 
-FILTER_IGNORED, NOT_ASKED = "the API does not heed the filter", "not asked"
+FILTER_IGNORED, NOT_ASKED = "the API ignores the filter", "not asked"
 """Why a part proves nothing."""
 
 
@@ -104,7 +105,7 @@ class PartitionedListing(msgspec.Struct):
         """Add the answer for a part, which was asked for under `limit`."""
         self.parts[part] = answer
         if limit != self.limit:
-            self.without_proof[part] = f"the API now refuses to be asked for {self.limit}"
+            self.without_proof[part] = f"the API now refuses a limit of {self.limit}"
 
     def distrust(self, part: Partition, why: str, *, is_cut: bool) -> None:
         """The answer for a part proves nothing. `is_cut`: it says that it is not whole."""
@@ -131,7 +132,7 @@ class PartitionedListing(msgspec.Struct):
         )
 
     def may_be_cut(self, part: Partition) -> bool:
-        """Whether the part is as large as the whole answer, hence may be cut itself."""
+        """Whether the part is as large as the whole answer, and therefore may be cut itself."""
         return part in self.without_proof or self.parts[part].listed >= self.whole.listed
 
     def contradicts(self, part: Partition) -> bool:
@@ -216,12 +217,13 @@ class PartitionedListing(msgspec.Struct):
             return f"{asked}; it cannot be split further"
         which = "all" if self.applications.on_list is not None else "the known"
         by = f"{which} applications" if self.is_by_application else "device types"
-        text = f"{asked}; {united.listed} in {len(self.parts)} parts by {by}"
+        text = f"{asked}; {united.listed} in {many(len(self.parts), 'part')} by {by}"
         if self.without_proof:
             why = next(iter(self.without_proof.values()))
-            text += f"; {len(self.without_proof)} of them prove nothing: {why}"
+            number = len(self.without_proof)
+            text += f"; {number} of them {'proves' if number == 1 else 'prove'} nothing: {why}"
         if self.is_by_application and self.applications.why_unknown:
-            text += f"; others are not known: {self.applications.why_unknown}"
+            text += f"; there may be other applications: {self.applications.why_unknown}"
         return text
 
 

@@ -34,7 +34,7 @@ from etl.extract.partition import (
 from etl.transform.snapshot import Decoded
 
 ListApplications = Callable[[], tuple[Sequence[str] | None, str]]
-"""Every application of the organization; None when the list is not to be had, and why it is not."""
+"""Every application of the organization; None without the list, and why there is none."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -177,7 +177,7 @@ class Verifier:
         if reason := other_part(view.application_id, view.device_type, answer.named):
             return OTHERS, reason
         if verdict == UNKNOWN:
-            return UNKNOWN, f"{naming(names)}, and how names match is not known"
+            return UNKNOWN, f"{naming(names)}, and how the API matches names is not known"
         self._matching |= learned(view.name, names)
         return verdict, ""
 
@@ -291,7 +291,7 @@ class Verifier:
 
     def _doubt_of_part(self, whole: Listing, result: Result) -> tuple[str, str]:
         """As `_doubt`, for an answer for a part. One as large as the whole may be the whole once
-        more, where the API does not heed the filter."""
+        more, where the API ignores the filter."""
         if isinstance(result, Failed):
             return OURS, ""
         doubt = self._doubt(result, whole.view)

@@ -130,7 +130,7 @@ def _wrong_clock(evidence: Evidence, now: datetime) -> Iterable[Concern]:
     run = evidence.latest
     if run is not None and run.status == "failed" and (run.clock_skew_s or 0) > LARGEST_SKEW_S:
         text = f"the last run was refused: this machine's clock is {skew_text(run.clock_skew_s)}"
-        advice = "set the clock (NTP), or accept it by datadog.accept_wrong_clock = true"
+        advice = "set the clock (NTP), or accept it with datadog.accept_wrong_clock = true"
         yield Concern(CLOCK, text, advice, since=run.started_at)
     instants = [getattr(run, name) for run in evidence.runs for name in _RUN_INSTANTS]
     states = [row for _, row in evidence.views if row is not None]
@@ -138,8 +138,8 @@ def _wrong_clock(evidence: Evidence, now: datetime) -> Iterable[Concern]:
     future = [instant for instant in instants if is_future(instant, now)]
     if future:
         text = (
-            f"instants of this source lie in the future, the latest at {moment(max(future))}: "
-            "a run was made under a wrong clock, or the clock of this machine is behind"
+            f"stored times of this source lie in the future, the latest at {moment(max(future))}: "
+            "the clock was wrong during a run, or the clock of this machine is behind now"
         )
         advice = f"set the clock, then run: heatmap-etl db repair-clock {evidence.source}"
         yield Concern(CLOCK, text, advice)
@@ -183,8 +183,8 @@ def _rejected(evidence: Evidence) -> Iterable[Concern]:
     for new in of_views:
         yield Concern(
             REJECTED_RECORDS,
-            f"{many(counts[new.reason], 'record')} that cannot be a row, first seen within a day: "
-            f"{new.reason}",
+            f"{many(counts[new.reason], 'record')} that cannot be stored as a snapshot, first seen "
+            f"in the last day: {new.reason}",
             "look at the table rejected_records",
             views[new.view_key],
             new.first_seen_at,
@@ -202,7 +202,7 @@ def _drifting(drift: Sequence[NewDrift]) -> Iterable[Concern]:
     names = ", ".join(named) + f" and {more:,} more" * bool(more)
     yield Concern(
         SCHEMA_DRIFT,
-        f"answers hold what was first seen within a day: {names}",
+        f"the API sends something new since the last day: {names}",
         "nothing is lost; look at the table schema_drift",
         since=min(item.first_seen_at for item in drift),
     )

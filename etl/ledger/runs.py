@@ -33,7 +33,7 @@ def start_run(connection: Connection, run: RunResult) -> None:
         .values(status="died", finished_at=run.started_at, error=died)
     ).rowcount
     if run.slot_at and _is_fulfilled(connection, run, run.slot_at):
-        raise SlotTaken(f"the slot {iso(run.slot_at)} of {run.source} was run by another process")
+        raise SlotTaken(f"another process ran the slot {iso(run.slot_at)} of {run.source}")
     row = {
         "run_id": run.run_id,
         "source": run.source,

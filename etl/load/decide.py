@@ -118,7 +118,7 @@ def _may_name(identifier: str, raw: str) -> bool:
 def _recognise_duplicates(
     snapshots: Sequence[Snapshot], stored: StoredIds, owner: Owner, lookup: Lookup
 ) -> StoredIds:
-    """Of several records with one id, say which is stored where the hashes cannot.
+    """Say which of several records with one id is stored, where the hashes cannot.
 
     A hash of another version says nothing: there the contents are compared.
     """

@@ -126,7 +126,7 @@ class Ownership:
     ) -> None:
         """The view has answered with these changes; None: its answer is that of last time.
 
-        Of a view that waits, `listed` are the ids in its listing.
+        `listed`: for a view that waits, the ids in its listing.
         """
         self.unread.discard(view_key)
         self.deferred.pop(view_key, None)

@@ -129,7 +129,7 @@ class Removals:
         return len(self.losing) >= FEWEST and 2 * len(self.losing) >= len(self.with_rows)
 
     def _count_again(self, ownership: Ownership) -> None:
-        """What another view lists is not lost: count anew when more is listed by now."""
+        """What another view lists is not lost: count again when more is listed by now."""
         if self.claims_counted != ownership.claims.count:
             self.claims_counted = ownership.claims.count
             for view_key in self.losses:

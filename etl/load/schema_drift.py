@@ -58,7 +58,7 @@ def save_drift(
     beside = [name.removeprefix(BESIDE) for name in new if name.startswith(BESIDE)]
     if beside:
         log.warning(
-            "%s: answers hold what is new beside their records: %s; it is counted in schema_drift",
+            "%s: answers have new members beside their records: %s; see the table schema_drift",
             source,
             ", ".join(shortened(" ".join(name.split())) for name in beside[:_MAX_WARNED]),
         )

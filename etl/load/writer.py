@@ -19,6 +19,7 @@ from etl.database.batches import batches
 from etl.database.connection import Database
 from etl.database.schema import snapshot_history, snapshots
 from etl.extract.listing import Listing
+from etl.formatting import many
 from etl.ledger.results import RunResult, ViewResult, failed_result, result_of
 from etl.ledger.runs import is_recorded
 from etl.ledger.view_state import LedgerRows, ViewStates
@@ -270,9 +271,9 @@ def reason_of(absence: Absence) -> str:
     """Why rows were not removed, to be added to the reason of a verdict; "" when none was kept."""
     text = ""
     if absence.held:
-        text = f"; {len(absence.held)} removals held"
+        text = f"; {many(len(absence.held), 'removal')} held"
         if absence.needs_acceptance:
-            text += ": too much would go at once, sync --accept-removals lets them go"
+            text += ": too many at once; if they are really gone, run sync --accept-removals"
         else:
             text += " until the next reading confirms them"
     if absence.is_other_organization:

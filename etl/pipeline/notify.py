@@ -52,7 +52,7 @@ _QUERY_SAFE = "".join(set(string.punctuation) - set('"<>'))
 _PATH_SAFE = "".join(set(_QUERY_SAFE) - set("`{}"))
 _EVENTS = ("new", "changed", "vanished", "returned", "held")
 _TRUNCATED_ADVICE = (
-    "there may be more than Datadog sends, so nothing was removed; narrow the view down by "
+    "Datadog may have more than it sent, and nothing was removed; narrow the view down by "
     "device_type or application_id, raise datadog.page_limit, or set accept_truncated = true"
 )
 
@@ -108,7 +108,10 @@ def _has_news(view: ViewResult) -> bool:
 
 
 def _view_text(view: ViewResult) -> str:
-    counts = [f"{view.counts[name]:,} {name}" for name in _EVENTS if view.counts[name]]
+    names = {"vanished": "removed"}
+    counts = [
+        f"{view.counts[name]:,} {names.get(name, name)}" for name in _EVENTS if view.counts[name]
+    ]
     return "; ".join(filter(None, [problem(view) if view.is_bad else "", ", ".join(counts)]))
 
 

@@ -80,7 +80,7 @@ def _organizations(client: Client, side_questions: SideQuestions) -> set[int]:
     try:
         return side_questions.organizations(client)
     except DatadogError as error:
-        log.debug("whose keys these are is not to be had: %s", error)
+        log.debug("the organization of these keys is not known: %s", error)
         return set()
 
 

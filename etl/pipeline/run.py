@@ -118,7 +118,7 @@ class Run:
         self.database = replace(self.database, on_step=self._count_step)
 
     def knows_unanswered(self, stored: Mapping[str, Unanswered]) -> None:
-        """Leave alone what earlier runs asked in vain not long ago."""
+        """Leave alone what got no answer in an earlier run not long ago."""
         self.side_questions = SideQuestions(self.stop, stored, self.server_clock)
 
     def load(self, views: Sequence[View], options: Options) -> None:

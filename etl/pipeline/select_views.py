@@ -167,7 +167,7 @@ def select_views(
                 side_questions.note_failure(DISCOVERY, cut)
     selection = select_known(config, known, now)
     if not selection.views and not stop.is_set():
-        reason = "; ".join(notes) or "RUM counted none within [discover] in 30 days"
+        reason = "; ".join(notes) or "in 30 days RUM counted no page view that [discover] allows"
         raise EtlError(f'views = "discover", but no view is known: {reason}')
     return msgspec.structs.replace(selection, notes=(*notes, *selection.notes))
 

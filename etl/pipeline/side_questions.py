@@ -26,8 +26,8 @@ class SideQuestions:
 
     `stored`: those without an answer when last asked, by question; none of them: each is asked.
     `failed`: those that got none in this run, for the table. `validation`: for the clients of the
-    run, so that all of them together ask once which key was refused; `server_clock`: likewise, of
-    all answers.
+    run, so that all of them together ask once which key was refused; `server_clock`: shared, too,
+    of all answers.
     """
 
     def __init__(

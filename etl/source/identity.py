@@ -47,8 +47,8 @@ class Organization:
         elif self.org_id not in named:
             raise SourceMismatch(
                 f"these keys belong to another organization: the API listed records of org_id"
-                f" {min(named)}, the rows of source {source} are of org_id {self.org_id};"
-                " use that organization's keys, or another datadog.source for these"
+                f" {min(named)}, but the rows of source {source} are of org_id {self.org_id};"
+                " use the keys of that organization, or set another datadog.source for these keys"
             )
         self.is_seen = True
 
@@ -76,7 +76,7 @@ def require_label(connection: Connection, config: Config) -> None:
         return
     old, new = with_rows[0], config.source
     raise SourceMismatch(
-        f"the database holds the rows of source {old}, and none of {new}, which is configured; "
+        f"the database has rows of source {old}, but none of {new}, which is configured; "
         f"if it is the same organization run: heatmap-etl db rename-source {old} {new}; if it is "
         "another one, put the files of both into one folder and run with --config FOLDER"
     )

@@ -7,7 +7,7 @@ take a lease that is not renewed; a holder on this machine whose process is gone
 
 A transaction that waits for a lock keeps the row of its own source locked, and so the renewal
 waiting. Who has the row locked is alive, whatever the expiry says, and such a transaction renews
-the lease itself before it commits. It cannot last for ever: each of its waits ends.
+the lease itself before it commits. It always ends, because each of its waits ends.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Lease:
         of_source = sources.c.source == self.source
         row, was_locked = _lock(connection, self.source)
         if row is None:
-            raise LeaseHeld(f"source {self.source} was renamed at this moment; try again later")
+            raise LeaseHeld(f"source {self.source} was renamed just now; try again later")
         now = clock(connection)
         if row.lease_token != self.token:
             _require_idle(row, was_locked=was_locked)
@@ -242,7 +242,7 @@ def lock_free(connection: Connection, source: str) -> None:
 def _lock(connection: Connection, source: str) -> tuple[Row[Any] | None, bool]:
     """Lock the row of the source; returns it, and whether it was locked for a while.
 
-    What each answer of that server takes is told by one that needs no lock.
+    A question that needs no lock shows how long each answer of that server takes.
     Raises `LeaseHeld` where another transaction keeps it locked: who has that works on the source.
     """
     of_source = select(sources).where(sources.c.source == source)

@@ -95,9 +95,9 @@ def _problem(configured: str, stored: str) -> str:
     if configured == adopted:
         return (
             "HEATMAP_ETL_HASH_KEY is not the key that the stored rows were hashed with; "
-            f"set that one again, or {_APPLY}"
+            f"set the former key again, or {_APPLY}"
         )
     return (
-        f'privacy.created_by is "{configured}", but the stored rows stand under "{adopted}"; '
+        f'privacy.created_by is "{configured}", but the stored rows follow "{adopted}"; '
         f"{_APPLY}, or set it back"
     )

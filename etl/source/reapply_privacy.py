@@ -194,7 +194,7 @@ class _Rewriter:
         return count
 
     def _compact(self) -> None:
-        """Make the file anew: its free pages and its log still hold the former values."""
+        """Rewrite the file: its free pages and its log still hold the former values."""
         # Nothing else can write meanwhile, not even a renewal of the lease.
         self.lease.seconds = max(self.lease.seconds, _VACUUM_LEASE_S)
         self.database.transaction(self.lease.renew)

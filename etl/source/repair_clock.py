@@ -1,7 +1,7 @@
 """`db repair-clock SOURCE`: brings instants that a wrong clock put into the future back.
 
-All in one transaction, which locks the lease of the source. Few distinct instants stand in many
-rows, so that rows are rewritten by instant and not by key.
+All in one transaction, which locks the lease of the source. Many rows share few instants,
+so rows are rewritten by instant and not by key.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def find_repair(connection: Connection, source: str) -> Repair:
     now = datetime.now(UTC)
     apart = abs((clock(connection) - now).total_seconds())
     if apart > CLOCKS_DIFFER.total_seconds():
-        text = f"this machine's clock and that of the database are {duration(apart)} apart"
-        raise StoreError(f"{text}; set both right first")
+        text = f"the clocks of this machine and of the database are {duration(apart)} apart"
+        raise StoreError(f"{text}; set both clocks first")
     _require_right_clock(connection, source, now)
     moved = {}
     for table in metadata.sorted_tables:
@@ -159,8 +159,8 @@ def _require_right_clock(connection: Connection, source: str, now: datetime) -> 
     is_right = func.abs(r.clock_skew_s) <= apart.total_seconds()
     latest = connection.execute(select(func.max(r.started_at)).where(is_later, is_right)).scalar()
     if latest is not None:
-        text = f"a run began at {moment(latest)} under a clock that was right"
-        raise StoreError(f"{text}: this machine's is behind; set it first")
+        text = f"a run began at {moment(latest)}, and its clock was right"
+        raise StoreError(f"{text}: the clock of this machine is behind; set it first")
 
 
 def _of_source(table: Table, source: str) -> ColumnElement[bool]:

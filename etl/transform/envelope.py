@@ -1,6 +1,6 @@
 """A body -> where its list of records is, and what the members beside it say. Pure.
 
-An answer is `{"data": [...]}`. What stands beside `data` may say that something went wrong, which
+An answer is `{"data": [...]}`. A member beside `data` may say that something went wrong, which
 is no answer, or that there is more, which is a partial one. Anything else is schema drift.
 """
 
@@ -90,14 +90,14 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 def open_envelope(body: bytes) -> Envelope:
-    """Find the records of a body, and read what stands beside them.
+    """Find the records of a body, and read the members beside them.
 
     Raises `DatadogResponseError` when it is not `{"data": [...]}`, when a name is given twice, and
     when a member says that something went wrong. The records themselves may still be no JSON.
     """
     opening = _OPENING.match(body)
     if opening:
-        # The first bracket that closes is the last of all: nothing stands beside the records.
+        # The first bracket that closes is the last of all: there is nothing beside the records.
         closing = body.find(b"]", opening.end())
         is_near = 0 <= len(body) - closing < _LONGEST_BLANK
         if is_near and body[closing + 1 :].strip(b" \t\n\r") == b"}":

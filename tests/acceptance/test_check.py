@@ -102,7 +102,7 @@ def test_a_proxy_that_stays_silent(cli: Cli, silent_port: int) -> None:
 def test_a_proxy_that_refuses(cli: Cli) -> None:
     with RawServer(otherwise=reply(407, "")) as proxy:
         done = cli("check", **{API_URL: "http://api.invalid", "HTTP_PROXY": proxy.url})
-    assert "wants a user and a password (407)" in the_problem(done)
+    assert "asks for a user and a password (407)" in the_problem(done)
     assert len(proxy.heads) == FIRST
 
 

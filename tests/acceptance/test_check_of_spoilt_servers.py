@@ -109,7 +109,7 @@ ADVICE = "look for a trigger, rule, policy or column that others added"
 TABLES = [
     (
         [SECURED, POLICY],
-        'new row violates row-level security policy for table "view_state"; let its policy pass',
+        'new row violates row-level security policy for table "view_state"; change that policy',
     ),
     ([FUNCTION, TRIGGER], f"adding snapshots: 0 of 120 new rows are in snapshots; {ADVICE}"),
     (["ALTER TABLE sync_runs ADD team text NOT NULL"], 'null value in column "team"'),

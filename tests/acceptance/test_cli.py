@@ -880,7 +880,7 @@ def test_a_clock_that_was_wrong_makes_nothing_fresh(cli: Cli) -> None:
     assert "just now" not in plain
     assert "in the future" in plain
     assert "heatmap-etl db repair-clock datadoghq.com" in plain
-    assert "clock: instants of this source lie in the future" in cli("sync").out
+    assert "clock: stored times of this source lie in the future" in cli("sync").out
 
 
 def test_an_accepted_cut_is_fresh_by_its_last_reading(cli: Cli) -> None:

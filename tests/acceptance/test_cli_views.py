@@ -301,7 +301,9 @@ def test_sync_with_discover_and_no_view_says_so(cli: Cli, rum: Api) -> None:
     rum.rum = page()
     done = cli("sync")
     assert (done.code, done.out) == (2, "")
-    assert 'views = "discover", but no view is known: RUM counted none' in done.err
+    assert (
+        'views = "discover", but no view is known: in 30 days RUM counted no page view' in done.err
+    )
     assert cli("status", "--max-age", "1h").code == 1
 
 

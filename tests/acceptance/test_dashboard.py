@@ -264,8 +264,8 @@ def test_every_table_view_and_column_is_described():
 
 def test_the_pages_of_datasette_show_the_descriptions(shown):
     text = shown.get(f"/{NAME}/current_snapshots").text
-    assert "What is listed now: one row for each snapshot" in text
-    assert "RUM application the snapshot belongs to" in text
+    assert "What Datadog lists now: one row for each snapshot" in text
+    assert "Id of the RUM application; NULL: not sent" in text
 
 
 # --- hostile text -------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def test_check_says_of_each_role_what_sync_would_do_with_a_current_schema(
     for role in ("owner", "writer"):
         code, said = check(roles, role, capsys)
         assert (code, "PROBLEM" in said) == (0, False), said
-        assert "ok writing tried and rolled back" in said
+        assert "ok writing a test write was rolled back" in said
     code, said = check(roles, "reader", capsys)
     assert code == 2
     assert f"PROBLEM writing {roles.prefix}_reader may not write:" in said

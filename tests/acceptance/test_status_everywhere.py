@@ -180,7 +180,7 @@ def test_under_systemd(way: str, place: Path, datadog: FakeDatadog) -> None:
         assert_owned(unit.state, OPERATOR)
     done = STRANGER.run(status, cwd=place)
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert f"(database_url of {config}): its folder may not be entered by this user" in done.err
+    assert f"(database_url of {config}): this user may not enter its folder" in done.err
     # Root left nothing behind that shuts the service out, even where it was killed as it read.
     done = ROOT_USER.python(["-c", KILLED, str(config)], cwd=place)
     assert done.code == -9

@@ -154,4 +154,7 @@ def test_a_database_in_a_closed_folder_is_not_taken_for_missing(place: Path, api
         done = looks(place, arguments)
         assert done.code == 2
         last = done.err.splitlines()[-1]
-        assert f"(database_url of {place}/heatmap-etl.toml): its folder may not be entered" in last
+        assert (
+            f"(database_url of {place}/heatmap-etl.toml): this user may not enter its folder"
+            in last
+        )

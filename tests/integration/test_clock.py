@@ -352,7 +352,7 @@ def test_a_clock_that_is_behind_moves_nothing(project: Project, api: Api) -> Non
     before = chains(project)
     with (
         moved_clock(-2 * DAY),
-        pytest.raises(StoreError, match=r"is behind; set it first|set both right first"),
+        pytest.raises(StoreError, match=r"is behind; set it first|set both clocks first"),
     ):
         repair_clock(project.database, SOURCE)
     assert chains(project) == before

@@ -70,7 +70,7 @@ def test_without_any_known_view_it_fails(discovering: Project, api: Api) -> None
     assert run["status"] == "failed"
     assert "rum_apps_read" in run["error"]
     api.rum = page()
-    with pytest.raises(EtlError, match="RUM counted none"):
+    with pytest.raises(EtlError, match="in 30 days RUM counted no page view"):
         discovering.run()
 
 

@@ -204,7 +204,7 @@ def test_other_errors_of_a_full_mariadb(
     [
         ("53100", "could not write to file pg_wal/x", "the disk of the database server that holds"),
         ("53100", "could not extend file pg_tblspc/1/x", "the disk of the database server is full"),
-        ("XX000", "could not write block: Disk quota exceeded", "or its quota used up"),
+        ("XX000", "could not write block: Disk quota exceeded", "or its quota is used up"),
         ("53400", "temporary file size exceeds temp_file_limit (1kB)", "raise that limit"),
         ("53200", "out of memory", "has no memory left"),
     ],

@@ -230,7 +230,7 @@ def test_a_node_outside_the_cluster_is_told_as_such(
         cluster[1].execute("SET GLOBAL wsrep_reject_queries = NONE")
     for refusal in (while_connected, at_first):
         assert str(refusal.value).endswith(
-            "WSREP has not yet prepared node for application use; this node takes no part in its"
+            "WSREP has not yet prepared node for application use; this node is not part of its"
             " Galera cluster: name another node, or wait until wsrep_cluster_status is Primary and"
             " wsrep_ready is ON"
         )

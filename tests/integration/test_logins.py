@@ -91,9 +91,9 @@ def test_tls_on_mariadb_is_as_the_url_says(mariadb: Server, tmp_path: Path) -> N
     for parameters in ("", "&ssl_verify_cert=true", "&ssl_mode=VERIFY_CA"):
         message = refused(f"{base}?ssl_ca={other}{parameters}")
         assert "certificate verify failed" in message
-        assert "check the file of authorities" in message
+        assert "check the CA file" in message
     by_name = base.replace("127.0.0.1", "localhost")
-    assert "check the file of authorities" in refused(f"{by_name}?ssl_ca={good}")
+    assert "check the CA file" in refused(f"{by_name}?ssl_ca={good}")
     assert asked(f"{by_name}?ssl_ca={good}&ssl_mode=VERIFY_CA", "SELECT 1") == [(1,)]
 
 

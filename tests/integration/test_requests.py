@@ -161,7 +161,7 @@ def test_a_server_that_heeds_no_filter_is_not_asked_for_every_part(
         project = open_on(server, views, concurrency=4)
         run = project.run()
     assert {v.verdict for v in run.views} == {"unproven"}
-    assert all("does not heed the filter" in v.reason for v in run.views)
+    assert all("ignores the filter" in v.reason for v in run.views)
     assert len(project.live()) == 170
     # The whole, the first parts, and those that were on their way when the first one came.
     assert len(server.targets) <= 10 * (1 + 3 * 4) + 2

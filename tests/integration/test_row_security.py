@@ -144,7 +144,7 @@ def test_a_row_that_a_policy_refuses_fails_its_view_in_one_line(
     assert failed.error is not None
     assert failed.error.partition(": ")[2] == (
         'new row violates row-level security policy for table "snapshots"; '
-        "let its policy pass what heatmap-etl writes"
+        "change that policy: heatmap-etl must be allowed to write these rows"
     )
     assert loaded.error is None
     assert project.live() == ({"a", "c"} if route == "changed" else {"c"})

@@ -261,25 +261,25 @@ OF_POSTGRESQL = [
     ),
     (
         trigger("INSERT", "snapshot_history", SWALLOW),
-        "keeping what they were: 25 of 25 rows are not found again in snapshot_history",
+        "keeping their history: 25 of 25 rows are missing in snapshot_history",
     ),
     (
         trigger("INSERT", "snapshot_history", "RAISE EXCEPTION 'not today';"),
-        "keeping what they were fails: not today",
+        "keeping their history fails: not today",
     ),
     (
         trigger("UPDATE", "sources", KEEP),
-        "a lease: a lease that was taken is not found again in sources; look for",
+        "a lease: a lease that was taken is missing in sources; look for",
     ),
     (
         trigger("DELETE", "applications", SWALLOW),
         "a row in each table: a row of applications was not deleted; look for",
     ),
-    (rule("INSERT", "view_state"), "1 of 1 rows are not found again in view_state; look for"),
+    (rule("INSERT", "view_state"), "1 of 1 rows are missing in view_state; look for"),
     (rule("UPDATE", "view_state"), "a row in each table: in view_state.view_name "),
     (
         policy("view_state", "FOR INSERT WITH CHECK (true)"),
-        "a row in each table: 1 of 1 rows are not found again in view_state; look for",
+        "a row in each table: 1 of 1 rows are missing in view_state; look for",
     ),
     (
         policy("sync_runs", "USING (source = 'other')"),
@@ -301,11 +301,11 @@ OF_MARIADB = [
     ),
     (
         change("snapshots", ID.format("general_ci"), ID.format("nopad_bin")),
-        "telling ids apart fails: Duplicate entry *** for key 'PRIMARY'; give its columns back",
+        "keeping ids apart fails: Duplicate entry *** for key 'PRIMARY'; give its columns back",
     ),
     (
         change("snapshots", ID.format("bin"), ID.format("nopad_bin")),
-        "telling ids apart fails: Duplicate entry *** for key 'PRIMARY'; give its columns back",
+        "keeping ids apart fails: Duplicate entry *** for key 'PRIMARY'; give its columns back",
     ),
     (
         change("snapshots", "MODIFY created_at DATETIME(3)", "MODIFY created_at DATETIME(6)"),
@@ -444,7 +444,7 @@ def test_a_setting_that_is_not_as_the_program_sets_it_ends_the_trials(
 ):
     kind = type(project.database.dialect)
     monkeypatch.setattr(kind, "spoilt_settings", lambda *_: ["DateStyle is German, not ISO"])
-    said = "a session as a run sets it: DateStyle is German, not ISO; let the connection pooler"
+    said = "the settings of a session: DateStyle is German, not ISO; let the connection pooler"
     (line,) = faults(project)
     assert line.startswith(said)
 

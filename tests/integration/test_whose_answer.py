@@ -147,7 +147,7 @@ def test_without_knowledge_a_listing_is_stored_and_removes_nothing(
     api.views["/home"] = named("/Home", 3)
     result = read(project)
     assert (result.verdict, result.counts["new"]) == ("unproven", 3)
-    assert result.reason == "all 3 records name /Home, and how names match is not known"
+    assert result.reason == "all 3 records name /Home, and how the API matches names is not known"
     state = project.one("SELECT shortcut_digest, verdict FROM view_state")
     assert state == {"shortcut_digest": None, "verdict": "unproven"}
     # Its own rows say so by now.

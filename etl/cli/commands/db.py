@@ -167,12 +167,13 @@ def _for_each_database(
 def upgrade_schema(database: Database) -> str:
     """Upgrade the schema; returns the line that names both revisions."""
     from etl.cli.output.schema import upgrade_line
+    from etl.database import comments
     from etl.database.migrations import UNUSABLE, found_schema, require_schema, upgrade
 
     before = found_schema(database)
     if before.state in UNUSABLE:
         require_schema(database)  # raises
-    if before.state != "current":
+    if before.state != "current" or not database.read(comments.are_current):
         upgrade(database)
     return upgrade_line(database.label, before)
 

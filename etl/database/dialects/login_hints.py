@@ -11,7 +11,7 @@ Code = str | int
 """A SQLSTATE of PostgreSQL; a number of MariaDB or MySQL."""
 
 NOT_IN_CLUSTER = (
-    "this node takes no part in its Galera cluster: name another node, or wait until"
+    "this node is not part of its Galera cluster: name another node, or wait until"
     " wsrep_cluster_status is Primary and wsrep_ready is ON"
 )
 STATEMENT_MODE = "set pool_mode of PgBouncer to transaction or session"
@@ -22,8 +22,8 @@ _NONSENSE = (
     "|lost synchronization|results from command|[Pp]acket sequence|unexpected packet|auth switch"
 )
 _CERTIFICATE = (
-    "check the file of authorities that database_url names (sslrootcert, or ssl_ca), and that its"
-    " host is the name in the certificate of the server"
+    "check the CA file that database_url names (sslrootcert, or ssl_ca), and that its host is the"
+    " name in the certificate of the server"
 )
 # The code of the error, where the driver tells one, or words of its message: PostgreSQL tells no
 # code before the login. In other languages than English the last hint applies. Where it wants TLS,
@@ -57,7 +57,7 @@ _HINTS: tuple[tuple[set[Code], str, str], ...] = (
     (
         {3159},
         "no pg_hba.conf entry.*(no encryption|SSL off)",
-        "the server wants TLS: take out of database_url what turns it off",
+        "the server requires TLS: remove from database_url what turns it off",
     ),
     (
         set(),
@@ -73,7 +73,7 @@ _HINTS: tuple[tuple[set[Code], str, str], ...] = (
     (
         set(),
         "not support SSL|SSL is required",
-        "turn TLS on at the server, or take it out of the parameters of database_url",
+        "turn TLS on at the server, or remove it from the parameters of database_url",
     ),
     (
         set(),
@@ -87,7 +87,7 @@ _HINTS: tuple[tuple[set[Code], str, str], ...] = (
     (
         {1251, 1524, 2059},
         "[Aa]uthentication (plugin|method)|SASL",
-        "give this user a login method that the driver knows, as one by password",
+        "give this user a login method that the driver knows, such as a password",
     ),
     (
         set(),
@@ -111,7 +111,7 @@ _HINTS: tuple[tuple[set[Code], str, str], ...] = (
 
 
 def login_hint(code: Code | None, message: str) -> str:
-    """The first hint whose codes have `code`, or whose pattern is in the message."""
+    """The first hint with this code, or with a pattern that the message has."""
     return next(
         hint for codes, pattern, hint in _HINTS if code in codes or re.search(pattern, message)
     )

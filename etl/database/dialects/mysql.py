@@ -101,7 +101,7 @@ _ALSO_SET = {
 }
 _HINTS = {
     "BINLOG_FORMAT": (
-        "that binary log takes no writes of the isolation level READ COMMITTED, which a run needs: "
+        "a run needs the isolation level READ COMMITTED, and this binary log refuses its writes: "
         "set binlog_format of the server to ROW or MIXED, also in its configuration"
     ),
     "read-only": READ_ONLY,
@@ -171,7 +171,7 @@ class Mysql(Server):
         return url.replace("mysql", "mariadb", 1) if is_mariadb else url
 
     def tell(self, error: BaseException) -> str:
-        """Of what is in quotes only names: most errors of the server quote values."""
+        """Keeps only names of what is in quotes: most errors of the server quote values."""
         message, number = super().tell(error), self.code(error)
         if number == _NO_PARTITION:
             return "Table has no partition for this value"

@@ -100,7 +100,7 @@ _TEMPORARY_LAST = (
 )
 _CURSOR = "heatmap_etl_rows"
 _INCOMING = "pg_temp.heatmap_etl_incoming"
-# Of our columns only: those that others have added may want a value, and LIKE takes no defaults.
+# Only our columns: those that others have added may need a value, and LIKE copies no defaults.
 # What is there under this name is from before in this transaction, or left over by somebody else
 # on the connection of a pooler.
 _MAKE_INCOMING = (
@@ -260,7 +260,7 @@ class Postgresql(Server):
         diagnosis: Any = getattr(error, "diag", None)
         code = self.code(error)
         if _is_of_policy(error):
-            return "let its policy pass what heatmap-etl writes"
+            return "change that policy: heatmap-etl must be allowed to write these rows"
         if code == _KEY_TAKEN and diagnosis.constraint_name == f"pk_{diagnosis.table_name}":
             return "if a policy hides rows of that table from this login, let it see them"
         return _LIMITS.get(code, "") if code else ""

@@ -20,8 +20,8 @@ from etl.database.dialects.login_hints import Code, login_hint
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
 KEPT_LOCKED = (
-    f"another session kept these rows or tables locked for {LOCK_TIMEOUT_S} s, as one does that"
-    " reads in a transaction and idles: find it by {}, let it end, and try again"
+    f"another session kept these rows or tables locked for {LOCK_TIMEOUT_S} s, maybe one that is"
+    " idle in an open transaction: find it by {}, let it end, and try again"
 )
 # Both servers speak many languages, each with its own marks around a value.
 _VALUES = re.compile(r"""['"«»„“”‘’‹›「].*['"«»„“”‘’‹›」]""", re.DOTALL)  # noqa: RUF001
@@ -82,7 +82,7 @@ class Server(Dialect):
         place = "the disk of the database server"
         with contextlib.suppress(SQLAlchemyError, OSError), engine.connect() as connection:
             place = self.place(connection, str(cause))
-        return f"{place} is full, or its quota used up: {MAKE_ROOM}"
+        return f"{place} is full, or its quota is used up: {MAKE_ROOM}"
 
     def allow_long_answers(self, connection: Connection) -> None:
         allow_long_answers(connection)

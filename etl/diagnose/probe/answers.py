@@ -1,6 +1,6 @@
 """Turns the answers of a probe into one finding for each open question about the API. Pure.
 
-Of what was received, a finding holds only counts, types, member names and redacted error texts.
+A finding holds only counts, types, member names and redacted error texts of what was received.
 A question that could not be answered says why.
 """
 
@@ -58,7 +58,7 @@ def findings(probe: Probe) -> list[Finding]:
 def _unanswered(
     key: str, question: str, why: str, facts: Mapping[str, Any] | None = None
 ) -> Finding:
-    return Finding(key, question, f"cannot be told: {why}", is_answered=False, facts=facts or {})
+    return Finding(key, question, f"not known: {why}", is_answered=False, facts=facts or {})
 
 
 def _largest(probe: Probe) -> str:
@@ -106,7 +106,7 @@ def _maximum_limit(probe: Probe) -> Finding:
 
 
 def _honoured_limit(probe: Probe) -> Finding:
-    about = ("limit_honoured", "Is a page[limit] below the number of records kept to?")
+    about = ("limit_honoured", "Does the API keep to a page[limit] below the number of records?")
     _, largest = probe.largest
     lower = {n: a for n, a in probe.limits.items() if n < largest.count and a.records is not None}
     if not lower:
@@ -256,8 +256,8 @@ def _rate_limits(probe: Probe) -> Iterator[Finding]:
 def _of_records(probe: Probe) -> Iterator[Finding]:
     records = probe.records
     about = {
-        "dates": "How many digits after the point, and which zone, have the dates?",
-        "attribute_types": "Of which type is each attribute?",
+        "dates": "How many digits after the point do dates have, and which zone?",
+        "attribute_types": "Which type does each attribute have?",
         "unknown_attributes": "Which attributes are not in the specification?",
         "null_or_absent": "Are session_id and view_id null or absent?",
         "id_shape": "Have the ids the shape of a UUID?",
@@ -347,11 +347,11 @@ def _members(probe: Probe) -> Finding:
 
 
 def _unpinned(probe: Probe) -> Finding:
-    about = ("unpinned", "Do unpinned snapshots vanish from the list, or stay?")
-    why = "that takes a write"
+    about = ("unpinned", "Do unpinned snapshots leave the list, or stay?")
+    why = "only a change in Datadog would show it"
     if not probe.stored:
-        return _unanswered(*about, f"{why}, and there are no tables yet that could tell")
+        return _unanswered(*about, f"{why}, and nothing is stored yet")
     stored = probe.stored
-    seen = f"{stored['removed']:,} of {stored['rows']:,} are gone from it, {stored['returned']:,}"
-    why += f"; of the snapshots stored here {seen} came back"
+    seen = f"{stored['removed']:,} of {stored['rows']:,} were removed, {stored['returned']:,}"
+    why += f"; of the snapshots stored here {seen} returned"
     return _unanswered(*about, why, stored)

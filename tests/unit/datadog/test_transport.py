@@ -382,7 +382,7 @@ def test_a_proxy_that_wants_a_password_is_named_and_not_asked_again(
             it.list_snapshots(HOME, 10)
         assert len(proxy.heads) == 1
     assert "the proxy 127.0.0.1 of " + variable in said_of(caught.value)
-    assert "wants a user and a password (407)" in str(caught.value)
+    assert "asks for a user and a password (407)" in str(caught.value)
     assert "hidden" not in str(caught.value)
 
 
@@ -563,8 +563,8 @@ def test_bytes_that_nobody_asked_for_answer_nothing(
             time.sleep(0.4 if "later" in kind else 0.1)
     assert got == [named("/a"), named("/a"), named("/c"), named("/d")]
     assert server.connections == 3
-    assert [m for m in caplog.messages if "nobody had asked for" in m] == [
-        "bytes came that nobody had asked for: their connection is not used again"
+    assert [m for m in caplog.messages if "without a request" in m] == [
+        "the server sent bytes without a request: this connection is not used again"
     ]
 
 
@@ -674,7 +674,7 @@ def test_large_bodies_take_turns() -> None:
         assert len(it.list_snapshots(HOME, 10, on_large=lambda _: True).body) == 17 << 20
         fault = fault_of(it, on_large=refuse)
         without = fault_of(it)
-    assert "no turn among the large answers within 60 s" in str(fault)
+    assert "other large answers came first within 60 s" in str(fault)
     assert str(without) == "view /home: 200: the answer is larger than 16 MB"
     assert len(waits) == 1
     assert 50 < waits[0] <= 60

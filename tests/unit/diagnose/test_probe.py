@@ -91,7 +91,7 @@ def findings_of(config: Config, *counts: int, stop: bool = False) -> dict[str, A
 
 
 def answer(facts: dict[str, Any], key: str) -> str:
-    """The answer; `cannot be told: ...` is none."""
+    """The answer; `not known: ...` is none."""
     assert facts[key]["is_answered"], facts[key]
     text: str = facts[key]["answer"]
     return text
@@ -100,7 +100,7 @@ def answer(facts: dict[str, Any], key: str) -> str:
 def reason_without(facts: dict[str, Any], key: str) -> str:
     assert not facts[key]["is_answered"], facts[key]
     text: str = facts[key]["answer"]
-    return text.removeprefix("cannot be told: ")
+    return text.removeprefix("not known: ")
 
 
 def fake_config(datadog: FakeDatadog, *views: str) -> Config:
@@ -143,7 +143,7 @@ def test_what_is_known_of_the_fake_is_found() -> None:
     assert counts["absent"] > 0
     assert facts["attribute_types"]["facts"]["org_id"] == {"number": 1000}
     assert reason_without(facts, "refusal") == "these keys were refused nowhere"
-    assert "no tables yet" in reason_without(facts, "unpinned")
+    assert "nothing is stored yet" in reason_without(facts, "unpinned")
 
 
 def test_a_small_organization_says_what_it_cannot_tell() -> None:

@@ -23,9 +23,7 @@ def test_rows_that_came_back_as_they_were_do_not_differ():
 
 
 def test_rows_that_did_not_come_back_are_counted():
-    assert difference(snapshots, ROWS, ROWS[2:]) == (
-        "2 of 120 rows are not found again in snapshots"
-    )
+    assert difference(snapshots, ROWS, ROWS[2:]) == ("2 of 120 rows are missing in snapshots")
 
 
 def test_a_value_that_changed_is_shown_with_other_columns_and_on_one_short_line():

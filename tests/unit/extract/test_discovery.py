@@ -174,7 +174,7 @@ def test_a_time_out_and_warnings_are_said(api: Api) -> None:
         "RUM ran out of time: views may be missing, and the counts too small",
         "RUM warns: Too much: data: x",
         "RUM warns: plain",
-        "RUM warns: without saying of what",
+        "RUM warns: it gives no reason",
     )
 
 
@@ -192,7 +192,7 @@ def test_buckets_that_name_no_view_are_counted(api: Api) -> None:
     discovery = found(api)
     assert pairs(discovery) == [(" ", WEB, 2), ("/x", None, 1), ("/ü/?", WEB, 1)]
     assert discovery.skipped == len(junk)
-    assert "name no view that could be asked for" in discovery.warnings[-1]
+    assert "have no view name that can be asked for" in discovery.warnings[-1]
 
 
 def test_a_limit_that_is_reached_makes_each_application_be_asked(api: Api) -> None:

@@ -200,7 +200,7 @@ def test_a_part_under_another_limit_proves_nothing() -> None:
     assert made.proven() == {B}
     assert made.verdict(made.united()) == UNPROVEN
     assert made.reason(made.united()).endswith(
-        "; 1 of them prove nothing: the API now refuses to be asked for 1000"
+        "; 1 of them proves nothing: the API now refuses a limit of 1000"
     )
 
 
@@ -229,7 +229,7 @@ REASONS = {
     "none": (listing(WHOLE, {}), "; it cannot be split further"),
     "unanswered": (
         listing(WHOLE, {A: MORE[A]}, unanswered=(B,)),
-        "; 5 in 2 parts by all applications; 1 of them prove nothing: 404",
+        "; 5 in 2 parts by all applications; 1 of them proves nothing: 404",
     ),
 }
 

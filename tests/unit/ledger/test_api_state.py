@@ -125,7 +125,7 @@ def test_a_part_that_is_refused_costs_the_proof_and_not_the_view(story: Story) -
     result = story.run().views[0]
     assert (result.verdict, result.counts["vanished"], result.counts["new"]) == ("unproven", 1, 2)
     assert story.removed() == {ids[0]}  # the other's own part did not answer
-    assert result.reason.endswith("; 1 of them prove nothing: view /home [app-b]: 404: Not found")
+    assert result.reason.endswith("; 1 of them proves nothing: view /home [app-b]: 404: Not found")
 
 
 def test_a_part_that_gives_no_answer_ends_the_asking_for_parts(story: Story) -> None:
@@ -148,7 +148,10 @@ def test_a_cap_is_doubted_in_the_next_run_without_other_views(story: Story) -> N
     story.project.watch("/home")
     result = story.run().views[0]
     assert (result.verdict, result.counts["unchanged"]) == ("complete", 60)
-    assert "37 of 1000 asked for (the API was seen to stop there); 60 in 3 parts" in result.reason
+    assert (
+        "37 of 1000 asked for (the API stopped at this number before); 60 in 3 parts"
+        in result.reason
+    )
     assert row(story)["learned_cap"] == HIDDEN_CAP
     assert row(story)["learned_cap_probed_at"] > before
 
@@ -290,4 +293,4 @@ def test_a_limit_refused_while_parts_are_read_proves_nothing(story: Story) -> No
     result = story.run(accept=True).views[0]
     story.server.refuses_from = None
     assert (result.verdict, result.counts["vanished"]) == ("unproven", 0)
-    assert "prove nothing: the API now refuses to be asked for 1000" in result.reason
+    assert "prove nothing: the API now refuses a limit of 1000" in result.reason

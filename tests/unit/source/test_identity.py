@@ -34,7 +34,9 @@ def test_one_odd_record_proves_nothing_but_a_listing_of_others_does():
     organization = Organization(7)
     organization.recognise("eu", listing(8, 8, 7))
     assert organization == Organization(7, is_seen=True)
-    with pytest.raises(SourceMismatch, match=r"records of org_id 8, the rows of source eu are of"):
+    with pytest.raises(
+        SourceMismatch, match=r"records of org_id 8, but the rows of source eu are of"
+    ):
         organization.recognise("eu", listing(9, 8))
     assert organization == Organization(7, is_seen=True)
 

@@ -40,12 +40,12 @@ def test_a_plan_names_rows_and_what_differs() -> None:
 
 
 def test_a_plan_says_why_rows_would_be_held_or_a_listing_is_not_whole() -> None:
-    held = ViewPlan(View("/a"), "complete", "0 of 9; 1 removals held")
+    held = ViewPlan(View("/a"), "complete", "0 of 9; 1 removal held")
     held.held = [RowPlan("id-1", None)]
     cut = ViewPlan(View("/b"), "truncated", "2 of 9 (links.next)", listed=2)
     assert plan_lines([held, cut], "x.db")[:6] == [
         "/a: complete, 0 listed",
-        "  0 of 9; 1 removals held",
+        "  0 of 9; 1 removal held",
         "  would hold    id-1  without a name",
         "",
         "/b: truncated, 2 listed",
