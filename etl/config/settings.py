@@ -1,6 +1,7 @@
 """The catalogue of settings: key, default, check, what it is for.
 
-The loader, the defaults of Config, the file that `init` writes and the table in `docs/configuration.md` follow it.
+The loader, the defaults of Config, the file that `init` writes and the table in
+`docs/configuration.md` follow it.
 """
 
 from __future__ import annotations
