@@ -58,7 +58,7 @@ class Config:
     lease_s: float = setting("lease.seconds")
     database_origin: str = field(default_factory=str)  # where the URL was found, for people
     has_views: bool = (
-        True  # False: of somebody who only reads; the tables say which views there are
+        True  # False: for somebody who only reads; the tables say which views there are
     )
     has_source: bool = True  # False: as above, and the tables say which sources there are
     unread: tuple[str, ...] = ()  # files that could not be read, in a command that needs no key
