@@ -70,7 +70,7 @@ def progress_line(views: int, total: int, records: int, requests: int | None) ->
     sent = "" if requests is None else f", {many(requests, 'request')}"
     bar = click.progressbar(
         length=total,
-        label=f"{views:,}/{total:,} views, {many(records, 'record')}{sent}",
+        label=f"{views:,}/{many(total, 'view')}, {many(records, 'record')}{sent}",
         bar_template="[%(bar)s] %(label)s",
         empty_char=".",
         width=_WIDTH,

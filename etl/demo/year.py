@@ -1,7 +1,7 @@
 """The large demo: a year of an invented shop, read again and again, into `heatmap-demo.db`.
 
 Every reading is a run of `sync` over real HTTP. A demo cannot wait for days between two readings:
-instead, all stored instants are moved into the past. So the last run is of the present.
+instead, all stored instants are moved into the past. The last run is of the present.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class _Months:
     def __init__(self, echo: Echo) -> None:
         self._echo, self._month = echo, ""
         self._counts: Counter[str] = Counter()
-        self._line("month", ("runs", "bad", *_COUNTS))
+        names = ["removed" if name == "vanished" else name for name in _COUNTS]
+        self._line("month", ("runs", "bad", *names))
 
     def add(self, now: datetime, run: RunResult) -> None:
         """Count a run of that moment; prints the line of the month before when a new one begins."""
