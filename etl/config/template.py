@@ -32,13 +32,13 @@ _HEAD = """\
 # Keys do not belong here: set DD_API_KEY and DD_APP_KEY in the environment, or in a file
 # named .env next to this one (chmod 600). `heatmap-etl check` says whether all is well.
 
-# SQLite (a path relative to this file), or PostgreSQL, MariaDB, MySQL:
+# SQLite (a path relative to this file), or PostgreSQL, MariaDB, MySQL.
 #   "postgresql://user:password@host/database", "mariadb://...", "mysql://..."
 # Do not write a password here: set HEATMAP_ETL_DATABASE_URL instead.
 database_url = {database_url}
 # On PostgreSQL, database_schema puts the tables into a schema of their own.
 
-# The view names exactly as RUM shows them. A table narrows a view down:
+# The view names exactly as RUM shows them. A table narrows a view down.
 #   {{ name = "/checkout", device_type = "mobile", application_id = "..." }}
 # With accept_truncated = true in it you accept that Datadog cuts this listing short.
 # "discover" instead of the list: every view with page views in RUM, see [discover].

@@ -226,7 +226,7 @@ def web_url(value: object) -> str:
     if len(value) > _LONGEST_URL:
         raise BadValue(f"is not a URL; expected at most {_LONGEST_URL} characters")
     if "@" in parts.netloc:
-        raise BadValue("must not hold a user name or password; remove what stands before the @")
+        raise BadValue("must not hold a user name or password; remove the part before the @")
     if "?" in value or "#" in value:
         raise BadValue("must end before any ? or #; write scheme, host and path only")
     if port == 0:

@@ -23,7 +23,7 @@ def set_up(log_format: str, level: str) -> None:
     handler.setFormatter(_json() if log_format == "json" else _Console())
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("etl").setLevel(number)
-    # Its warnings are errors of the server that it ignores, whole rows with them.
+    # Its warnings are errors of the server that it ignores; they hold whole rows.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     # It logs with a traceback that a lost connection cannot be rolled back. Our own error says it.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)

@@ -131,7 +131,7 @@ def schema_status(database: Database) -> tuple[str, int]:
     schema, detail = found_schema(database), ""
     if schema.state == "absent":
         _require_folder(database)
-        detail = "no tables of ours" if is_there(database) else "no such file yet"
+        detail = "no tables of heatmap-etl" if is_there(database) else "no such file yet"
         detail += f" ({database.origin})" * bool(database.origin)
     elif schema.state != "current":
         try:

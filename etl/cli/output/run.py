@@ -103,7 +103,7 @@ def complaints(run: RunResult) -> list[Told]:
 
 
 def _not_complete(run: RunResult) -> list[str]:
-    """Why views that are not bad are not complete either."""
+    """Why the other views, which are not bad, are not complete."""
     told = {view.view for view in _bad(run)} | _waiting(run, UNPROVEN)
     others = [v for v in run.views if v.verdict != COMPLETE and v.view not in told]
     return cause_lines((v.view.label, f"{v.verdict}: {v.reason}") for v in others)

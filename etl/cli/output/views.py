@@ -54,7 +54,9 @@ def discover_lines(comparison: Comparison) -> list[str]:
     lines.append(f"Page views of 30 days, as far as RUM kept them; {stored}.")
     excluded = len(comparison.in_state(MISSING)) - len(comparison.to_add)
     if excluded:
-        lines.append(f"Not added, by include, exclude or max_views: {many(excluded, 'view')}.")
+        lines.append(
+            f"Not added because of include, exclude or max_views: {many(excluded, 'view')}."
+        )
     added = many(len(comparison.to_add), "view")
     if comparison.added_to:
         lines.append(f"{added} added to {comparison.added_to}. Next: heatmap-etl check")
