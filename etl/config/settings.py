@@ -145,7 +145,7 @@ SETTINGS = (
         "17 * * * *",
         "when `schedule` runs: a cron line",
         v.cron,
-        hint="0 and 7 are Sunday. Only `heatmap-etl schedule` reads this section.",
+        hint="0 and 7 are Sunday. Only `heatmap-etl schedule` needs it; cron has its own line.",
     ),
     Setting(
         "schedule.every",
@@ -159,8 +159,8 @@ SETTINGS = (
         "",
         "URL to call after each good run",
         v.optional_secret_url,
-        hint="`sync` calls it too. It is for a service that alarms when the calls stop. It is a "
-        "secret: better set HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.",
+        hint="`sync` calls it too. A service behind it can raise an alarm when the calls stop. "
+        "It is a secret: better set HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.",
     ),
     Setting(
         "removals.hold_above",

@@ -77,7 +77,7 @@ def run_year(folder: Path, echo: Echo) -> None:
             listed = _check(year, database)
     echo("")
     echo(f"Checked by SQL: the {listed} snapshots without removed_at are those that the fake")
-    echo("Datadog lists in the end, and those of an empty answer, which are held.")
+    echo("Datadog lists in the end, and those that are held after an empty answer.")
     echo(f"All is invented, and in one file: {file}")
     echo(f"Next, the dashboard in a browser: heatmap-etl dashboard --database {file}")
 

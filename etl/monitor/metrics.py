@@ -58,7 +58,7 @@ _FAMILIES = (
     (_SKEW, "gauge", "Seconds by which the last run's clock was ahead of Datadog's"),
     ("records", "counter", "Records and rows of runs, by outcome"),
     ("http_requests", "counter", "Requests to Datadog by status code; none: no answer"),
-    (_REMAINING, "gauge", "Lowest remainder of the rate limit that the last run saw"),
+    (_REMAINING, "gauge", "Fewest requests that the rate limit had left in the last run"),
     (_DURATION, "histogram", "Time from the start of a run to its end"),
     ("build_info", "gauge", "1, with the version as a label"),
 )
