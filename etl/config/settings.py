@@ -345,7 +345,7 @@ def _unknown(key: str) -> str:
     section, _, name = key.rpartition(".")
     close = nearest(key, (*_BY_KEY, *SECTIONS))
     if close is None:
-        return "is not a known key; see the table of settings in the documentation"
+        return "is not a known key; see docs/configuration.md"
     if close in SECTIONS:
         return f"is not a known key; did you mean the section [{close}]?"
     # In TOML every key after a [section] line belongs to the section: a usual slip.
