@@ -9,7 +9,7 @@ BIN := .venv/bin
 SITE := build/site-venv
 STAMP := .venv/.installed
 
-# Where it is set, each of the thousand processes of the tests would compile every module anew.
+# Where it is set, each of the thousand processes of the tests would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -20,26 +20,26 @@ unexport PYTHONDONTWRITEBYTECODE
 # Half a file would count as made the next time.
 .DELETE_ON_ERROR:
 
-help: ## this list
+help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo '  Variables: PYTHON=python3.12 (setup), DATABASES=sqlite,postgresql,mariadb and more, and'
 	echo "  JOBS=4 and ARGS='-k name' (test); make test as root installs missing servers by apt."
 
-setup: $(STAMP) ## .venv with everything that work on the project needs (about 30 s, once)
+setup: $(STAMP) ## install everything for work on the project into .venv (about 30 s, once)
 
 $(STAMP): requirements-dev.lock pyproject.toml scripts/setup
 	PYTHON='$(PYTHON)' sh scripts/setup
 	touch $@
 
 # In an environment of its own, build/demo: to look takes no developer tools.
-demo: ## the whole way against a fake Datadog, into a SQLite file; needs no setup (about 10 s)
+demo: ## see it work: a fake Datadog, four runs, a SQLite file; needs no setup (about 10 s)
 	sh scripts/demo-environment '$(PYTHON)'
 	echo '==> demo'
 	build/demo/bin/heatmap-etl demo
 	echo 'Or a year of it, in a browser: make dashboard'
 
-dashboard: setup build/heatmap-demo.db ## the dashboard in a browser, filled with a year of demo data
+dashboard: setup build/heatmap-demo.db ## show the dashboard in a browser, with a year of demo data
 	echo '==> dashboard (Datasette)'
 	$(BIN)/heatmap-etl dashboard --database build/heatmap-demo.db $(ARGS)
 
@@ -47,23 +47,23 @@ build/heatmap-demo.db: | setup
 	echo '==> demo --large (about half a minute, once)'
 	$(BIN)/heatmap-etl demo --large build
 
-superset: setup build/heatmap-demo.db ## imports the Superset bundle into a real Superset, compares and looks (minutes)
+superset: setup build/heatmap-demo.db ## import the Superset bundle into a real Superset, and compare (minutes)
 	sh scripts/install-for-tests $(BIN)/python postgresql
 	sh scripts/install-dashboards $(BIN)/python
 	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db
 
-pictures: setup build/heatmap-demo.db ## the pictures of both dashboards in docs/ anew (minutes)
+pictures: setup build/heatmap-demo.db ## take the pictures of both dashboards in docs/ again (minutes)
 	sh scripts/install-for-tests $(BIN)/python postgresql
 	sh scripts/install-dashboards $(BIN)/python
 	$(BIN)/python dashboards/try_dashboards.py datasette build/heatmap-demo.db docs
 	$(BIN)/python dashboards/try_dashboards.py superset build/heatmap-demo.db docs
 
-test: setup databases ## all tests, on SQLite, PostgreSQL and MariaDB; the loading on more servers
+test: setup databases ## run all tests, on SQLite, PostgreSQL, MariaDB and more servers
 	echo '==> pytest (a few minutes; servers start when first needed)'
 	DATABASES='$(DATABASES)' $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # What is started as a whole (acceptance), a server's dialect and what is marked slow is left out.
-test-quick: setup ## the tests of all rooms on SQLite, without slow ones (about a minute)
+test-quick: setup ## run the tests of all rooms on SQLite, without slow ones (about a minute)
 	echo '==> pytest, quick'
 	DATABASES=sqlite $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow' \
 		tests/unit tests/integration $(ARGS)
@@ -71,8 +71,8 @@ test-quick: setup ## the tests of all rooms on SQLite, without slow ones (about 
 databases: setup
 	DATABASES='$(DATABASES)' sh scripts/install-for-tests $(BIN)/python
 
-check: setup ## ruff, its formatter, mypy, the walls between the rooms, and the prose (about 15 s)
-	# One that fails keeps the others from nothing: a developer wants the whole list.
+check: setup ## check style, types, imports and prose: ruff, mypy, lint-imports, proselint (about 15 s)
+	# All of them run, also after one that fails: a developer wants the whole list.
 	status=0; \
 	echo '==> ruff check'; $(BIN)/ruff check || status=1; \
 	echo '==> ruff format --check'; $(BIN)/ruff format --check || status=1; \
@@ -81,15 +81,15 @@ check: setup ## ruff, its formatter, mypy, the walls between the rooms, and the 
 	echo '==> prose (about 3 s)'; $(BIN)/python -m scripts.prose || status=1; \
 	exit $$status
 
-db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite file)
-	# In a folder of its own: the developer's configuration has no say here.
+db-check: setup ## check that migrations and schema agree (alembic check on a fresh SQLite file)
+	# In its own folder: the configuration of the developer must not be used here.
 	echo '==> alembic upgrade head, alembic check (about 3 s)'
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
 	export HEATMAP_ETL_DATABASE_URL="sqlite:///$$folder/check.db" && \
 	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
 	alembic upgrade head && alembic check
 
-docs: setup ## data dictionary, dbt sources, Grafana's dashboards and the table of settings anew
+docs: setup ## write the data dictionary, dbt sources, Grafana's dashboards and the table of settings again
 	echo "==> data dictionary, dbt sources, Grafana's dashboards, table of settings (about 2 s)"
 	mkdir -p docs dashboards/dbt
 	$(BIN)/python -m scripts.dbt_sources > dashboards/dbt/sources.yml
@@ -113,7 +113,7 @@ readability: setup $(SITE)/installed.lock ## how readable each page and the help
 	$(BIN)/python -m scripts.help_texts > build/help.md
 	$(SITE)/bin/python -m scripts.readability $(sort $(wildcard *.md docs/*.md)) build/help.md
 
-# No header, no annotations, no addresses: the file says what, the installer knows where from.
+# No header, no annotations, no addresses: the file says what, the installer knows from where.
 define compile
 	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -122,33 +122,33 @@ define compile
 		--no-header --no-annotate $(ARGS)
 endef
 
-lock: ## both lock files anew from pyproject.toml; ARGS=--upgrade for newer versions
+lock: ## write both lock files again from pyproject.toml; ARGS=--upgrade for newer versions
 	$(compile) --extra dev pyproject.toml -o requirements-dev.lock
 	# What an installation needs, in the versions that were tested.
 	$(compile) --extra postgres --extra mysql --extra metrics --constraint requirements-dev.lock \
 		pyproject.toml -o requirements.lock
 
-superset-lock: ## dashboards/superset/requirements.lock anew from its requirements.in; ARGS=--upgrade
+superset-lock: ## write dashboards/superset/requirements.lock again from its requirements.in
 	$(compile) dashboards/superset/requirements.in -o dashboards/superset/requirements.lock
 
-dbt-lock: ## dashboards/dbt/requirements.lock anew from its requirements.in; ARGS=--upgrade
+dbt-lock: ## write dashboards/dbt/requirements.lock again from its requirements.in
 	$(compile) dashboards/dbt/requirements.in -o dashboards/dbt/requirements.lock
 
-clients-lock: ## tests/support/clients/requirements.lock anew from its requirements.in; ARGS=--upgrade
+clients-lock: ## write tests/support/clients/requirements.lock again from its requirements.in
 	$(compile) tests/support/clients/requirements.in -o tests/support/clients/requirements.lock
 
-site-lock: ## docs/requirements.lock anew from its requirements.in; ARGS=--upgrade
+site-lock: ## write docs/requirements.lock again from its requirements.in
 	$(compile) docs/requirements.in -o docs/requirements.lock
 
-wheel: setup ## sdist and wheel into dist/, without the network (about 2 s)
+wheel: setup ## build sdist and wheel in dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
 
-bench: setup databases ## speed and memory against others, as ratios; ARGS='--only W1,W2'
+bench: setup databases ## measure speed and memory against others, as ratios; ARGS='--only W1,W2'
 	echo '==> benchmarks (an hour and a half); benchmarks/README.md says more'
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: setup databases ## the same in a good minute, only to see where it goes
+bench-quick: setup databases ## measure the same in about a minute, less exactly
 	echo '==> benchmarks, quick'
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 

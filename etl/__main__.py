@@ -20,8 +20,8 @@ def run() -> int:
     try:
         if sys.argv[1:] == ["--version"] and _print_version():
             return 0
-        # Modules and records are no garbage: looked at every 700 objects, they take a tenth of a
-        # run.
+        # Modules and records are no garbage. With a look at them every 700 objects, that look would
+        # take a tenth of a run.
         gc.set_threshold(20_000, 20, 20)
         from etl.cli.app import main
 
@@ -39,8 +39,8 @@ def run() -> int:
 def _end_on_signals() -> dict[int, signal._HANDLER]:
     """End at once on a signal: what is not loaded yet has nothing to clean up.
 
-    Returns the handlers for the time after. The kernel lets none of its defaults end PID 1, which
-    the program is in a container: there this one stays, for commands that have no other.
+    Returns the handlers for the time after. In a container the program is PID 1, which the kernel's
+    default handlers do not end: there this one stays, for commands that have no other.
     """
     later: dict[int, signal._HANDLER] = {
         signal.SIGINT: signal.default_int_handler,

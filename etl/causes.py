@@ -1,8 +1,8 @@
-"""Groups what is to be said by its cause: one outage is one line, however many views it hits. Pure.
+"""Groups messages by their cause: one outage is one line, however many views it hits. Pure.
 
-Two texts have one cause when they differ in nothing but numbers, ids, the names of those they are
-about, and what was done about it ("given up", "not asked"). The status of an answer is no such
-number: 429 is not 500.
+Two texts have one cause when they differ only in numbers, ids, the names of those they are about,
+and what was done about it ("given up", "not asked"). The status of an answer is no such number: 429
+is not 500.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 MOST_LINES = 40
 NAMES_SHOWN = 3
 MOST_OF_A_STATUS = 5
-"""Causes that answers of one status are told apart by. More are texts with something random."""
+"""The most causes that answers of one status may have. With more, their texts are random."""
 GIVEN_UP = "; given up: "
 NOT_ASKED = "; not asked, as "
 
@@ -36,9 +36,9 @@ _PLURAL = re.compile(r"(# \w+?)s\b")
 
 
 class Told(NamedTuple):
-    """What is to be said, of which view and source ("" for none).
+    """One message, and the view and the source that it is about ("" for none).
 
-    `own`: what may stand in the text and is of this source alone, such as its database.
+    `own`: parts of the text that only this source has, such as its database.
     `kind`: a word that begins the line, before the names.
     `has_evidence`: its numbers say what to do about this view, unlike those of an outage.
     """
@@ -82,7 +82,7 @@ def grouped(items: Iterable[T], told: Callable[[T], Told]) -> list[list[T]]:
 
 
 def _with_one_status(groups: dict[str, list[T]]) -> dict[str, list[T]]:
-    """Many causes of one status as one: what differs is made up anew for each answer."""
+    """Many causes of one status as one: what differs is random in each answer."""
     keys: dict[str, list[str]] = {}
     for key in groups:
         status = _STATUS.match(key)
@@ -99,8 +99,8 @@ def _with_one_status(groups: dict[str, list[T]]) -> dict[str, list[T]]:
 def cause_lines(causes: Iterable[tuple[str, str]], *, most: int = MOST_LINES) -> list[str]:
     """A line for each cause, with the first names that have it and how many there are.
 
-    `causes`: pairs of a view's name and why something is to be said of it. Lines stand in the order
-    in which causes come, at most `most` of them and one that counts the others.
+    `causes`: pairs of a view's name and the message about it. The lines are in the order in which
+    causes come, at most `most` of them and one that counts the others.
     """
     return lines_of((Told(text, view) for view, text in causes), most=most)
 

@@ -40,7 +40,7 @@ def whole_file(
     `is_synced`: the content is on disk before the file replaces the old one. Raises OSError, whose
     `strerror` says what to do about a full disk.
     """
-    # The name cannot be guessed, and O_EXCL follows no link. Nor does it have the ending by which
+    # The name cannot be guessed, and O_EXCL follows no link. It does not have the ending by which
     # a folder is searched.
     temporary = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}")
     created_with = 0o666 if mode is None else 0o600
@@ -92,10 +92,10 @@ def nearest_folder(path: Path) -> Path:
 
 
 def full_disk(error: OSError, path: Path) -> str:
-    """What a full disk, or a quota that is used up, says of `path`, and what to do; "" for any
-    other error."""
+    """The text for a full disk or a used-up quota at `path`, with what to do; "" for any other
+    error."""
     if error.errno == errno.EDQUOT:
-        advice = "but not for this user: raise the quota, or make room there"
+        advice = "but this user's quota is used up: raise it, or make room there"
     elif error.errno == errno.ENOSPC:
         advice = "which is too little: make room there"
     else:

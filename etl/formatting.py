@@ -43,16 +43,17 @@ def table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
-    right: str = "",
+    right: str | Sequence[str] = "",
     style: Callable[[str], str] = str,
 ) -> list[str]:
-    """Aligned lines, the header first. `right`: names of the columns that hold numbers.
+    """Aligned lines, the header first. `right`: the columns that hold numbers, as words or a list.
 
     `style` gives a clean cell its colour, except in the header and first column.
     """
     cells = [list(header), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    is_right = [name in right.split() for name in header]
+    numbers = right.split() if isinstance(right, str) else right
+    is_right = [name in numbers for name in header]
     shapes = list(zip(widths, is_right, strict=True))
     head, *body = cells
     return [_line(head, shapes, str), *(_line(row, shapes, style) for row in body)]
@@ -85,6 +86,11 @@ def count(number: int) -> str:
 def many(number: int, noun: str) -> str:
     """`1 view`, `2 views`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def counted(number: int, name: str) -> str:
+    """`1 duplicate`, `3 new`: as `many`, for names of counts, of which some are no nouns."""
+    return many(number, name[:-1]) if name.endswith("s") else f"{number:,} {name}"
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """The program: its commands, and the exit code of every error.
 
-A command that is expected to fail ends with a line on stderr and the exit code of its error, what
-the operating system refuses with a line and 1, a bug with its traceback and 1.
+An expected error ends a command with one line on stderr and the exit code of that error. A refusal
+of the operating system is one line and 1. A bug is its traceback and 1.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Say what no command expected: a stream or the system that fails, or a bug."""
+    """Report what no command expected: a stream or the system that fails, or a bug."""
     import logging  # none of it for --help
 
     from etl.runtime.refusals import refusal_of
@@ -104,7 +104,7 @@ def _problems(error: EtlError) -> Sequence[str]:
     if isinstance(error, ConfigError):
         return error.problems
     if isinstance(error, Stopped):
-        return [f"{error}; what was stored stays, the next run goes on"]
+        return [f"{error}; what was stored stays, and the next run continues"]
     return [str(error)]
 
 

@@ -1,4 +1,4 @@
-"""One command over several sources at the same time; a source that fails stops no other.
+"""One command over several sources at the same time; one that fails does not stop the others.
 
 A command makes one `CommandResult` for a configuration. `run_for_each` calls it for the file, or
 for every file of the folder; `print_outcomes` prints the results together.
@@ -86,8 +86,8 @@ def print_outcomes(
 ) -> int:
     """Print all outcomes; returns the exit code.
 
-    For a folder each source has a heading, the closing lines follow the last one, JSON is a list,
-    and a line on stderr begins with the source, or with the first of many that it is about.
+    For a folder each source has a heading, the closing lines follow the last one, and JSON is a
+    list. A line on stderr begins with the source, or with the first of many that it is about.
     """
     objects = [_json(outcome, style) for outcome in outcomes]
     if style.as_json:

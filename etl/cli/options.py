@@ -31,7 +31,7 @@ _RARE = frozenset({"dashboard", "export", "fake-datadog", "privacy"})
 
 
 class TextType(click.types.StringParamType):
-    """Text that can be stored and sent: the bytes of an argument need not be any."""
+    """Text that can be stored and sent: the bytes of an argument may be no text."""
 
     def convert(self, value: Any, *args: Any) -> Any:
         if not is_utf8(value):
@@ -63,7 +63,7 @@ class PathType(click.Path):
 
         path = os.fsdecode(super().convert(value, *args))
         if self._of_sqlite and not is_utf8(os.path.abspath(path)):  # noqa: PTH100 - not yet one
-            self.fail("is not UTF-8, and SQLite opens no file of such a name", *args)
+            self.fail("is not UTF-8; SQLite cannot open a file with such a name", *args)
         return Path(path)
 
 
@@ -134,8 +134,8 @@ def database_option(command: F) -> F:
         "named",
         type=TEXT,
         metavar="URL|FILE",
-        help="Instead of the configured one; needs no configuration. A URL with a password is "
-        "better set as HEATMAP_ETL_DATABASE_URL: other users see arguments.",
+        help="Read this database, without a configuration. Other users can see arguments: set a "
+        "URL with a password as HEATMAP_ETL_DATABASE_URL.",
     )(command)
 
 
@@ -147,17 +147,19 @@ def global_options(command: F) -> F:
             "--config",
             type=PATH,
             metavar="PATH",
-            help="A file, or a folder of them: each is one source. Default: HEATMAP_ETL_CONFIG, "
-            "else heatmap-etl.toml.",
+            help="The configuration: a file, or a folder with one file for each source. Default: "
+            "HEATMAP_ETL_CONFIG, else heatmap-etl.toml.",
             **common,
         ),
         click.option(
             "--log-format",
             type=_FORMAT,
-            help="On stderr. Default: HEATMAP_ETL_LOG_FORMAT, else console.",
+            help="Format of the log on stderr. Default: HEATMAP_ETL_LOG_FORMAT, else console.",
             **common,
         ),
-        click.option("-v", "--verbose", is_flag=True, help="Log each request and wait.", **common),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Log each request and each wait.", **common
+        ),
     ]
     for option in reversed(options):
         command = option(command)

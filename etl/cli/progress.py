@@ -93,7 +93,7 @@ class RowProgress:
 def progress_line(views: int, total: int, records: int, requests: int | None) -> str:
     """`[######........] 12/30 views, 1,204 records, 12 requests`."""
     sent = "" if requests is None else f", {many(requests, 'request')}"
-    return _bar(views, total, f"{views:,}/{total:,} views, {many(records, 'record')}{sent}")
+    return _bar(views, total, f"{views:,}/{many(total, 'view')}, {many(records, 'record')}{sent}")
 
 
 def _bar(done: int, total: int, label: str) -> str:

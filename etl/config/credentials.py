@@ -55,8 +55,8 @@ def find_keys(
 ) -> KeyLookup:
     """Look up keys under the given variable names and their `_FILE` forms. Never raises.
 
-    A relative path in a `_FILE` variable is one in `folder`. `origins`: the file that a variable
-    stands in, by name, where it is not of the environment itself.
+    A relative path in a `_FILE` variable is one in `folder`. `origins`: the file that sets a
+    variable, by name, where it is not set in the environment itself.
     """
     origins = origins or {}
 
@@ -75,7 +75,7 @@ def find_keys(
     if token and BEARER not in problems:
         unused = " and ".join(n for n in (api_name, app_name) if values.get(n) or n in problems)
         warning = (
-            f"{BEARER}: is used instead of {unused}; remove what is not meant" if unused else ""
+            f"{BEARER}: is used instead of {unused}; remove what you do not use" if unused else ""
         )
         keys = Keys(bearer_token=token, bearer_token_from=variable(BEARER))
         return KeyLookup(keys, warning=warning)
@@ -150,7 +150,7 @@ def _require_key(variable: str, value: str) -> None:
 
 
 def _placeholder_problem(value: str) -> str:
-    """What is wrong with a value that stands where somebody was to put another; "" for nothing."""
+    """What is wrong with a value that somebody had to replace; "" for nothing."""
     bare = value.strip().strip("\"'`")
     unexpanded = r"\$\{.*\}|\$\(.*\)|\{\{.*\}\}|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%"
     if re.fullmatch(unexpanded, bare, re.DOTALL):

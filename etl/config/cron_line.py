@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from etl.formatting import many
+
 _VALUE = r"([0-9]{1,2}|[a-z]{3})"
 _PART = re.compile(rf"(?:\*|{_VALUE}(?:-{_VALUE})?)(?:/(0*[1-9][0-9]?))?")
 _SUNDAY = 7
@@ -26,7 +28,7 @@ class _Field(msgspec.Struct, frozen=True):
 
     @property
     def expected(self) -> str:
-        return f"has no {self.name} where one belongs; expected {self.low}-{self.high}"
+        return f"has a wrong {self.name}; expected {self.low}-{self.high}"
 
     def number(self, value: str) -> int:
         """Raises ValueError for what is out of range."""
@@ -55,7 +57,7 @@ def checked_line(line: str) -> str:
     fields = line.split()
     if len(fields) != len(_FIELDS):
         raise ValueError(
-            f"has {len(fields)} fields; expected five, such as "
+            f"has {many(len(fields), 'field')}; expected five, such as "
             '"17 * * * *" (minute, hour, day of month, month, day of week)'
         )
     checked = " ".join(

@@ -170,8 +170,8 @@ def _with_hosts_as_parameters(drivername: str, several: re.Match[str]) -> str:
         return several[0]
     if not drivername.startswith("postgresql"):
         raise BadValue(
-            "names several hosts, of which the driver of MariaDB and MySQL can try only one; "
-            "name one, or a proxy that knows them all"
+            "names several hosts, but the driver of MariaDB and MySQL tries only one; "
+            "name one host, or a proxy that knows them all"
         )
     found = [re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:]*)(?::(\d*))?", h) for h in hosts.split(",")]
     if not all(found):

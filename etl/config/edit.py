@@ -26,11 +26,15 @@ def add_views(path: Path | None, configured: Sequence[View], names: Sequence[str
     `configured`: the views in use, which the environment may have set instead of the file.
     """
     if path is None:
-        raise ConfigError(["there is no configuration file to write to; `heatmap-etl init` makes"])
+        raise ConfigError(
+            ["there is no configuration file to write to; `heatmap-etl init` writes one"]
+        )
     document = read_toml(path)
     listed = document.get("views")
     if listed == DISCOVER:
-        raise ConfigError([f'{plain(path)}: views = "discover" takes in what is discovered anyway'])
+        raise ConfigError(
+            [f'{plain(path)}: views = "discover" reads every discovered view already']
+        )
     if not isinstance(listed, list) or _parsed(listed) != tuple(configured):
         problem = "the views in use come from the environment; change HEATMAP_ETL_VIEWS"
         raise ConfigError([f"{plain(path)}: {problem}"])

@@ -35,7 +35,7 @@ class Member(Protocol):
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder; False where that cannot be known, as reading it then says why."""
+    """Whether `path` is a folder; False where that cannot be known: reading it then says why."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a folder above is closed
 
 
@@ -48,7 +48,7 @@ def files_of(folder: Path) -> list[Path]:
         problem = f"cannot be read: {error.strerror or 'unknown error'}"
         raise ConfigError([f"{plain(folder)}: {problem}"]) from None
     if not files:
-        advice = "each source is a file of its own in it; run `heatmap-etl init --config FILE`"
+        advice = "it needs one file for each source; run `heatmap-etl init --config FILE`"
         raise ConfigError([f"{plain(folder)}: holds no *.toml; {advice}"])
     return sorted(files)
 
@@ -61,7 +61,7 @@ def shared_identity_problems(environment: Mapping[str, str]) -> list[str]:
     """Problems of variables that would give every file of a folder the same source."""
     names = {s.environment for s in SETTINGS if s.key.removeprefix("datadog.") in _OF_ONE_SOURCE}
     return [
-        f"{name}: would make every source of the folder the same; write it into the files"
+        f"{name}: would make every source of the folder the same; write it into each file instead"
         for name in sorted(names & {n for n, value in environment.items() if value})
     ]
 
@@ -107,10 +107,10 @@ def _conflicts_of(one: Member, other: Member) -> Iterator[str]:
         )
     elif _is_one_organization(one, other):
         yield (
-            f"{names}: both have the same keys, and the keys of an organization are one source; "
-            "list all of its views in one file, or give each file variables of its own with "
-            "datadog.api_key_env and app_key_env, or a .env of its own: "
-            f"{_dotenv(one)}, {_dotenv(other)} (the environment wins over both)"
+            f"{names}: both have the same keys, and one organization is one source; "
+            "list all of its views in one file, or give each file its own keys. For that name "
+            "other variables with datadog.api_key_env and app_key_env, or write the files "
+            f"{_dotenv(one)} and {_dotenv(other)} (the environment wins over both)"
         )
 
 

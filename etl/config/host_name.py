@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-LONGEST_NAME, LONGEST_LABEL = 253, 63  # of DNS: RFC 1035
+LONGEST_NAME, LONGEST_LABEL = 253, 63  # limits of DNS: RFC 1035
 
 
 def ascii_host(host: str) -> str:

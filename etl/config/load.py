@@ -193,7 +193,7 @@ def _merged(
 def _origins(
     dotenvs: Mapping[Path, Mapping[str, str]], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """The name of the `.env` that each variable stands in; of one set twice, the one that wins."""
+    """The name of the `.env` that sets each variable; the one that wins if two do."""
     return {
         name: plain(path.name)
         for path, values in dotenvs.items()
@@ -226,7 +226,9 @@ def _keys(
     if api_name is None or app_name is None:  # reported already
         return KeyLookup(None)
     if api_name == app_name:
-        findings.problem("datadog.app_key_env", "names the same variable as datadog.api_key_env")
+        findings.problem(
+            "datadog.app_key_env", "names the same variable as datadog.api_key_env; name another"
+        )
     keys = find_keys(environment, api_name, app_name, folder, origins)
     if keys.warning:
         findings.warnings.append(keys.warning)
@@ -279,15 +281,15 @@ def _database(
 
 
 def _advice_on_database(findings: Findings, needs: Needs) -> str:
-    """What to do where there is no URL; nobody who only looks shall begin a second database."""
+    """What to do without a URL; somebody who only looks must not begin a second database."""
     if findings.unread:
         return (
-            "stands neither in the file nor in the environment, but perhaps in the .env that "
-            "cannot be read; do not write another: ask as the user who runs `sync`, or as root"
+            "is neither in the file nor in the environment; the .env that cannot be read may hold "
+            "it. Do not write another one: run this as the user who runs `sync`, or as root"
         )
     if needs.views:
         return f"is missing; write one here or in {DATABASE_URL}: {EXPECTED}"
-    return f"is missing; name the database that `sync` uses, in {DATABASE_URL} for one"
+    return f"is missing; name the database that `sync` uses, for example in {DATABASE_URL}"
 
 
 def _with_unread(findings: Findings, needs: Needs) -> list[str]:
@@ -299,7 +301,7 @@ def _unread_lines(findings: Findings, needs: Needs) -> list[str]:
     if needs.database:
         return findings.unread
     return [
-        f"{text}; no key is needed here, but a database URL in it would be the one to ask"
+        f"{text}; this command needs no key, but a database URL in it is not used either"
         for text in findings.unread
     ]
 
@@ -360,6 +362,8 @@ def _hosts(settings: Settings, findings: Findings) -> Hosts:
 
 def _check_pairs(settings: Settings, database: Database | None, findings: Findings) -> None:
     if {"schedule.cron", "schedule.every"} <= settings.chosen:
-        findings.problem("schedule.every", "cannot stand beside schedule.cron; remove one of them")
+        findings.problem(
+            "schedule.every", "cannot be used together with schedule.cron; remove one of them"
+        )
     if settings["database_schema"] and database and not database.is_postgresql:
         findings.problem("database_schema", "only PostgreSQL has schemas; remove it")

@@ -53,12 +53,12 @@ class Config:
     discover_every_s: float = setting("discover.every")
     discover_max_views: int = setting("discover.max_views")
     created_by: str = setting("privacy.created_by")  # keep, hash or drop
-    hash_key: str = field(default="", repr=False)  # of hash; never printed
+    hash_key: str = field(default="", repr=False)  # for "hash"; never printed
     keep_runs_s: float = setting("keep.runs")
     lease_s: float = setting("lease.seconds")
     database_origin: str = field(default_factory=str)  # where the URL was found, for people
     has_views: bool = (
-        True  # False: of somebody who only reads; the tables say which views there are
+        True  # False: for somebody who only reads; the tables say which views there are
     )
     has_source: bool = True  # False: as above, and the tables say which sources there are
     unread: tuple[str, ...] = ()  # files that could not be read, in a command that needs no key

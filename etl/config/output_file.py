@@ -35,7 +35,7 @@ def output_beside(option: str, file: Path, sources: Sources, kind: Kind | None =
     path = beside(sources, file)
     real = output_file(option, path, protected=protected_files(sources, os.environ), kind=kind)
     if real.suffix in (".toml", ".env") or real.name == ".env":
-        problem = "would be read as a configuration or as keys; name another file"
+        problem = "has a name that is read as a configuration or as keys; name another file"
         raise ConfigError([f"{option}: {plain(path)}: {problem}"])
     return real
 
@@ -82,9 +82,9 @@ def _problem(path: Path, protected: Iterable[Path], kind: Kind | None) -> str:
 
 def _problem_of_type(found: os.stat_result) -> str:
     if stat.S_ISDIR(found.st_mode):
-        return "is no file; name one in it"
+        return "is a folder; name a file in it"
     if not stat.S_ISREG(found.st_mode) or _is_stream(found):
-        return "is no file; name one, not a device, a pipe or a socket"
+        return "is not a regular file; do not name a device, a pipe or a socket"
     return ""
 
 
@@ -123,7 +123,7 @@ def _problem_of_folder(folder: Path) -> str:
     if not folder.is_dir():
         return "cannot be written: its folder does not exist; make it"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return "cannot be written: its folder is closed to this user; name another, or open it"
+        return "cannot be written: this user may not write to its folder; name another folder"
     return ""
 
 

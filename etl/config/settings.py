@@ -74,7 +74,7 @@ SETTINGS = (
     Setting(
         "datadog.source",
         None,
-        "label of this organization in the tables; default: site",
+        "label of this organization in the tables; default: the site",
         v.text,
         example=DEFAULT_SITE,
     ),
@@ -123,32 +123,32 @@ SETTINGS = (
     Setting(
         "datadog.max_wait_s",
         120,
-        "seconds of waiting per view; beyond it the view is given up for this run",
+        "seconds of waiting per view; after that this run gives up the view",
         v.number(0, 86400),
     ),
     Setting(
         "datadog.max_body_mb",
         256,
-        "MB that one answer may have, unpacked; a view with a larger one fails",
+        "the largest answer in MB, unpacked; a view with a larger one fails",
         v.whole(1, 4096),
     ),
     Setting(
-        "datadog.shortcut", True, "skip a view whose answer is byte for byte what it was", v.flag
+        "datadog.shortcut", True, "skip a view whose answer is byte for byte the last one", v.flag
     ),
     Setting(
         "datadog.accept_wrong_clock",
         False,
-        "run though this machine's clock is more than an hour ahead of Datadog's",
+        "run even when this machine's clock is more than an hour ahead of Datadog's",
         v.flag,
-        hint="All instants that it stores are then as wrong; `heatmap-etl db repair-clock` mends "
-        "them later.",
+        hint="All instants that such a run stores are wrong by as much; `heatmap-etl db "
+        "repair-clock` corrects them later.",
     ),
     Setting(
         "schedule.cron",
         "17 * * * *",
         "when `schedule` runs: a cron line",
         v.cron,
-        hint="0 and 7 are Sunday. Cron, systemd and others need nothing of this section.",
+        hint="0 and 7 are Sunday. Only `heatmap-etl schedule` needs it; cron has its own line.",
     ),
     Setting(
         "schedule.every",
@@ -160,28 +160,28 @@ SETTINGS = (
     Setting(
         "schedule.heartbeat_url",
         "",
-        "pinged after each good run",
+        "URL to call after each good run",
         v.optional_secret_url,
-        hint="Of `sync` too, for whoever alarms when that ends. A secret: it is better set as "
-        "HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.",
+        hint="`sync` calls it too. A service behind it can raise an alarm when the calls stop. "
+        "It is a secret: better set HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL.",
     ),
     Setting(
         "removals.hold_above",
         0.3,
-        "a reading that would remove more than this share of a view's rows, and more than "
-        "`hold_min` of them, is held until the next one confirms it",
+        "hold removals of more than this share of a view's rows, and of more than `hold_min` "
+        "rows, until the next reading confirms them",
         v.number(0, 1),
     ),
     Setting(
         "removals.hold_min",
         20,
-        "the number of rows that goes with `hold_above`",
+        "`hold_above` does not hold removals of this many rows or fewer",
         v.whole(0, 1_000_000_000),
     ),
     Setting(
         "discover.include",
         ["*"],
-        "patterns of the view names to take; `*`, `?` and `[...]` as in a shell, case counts",
+        "patterns of the view names to read; `*`, `?` and `[...]` as in a shell, case matters",
         v.patterns,
         hint='For `views = "discover"`, and for `heatmap-etl views discover --write`.',
     ),
@@ -192,7 +192,7 @@ SETTINGS = (
     Setting(
         "discover.max_views",
         1000,
-        "views beyond which none is added; those read once stay",
+        "no view is added beyond this number; views that were read once stay",
         v.whole(1, 100_000),
     ),
     Setting(
@@ -353,7 +353,7 @@ def _unknown(key: str) -> str:
         return f"is not a known key; did you mean the section [{close}]?"
     # In TOML every key after a [section] line belongs to the section: a usual slip.
     moved = section and close == name and "." not in close
-    hint = " It stands above the first [section]." if moved else ""
+    hint = " Write it above the first [section]." if moved else ""
     return f"is not a known key; did you mean {close}?{hint}"
 
 
@@ -366,7 +366,7 @@ def _report_secrets(document: Mapping[str, object], findings: Findings) -> None:
             findings.problem(
                 plain(path),
                 "keys do not belong in the file; put them in the environment or in .env "
-                "beside it (mode 0600)",
+                "next to it (mode 0600)",
             )
         elif isinstance(value, Mapping):
             waiting.extend((f"{path}.{name}", inner) for name, inner in value.items())

@@ -31,20 +31,20 @@ DEFAULT_DATABASE_URL = "sqlite:///heatmap-etl.db"
 _HEAD = """\
 # heatmap-etl: which views to copy, and where to.
 # Keys do not belong here: set DD_API_KEY and DD_APP_KEY in the environment, or in a file
-# named .env beside this one (chmod 600). `heatmap-etl check` tells whether all is well.
+# named .env next to this one (chmod 600). `heatmap-etl check` says whether all is well.
 # The keys need two permissions: probably rum_session_replay_read, to list snapshots (Datadog
 # documents none for that), and rum_apps_read, to discover views and to name applications.
 
-# SQLite (a path relative to this file), or PostgreSQL, MariaDB, MySQL:
+# SQLite (a path relative to this file), or PostgreSQL, MariaDB, MySQL.
 #   "postgresql://user:password@host/database", "mariadb://...", "mysql://..."
-# A password is better kept out of here: set HEATMAP_ETL_DATABASE_URL instead.
+# Do not write a password here: set HEATMAP_ETL_DATABASE_URL instead.
 database_url = {database_url}
 # On PostgreSQL, database_schema puts the tables into a schema of their own.
 
-# The view names exactly as RUM shows them. A table narrows a view down:
+# The view names exactly as RUM shows them. A table narrows a view down.
 #   {{ name = "/checkout", device_type = "mobile", application_id = "..." }}
-# With accept_truncated = true in it: that Datadog cuts this listing short is known.
-# "discover" instead of the list: all that RUM counts traffic for, see [discover].
+# With accept_truncated = true in it you accept that Datadog cuts this listing short.
+# "discover" instead of the list: every view with page views in RUM, see [discover].
 views = {views}
 """
 
@@ -173,7 +173,7 @@ def database_problem(url: str, folder: Path) -> str:
     names = [name for name in parts.query if is_secret_name(name) or "pass" in name.lower()]
     if parts.password is None and not names:
         return ""
-    return f"holds a password, which no file but .env should; set {DATABASE_URL} there instead"
+    return f"holds a password, and only .env should hold one; set {DATABASE_URL} there instead"
 
 
 def next_steps(path: Path, *, has_views: bool) -> list[str]:

@@ -14,7 +14,7 @@ Values = Mapping[str, str | tuple[str, ...]]
 
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 _OFF = {*_FALSE, "none", "null"}
-_LONGEST_WAIT_S = 31_536_000  # of PyMySQL
+_LONGEST_WAIT_S = 31_536_000  # the limit of PyMySQL
 
 
 def _truth(text: str) -> bool:
@@ -110,7 +110,7 @@ _ADVICE |= {("mariadb", name): text for (kind, name), text in _ADVICE.items() if
 
 
 def check_parameters(kind: str, query: Values) -> None:
-    """Raises BadValue for a parameter that is unknown, ill typed, or not for the URL to decide.
+    """Raises BadValue for a parameter that is unknown, of a wrong type, or set by the program.
 
     `kind`: sqlite, postgresql, mysql or mariadb. The message holds names, and no value.
     """
@@ -127,8 +127,8 @@ def _refuse_all(query: Values) -> None:
     advice = "leave them out; in the name of a file write %3F for ?"
     if "mode" in query:
         advice = (
-            "leave out mode: a file that may not be written is opened to read only, and"
-            " commands that only look write nothing to the data"
+            "leave out mode: a file that this user may not write is opened only to read, and"
+            " commands that only show something do not change the data"
         )
     raise BadValue(f"the URL of a SQLite file takes no parameters; {advice}")
 
@@ -136,15 +136,15 @@ def _refuse_all(query: Values) -> None:
 def typed_parameters(kind: str, query: Values) -> dict[str, Any]:
     """The parameters in the types of the driver; those of TLS on MariaDB as its `ssl`.
 
-    Without those that tell of several hosts, which SQLAlchemy has to join. Raises
-    BadValue as `check_parameters` does.
+    Those that name several hosts are left out: SQLAlchemy has to join them. Raises BadValue as
+    `check_parameters` does.
     """
     table, typed = _TABLES[kind], {}
     for name, value in query.items():
         if name not in table:
             raise BadValue(_unknown(kind, name))
         if kind == "postgresql" and name in ("host", "port"):
-            continue  # of which there may be several: SQLAlchemy joins them
+            continue  # there may be several: SQLAlchemy joins them
         if isinstance(value, tuple):
             raise BadValue(f"has the parameter {name} twice")
         try:
@@ -175,7 +175,7 @@ def _with_tls(typed: dict[str, Any]) -> dict[str, Any]:
     tls: dict[str, Any] = {names[name]: given[name] for name in names if name in given}
     verify, check_name = _wanted_trust(given)
     if verify and not given.keys() & {"ca", "capath"}:
-        raise BadValue("to verify the certificate of the server, ssl_ca=FILE is needed as well")
+        raise BadValue("to verify the certificate of the server, add ssl_ca=FILE")
     if verify is not None:
         tls["verify_mode"] = verify
     if check_name is not None:

@@ -192,7 +192,7 @@ def patterns(value: object) -> tuple[str, ...]:
         raise BadValue(f'expected a list such as ["/shop*"], found {type_name(value)}')
     for item in value:
         if not isinstance(item, str) or not item.isprintable():
-            raise BadValue("expected a list that holds nothing but printable text")
+            raise BadValue("expected a list that holds only printable text")
     return tuple(value)
 
 
@@ -226,13 +226,13 @@ def web_url(value: object) -> str:
     if len(value) > _LONGEST_URL:
         raise BadValue(f"is not a URL; expected at most {_LONGEST_URL} characters")
     if "@" in parts.netloc:
-        raise BadValue("must not hold a user name or password; remove what stands before the @")
+        raise BadValue("must not hold a user name or password; remove the part before the @")
     if "?" in value or "#" in value:
         raise BadValue("must end before any ? or #; write scheme, host and path only")
     if port == 0:
         raise BadValue("is not a URL; expected a port from 1 to 65535")
     if "[" in parts.netloc and not re.fullmatch(r"\[[^\]]*:[^\]]*\](?::[0-9]*)?", parts.netloc):
-        raise BadValue("is not a URL; expected nothing but an IPv6 address within [ and ]")
+        raise BadValue("is not a URL; expected only an IPv6 address between [ and ]")
     _require_host(host)
     return value.rstrip("/")
 

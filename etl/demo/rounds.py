@@ -31,6 +31,7 @@ from etl.database.connection import Database, open_database
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, Event, FakeDatadog, World
 from etl.fake_datadog.world import Kind
+from etl.formatting import many
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
@@ -57,7 +58,7 @@ GROUP BY synced_view, device_type
 ORDER BY synced_view, device_type""",
     ),
     (
-        "What is gone, and since when?",
+        "What was removed, and since when?",
         """\
 SELECT synced_view, snapshot_name, created_by, removed_at
 FROM snapshots
@@ -93,7 +94,7 @@ SELECT r.started_at, r.status, r.views,
   SUM(CASE WHEN v.verdict = 'complete' THEN 1 ELSE 0 END) AS complete,
   SUM(v.listed) AS listed,
   SUM(v.new) AS new, SUM(v.changed) AS changed,
-  SUM(v.vanished) AS vanished, SUM(v.returned) AS returned
+  SUM(v.vanished) AS removed, SUM(v.returned) AS returned
 FROM sync_runs r
 LEFT JOIN sync_run_views v ON v.run_id = r.run_id
 GROUP BY r.run_id, r.started_at, r.status, r.views
@@ -201,7 +202,7 @@ UNION ALL SELECT source FROM sync_runs WHERE source <> :demo"""
 
 @contextlib.contextmanager
 def without_proxy() -> Iterator[None]:
-    """Use no proxy of the environment, even for 127.0.0.1: nothing may leave the machine."""
+    """Use no proxy from the environment, even for 127.0.0.1: nothing may leave the machine."""
     previous = os.environ.get("no_proxy")
     os.environ["no_proxy"] = "*"
     try:
@@ -217,11 +218,11 @@ def without_proxy() -> Iterator[None]:
 
 
 def _introduce(url: str, world: World, echo: Echo) -> None:
-    server = f"A fake Datadog, {len(world.view_names)} views, on {url}"
+    server = f"A fake Datadog, {many(len(world.view_names), 'view')}, on {url}"
     echo(f"{server}: no account needed, nothing leaves the machine.")
     echo("A snapshot is a moment of a session replay that somebody pinned as the background")
-    echo("of a heatmap. Datadog lists only what is pinned now; heatmap-etl asks again and again")
-    echo(f"and keeps what was. Here it does so four times, into {FILE}.")
+    echo("for a heatmap. Datadog lists only what is pinned now; heatmap-etl asks again and again")
+    echo(f"and keeps what was before. Here it asks four times, and writes into {FILE}.")
 
 
 def play(config: Config, database: Database, world: World, echo: Echo) -> None:
@@ -255,7 +256,8 @@ def _round(number: int, title: str, config: Config, database: Database, echo: Ec
     rows.append(["all", "", run.total("listed"), *(run.total(n) or None for n in counts)])
     echo("")
     echo(f"Round {number}, {title}")
-    print_table(("view", "verdict", "listed", *counts), rows, echo, null="-")
+    names = ["removed" if name == "vanished" else name for name in counts]
+    print_table(("view", "verdict", "listed", *names), rows, echo, null="-")
 
 
 def _sync(number: int, config: Config, database: Database) -> RunResult:

@@ -1,7 +1,7 @@
 """The large demo: a year of an invented shop, read again and again, into `heatmap-demo.db`.
 
 Every reading is a run of `sync` over real HTTP. A demo cannot wait for days between two readings:
-instead, all stored instants are moved into the past. So the last run is of the present.
+instead, all stored instants are moved into the past. The last run is of the present.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run_year(folder: Path, echo: Echo) -> None:
             listed = _check(year, database)
     echo("")
     echo(f"Checked by SQL: the {listed} snapshots without removed_at are those that the fake")
-    echo("Datadog lists in the end, and those of an empty answer, which are held.")
+    echo("Datadog lists in the end, and those that are held after an empty answer.")
     echo(f"All is invented, and in one file: {file}")
     echo("")
     echo("The dashboard, in a browser:")
@@ -124,7 +124,8 @@ class _Months:
     def __init__(self, echo: Echo) -> None:
         self._echo, self._month = echo, ""
         self._counts: Counter[str] = Counter()
-        self._line("month", ("runs", "bad", *_COUNTS))
+        names = ["removed" if name == "vanished" else name for name in _COUNTS]
+        self._line("month", ("runs", "bad", *names))
 
     def add(self, now: datetime, run: RunResult) -> None:
         """Count a run of that moment; prints the line of the month before when a new one begins."""

@@ -51,8 +51,8 @@ class Fault:
 class Faults:
     """Draws the faults of each answer; `done` counts them, `is_off` ends them.
 
-    Drawn by the seed, the question and how often it was asked: which thread of a client comes first
-    changes nothing, and a server started anew spoils the same answers again.
+    The seed, the question and how often it was asked decide. Which thread of a client comes first
+    does not matter, and a server that is started again spoils the same answers.
     """
 
     def __init__(self, faults: Iterable[Fault] = (), seed: int = 1) -> None:
@@ -80,7 +80,7 @@ class Faults:
 
 
 def refusal(kinds: frozenset[str]) -> Reply | None:
-    """What is answered instead of what was asked for; None: the fault is of another kind."""
+    """The answer instead of the real one; None: the fault is of another kind."""
     if "429" in kinds:
         return Reply(429, b'{"errors":["Too many requests"]}')
     if "500" in kinds:

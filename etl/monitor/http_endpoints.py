@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from etl.monitor.metrics import Metrics
 
 SILENT_S = 30.0
-"""Without a tick for so long the loop of the scheduler counts as hanging."""
+"""After so long without a tick the loop of the scheduler counts as hanging."""
 _LONGEST_WAIT_S = 8.0
 
 
@@ -54,7 +54,7 @@ def pages_of(daemon: Daemon, metrics: Metrics | None) -> Pages:
 def _alive(daemon: Daemon) -> Response:
     silent_s = time.monotonic() - daemon.ticked_at
     if silent_s > SILENT_S:
-        return _health([f"no tick for {silent_s:.0f} s"])
+        return _health([f"the loop of the scheduler has stood still for {silent_s:.0f} s"])
     return json_response(200, {"status": "ok"})
 
 

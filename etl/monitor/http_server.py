@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _response(self) -> Response:
         respond = self.responders.get(self.path.partition("?")[0])
         if respond is None:
-            return Response(404, f"there is {', '.join(self.responders)}\n".encode())
+            return Response(404, f"not found; there are {', '.join(self.responders)}\n".encode())
         try:
             return respond()
         except Exception as error:

@@ -1,6 +1,6 @@
 """Metrics in Prometheus' text format. Imports prometheus_client, so import it only when needed.
 
-Counters grow when a run is closed in the ledger. Gauges are read from the ledger, so they hold
+Counters grow when a run is closed in the ledger. Gauges are read from the ledger: they are right
 whichever process ran. All times are instants: Prometheus computes their age.
 """
 
@@ -56,9 +56,9 @@ _FAMILIES = (
     (_WAITING, "gauge", "Views whose held removals wait for sync --accept-removals"),
     (_CONCERNS, "gauge", "What waits for a person, by kind; see status"),
     (_SKEW, "gauge", "Seconds by which the last run's clock was ahead of Datadog's"),
-    ("records", "counter", "Records and rows of runs by what became of them"),
+    ("records", "counter", "Records and rows of runs, by outcome"),
     ("http_requests", "counter", "Requests to Datadog by status code; none: no answer"),
-    (_REMAINING, "gauge", "Least of the rate limit that the last run saw"),
+    (_REMAINING, "gauge", "Fewest requests that the rate limit had left in the last run"),
     (_DURATION, "histogram", "Time from the start of a run to its end"),
     ("build_info", "gauge", "1, with the version as a label"),
 )
@@ -92,7 +92,7 @@ class Metrics(Collector):
     def restore(self, text: str) -> None:
         """Take over the samples an earlier process wrote; raises ValueError for any other text.
 
-        Of such a text nothing is taken.
+        Nothing is taken from such a text.
         """
         own_kinds = {_PREFIX + name: kind for name, kind, _ in _FAMILIES if name != "build_info"}
         restored: dict[_Key, float] = {}
@@ -127,7 +127,7 @@ class Metrics(Collector):
                 self._samples[key] = self._samples.get(key, 0.0) + increment
 
     def refresh(self, config: Config) -> None:
-        """Read the gauges of a source anew; when the ledger cannot be read the last values stay."""
+        """Read the gauges of a source again; while the ledger cannot be read the last ones stay."""
         try:
             with opened_ready(config) as database:
                 gauges = database.read(lambda connection: _gauges(connection, config))

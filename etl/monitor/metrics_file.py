@@ -48,7 +48,7 @@ def metrics_path(sources: Sources, file: Path) -> Path:
 
 
 def _holds_our_metrics(file: BinaryIO) -> bool:
-    """Whether every line is about a metric of ours, as no other program's is."""
+    """Whether every line is about one of our metrics; no other program writes such lines."""
     return all(
         line.startswith((b"heatmap_etl_", b"# HELP heatmap_etl_", b"# TYPE heatmap_etl_"))
         for line in file.read(_LARGEST).rstrip(b"\n").split(b"\n")

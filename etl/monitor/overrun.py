@@ -1,4 +1,4 @@
-"""Whether the run under way has gone on for longer than it can take, as the ledger tells.
+"""Whether the run under way has gone on for longer than it can take, by the ledger.
 
 Its own process ends such a run (`pipeline/watchdog.py`), unless it hangs as a whole, or is older
 than that rule: this is how another process sees it.

@@ -13,7 +13,7 @@ from etl.config.model import Config
 from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.extract.side_question import Unanswered
-from etl.formatting import duration, iso
+from etl.formatting import duration, iso, many
 from etl.ledger.concerns import Concern, concern_lines
 from etl.ledger.evidence import read_concerns
 from etl.ledger.side_questions import read_unanswered
@@ -35,8 +35,8 @@ _COUNTS = ("missed_slots", "views", "views_failed")
 class Health:
     """`reasons`: what is wrong, empty when healthy. `last_run`: the last scheduled run.
 
-    `not_known`: side questions without an answer, of which none is a reason. `concerns`: what waits
-    for a person, and each cause of it is a reason.
+    `not_known`: side questions without an answer; none of them is a reason. `concerns`: what waits
+    for a person; each cause of it is a reason.
     """
 
     source: str
@@ -113,9 +113,10 @@ def find_reasons(agenda: Agenda, *, is_working: bool, now: datetime) -> list[str
     reasons = []
     if agenda.due_since and now - agenda.due_since > (LATE_WHILE_WORKING if is_working else LATE):
         late = duration((now - agenda.due_since).total_seconds())
-        reasons.append(f"late: a run is due since {iso(agenda.due_since)}, {late} ago")
+        reasons.append(f"late: a run has been due since {iso(agenda.due_since)}, {late} ago")
     if agenda.last and agenda.last.status == "failed":
-        cause = agenda.last.error or f"{agenda.last.views_failed} of {agenda.last.views} views"
+        of_views = f"{agenda.last.views_failed} of {many(agenda.last.views, 'view')}"
+        cause = agenda.last.error or of_views
         reasons.append(f"failed: run {agenda.last.run_id} of {iso(agenda.last.slot_at)}: {cause}")
     return reasons
 

@@ -1,4 +1,4 @@
-"""The sources that a database holds, for whoever has no configuration of them."""
+"""The sources that a database holds, for somebody who has no configuration of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def _stored(config: Config) -> list[Config]:
         require_there(database)
         found = database.read(lambda connection: _read(connection, config))
     if not found:
-        raise StoreError(f"the database {database.place} holds no source: nothing was read into it")
+        raise StoreError(
+            f"the database {database.place} holds no source: no run has stored anything yet"
+        )
     return found
 
 

@@ -54,7 +54,7 @@ def print_results(lines: Iterable[str]) -> None:
 
 
 def shows_colours() -> bool:
-    """Whether stdout is a terminal that shows colours, and NO_COLOR is not set."""
+    """Whether stdout is a terminal that shows colours, and `NO_COLOR` is not set."""
     return (
         is_terminal(sys.stdout)
         and os.environ.get("TERM") not in ("dumb", None)

@@ -23,9 +23,9 @@ def set_up(log_format: str, level: str) -> None:
     handler.setFormatter(_json() if log_format == "json" else _Console())
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("etl").setLevel(number)
-    # Its warnings are errors of the server that it ignores, whole rows with them.
+    # Its warnings are errors of the server that it ignores; they hold whole rows.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    # It logs, with a traceback, that what is lost cannot be rolled back. Who lost it tells that.
+    # It logs with a traceback that a lost connection cannot be rolled back. Our own error says it.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
@@ -50,7 +50,7 @@ class _Console(logging.Formatter):
     def __init__(self) -> None:
         self.converter = time.gmtime
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-        # A progress bar may be on this line; it draws itself anew.
+        # A progress bar may be on this line; it draws itself again.
         self._start = _ERASE_LINE if is_interactive() else ""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -12,7 +12,7 @@ from etl.formatting import clean
 
 log = logging.getLogger(__name__)
 
-# What a program does wrong itself: no operator could mend it, and the traceback is wanted.
+# What a program does wrong itself: no operator can fix it, and the traceback is wanted.
 _BUGS = {
     errno.EALREADY,
     errno.EBADF,
@@ -47,7 +47,7 @@ def refusal_of(error: BaseException) -> SystemRefused | None:
     else:
         return None
     log.debug("the system refused something, here:", exc_info=error)
-    return SystemRefused(f"the system refused to go on: {text}")
+    return SystemRefused(f"the operating system refused: {text}")
 
 
 @contextmanager

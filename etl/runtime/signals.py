@@ -112,7 +112,7 @@ def _watch(reading: socket.socket, stop_signal: StopSignal) -> None:
         return
     stop_signal.number = first[0]
     stop_signal.stop.set()
-    log.warning("stopping: what is under way is finished; a second signal ends it at once")
+    log.warning("stopping: what is under way is finished first; a second signal ends it at once")
     reading.settimeout(GIVE_UP_S)
     try:
         if not reading.recv(1):

@@ -1,8 +1,8 @@
 """When a job is due: a cron line or an interval, and the last slot -> the next one. Pure.
 
-A slot is an instant, and runs once. Any number of missed slots collapse into one. When clocks
-change, cronsim does as Debian's cron: a line of fixed times runs once, at the end of the hour that
-is left out or the first time in the hour that comes twice; a line whose minute or hour begins with
+A slot is an instant, and runs once. Any number of missed slots become one. When clocks change,
+cronsim does the same as Debian's cron. A line of fixed times runs once: at the end of the hour that
+is left out, or the first time in the hour that comes twice. A line whose minute or hour begins with
 `*` goes on in real time.
 """
 

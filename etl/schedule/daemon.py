@@ -258,7 +258,7 @@ class Daemon:
         while not self._stop.wait(TICK_S):
             now = datetime.now(UTC)
             if now < before - timedelta(seconds=TICK_S):
-                log.warning("the clock was put back by %.0f s", (before - now).total_seconds())
+                log.warning("the clock was set back by %.0f s", (before - now).total_seconds())
                 for job in self.jobs:  # else no slot before that would ever be due
                     job.since = min(job.since, now)
                 for waiting in self._scheduler.get_jobs():

@@ -1,8 +1,8 @@
 """Exports a SQL view as CSV, JSON Lines or Parquet, into a stream or a file.
 
-Rows are read and written in batches, so memory does not grow with their number. A file is replaced
-atomically. Text may be hostile: `escape_formulas` protects spreadsheets, which take some of it for
-formulas.
+Rows are read and written in batches: memory does not grow with their number. A file is replaced
+atomically. Text may be hostile: `escape_formulas` protects spreadsheets, which would run some of it
+as formulas.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ def require_possible(export: Export, output: Path | None) -> None:
     """Raises ConfigError with everything that cannot be exported as requested."""
     problems = []
     if export.since and export.view not in SINCE_COLUMNS:
-        problems.append(f"--since: {export.view} says how it stands now and has no instant to ask")
+        problems.append(
+            f"--since: {export.view} shows only the present; it has no instant to compare"
+        )
     if export.is_spreadsheet and export.file_format != "csv":
-        problems.append("--spreadsheet is for CSV; the other formats know text from formulas")
+        problems.append("--spreadsheet is for CSV; the other formats have no formulas")
     if export.file_format == "parquet" and output is None:
         problems.append("--format parquet needs --output FILE")
     if problems:

@@ -263,7 +263,7 @@ def test_sync_says_what_it_did(cli: Cli, world: World) -> None:
     world.unpin(world.records("/home")[0]["id"])
     world.pin("/home")
     second = cli("sync").out
-    assert "1 new, 0 changed, 9 unchanged, 1 vanished" in second
+    assert "1 new, 0 changed, 9 unchanged, 1 removed" in second
 
 
 def test_json_is_the_documented_object(cli: Cli) -> None:
@@ -329,7 +329,7 @@ def test_plan_leaves_no_trace(cli: Cli, world: World) -> None:
     world.unpin(gone)
     told = cli("sync", "--plan").out
     assert "4711" in told
-    assert f"would vanish  {gone}" in told
+    assert f"would be removed  {gone}" in told
     found = cli("sync", "--plan", "--json").json
     assert (found["contract"], found["source"]) == (1, "datadoghq.com")
     (home, _) = found["views"]
@@ -645,7 +645,7 @@ def test_check_writes_nothing(cli: Cli) -> None:
     done = cli("check")
     assert (done.code, done.err) == (0, "")
     a_day = "2 requests a run, 48 a day"
-    for words in ("not there yet", "accepted by", a_day, "5 listed", "All holds"):
+    for words in ("not there yet", "accepted by", a_day, "5 listed", "Everything is in order"):
         assert words in done.out
     assert "rum_replay_heatmap_snapshots" in done.out
     assert cli.files() == {"heatmap-etl.toml"}
@@ -708,7 +708,7 @@ def test_status_says_what_is_not_known(cli: Cli, datadog: FakeDatadog) -> None:
     done = cli("status", "--max-age", "1h")
     assert done.code == 0
     said = " ".join(done.out.split())
-    assert "Not known, which makes no reading less true: RUM's list of applications, " in said
+    assert "Not known (the readings are as good without it): RUM's list of applications, " in said
     assert "500: out of order; asked again by a run after 2026-03-04 13:00" in said
     (item,) = cli("status", "--json").json["not_known"]
     assert item == {
@@ -900,7 +900,9 @@ def test_the_schema_step_by_step(cli: Cli) -> None:
     assert "already current" in cli("db", "upgrade").out
     assert cli("db", "status").code == 0
     cli.sql("DELETE FROM heatmap_etl_version")
-    finished = "sqlite:///" + str(cli.database) + ": finished what was cut short, now at revision"
+    finished = (
+        "sqlite:///" + str(cli.database) + ": finished an interrupted upgrade, now at revision"
+    )
     assert cli("db", "upgrade").out.startswith(finished)
     newer(cli)
     assert cli("db", "status").code == 2

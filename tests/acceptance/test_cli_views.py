@@ -125,7 +125,7 @@ def test_discover_as_json(cli: Cli) -> None:
 def test_toml_prints_lines_that_can_be_pasted(cli: Cli) -> None:
     done = cli("views", "discover", "--toml")
     assert tomllib.loads(f"views = [\n{done.out}]")["views"] == ["/new/?", "/a b\u2028ü"]
-    assert done.out.startswith('    "/new/?",  # 800 views in 30 days\n')
+    assert done.out.startswith('    "/new/?",  # 800 page views in 30 days\n')
     assert done.out.isascii() or "\u2028" not in done.out
     refused = cli("views", "discover", "--toml", "--write")
     assert refused.code == 2
@@ -148,7 +148,10 @@ def test_write_adds_the_missing_views_and_keeps_everything_else(cli: Cli) -> Non
 
 def test_write_stays_within_the_bounds(cli: Cli) -> None:
     cli.configure(CONFIG + '[discover]\nexclude = ["/new*"]\n')
-    assert "1 view stay out" in cli("views", "discover", "--write").out
+    assert (
+        "because of include, exclude or max_views: 1 view."
+        in cli("views", "discover", "--write").out
+    )
     assert views(cli)[3:] == ["/a b\u2028ü"]
     cli.configure(CONFIG + "[discover]\nmax_views = 4\n")
     cli("views", "discover", "--write")
@@ -184,7 +187,7 @@ def test_write_leaves_discover_alone(cli: Cli) -> None:
     cli.configure(DISCOVERING)
     done = cli("views", "discover", "--write")
     assert done.code == 2
-    assert "takes in what is discovered anyway" in done.err
+    assert "reads every discovered view already" in done.err
     assert text(cli) == DISCOVERING
 
 

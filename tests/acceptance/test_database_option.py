@@ -201,7 +201,7 @@ def test_quiet_says_each_cause_once(tmp_path: Path, api: Api) -> None:
     cli.sql("UPDATE view_state SET last_trusted_at = '2026-01-01 00:00:00.000000'")
     result = cli("status", "--quiet", "--max-age", "3h")
     assert (result.code, result.out, result.err.count("\n")) == (1, "", 2)
-    assert "/a: staler than --max-age" in result.err
+    assert "/a: older than --max-age" in result.err
     assert cli("status", "--quiet", "--json").code == 2
 
 

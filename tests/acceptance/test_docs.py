@@ -168,7 +168,7 @@ def first_run(folder: Path, program: Path, url: str) -> str:
 
 def test_the_first_run_works_as_it_is_written(folder: Path, program: Path, datadog: FakeDatadog):
     said = first_run(folder, program, datadog.url)
-    assert "All holds." in said
+    assert "Everything is in order." in said
     assert "8 records listed: 8 new" in said
     assert "2 views, 0 to look at" in said
     assert {path.name for path in folder.iterdir()} >= {"heatmap-etl.toml", "heatmap-etl.db"}

@@ -176,7 +176,7 @@ def test_other_commands_take_the_folder(cli: Cli) -> None:
     upgraded = cli("db", "upgrade")
     assert (upgraded.code, upgraded.out.count("upgraded")) == (0, 1)
     check = cli("check")
-    assert (check.code, check.out.count("All holds")) == (0, 2)
+    assert (check.code, check.out.count("Everything is in order")) == (0, 2)
     assert cli("sync").code == 0
     result = cli("status", "--max-age", "1h", "--json")
     found: Any = json.loads(result.out)

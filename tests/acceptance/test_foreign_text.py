@@ -38,7 +38,7 @@ def is_refused(done: Result, *words: str) -> bool:
     [
         ("sync", "--view", BYTES),
         ("sync", "--plan", "--view", BYTES),
-        ("export", "current_snapshots", "--view-name", BYTES),
+        ("export", "current_snapshots", "--view", BYTES),
         ("export", "current_snapshots", "--since", BYTES),
         ("status", "--max-age", BYTES),
         ("init", "--force", "--view", BYTES),

@@ -588,7 +588,7 @@ def test_a_run_that_goes_on_for_too_long(shift: Shift, entry: Entry):
         shift.mends(entry)
 
 
-@plays("staler than --max-age")
+@plays("older than --max-age")
 def test_nothing_runs(shift: Shift, entry: Entry):
     shift.good_run()
     time.sleep(1.1)
@@ -599,7 +599,7 @@ def test_nothing_runs(shift: Shift, entry: Entry):
         shift.mends(entry)
 
 
-@plays("A run is due since")
+@plays("A run has been due since")
 def test_the_daemon_is_down(shift: Shift, entry: Entry):
     shift.good_run()
     sql(

@@ -160,5 +160,5 @@ def test_a_file_behind_stdout_is_not_replaced(cli: Cli) -> None:
             text=True,
         )
         with process:
-            assert "is no file" in (process.stderr.read() if process.stderr else "")
+            assert "is not a regular file" in (process.stderr.read() if process.stderr else "")
     assert process.returncode == 2

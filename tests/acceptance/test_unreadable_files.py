@@ -121,7 +121,7 @@ def test_where_the_url_may_stand_in_it_nobody_is_told_to_write_another(
         done = looks(place, arguments)
         assert done.code == 2
         assert "cannot be read: Permission denied" in done.err
-        assert "perhaps in the .env that cannot be read; do not write another" in done.err
+        assert "the .env that cannot be read may hold it. Do not write another one" in done.err
         assert "write one" not in done.err
 
 

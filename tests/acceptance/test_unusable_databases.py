@@ -149,4 +149,4 @@ def test_parameters_that_a_url_cannot_have_are_told(cli: Cli) -> None:
     assert "write ssl_mode=REQUIRED" in result.err
     result = cli("status", "--database", "sqlite:///heatmap-etl.db?mode=ro")
     assert (result.code, result.is_one_line()) == (2, True)
-    assert "leave out mode: a file that may not be written" in result.err
+    assert "leave out mode: a file that this user may not write" in result.err

@@ -236,7 +236,7 @@ def test_a_quota_that_is_used_up_is_told_from_a_full_disk(tmp_path: Path) -> Non
     path = tmp_path / "x"
     with pytest.raises(OSError, match="quota") as caught, whole_file(path):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
-    assert f"MB free in {tmp_path}, but not for this user: raise the quota" in str(caught.value)
+    assert f"MB free in {tmp_path}, but this user's quota is used up: raise it" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     assert full_disk(PermissionError(errno.EACCES, "no"), path) == ""
 

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.formatting import Styled, age, clean, duration, is_future, shortened, table, to_install
+from etl.formatting import (
+    Styled,
+    age,
+    clean,
+    counted,
+    duration,
+    is_future,
+    shortened,
+    table,
+    to_install,
+)
 from tests.support.paths import ROOT
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
@@ -18,6 +28,20 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)
 def test_columns_stand_below_each_other() -> None:
     lines = table(("view", "new"), [("/a", "1"), ("/long", "1,000")], right="new")
     assert lines == ["view     new", "/a         1", "/long  1,000"]
+
+
+def test_a_column_of_numbers_may_have_a_name_of_two_words() -> None:
+    lines = table(("view", "page views"), [("/a", "1")], right=("page views",))
+    assert lines == ["view  page views", "/a             1"]
+
+
+def test_a_number_agrees_with_the_name_of_a_count() -> None:
+    assert [counted(n, "duplicates") for n in (1, 2, 1000)] == [
+        "1 duplicate",
+        "2 duplicates",
+        "1,000 duplicates",
+    ]
+    assert [counted(n, "new") for n in (1, 2000)] == ["1 new", "2,000 new"]
 
 
 def test_letters_that_take_two_columns_are_counted_so() -> None:

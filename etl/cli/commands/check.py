@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Exit codes:
-  0  all holds: a run would work
-  1  some views do not
-  2  something must be mended first"""
+  0  everything is in order: a run would work
+  1  some views cannot be read
+  2  something must be fixed first"""
 )
 @click.option(
     "--report",
     type=PATH,
     metavar="FILE",
-    help="Also ask the API about 20 things that are not documented, and write the answers to a "
-    "new FILE, without anything personal, to attach to a bug report.",
+    help="Also ask the API about 20 things that its documentation leaves open. Write the answers "
+    "to a new FILE for a bug report. The file holds nothing personal.",
 )
 @global_options
 @click.pass_obj
 def check(options: GlobalOptions, report: Path | None) -> int:
     """Try everything a run needs, and write nothing.
 
-    Configuration, database and schema, whether this login may write, keys, one real list request
-    for each view. Ends soon where nobody answers.
+    It tests the configuration, the database, its schema, the right to write, and the keys. It
+    sends one real list request for each view. It ends soon if a server does not answer.
     """
     from etl.runtime.signals import stop_on_signals
 

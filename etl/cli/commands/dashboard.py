@@ -27,26 +27,40 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   heatmap-etl dashboard
-  heatmap-etl dashboard --database heatmap-demo.db      what demo --large made"""
+  heatmap-etl dashboard --database heatmap-demo.db      the file of demo --large"""
 )
 @click.option(
     "--database",
     "file",
     type=PathType(of_sqlite=True, dir_okay=False),
     metavar="FILE",
-    help="A SQLite file. Default: that of the configuration.",
+    help="A SQLite file. Default: the configured database.",
 )
-@click.option("--host", type=HOST, default="127.0.0.1", show_default=True)
-@click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--no-open", is_flag=True, help="Open no browser. Without a terminal none is opened.")
+@click.option(
+    "--host",
+    type=HOST,
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on.",
+)
+@click.option(
+    "--port",
+    default=8001,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port to listen on; 0 takes a free one.",
+)
+@click.option("--no-open", is_flag=True, help="Do not open a browser.")
 @global_options
 @click.pass_obj
 def dashboard(
     options: GlobalOptions, file: Path | None, host: str, port: int, no_open: bool
 ) -> int:
-    """The dashboard, served by Datasette until Ctrl-C.
+    """Show the dashboard in a browser, until Ctrl-C.
 
-    It opens the SQLite file and never writes to it. Needs the extra [dashboard].
+    Datasette serves it. It reads the SQLite file and never writes to it. Needs the extra
+    [dashboard].
     """
     from etl.serve.dashboard.server import PAGE, bind, require_datasette, serve
 
@@ -73,7 +87,7 @@ def _configured_file(options: GlobalOptions) -> Path:
     from etl.serve.dashboard.server import require_file
 
     sources = load_sources(options, needs_keys=False, needs_views=False, finds_system=True)
-    config = require_single_database(sources, advice="name one: --database")
+    config = require_single_database(sources, advice="name one with --database")
     with opened(config) as database:
         return require_file(database)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.group(cls=CommandGroup)
 @global_options
 def db() -> None:
-    """The schema, and what is in it: upgrade, status, copy, rename-source, repair-clock."""
+    """Create and upgrade the tables, and look after them."""
 
 
 @db.command()
@@ -43,12 +43,12 @@ def upgrade(options: GlobalOptions) -> int:
 Exit codes:
   0  current
   1  must be upgraded: run heatmap-etl db upgrade
-  2  newer than this program or not ours, or the database cannot be reached""",
+  2  newer than this program, not ours, or the database cannot be reached""",
 )
 @global_options
 @click.pass_obj
 def db_status(options: GlobalOptions) -> int:
-    """Whether the schema is current, absent, outdated or newer."""
+    """Show whether the schema is absent, outdated or current."""
     return _for_each_database(options, schema_status)
 
 
@@ -58,7 +58,10 @@ def db_status(options: GlobalOptions) -> int:
 @global_options
 @click.pass_obj
 def rename_source(options: GlobalOptions, old: str, new: str) -> int:
-    """Give the rows of source OLD the label NEW, after datadog.source was changed."""
+    """Give the rows of source OLD the label NEW.
+
+    Run it after you changed datadog.source.
+    """
     sources = load_sources(options, needs_keys=False, needs_views=False)
     from etl.database.connection import opened
     from etl.source.rename import rename_source
@@ -70,14 +73,14 @@ def rename_source(options: GlobalOptions, old: str, new: str) -> int:
 
 @db.command("repair-clock")
 @click.argument("source", type=TEXT)
-@click.option("--plan", "is_plan", is_flag=True, help="Only say what would be done.")
+@click.option("--plan", "is_plan", is_flag=True, help="Only show what it would do.")
 @global_options
 @click.pass_obj
 def repair_clock(options: GlobalOptions, source: str, *, is_plan: bool) -> int:
-    """Bring instants of SOURCE that are in the future back to when they were.
+    """Correct the instants of SOURCE that lie in the future.
 
-    A run under a clock that was ahead leaves them. Set the clock right first: what is in the
-    future is told by this machine's clock.
+    A run leaves them when the clock of its machine is ahead. First set the clock of this machine
+    right: the command compares with it.
     """
     sources = load_sources(options, needs_keys=False, needs_views=False)
     from etl.database.connection import opened
@@ -188,7 +191,7 @@ def schema_status(database: Database) -> tuple[str, int]:
     schema, detail = found_schema(database), ""
     if schema.state == "absent":
         _require_folder(database)
-        detail = "no tables of ours" if is_there(database) else "no such file yet"
+        detail = "no tables of heatmap-etl" if is_there(database) else "no such file yet"
         detail += f" ({database.origin})" * bool(database.origin)
     elif schema.state != "current":
         try:

@@ -1,4 +1,4 @@
-"""`export VIEW`: the rows of a SQL view, into a file or on stdout."""
+"""`export SQL_VIEW`: the rows of a SQL view, into a file or on stdout."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from etl.cli.options import (
     load_sources,
     require_single_database,
 )
+from etl.formatting import many
 from etl.runtime.console import print_results, result_stream
 
 if TYPE_CHECKING:
@@ -31,38 +32,46 @@ _VIEWS = (
 """A copy of the names in `database.sql_views`, which would load SQLAlchemy; a test compares."""
 
 
+def _option_name(name: str) -> str:
+    """`--view-name` is what `--view` was called before."""
+    return "view" if name == "view-name" else name
+
+
 @click.command(
+    context_settings={"token_normalize_func": _option_name},
     epilog=f"""\b
-Views: {", ".join(_VIEWS)}
+SQL views: {", ".join(_VIEWS)}
 
 \b
 Examples:
   heatmap-etl export current_snapshots --output pinned.parquet
   heatmap-etl export snapshot_changes --since 30d --spreadsheet --output changes.csv
-  heatmap-etl export snapshot_versions --view-name /home --format jsonl | gzip > home.jsonl.gz"""
+  heatmap-etl export snapshot_versions --view /home --format jsonl | gzip > home.jsonl.gz""",
 )
-@click.argument("view", type=click.Choice(_VIEWS), metavar="VIEW")
+@click.argument("view", type=click.Choice(_VIEWS), metavar="SQL_VIEW")
 @click.option(
     "--format",
     "file_format",
     type=click.Choice(["csv", "jsonl", "parquet"]),
-    help="Default: as the name of the file ends, else csv.",
+    help="Default: the ending of the file name, else csv.",
 )
 @click.option(
     "--output",
     type=PATH,
     metavar="FILE",
-    help="Replaced as a whole, or not at all. Default: stdout.",
+    help="Write to this file, as a whole or not at all. Default: stdout.",
 )
-@click.option("--view-name", type=TEXT, metavar="NAME", help="Only rows of the views of this name.")
+@click.option(
+    "--view", "view_name", type=TEXT, metavar="NAME", help="Only rows of the view with this name."
+)
 @click.option(
     "--since",
     type=TEXT,
     metavar="INSTANT",
-    help="Such as 2026-11-01 (UTC) or 30d. Only rows whose valid_from is not earlier; of "
-    "snapshot_changes noticed_at, of sync_health last_run_at.",
+    help="Only rows from this time on, such as 2026-11-01 (UTC) or 30d. It compares valid_from; in "
+    "snapshot_changes noticed_at, in sync_health last_run_at.",
 )
-@click.option("--spreadsheet", is_flag=True, help="CSV in which no text is taken for a formula.")
+@click.option("--spreadsheet", is_flag=True, help="CSV in which no text can act as a formula.")
 @database_option
 @global_options
 @click.pass_obj
@@ -106,5 +115,5 @@ def export(
                     write_rows(database, wanted, stream, signals.raise_if_set)
                 return 0
             count = write_file(database, wanted, path, signals.raise_if_set)
-        print_results([f"{view}: {count:,} {'row' if count == 1 else 'rows'} in {path}"])
+        print_results([f"{view}: {many(count, 'row')} in {path}"])
         return 0

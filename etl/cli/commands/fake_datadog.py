@@ -41,32 +41,53 @@ Kinds of fault:
   clock  the Date is two hours back, as if this machine's clock were ahead
 
 \b
-Example, to see how a fault looks (the same --seed: the same snapshots, the same faults):
+To see what a fault does (the same --seed gives the same snapshots and faults):
   heatmap-etl fake-datadog                  and elsewhere `heatmap-etl sync`, then Ctrl-C
   heatmap-etl fake-datadog --fault 500:0.2  and `sync` again, then `heatmap-etl status`""",
 )
-@click.option("--host", type=HOST, default="127.0.0.1", show_default=True)
-@click.option("--port", default=8321, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--host",
+    type=HOST,
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on.",
+)
+@click.option(
+    "--port",
+    default=8321,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port to listen on; 0 takes a free one.",
+)
 @click.option(
     "--tick",
     type=click.FloatRange(0.01),
     metavar="SECONDS",
-    help="Let six hours pass every so many seconds: snapshots come, change and go.",
+    help="Let six hours pass in this world every so many seconds. Snapshots come, change and go.",
 )
-@click.option("--seed", default=1, show_default=True, help="Another seed, another organization.")
-@click.option("--latency", default=0.0, type=click.FloatRange(0), metavar="SECONDS")
+@click.option(
+    "--seed", default=1, show_default=True, help="Another seed gives another organization."
+)
+@click.option(
+    "--latency",
+    default=0.0,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Wait this long before each answer. Default: 0.",
+)
 @click.option(
     "--fault",
     "faults",
     type=_FaultType(),
     multiple=True,
     metavar="KIND[:SHARE]",
-    help="Spoil this share of the answers, 0 to 1; all without it. May be given several times.",
+    help="Spoil this share of the answers, 0 to 1. Default: all of them. Repeatable.",
 )
 def fake_datadog(
     host: str, port: int, tick: float | None, seed: int, latency: float, faults: tuple[Fault, ...]
 ) -> int:
-    """Serve an invented Datadog until Ctrl-C; with --fault, one that fails."""
+    """Serve an invented Datadog to try things on, until Ctrl-C."""
     from etl.fake_datadog import Faults, World, serve
     from etl.fake_datadog.greeting import greeting
 

@@ -1,4 +1,4 @@
-"""`privacy apply`: brings stored rows under the configured privacy setting."""
+"""`privacy apply`: makes stored rows follow the configured privacy setting."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 @click.group(cls=CommandGroup)
 @global_options
 def privacy() -> None:
-    """Who created a snapshot, in what is stored: privacy apply."""
+    """Hide in stored rows who created a snapshot."""
 
 
 @privacy.command(
     "apply",
     epilog="""\b
 Exit codes:
-  0        all that is stored stands under the configured setting
+  0        all stored rows follow the configured setting
   2        configuration, database or schema
   75       another process works on this source
   130 143  ended by SIGINT, SIGTERM: run it again""",
@@ -31,10 +31,10 @@ Exit codes:
 @global_options
 @click.pass_obj
 def privacy_apply(options: GlobalOptions) -> int:
-    """Rewrite what is stored under the configured privacy.created_by.
+    """Make all stored rows follow the setting privacy.created_by.
 
-    In place, in batches; no version begins. Cut short, it goes on when it is run again. Hashing
-    cannot be taken back, nor dropping.
+    It rewrites them in place and in batches, and begins no new version. If it is interrupted, run
+    it again: it continues. Hashed and dropped names cannot be brought back.
     """
     import threading
 

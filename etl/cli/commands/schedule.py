@@ -23,8 +23,8 @@ def _address(
 @click.command(
     epilog="""\b
 Exit codes:
-  0  ended by SIGINT or SIGTERM, in order
-  1  a run hung and could not be ended; start it again, as systemd and Kubernetes do
+  0  ended by SIGINT or SIGTERM
+  1  a run hung and could not be ended; start the daemon again, as systemd and Kubernetes do
   2  usage, configuration, keys or schema: it did not start
 
 \b
@@ -36,15 +36,15 @@ Example:
     type=TEXT,
     metavar="HOST:PORT",
     callback=_address,
-    help="Answer /healthz, /readyz, /status and /metrics there.",
+    help="Serve /healthz, /readyz, /status and /metrics at this address.",
 )
 @global_options
 @click.pass_obj
 def schedule(options: GlobalOptions, listen: tuple[str, int] | None) -> int:
-    """Run sync again and again, as [schedule] says; stays in the foreground.
+    """Run sync at the times that [schedule] sets, until Ctrl-C.
 
-    What is due stands in the database: after downtime one run makes up for all missed slots, and
-    of several daemons on one database only one runs a slot.
+    It stays in the foreground. The database knows what is due: after downtime one run makes up for
+    all missed slots. When several daemons use one database, only one of them runs a slot.
     """
     import logging
 

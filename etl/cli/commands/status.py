@@ -26,8 +26,8 @@ def _max_age(_ctx: click.Context, _parameter: click.Parameter, value: str | None
     epilog="""\b
 Exit codes:
   0  the ledger could be read
-  1  with --max-age: a configured view is staler, or was never read; a clock was wrong; or
-     something waits for a person, see "Look at:"
+  1  with --max-age: a configured view is older or was never read, a clock was wrong, or
+     something waits for a person (see "Look at:")
   2  there is no database or schema to read, or the source had another name before
 
 \b
@@ -36,21 +36,28 @@ Examples:
   heatmap-etl status --quiet --max-age 3h      for cron: no mail while all is well
   heatmap-etl status --database /var/lib/heatmap-etl/heatmap-etl.db
 
-Without views in a configuration, or without one, it shows what the last runs read. Only the
-configuration knows which views accept truncated answers, and the schedule."""
+Without a configuration, or without views in it, status shows what the last runs read. It then
+does not know the schedule, nor which views accept truncated answers."""
 )
 @click.option(
-    "--max-age", type=TEXT, metavar="AGE", callback=_max_age, help="Such as 30m, 2h or 1d."
+    "--max-age",
+    type=TEXT,
+    metavar="AGE",
+    callback=_max_age,
+    help="Exit with 1 when a view is older, such as 30m, 2h or 1d.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-@click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line per cause.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print only what is wrong, a line per cause.")
 @database_option
 @global_options
 @click.pass_obj
 def status(
     options: GlobalOptions, *, max_age: float | None, as_json: bool, quiet: bool, named: str | None
 ) -> int:
-    """How fresh each view is, what is wrong, the last runs. Needs no keys."""
+    """Show how fresh each view is, what is wrong, the last runs.
+
+    It needs no keys.
+    """
     if quiet and as_json:
         raise click.UsageError("--json prints an object, --quiet prints nothing; use one")
     level = "ERROR" if quiet else "WARNING"

@@ -21,7 +21,7 @@ STARTED_BY = "HEATMAP_ETL_STARTED_BY"
     epilog="""\b
 Exit codes:
   0        every view was read
-  1        some view failed or is truncated, the others are stored; or the run hung, and was ended
+  1        a view failed or is truncated, the others are stored; or the run hung and was ended
   2        usage, configuration, keys refused, database or schema: no snapshot row was written
   75       another process works on this source
   130 143  ended by SIGINT, SIGTERM
@@ -33,28 +33,28 @@ Examples:
   17 * * * *  cd /etc/heatmap-etl && heatmap-etl sync --quiet      (crontab)
 
 \b
-In a crontab, a timer or a CronJob set HEATMAP_ETL_STARTED_BY=cron, which status
-then shows of the run; without it a run is manual."""
+In a crontab, a timer or a CronJob set HEATMAP_ETL_STARTED_BY=cron. Then status shows
+that cron started the run. Without it the run counts as manual."""
 )
 @click.option(
-    "--view", "views", type=TEXT, multiple=True, metavar="NAME", help="Only this one; repeatable."
+    "--view", "views", type=TEXT, multiple=True, metavar="NAME", help="Only this view; repeatable."
 )
-@click.option("--plan", is_flag=True, help="Only say what would be written; exit code 0.")
-@click.option("--full", is_flag=True, help="Decode and compare also what did not change.")
+@click.option("--plan", is_flag=True, help="Only show what a run would write; exit code 0.")
+@click.option("--full", is_flag=True, help="Decode and compare unchanged answers too.")
 @click.option("--accept-removals", is_flag=True, help="Hold no removal, however many there are.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="One object on stdout, with --plan every row. An error that kept the run from starting, "
-    "or ended it, stands on stderr only: the exit code tells.",
+    help="Print one JSON object; with --plan it has every row. An error that stops the run is only "
+    "on stderr and in the exit code.",
 )
-@click.option("--quiet", is_flag=True, help="Nothing when all is well, else a line for each cause.")
+@click.option("--quiet", is_flag=True, help="Print only what is wrong, a line per cause.")
 @click.option(
     "--metrics-file",
     type=PATH,
     metavar="PATH",
-    help="Write metrics for Prometheus there, such as for the node exporter; counters go on.",
+    help="Write metrics for Prometheus to this file, for the node exporter. Counters continue.",
 )
 @global_options
 @click.pass_obj
@@ -73,7 +73,7 @@ def sync(
     if plan and quiet:
         raise click.UsageError("--plan prints what a run would do, --quiet prints nothing; use one")
     if plan and metrics_file:
-        raise click.UsageError("--plan runs nothing that --metrics-file could count")
+        raise click.UsageError("--plan runs nothing, --metrics-file counts runs; use one")
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:
@@ -94,7 +94,7 @@ def sync(
 def _started_by(environ: Mapping[str, str]) -> str:
     """Who started the run, as the scheduler says; not guessed: a person may have no terminal.
 
-    Raises ConfigError. Of `.env` it is not read: a run by hand reads the same file.
+    Raises ConfigError. It is not read from `.env`: a run by hand reads the same file.
     """
     value = environ.get(STARTED_BY) or "manual"
     if value not in ("cron", "manual"):

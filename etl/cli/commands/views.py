@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 @click.group(cls=CommandGroup)
 @global_options
 def views() -> None:
-    """Which views there are: views list, views discover."""
+    """List the configured views, or find more of them in RUM."""
 
 
 @views.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @global_options
 @click.pass_obj
 def list_(options: GlobalOptions, as_json: bool) -> int:
-    """The views that a run covers, and how they stand. Asks nobody."""
+    """List the views that a run reads, and their state.
+
+    It sends no request.
+    """
     sources = load_sources(options, needs_keys=False, finds_system=True)
     from etl.cli.fan_out import CommandResult, OutputStyle, print_outcomes, run_for_each
     from etl.cli.output.views import list_lines
@@ -44,19 +47,23 @@ Examples:
   heatmap-etl views discover
   heatmap-etl views discover --write      then: check, sync"""
 )
-@click.option("--write", is_flag=True, help="Add those that are missing to the file.")
-@click.option("--toml", "as_toml", is_flag=True, help="Only the lines to paste into the file.")
-@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@click.option("--write", is_flag=True, help="Add the missing views to the file.")
+@click.option(
+    "--toml", "as_toml", is_flag=True, help="Print only the lines to paste into the file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @global_options
 @click.pass_obj
 def discover(options: GlobalOptions, *, write: bool, as_toml: bool, as_json: bool) -> int:
-    """Which views RUM saw in 30 days, beside those configured.
+    """Compare what RUM saw in 30 days with the configured views.
 
     The keys need the permission rum_apps_read. [discover] says which names --write and --toml
-    take.
+    add.
     """
     if as_toml and (write or as_json):
-        raise click.UsageError("--toml stands alone: it prints nothing but lines to paste.")
+        raise click.UsageError(
+            "--toml prints only lines to paste; use it without --write and --json."
+        )
     from etl.runtime.signals import stop_on_signals
 
     with stop_on_signals() as signals:

@@ -26,10 +26,14 @@ def closing_lines(points: Sequence[Point]) -> list[str]:
     views = [point for point in points if point.view]
     shown = choose_shown(views, lambda p: p.verdict == PROBLEM, lambda p: p.verdict != OK)
     rows = [(p.verdict, p.about, p.text) for p in shown]
-    lines = table(_WIDEST, rows)[1:] + omitted_line(len(views), len(shown), " that hold")
+    lines = table(_WIDEST, rows)[1:] + omitted_line(len(views), len(shown), " that are in order")
     problems = sum(point.verdict == PROBLEM for point in points)
     warnings = sum(point.verdict == WARNING for point in points)
     warned = f" ({many(warnings, 'warning')})" if warnings else ""
     if problems:
-        return [*lines, "", f"{many(problems, 'problem')} to mend{warned}. Nothing was written."]
-    return [*lines, "", f"All holds{warned}. Nothing was written. Next: heatmap-etl sync"]
+        return [*lines, "", f"{many(problems, 'problem')} to fix{warned}. Nothing was written."]
+    return [
+        *lines,
+        "",
+        f"Everything is in order{warned}. Nothing was written. Next: heatmap-etl sync",
+    ]

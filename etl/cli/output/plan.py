@@ -9,7 +9,7 @@ from typing import Any
 from etl.causes import Told, lines_of
 from etl.cli.output.selection import ALL_SHOWN
 from etl.extract.completeness import COMPLETE, FAILED
-from etl.formatting import iso, many, shortened
+from etl.formatting import counted, iso, many, shortened
 from etl.ledger.results import CONTRACT
 from etl.pipeline.plan import RowPlan, ViewPlan
 
@@ -19,9 +19,10 @@ _KINDS = {
     "new": "new",
     "changed": "changed",
     "returned": "returned",
-    "vanished": "would vanish",
-    "held": "would hold",
+    "vanished": "would be removed",
+    "held": "would be held",
 }
+_WIDTH = max(map(len, _KINDS.values()))
 
 
 def plan_lines(plans: Sequence[ViewPlan], database: str) -> list[str]:
@@ -35,12 +36,13 @@ def plan_lines(plans: Sequence[ViewPlan], database: str) -> list[str]:
     for line in lines_of(map(_told_of, failed)):
         lines += [line, ""]
     if unchanged and len(plans) > ALL_SHOWN:
-        lines += [f"{many(len(unchanged), 'view')} as stored", ""]
+        lines += [f"{many(len(unchanged), 'view')} without a change", ""]
     counts = {
         kind: sum(len(rows) for _, k, rows in _rows_by_kind(plans) if k == kind) for kind in _KINDS
     }
-    totals = ", ".join(f"{number:,} {_KINDS[kind]}" for kind, number in counts.items())
-    return [*lines, f"A run would find {totals}.", f"Nothing was written to {database}."]
+    names = {"vanished": "removed"}
+    totals = ", ".join(f"{number:,} {names.get(kind, kind)}" for kind, number in counts.items())
+    return [*lines, f"A run would store {totals}.", f"Nothing was written to {database}."]
 
 
 def _rows_by_kind(plans: Iterable[ViewPlan]) -> list[tuple[ViewPlan, str, list[RowPlan]]]:
@@ -59,23 +61,23 @@ def _told_of(plan: ViewPlan) -> Told:
 def _view_plan_lines(plan: ViewPlan) -> list[str]:
     label = shortened(plan.view.label)
     counts = {n: getattr(plan, n) for n in ("unchanged", "foreign", "duplicates", "rejected")}
-    other = [f"{number:,} {name}" for name, number in counts.items() if number]
+    other = [counted(number, name) for name, number in counts.items() if number]
     lines = [f"{label}: {', '.join([plan.verdict, f'{plan.listed:,} listed', *other])}"]
     if plan.held or plan.verdict != COMPLETE:
         lines.append(f"  {plan.reason}")
     for _, kind, rows in _rows_by_kind([plan]):
         lines += [line for row in rows[:_ROWS_SHOWN] for line in _row_lines(_KINDS[kind], row)]
         if len(rows) > _ROWS_SHOWN:
-            lines.append(f"  {_KINDS[kind]:12}  ... and {len(rows) - _ROWS_SHOWN:,} more")
+            lines.append(f"  {_KINDS[kind]:{_WIDTH}}  ... and {len(rows) - _ROWS_SHOWN:,} more")
     return lines
 
 
 def _row_lines(kind: str, row: RowPlan) -> list[str]:
     name = _value(row.snapshot_name) if row.snapshot_name else "without a name"
-    lines = [f"  {kind:12}  {shortened(row.id)}  {name}"]
+    lines = [f"  {kind:{_WIDTH}}  {shortened(row.id)}  {name}"]
     width = max(map(len, row.after), default=0)
     return lines + [
-        f"  {'':12}    {column:{width}}  {_difference(row.before[column], value)}"
+        f"  {'':{_WIDTH}}    {column:{width}}  {_difference(row.before[column], value)}"
         for column, value in row.after.items()
     ]
 

@@ -13,16 +13,16 @@ def privacy_lines(rewriting: Rewriting, config: Config, database: Database) -> l
     """What was rewritten; no lines when the command was stopped."""
     subject = f"{database.label}: created_by of source {config.source}"
     if not rewriting.is_needed:
-        return [f'{subject} stands at "{config.created_by}"; nothing to rewrite']
+        return [f'{subject} is "{config.created_by}" already; nothing to rewrite']
     if rewriting.is_cut_short:
         return []
     counts = ", ".join(many(count, kind) for kind, count in rewriting.counts.items() if count)
     lines = [f'{subject} is now "{config.created_by}"; rewritten: {counts or "nothing"}']
     if rewriting.has_lost or (config.created_by == KEEP):
         lines.append(
-            "What was hashed or dropped cannot be brought back. Rows that are still listed take"
-            " the new setting at their next reading; the history, removed rows and rejects keep"
-            " what they have."
+            "What was hashed or dropped cannot be brought back. Rows that are still listed get"
+            " the new setting at their next reading. The history, removed rows and rejected"
+            " records keep what they have."
         )
     return lines + _former_values_lines(rewriting, database)
 
@@ -30,14 +30,14 @@ def privacy_lines(rewriting: Rewriting, config: Config, database: Database) -> l
 def _former_values_lines(rewriting: Rewriting, database: Database) -> list[str]:
     if not rewriting.counts.total():
         return []
-    copies = "Backups and replicas made before hold the former values."
+    copies = "Backups and replicas from before this rewrite hold the former values."
     clean_up = database.dialect.clean_up
     if not clean_up:
         busy = (
-            "Another process reads the file: until all have closed it, the -wal file beside it may"
-            " hold the former values."
+            "Another process has the file open. Until it closes the file, the -wal file next to it"
+            " may hold the former values."
         )
         return [copies] if rewriting.is_file_clean else [busy, copies]
     clean_up += " snapshots, snapshot_history, rejected_records, schema_drift"
-    dead_rows = f"Dead rows hold the former values until the server cleans up; at once: {clean_up}."
+    dead_rows = f"The server keeps the former values until it cleans up. Do it now: {clean_up}."
     return [f"{dead_rows} {copies}"]

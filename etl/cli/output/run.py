@@ -10,12 +10,13 @@ from etl.cli.output.selection import choose_shown, omitted_line
 from etl.config.views import View
 from etl.errors import DatadogAuthError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.formatting import count, duration, many, shortened, table
+from etl.formatting import count, counted, duration, many, shortened, table
 from etl.ledger.concerns import NEEDS_ACCEPTANCE
 from etl.ledger.results import RunResult, ViewResult
 from etl.pipeline.notify import problem, told_of
 
 _EVENTS = ("new", "changed", "vanished", "returned")
+_SHOWN_AS = {"vanished": "removed", "foreign_records": "foreign"}
 _RARE = ("held", "rejected", "foreign_records", "duplicates")
 _OMITTED_ENDING = ", see `heatmap-etl status` or sync --json"
 
@@ -41,10 +42,10 @@ def _has_news(result: ViewResult) -> bool:
 
 def _run_table(results: Sequence[ViewResult]) -> list[str]:
     if not results:
-        return ["no view has anything new to say"]
+        return ["no view has news"]
     rare = [name for name in _RARE if any(r.counts[name] for r in results)]
     names = ("listed", *_EVENTS, *rare)
-    header = ("view", "verdict", *(n.removesuffix("_records") for n in names))
+    header = ("view", "verdict", *(_SHOWN_AS.get(n, n) for n in names))
     rows = [
         (shortened(r.view.label), r.verdict, *(count(r.counts[n]) for n in names)) for r in results
     ]
@@ -58,8 +59,10 @@ def _totals(run: RunResult, planned: int) -> list[str]:
     if planned > len(run.views):
         lines[0] += f", {planned - len(run.views)} not read"
     names = ("new", "changed", "unchanged", "vanished", "returned", *_RARE)
-    counts = {n.removesuffix("_records"): run.total(n) for n in names}
-    shown = [f"{number:,} {n}" for n, number in counts.items() if number or n in ("new", "changed")]
+    counts = {_SHOWN_AS.get(n, n): run.total(n) for n in names}
+    shown = [
+        counted(number, n) for n, number in counts.items() if number or n in ("new", "changed")
+    ]
     return [*lines, f"{many(run.total('listed'), 'record')} listed: {', '.join(shown)}"]
 
 
@@ -100,7 +103,7 @@ def complaints(run: RunResult) -> list[Told]:
 
 
 def _not_complete(run: RunResult) -> list[str]:
-    """Why views that are not bad are not complete either."""
+    """Why the other views, which are not bad, are not complete."""
     told = {view.view for view in _bad(run)} | _waiting(run, UNPROVEN)
     others = [v for v in run.views if v.verdict != COMPLETE and v.view not in told]
     return cause_lines((v.view.label, f"{v.verdict}: {v.reason}") for v in others)
@@ -128,5 +131,6 @@ def lines_of_all_sources(runs: Sequence[Mapping[str, Any] | None]) -> list[str]:
     kinds = ", ".join(f"{statuses.count(kind)} {kind}" for kind in sorted(set(statuses)))
     views = [view for run in runs if run for view in run["views"]]
     names = ("listed", "new", "changed", "vanished", "returned", "requests")
-    counts = ", ".join(f"{sum(view[name] for view in views):,} {name}" for name in names)
+    totals = {_SHOWN_AS.get(name, name): sum(view[name] for view in views) for name in names}
+    counts = ", ".join(counted(number, name) for name, number in totals.items())
     return ["", f"{many(len(runs), 'source')}: {kinds}; {many(len(views), 'view')}: {counts}"]

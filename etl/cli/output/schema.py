@@ -11,7 +11,7 @@ def upgrade_line(database: str, before: SchemaState) -> str:
     if before.state == "current":
         return f"{database}: already current, revision {before.revision}"
     if before.state == "unfinished":
-        return f"{database}: finished what was cut short, now at revision {schema.HEAD}"
+        return f"{database}: finished an interrupted upgrade, now at revision {schema.HEAD}"
     origin = f"from revision {before.revision}" if before.revision else "from nothing"
     return f"{database}: upgraded {origin} to revision {schema.HEAD}"
 

@@ -28,7 +28,7 @@ _ENDED = {"partial": "ended early"}
 _QUESTIONS = {
     APPLICATIONS: "RUM's list of applications",
     DISCOVERY: "which views RUM counts now",
-    ORGANIZATION: "whose keys these are",
+    ORGANIZATION: "which organization the keys belong to",
     VALIDATION: "which of the keys was refused",
 }
 
@@ -47,7 +47,7 @@ def status_lines(status: Status, *, has_colours: bool = False) -> list[str]:
     if not_complete := _not_complete(status):
         lines += ["", "Not complete, and why:", *(f"  {line}" for line in not_complete)]
     if status.not_known:
-        lines += ["", "Not known, which makes no reading less true:", *_not_known(status)]
+        lines += ["", "Not known (the readings are as good without it):", *_not_known(status)]
     return [*lines, "", *_run_lines(status, style)]
 
 
@@ -89,7 +89,7 @@ def _view_lines(status: Status, style: Callable[[str], str]) -> list[str]:
     lines += ["", f"{views}; oldest trusted reading: {age(oldest, status.at)}"]
     if status.views_no_longer_configured:
         gone = many(status.views_no_longer_configured, "view")
-        lines.append(f"{gone} no longer configured; the rows stay")
+        lines.append(f"{gone} no longer configured; their rows stay")
     return lines
 
 
@@ -128,11 +128,11 @@ def _last_run_lines(status: Status) -> list[str]:
 
 
 def _complaint(view: ViewStatus, status: Status) -> str:
-    """What is wrong with a view, beside the concerns. It names no age: views share one line."""
+    """What is wrong with a view, besides the concerns. It names no age: views share one line."""
     told = {concern.kind for concern in status.concerns if concern.view == view.view}
-    problems = ["clock: its last reading lies in the future"] * view.is_in_future
+    problems = ["clock: its last reading is in the future"] * view.is_in_future
     if view.is_stale and view.verdict and not view.is_in_future:
-        problems.append("staler than --max-age")
+        problems.append("older than --max-age")
     if view.verdict is None:
         problems.append(f"{_NEVER}; run `heatmap-etl sync`")
     elif view.is_unread_or_cut and view.verdict not in told:
@@ -147,7 +147,7 @@ def _reason(view: ViewStatus) -> str:
 
 
 def _not_complete(status: Status) -> list[str]:
-    """Why views that are not bad for it are not complete either."""
+    """Why the other views, which are not bad, are not complete."""
     told = {concern.view for concern in status.concerns if concern.kind == UNPROVEN}
     views = [v for v in status.views if v.verdict == UNPROVEN and v.view not in told]
     views += [v for v in status.views if v.verdict == TRUNCATED and v.view.accept_truncated]
@@ -168,7 +168,7 @@ def _run_lines(status: Status, style: Callable[[str], str]) -> list[str]:
     if not status.runs:
         return [*lines, "No run yet."]
     lines += _next_lines(status)
-    numbers = "views failed new changed vanished requests"
+    numbers = "views failed new changed removed requests"
     header = ["run started", "status", "by", "took", *numbers.split(), "error"]
     rows = [_run_row(run) for run in status.runs]
     return [*lines, *table(header, rows, right=numbers, style=style)]
@@ -188,7 +188,7 @@ def _late_line(status: Status) -> list[str]:
     if due is None or status.at - due <= LATE or status.holder:
         return []
     since = f"{moment(due)}, {age(due, status.at)}"
-    return [f"A run is due since {since}: is `heatmap-etl schedule` running?"]
+    return [f"A run has been due since {since}: is `heatmap-etl schedule` running?"]
 
 
 def _run_row(run: Mapping[str, Any]) -> list[str]:

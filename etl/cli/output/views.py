@@ -19,7 +19,7 @@ _SHOWN = 40
 
 def list_lines(covered: CoveredViews) -> list[str]:
     """A table of all views, then their number and notes."""
-    header = ("view", "from", "verdict", "listed", "last read", "traffic")
+    header = ("view", "from", "verdict", "listed", "last read", "page views")
     rows = [
         (
             shortened(view.label),
@@ -31,7 +31,7 @@ def list_lines(covered: CoveredViews) -> list[str]:
         )
         for view, origin, state in covered.rows()
     ]
-    lines = table(header, rows, right="listed traffic") if rows else []
+    lines = table(header, rows, right=("listed", "page views")) if rows else []
     summary = [f"{many(len(rows), 'view')}, source {covered.source}"]
     if covered.outside_discover:
         summary.append(
@@ -51,10 +51,12 @@ def discover_lines(comparison: Comparison) -> list[str]:
     lines += [f"Warning: {text}" for text in comparison.warnings]
     reason = comparison.not_stored
     stored = f"not stored: {reason}" if reason else "stored in discovered_views"
-    lines.append(f"Views of 30 days, as far as RUM kept them; {stored}.")
+    lines.append(f"Page views of 30 days, as far as RUM kept them; {stored}.")
     excluded = len(comparison.in_state(MISSING)) - len(comparison.to_add)
     if excluded:
-        lines.append(f"{many(excluded, 'view')} stay out, by include, exclude or max_views.")
+        lines.append(
+            f"Not added because of include, exclude or max_views: {many(excluded, 'view')}."
+        )
     added = many(len(comparison.to_add), "view")
     if comparison.added_to:
         lines.append(f"{added} added to {comparison.added_to}. Next: heatmap-etl check")
@@ -75,7 +77,7 @@ def _view_lines(comparison: Comparison, views: Sequence[SeenView]) -> list[str]:
         for view in views[:_SHOWN]
     ]
     more = len(views) - len(rows)
-    lines = table(("view", "views", "applications"), rows, right="views")
+    lines = table(("view", "page views", "applications"), rows, right=("page views",))
     lines += [f"... and {many(more, 'more view')}, see --json"] * bool(more)
     return [f"  {line}" for line in lines]
 
@@ -90,4 +92,6 @@ def toml_lines(comparison: Comparison) -> list[str]:
     traffic = {view.name: view.views_30d for view in comparison.views}
     if not comparison.to_add:
         return ["# nothing to add: every view that RUM saw within [discover] is configured"]
-    return [f"    {quoted(n)},  # {traffic[n]:,} views in 30 days" for n in comparison.to_add]
+    return [
+        f"    {quoted(n)},  # {many(traffic[n], 'page view')} in 30 days" for n in comparison.to_add
+    ]

@@ -35,7 +35,7 @@ class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`numbers` are at the top; below, each of the `rows` shows its charts side by side."""
+    """`numbers` are at the top; below, each of the `rows` shows its charts next to each other."""
 
     title: str
     description: str

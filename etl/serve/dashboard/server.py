@@ -45,7 +45,7 @@ def require_file(database: Database) -> Path:
     file = database.file
     if not file:
         raise EtlError(
-            f"the dashboard opens SQLite files only, and {database.label} is none; "
+            f"the dashboard opens SQLite files only, and {database.label} is not one; "
             "use Superset (docs/superset.md) or any BI tool (docs/bi.md)"
         )
     if not is_there(database):
@@ -69,7 +69,7 @@ def bind(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        reason = f"{error.strerror}; name another with --port, or --port 0"
+        reason = f"{error.strerror}; choose another port with --port, or a free one with --port 0"
         raise EtlError(f"cannot listen on {host}:{port}: {reason}") from None
 
 
@@ -84,7 +84,7 @@ def serve(file: Path, listener: socket.socket, on_ready: Callable[[], None]) -> 
 
     # Its access log would show each query; errors are still logged.
     config = uvicorn.Config(make_app(file), log_level="error", lifespan="on")
-    # uvicorn raises the signal that ended it once more when it is done.
+    # When it is done, uvicorn raises the signal that ended it once more.
     previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):

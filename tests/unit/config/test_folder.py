@@ -143,7 +143,7 @@ def test_two_sources_with_the_same_keys_are_refused(tmp_path: Path) -> None:
         dotenv(tmp_path, f"{name}.env", DD_API_KEY=name, DD_APP_KEY=name)
     assert len(load(tmp_path)) == 2
     (problem,) = problems(tmp_path, DD_API_KEY="secret-1", DD_APP_KEY="secret-2")
-    assert all(text in problem for text in ("a.toml", "b.toml", "same keys", "a.env, b.env"))
+    assert all(text in problem for text in ("a.toml", "b.toml", "same keys", "a.env and b.env"))
     assert "secret" not in problem
     (problem,) = problems(tmp_path, DD_BEARER_TOKEN="secret-3")
     assert "secret" not in problem

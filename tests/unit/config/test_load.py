@@ -399,10 +399,10 @@ def test_key_in_a_view_is_refused(tmp_path: Path) -> None:
         pytest.param("datadog", "app_url = []", "found a list", id="list-for-url"),
         pytest.param("datadog", f'site = "x.{"y" * 64}"', "is not a site", id="long-label-in-site"),
         pytest.param("schedule", 'cron = "* * *"', "3 fields; expected five", id="cron-short"),
-        pytest.param("schedule", 'cron = "60 * * * *"', "no minute", id="cron-minute"),
-        pytest.param("schedule", 'cron = "* * * * 8"', "no day of week", id="cron-weekday"),
-        pytest.param("schedule", 'cron = "*/0 * * * *"', "no minute", id="cron-step-zero"),
-        pytest.param("schedule", 'cron = "@hourly x x x x"', "no minute", id="cron-word"),
+        pytest.param("schedule", 'cron = "60 * * * *"', "wrong minute", id="cron-minute"),
+        pytest.param("schedule", 'cron = "* * * * 8"', "wrong day of week", id="cron-weekday"),
+        pytest.param("schedule", 'cron = "*/0 * * * *"', "wrong minute", id="cron-step-zero"),
+        pytest.param("schedule", 'cron = "@hourly x x x x"', "wrong minute", id="cron-word"),
         pytest.param("schedule", 'every = "15 min"', "is not a duration", id="duration-unit"),
         pytest.param("schedule", 'every = "1s"', "1m to 52w", id="duration-low"),
         pytest.param("schedule", "every = 15", "such as", id="duration-number"),
@@ -901,7 +901,7 @@ def test_bearer_token_wins_with_a_warning(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL, {**KEYS, "DD_BEARER_TOKEN": "ddpat_x"})
     assert config.keys == Keys(bearer_token="ddpat_x")
     assert config.warnings == (
-        "DD_BEARER_TOKEN: is used instead of DD_API_KEY and DD_APP_KEY; remove what is not meant",
+        "DD_BEARER_TOKEN: is used instead of DD_API_KEY and DD_APP_KEY; remove what you do not use",
     )
     assert load(tmp_path, MINIMAL, {"DD_BEARER_TOKEN": "ddpat_x"}).warnings == ()
 
@@ -1339,7 +1339,7 @@ def test_what_may_stand_in_an_unread_dotenv_is_not_called_missing(
             load_config(path, {}, needs=needs)
         unread, missing = caught.value.problems
         assert unread == f"{tmp_path}/.env: cannot be read: Permission denied"
-        assert missing.startswith("database_url: stands neither in the file nor")
+        assert missing.startswith("database_url: is neither in the file nor")
         assert "is missing" not in missing
 
 

@@ -78,7 +78,8 @@ def no_files(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        *((n, "is no file; name one") for n in ("pipe", "device", "folder", "socket", "/dev/null")),
+        ("folder", "is a folder; name a file in it"),
+        *((n, "is not a regular file") for n in ("pipe", "device", "socket", "/dev/null")),
         ("loop", "cannot be written: Too many levels"),
         ("none/x", "its folder does not exist; make it"),
         ("a" * 300, "cannot be written: File name too long"),
@@ -107,19 +108,19 @@ def test_a_link_is_followed_also_to_a_file_that_is_not_there_yet(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["new.toml", "new.env"])
 def test_no_output_becomes_a_source_or_its_keys(sources: Sources, name: str) -> None:
-    assert "would be read as a configuration or as keys" in refused(sources, name)
+    assert "has a name that is read as a configuration or as keys" in refused(sources, name)
 
 
 def test_a_file_that_is_stdout_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "out").open("wb") as out:
         monkeypatch.setattr("etl.config.output_file._STREAMS", (out.fileno(), 999_999))
-        with pytest.raises(ConfigError, match="is no file"):
+        with pytest.raises(ConfigError, match="is not a regular file"):
             output_file("--x", tmp_path / "out")
 
 
 def test_a_folder_that_is_closed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(ConfigError, match="its folder is closed to this user"):
+    with pytest.raises(ConfigError, match="this user may not write to its folder"):
         output_file("--x", tmp_path / "x")
 
 

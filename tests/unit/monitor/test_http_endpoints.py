@@ -47,7 +47,7 @@ def test_a_late_run_is_told(watched: Watched, clock: time_machine.Traveller) -> 
     clock.shift(timedelta(minutes=3))
     status = watched.json("/status")
     assert status["status"] == "bad"
-    assert "late: a run is due since 2026-11-25T12:15:00" in status["reasons"][0]
+    assert "late: a run has been due since 2026-11-25T12:15:00" in status["reasons"][0]
     assert status["sources"][0]["next_run_at"] == "2026-11-25T12:30:00.000000Z"
 
 

@@ -82,7 +82,9 @@ def test_a_run_that_nobody_has_run_is_due_since_its_slot(
     clock.move_to(NOON + timedelta(hours=3, minutes=16))
     status = status_of(scheduled)
     assert as_json(status) == ("2026-11-25T15:30:00.000000Z", quarter_past)
-    due = "A run is due since 2026-11-25 12:15:00Z, 3 h ago: is `heatmap-etl schedule` running?"
+    due = (
+        "A run has been due since 2026-11-25 12:15:00Z, 3 h ago: is `heatmap-etl schedule` running?"
+    )
     assert due in status_lines(status)
 
 

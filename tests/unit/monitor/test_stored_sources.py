@@ -85,5 +85,5 @@ def test_each_stored_source_is_one(pair: tuple[Project, Project], api: Api, othe
 
 
 def test_a_database_without_a_source_is_told(project: Project) -> None:
-    with pytest.raises(StoreError, match="holds no source: nothing was read into it"):
+    with pytest.raises(StoreError, match="holds no source: no run has stored anything yet"):
         seen(project)

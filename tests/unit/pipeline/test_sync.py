@@ -282,7 +282,7 @@ def test_what_the_system_refuses_is_recorded_as_one_line(project: Project, api: 
     run = sync(project.config, project.database, Options(), stop=threading.Event(), progress=refuse)
     assert (exit_code(run), run.status) == (1, "partial")
     assert run.error is not None
-    assert run.error.startswith("the system refused to go on: Too many open files; raise")
+    assert run.error.startswith("the operating system refused: Too many open files; raise")
     assert project.one("SELECT lease_token FROM sources") == {"lease_token": None}
 
 

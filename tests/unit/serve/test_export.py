@@ -189,11 +189,11 @@ def ids(run: Callable[..., int], folder: Path, *arguments: str) -> list[str]:
 
 
 def test_only_the_views_of_a_name(run: Callable[..., int], configured: Path):
-    assert ids(run, configured, "current_snapshots", "--view-name", "/old") == ["left"]
-    assert ids(run, configured, "snapshot_versions", "--view-name", "/old") == ["gone", "left"]
+    assert ids(run, configured, "current_snapshots", "--view", "/old") == ["left"]
+    assert ids(run, configured, "snapshot_versions", "--view", "/old") == ["gone", "left"]
     assert ids(run, configured, "snapshot_changes", "--view-name", "/OLD") == []
-    assert ids(run, configured, "view_coverage", "--view-name", "/cart") == ["/cart"]
-    assert ids(run, configured, "sync_health", "--view-name", "/cart") == ["/cart"]
+    assert ids(run, configured, "view_coverage", "--view", "/cart") == ["/cart"]
+    assert ids(run, configured, "sync_health", "--view", "/cart") == ["/cart"]
 
 
 def test_only_rows_since_an_instant(run: Callable[..., int], configured: Path):
@@ -338,7 +338,7 @@ def test_a_link_stays_a_link(run: Callable[..., int], configured: Path):
         (["--output", "heatmap-etl.toml"], "holds the configuration or the database"),
         (["--output", ".env"], "holds the configuration or the database"),
         (["--output", "no/x.csv"], "its folder does not exist; make it"),
-        (["--output", "."], "is no file; name one"),
+        (["--output", "."], "is a folder; name a file in it"),
         (["--format", "parquet"], "--format parquet needs --output FILE"),
         (["--spreadsheet", "--format", "jsonl"], "--spreadsheet is for CSV"),
         (["--since", "soon"], "expected an instant such as 2026-11-01"),
@@ -368,7 +368,7 @@ def test_the_database_itself_is_never_replaced(
         assert run("sync_health", "--output", file + suffix) == 2
         assert "holds the configuration or the database" in capsys.readouterr().err
     assert run("view_coverage", "--since", "1d") == 2
-    assert "has no instant to ask" in capsys.readouterr().err
+    assert "has no instant to compare" in capsys.readouterr().err
 
 
 def test_without_a_schema_nothing_is_made(

@@ -478,5 +478,5 @@ def test_a_reader_that_keeps_the_log_is_told_of(
     monkeypatch.setattr(Sqlite, "compact", lambda _self, _connection: False)
     project = open_project(make_config(new_database("sqlite"), api.url))
     fill(project, api)
-    assert any("Another process reads the file" in line for line in apply(project, "drop"))
+    assert any("Another process has the file open" in line for line in apply(project, "drop"))
     project.database.close()

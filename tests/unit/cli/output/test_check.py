@@ -28,10 +28,10 @@ def points(*verdicts: str, views: str = "") -> list[Point]:
 )
 def test_exit_code_of_check(found_points: list[Point], code: int) -> None:
     assert exit_code(found_points) == code
-    assert ("All holds" in check_lines(found_points)[-1]) is (code == 0)
+    assert ("Everything is in order" in check_lines(found_points)[-1]) is (code == 0)
 
 
 def test_check_of_hundreds_of_views() -> None:
     lines = check_lines(points(OK, views="ok " * 300 + "PROBLEM"))
     assert len(lines) == 5
-    assert lines[2] == "... and 300 more views that hold"
+    assert lines[2] == "... and 300 more views that are in order"

@@ -27,12 +27,12 @@ def test_a_plan_names_rows_and_what_differs() -> None:
     plan.vanished = [RowPlan("id-2", None)]
     assert plan_lines([plan], "x.db") == [
         "/home: complete, 2 listed, 1 unchanged",
-        '  changed       id-1  "Name"',
-        "                  start_ms     12 -> 15",
-        "                  modified_at  nothing -> 2026-03-04T05:06:07.891011Z",
-        "  would vanish  id-2  without a name",
+        '  changed           id-1  "Name"',
+        "                      start_ms     12 -> 15",
+        "                      modified_at  nothing -> 2026-03-04T05:06:07.891011Z",
+        "  would be removed  id-2  without a name",
         "",
-        "A run would find 0 new, 1 changed, 0 returned, 1 would vanish, 0 would hold.",
+        "A run would store 0 new, 1 changed, 0 returned, 1 removed, 0 held.",
         "Nothing was written to x.db.",
     ]
     (view,) = json.loads(json.dumps(plan_json("us", [plan])))["views"]
@@ -46,7 +46,7 @@ def test_a_plan_says_why_rows_would_be_held_or_a_listing_is_not_whole() -> None:
     assert plan_lines([held, cut], "x.db")[:6] == [
         "/a: complete, 0 listed",
         "  0 of 9; 1 removal held",
-        "  would hold    id-1  without a name",
+        "  would be held     id-1  without a name",
         "",
         "/b: truncated, 2 listed",
         "  2 of 9 (links.next)",
@@ -57,7 +57,7 @@ def test_views_that_fail_for_one_cause_are_one_line() -> None:
     failed = [ViewPlan(View(f"/{n}"), "failed", f"view /{n}: 500: id {n}") for n in range(120)]
     lines = plan_lines([*failed, ViewPlan(View("/good"), "complete", "", listed=1)], "x.db")
     assert lines[:2] == ["120 views (/0, /1, /2, ...), the first: failed: 500: id 0", ""]
-    assert lines[2] == "1 view as stored"
+    assert lines[2] == "1 view without a change"
 
 
 def difference_of(before: Any, after: Any) -> str:
@@ -88,7 +88,7 @@ def test_long_lists_are_cut_for_people_only() -> None:
     plan = ViewPlan(View("/home"), "complete", "", listed=200)
     plan.new = [RowPlan(f"id-{n}", "x") for n in range(200)]
     lines = plan_lines([plan], "x.db")
-    assert "  new           ... and 180 more" in lines
+    assert "  new               ... and 180 more" in lines
     assert len(lines) < 30
     assert len(plan_json("us", [plan])["views"][0]["new"]) == 200
 
@@ -97,4 +97,4 @@ def test_of_hundreds_of_views_those_as_stored_are_counted() -> None:
     plans = [ViewPlan(View(f"/{n}"), "complete", "") for n in range(300)]
     plans.append(ViewPlan(View("/bad"), "failed", "view /bad: 500"))
     lines = plan_lines(plans, "x.db")
-    assert lines[:3] == ["/bad: failed: 500", "", "300 views as stored"]
+    assert lines[:3] == ["/bad: failed: 500", "", "300 views without a change"]

@@ -31,9 +31,9 @@ def test_a_run_of_a_few_views_lists_them_all() -> None:
         result(listed=3, new=1, changed=2), result("/quiet", listed=5, unchanged=5, requests=1)
     )
     assert run_lines(run, "sqlite:///x.db", 2) == [
-        "view    verdict   listed  new  changed  vanished  returned",
-        "/home   complete       3    1        2         -         -",
-        "/quiet  complete       5    -        -         -         -",
+        "view    verdict   listed  new  changed  removed  returned",
+        "/home   complete       3    1        2        -         -",
+        "/quiet  complete       5    -        -        -         -",
         "",
         "2 views: 2 complete",
         "8 records listed: 1 new, 2 changed, 5 unchanged",

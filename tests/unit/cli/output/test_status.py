@@ -74,7 +74,7 @@ def test_every_verdict_but_complete_says_why() -> None:
         "2 views (/a, /b): unproven: a round number",
         "/c: truncated: 5 of 5",
     ]
-    assert section(lines, "Look at:") == ["/b: staler than --max-age", "/d: truncated: 5 of 5"]
+    assert section(lines, "Look at:") == ["/b: older than --max-age", "/d: truncated: 5 of 5"]
 
 
 def test_what_waits_for_a_person_comes_first_and_once() -> None:
@@ -113,7 +113,7 @@ def test_a_reading_in_the_future_is_no_fresh_one() -> None:
     )
     view = replace(view, is_in_future=True)
     lines = status_lines(replace(status(view), has_max_age=True))
-    assert section(lines, "Look at:") == ["/a: clock: its last reading lies in the future"]
+    assert section(lines, "Look at:") == ["/a: clock: its last reading is in the future"]
     assert "in the future" in lines[3]
 
 
@@ -152,7 +152,7 @@ def test_quiet_has_one_line_for_each_cause_and_no_ages() -> None:
     unread = ViewStatus(View("/u"), is_stale=True)
     assert quiet_status_lines(status(fresh, *failed, stale, held, unread)) == [
         "5 views (/0, /1, /2, ...): failed: 500",
-        "/s: staler than --max-age",
+        "/s: older than --max-age",
         "/h: removals are held until the next reading confirms them",
         "/u: never read; run `heatmap-etl sync`",
     ]
@@ -169,7 +169,7 @@ def test_quiet_says_what_concerns_the_whole_source() -> None:
     assert [line.partition(":")[0] for line in quiet_status_lines(told)] == [
         "No run starts",
         "The run under way hangs",
-        "A run is due since 2026-03-04 03",
+        "A run has been due since 2026-03-04 03",
         "no view is known yet; run `heatmap-etl sync`",
     ]
 
