@@ -85,11 +85,12 @@ db-check: setup ## migrations and schema agree (alembic check on a fresh SQLite 
 	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
 	alembic upgrade head && alembic check
 
-docs: setup ## data dictionary, dbt sources and README's table of settings anew
-	echo '==> data dictionary, dbt sources, table of settings (about 1 s)'
+docs: setup ## data dictionary, questions, dbt sources and README's table of settings anew
+	echo '==> data dictionary, questions, dbt sources, table of settings (about 1 s)'
 	mkdir -p docs dashboards/dbt
 	$(BIN)/python -m scripts.dbt_sources > dashboards/dbt/sources.yml
 	$(BIN)/python -m scripts.data_dictionary > docs/data-dictionary.md
+	$(BIN)/python -m scripts.questions > docs/queries.md
 	$(BIN)/python -m scripts.data_dictionary README.md
 	PYTHONPATH=. $(BIN)/python dashboards/superset/datasets.py
 
