@@ -39,6 +39,7 @@ class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     title: str
     description: str
+    instants: tuple[str, ...]  # columns of tables that the SQL views call by another name
     numbers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     filters: dict[str, Filter]
