@@ -92,6 +92,8 @@ return {
   instants: texts(".instant"),
   per_line: Math.min(...cells.filter((cell) => cell.matches(".long"))
     .map((cell) => cell.innerText.length / lines(cell)), 1000),
+  unnamed: cells.filter((cell) => getComputedStyle(cell).display !== "none"
+    && getComputedStyle(cell, "::before").content !== `"${cell.dataset.label}"`).length,
   cut: cells.filter((cell) => cell.scrollWidth > cell.clientWidth + 1
     && !cell.matches(".key")).map((cell) => cell.innerText),
   links: [...document.querySelectorAll("tbody td a[target=_blank]")]

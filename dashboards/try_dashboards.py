@@ -107,6 +107,7 @@ def require_readable(pages: list[Seen]) -> None:
         width = page["screen"][0]
         require(page["width"] == width, f"{where} is {page['width']} wide")
         require(page["per_line"] > 12, f"{where}: {page['per_line']} characters a line")
+        require(width != 390 or not page["unnamed"], f"{where}: values without their column")
         require(width != 390 or not page["cut"], f"{where} cuts {page['cut'][:3]}")
         for instant in page["instants"]:
             plain = re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", instant)
