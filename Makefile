@@ -89,12 +89,13 @@ db-check: setup ## check that migrations and schema agree (alembic check on a fr
 	alembic() { '$(CURDIR)/$(BIN)/python' -m alembic -c '$(CURDIR)/alembic.ini' "$$@"; } && \
 	alembic upgrade head && alembic check
 
-docs: setup ## write the data dictionary, dbt sources, Grafana's dashboards and the table of settings again
-	echo "==> data dictionary, dbt sources, Grafana's dashboards, table of settings (about 2 s)"
+docs: setup ## write the generated pages, dbt sources and Grafana's dashboards again
+	echo "==> data dictionary, settings, questions, dbt sources, Grafana's dashboards (about 2 s)"
 	mkdir -p docs dashboards/dbt
 	$(BIN)/python -m scripts.dbt_sources > dashboards/dbt/sources.yml
 	$(BIN)/python -m scripts.data_dictionary > docs/data-dictionary.md
 	$(BIN)/python -m scripts.data_dictionary docs/configuration.md
+	$(BIN)/python -m scripts.questions docs/queries.md
 	PYTHONPATH=. $(BIN)/python dashboards/superset/datasets.py
 	PYTHONPATH=. $(BIN)/python dashboards/grafana/generate.py
 

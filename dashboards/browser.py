@@ -62,6 +62,9 @@ class Browser:
     def fill(self, selector: str, text: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).send_keys(text)
 
+    def follow(self, link: str) -> None:
+        self.driver.find_element(By.LINK_TEXT, link).click()
+
     def text(self) -> str:
         return str(self.run("return document.body.innerText"))
 

@@ -30,6 +30,7 @@ from server import Api, Superset  # noqa: E402
 from sqlalchemy import create_engine  # noqa: E402
 from sqlalchemy.engine import URL, make_url  # noqa: E402
 
+from etl.database import schema, sql_views  # noqa: E402
 from tests.support.servers import PostgreSQL, ServerMissing  # noqa: E402
 
 BIN = HERE / ".venv" / "bin"
@@ -75,17 +76,73 @@ def require_text_only(seen: Seen, shown: str) -> None:
 
 
 def try_datasette(file: Path, pictures: str) -> None:
-    """The shipped page, which is compared with SQL by tests/acceptance/test_dashboard.py."""
+    """The shipped pages; what their queries answer is for tests/acceptance/test_dashboard.py."""
     with datasette(file) as url:
-        say("Datasette: looking at it")
-        seen = look("datasette", url, Path(pictures) / "datasette.png" if pictures else None)
+        say("Datasette: looking at the dashboard")
+        page = f"{url}/-/dashboards/heatmaps"
+        seen = look("datasette", page, Path(pictures) / "datasette.png" if pictures else None)
         require_quiet(seen)
+        say("Datasette: looking at the other pages, at three sizes")
+        seen = look("pages", url, Path(pictures) if pictures else None)
+        require_quiet(seen)
+        require(seen["answer"] == ["/cart"], f"a chosen view answers {seen['answer']}")
+        require_readable(seen["pages"])
     with datasette(sources.hostile(file)) as url:
         say("Datasette: with hostile text")
-        seen = look("datasette", url)
+        seen = look("datasette", f"{url}/-/dashboards/heatmaps")
         require_quiet(seen)
         require_text_only(seen, sources.HOSTILE)
+        seen = look("pages", url)
+        require_quiet(seen)
+        for page in seen["pages"]:
+            shown = sources.HOSTILE if "snapshot_" in page["path"] else ""
+            require_text_only(page, shown)
     say("Datasette is good: nothing asked of anybody else, hostile text is text")
+
+
+def require_readable(pages: list[Seen]) -> None:
+    """Each page at each size: what is first, what fits, and how values are written."""
+    for page in pages:
+        where = f"{page['path']} at {page['screen']}"
+        width = page["screen"][0]
+        require(page["width"] == width, f"{where} is {page['width']} wide")
+        require(page["per_line"] > 12, f"{where}: {page['per_line']} characters a line")
+        require(width != 390 or not page["unnamed"], f"{where}: values without their column")
+        require(width != 390 or not page["cut"], f"{where} cuts {page['cut'][:3]}")
+        for instant in page["instants"]:
+            plain = re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", instant)
+            require(plain, f"{where} writes an instant as {instant}")
+        for number in page["numbers"]:
+            plain = re.fullmatch(r"-?\d{1,3}(,\d{3})*(\.\d+)?", number)
+            require(plain, f"{where} writes a number as {number}")
+        for text, address in page["links"]:
+            replay = address.startswith("https://app.datadoghq.com/rum/replay/")
+            require(text == "open" and replay, f"{where}: a link {text} to {address}")
+    at = {(page["path"], page["screen"][0]): page for page in pages}
+    rows = [path for path, width in at if at[path, width]["first_row"] and width == 1280]
+    for path in rows:
+        lowest = 720 if path != "/-/dashboards/heatmaps" else 10_000  # its charts come first
+        bottom = at[path, 1280]["first_row"]
+        require(bottom <= lowest, f"{path}: the first row ends at {bottom}, below the screen")
+    require(len(rows) == 10, f"pages with rows: {rows}")
+    require_order(at["/", 1280]["text"])
+    require_order(at["/heatmaps", 1280]["text"])
+    coverage = at["/heatmaps/view_coverage", 1280]
+    require(any("," in number for number in coverage["numbers"]), "no thousands are apart")
+    require(coverage["number_align"] == "right", "numbers are not on the right")
+    for path in ("/heatmaps/current_snapshots", "/-/dashboards/heatmaps"):
+        require(at[path, 1280]["links"], f"{path} has no link to a replay")
+        require(at[path, 1280]["instants"], f"{path} has no instant")
+
+
+def require_order(text: str) -> None:
+    """The SQL views, then the questions, and no table."""
+    first = [text.find(word) for word in (*sql_views.NAMES, *(f"{n}. W" for n in range(1, 13)))]
+    require(-1 not in first and first == sorted(first), f"what comes first: {first}")
+    hidden = [
+        name for name in schema.metadata.tables if re.search(rf"^{name}\b", text, re.MULTILINE)
+    ]
+    require(not hidden, f"tables that are not hidden: {hidden}")
 
 
 def require_quiet(seen: Seen) -> None:
@@ -100,7 +157,7 @@ def datasette(file: Path) -> Iterator[str]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
-            found = re.search(r"http://\S+", process.stdout.readline())
+            found = re.search(r"http://[^/\s]+", process.stdout.readline())
             require(found, "heatmap-etl dashboard did not say where it is")
             assert found
             yield found.group()

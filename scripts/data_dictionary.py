@@ -21,9 +21,7 @@ from etl.config.settings import Setting, settings_table
 from etl.database import sql_views
 from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 from etl.database.schema import VERSION_TABLE, metadata
-
-BEGIN = "<!-- settings: written by `make docs` -->"
-END = "<!-- end of settings -->"
+from scripts.marked import rewritten
 
 _TYPES: tuple[tuple[str, Any, str], ...] = (
     ("text", LongText(), "any length"),
@@ -74,10 +72,8 @@ def settings() -> str:
 
 
 def with_settings(text: str) -> str:
-    """Replace the table of settings between its two marks in `text`."""
-    before, _, rest = text.partition(f"{BEGIN}\n")
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{settings()}{END}{after}"
+    """The page `text` with the table of settings of the catalogue."""
+    return rewritten(text, "settings", settings())
 
 
 def _setting(setting: Setting) -> Sequence[str]:

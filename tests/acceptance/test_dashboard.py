@@ -29,6 +29,7 @@ from etl.formatting import to_install
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from etl.serve.dashboard.charts import DASHBOARD
+from etl.serve.dashboard.questions import QUESTIONS, Question
 from etl.serve.dashboard.server import NAME, PAGE, metadata, page
 from tests.support.paths import ROOT
 
@@ -47,7 +48,7 @@ class Shown:
     url: str
 
     def get(self, path: str, **query: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=query, timeout=60)
+        return httpx.get(f"{self.url}{path}", params=query or None, timeout=60)  # {} drops path's
 
     def rows(self, sql: str, **filters: str) -> list[dict]:
         answer = self.get(f"/{NAME}.json", sql=sql, _shape="objects", **filters)
@@ -255,7 +256,7 @@ def test_links_lead_to_replays(shown):
 def test_every_table_view_and_column_is_described():
     described = metadata()["databases"][NAME]["tables"]
     tables = {**schema.metadata.tables, **sql_views.metadata.tables}
-    assert set(described) == set(tables)
+    assert set(described) == {*tables, schema.VERSION_TABLE}
     for name, table in tables.items():
         assert described[name]["description"] == table.comment
         assert described[name]["columns"] == {c.name: c.comment for c in table.columns}
@@ -266,6 +267,197 @@ def test_the_pages_of_datasette_show_the_descriptions(shown):
     text = shown.get(f"/{NAME}/current_snapshots").text
     assert "What Datadog lists now: one row for each snapshot" in text
     assert "Id of the RUM application; NULL: not sent" in text
+
+
+# --- what an analyst finds ----------------------------------------------------------------
+
+
+class Page(html.parser.HTMLParser):
+    """The links, form fields, folded texts and table of a page, as a reader has them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: dict[str, str] = {}  # address by text, in the order of the page
+        self.fields: dict[str, str] = {}  # value by name
+        self.folded = ""
+        self.rows: list[list[str]] = []
+        self._open: list[str] = []
+        self._address = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attributes}
+        if tag in ("input", "select") and values.get("name"):
+            self.fields[values["name"]] = values.get("value", "")
+        if tag in ("a", "td", "tr", "details"):
+            self._open.append(tag)
+        if tag == "a":
+            self._address = values.get("href", "")
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag == "td":
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and self._open[-1] == tag:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "details" in self._open:
+            self.folded += data
+        if "a" in self._open:
+            self.links[data.strip()] = self._address
+        if "td" in self._open:
+            self.rows[-1][-1] += data
+
+
+def follow(shown: Shown, page: Page, link: str) -> Page:
+    answer = shown.get(page.links[link])
+    assert answer.status_code == 200
+    return Page(answer.text)
+
+
+@pytest.mark.parametrize("path", ["/", f"/{NAME}"])
+def test_the_sql_views_come_first_then_the_questions_and_no_table(shown, path):
+    text = shown.get(path).text
+    page = Page(text)
+    names = [name for name in page.links if page.links[name].startswith(f"/{NAME}/")]
+    titles = [f"{n}. {q.title}" for n, q in enumerate(QUESTIONS.questions, start=1)]
+    assert names == [*sql_views.NAMES, *titles]
+    for view in sql_views.metadata.tables.values():
+        assert str(view.comment) in html.unescape(text)
+
+
+def test_the_hidden_tables_are_a_link_away(shown):
+    page = Page(shown.get(f"/{NAME}").text)
+    tables = {*schema.metadata.tables, schema.VERSION_TABLE}
+    hidden = follow(shown, page, f"Show {len(tables)} hidden tables")
+    assert tables.isdisjoint(page.links)
+    assert tables <= set(hidden.links)
+    assert follow(shown, hidden, "sync_runs").rows
+
+
+def test_a_table_of_somebody_else_is_not_hidden(tmp_path):
+    file = tmp_path / "more.db"
+    with closing(open_database(f"sqlite:///{file}", label="x")) as database:
+        prepare_schema(database)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE notes (words TEXT)")
+        connection.execute("CREATE VIEW my_view AS SELECT * FROM notes")
+    with dashboard(file) as shown:
+        links = Page(shown.get(f"/{NAME}").text).links
+    assert {"notes", "my_view"} <= set(links)
+
+
+@pytest.mark.parametrize("view", sql_views.NAMES)
+def test_only_the_rows_of_a_sql_view_are_unfolded(shown, view):
+    page = Page(shown.get(f"/{NAME}/{view}").text)
+    assert len(page.rows) > 2
+    described = sql_views.comments(view)[1]
+    for column, comment in described.items():
+        assert f"{column}{comment}" in page.folded
+    assert "Apply" not in page.folded  # what is an attribute is no text
+    assert "_filter_column" in page.fields
+
+
+@pytest.mark.parametrize("view", sql_views.NAMES)
+def test_a_filter_of_a_sql_view_is_unfolded(shown, view):
+    text = shown.get(f"/{NAME}/{view}", source="demo").text
+    assert text.count('<details class="fold" open>') == 1
+    assert Page(text).fields["_filter_value_1"] == "demo"
+
+
+def test_no_question_has_the_address_of_a_table():
+    tables = {*schema.metadata.tables, *sql_views.NAMES, schema.VERSION_TABLE}
+    assert tables.isdisjoint(question.name for question in QUESTIONS.questions)
+
+
+def answers(shown: Shown, question: Question, **chosen: str) -> list[dict]:
+    answer = shown.get(f"/{NAME}/{question.name}.json", _shape="objects", **chosen)
+    assert answer.status_code == 200, answer.text
+    rows: list[dict] = answer.json()["rows"]
+    return rows
+
+
+def by_name(name: str) -> Question:
+    (question,) = (q for q in QUESTIONS.questions if q.name == name)
+    return question
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "1. Which busy views have no snapshot?",
+        "2. Which busy views have only old snapshots?",
+        "4. Who pins what?",
+        "6. What was removed, and between which two readings?",
+        "8. What was listed at a given moment?",
+        "12. Where does each application stand?",
+    ],
+)
+def test_a_question_is_answered_without_sql_from_the_page_of_the_dashboard(shown, title):
+    questions = follow(shown, Page(shown.get(PAGE).text), "Twelve questions")
+    page = follow(shown, questions, title)
+    assert len(page.rows) > 1
+    assert len(page.rows[1]) >= 2
+    assert "SELECT" in page.folded
+    assert "sql" not in page.fields
+
+
+@pytest.mark.parametrize("question", QUESTIONS.questions, ids=lambda question: question.name)
+def test_a_filter_that_is_left_empty_is_none(shown, question):
+    empty = dict.fromkeys(QUESTIONS.filters_of(question), "")
+    rows = answers(shown, question)
+    assert rows or question.name == "views-in-trouble"
+    assert answers(shown, question, **empty) == rows
+    page = Page(shown.get(f"/{NAME}/{question.name}").text)
+    assert list(page.fields) == list(empty)
+
+
+@pytest.mark.parametrize("view", ["/home", SCRIPT, "none"])
+def test_the_filter_by_view(shown, view):
+    question = by_name("listed-at-a-moment")
+    every = answers(shown, question)
+    assert answers(shown, question, view=view) == [r for r in every if r["synced_view"] == view]
+    chosen = shown.get(f"/{NAME}/{question.name}", view=view).text
+    assert f"<option selected>{html.escape(view)}</option>" in chosen
+
+
+def test_the_filter_by_application_and_organization(shown):
+    question = by_name("views-without-snapshot")
+    every = answers(shown, question)
+    name = every[0]["application_name"]
+    chosen = answers(shown, question, application=name)
+    assert chosen == [row for row in every if row["application_name"] == name]
+    assert answers(shown, question, source="demo") == every
+    assert answers(shown, question, source="another") == []
+
+
+def test_the_filter_by_days(shown):
+    question = by_name("views-with-old-snapshots")
+    ages = [row["age_days"] for row in answers(shown, question)]
+    assert min(ages) > 90
+    assert answers(shown, question, days=str(max(ages))) == []
+    assert len(answers(shown, question, days="-1")) > len(ages)
+
+
+def test_a_moment_is_written_as_people_do(shown):
+    question = by_name("listed-at-a-moment")
+    (first,) = shown.ask(
+        "SELECT MIN(valid_from) AS t, MAX(valid_from) AS last FROM snapshot_versions"
+    )
+    before = datetime.fromisoformat(first["t"]) - timedelta(days=1)
+    for moment in (before.strftime("%Y-%m-%d"), before.strftime("%Y-%m-%dT%H:%M"), "nonsense"):
+        assert answers(shown, question, moment=moment) == []
+    assert answers(shown, question, moment=first["last"]) == answers(shown, question)
+    since = by_name("changes-by-day")
+    assert answers(shown, since, since="2999-01-01 12:00") == []
+
+
+def test_the_choices_of_a_filter_are_those_of_the_dashboard(shown):
+    text = html.unescape(shown.get(f"/{NAME}/who-pins-what").text)
+    for name in ("source", "application", "view"):
+        assert f'data-options="{DASHBOARD.filters[name].query}"' in text
 
 
 # --- hostile text -------------------------------------------------------------------------
@@ -303,6 +495,9 @@ PAGES = (
     f"/{NAME}/snapshot_changes?_sort_desc=noticed_at",
     f"/{NAME}/view_coverage?_facet=view_name",
     f"/{NAME}/applications",
+    f"/{NAME}?_show_hidden=1",
+    f"/{NAME}?sql=SELECT+*+FROM+current_snapshots",
+    *(f"/{NAME}/{question.name}" for question in QUESTIONS.questions),
 )
 
 
@@ -341,13 +536,21 @@ def test_the_script_writes_no_html():
     assert "textContent" in script
 
 
+@pytest.fixture(scope="module")
+def loaded():
+    """Addresses that were loaded: the pages share most of them."""
+    return set()
+
+
 @pytest.mark.parametrize("path", PAGES)
-def test_nothing_is_loaded_from_elsewhere(shown, path):
+def test_nothing_is_loaded_from_elsewhere(shown, loaded, path):
     answer = shown.get(path)
     for found in Elements(answer.text).loaded:
         address = found.removeprefix(shown.url)
         assert re.match(r"/(?!/)", address), address
-        assert shown.get(address).status_code == 200
+        if address not in loaded:
+            assert shown.get(address).status_code == 200
+        loaded.add(address)
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'self';")
     assert "http" not in policy

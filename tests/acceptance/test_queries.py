@@ -12,7 +12,10 @@ from sqlalchemy import text
 from etl.config.database_url import parse_database
 from etl.database import sql_views
 from etl.database.connection import Database, open_database
+from etl.database.migrations import upgrade
+from etl.serve.dashboard.questions import QUESTIONS as CATALOGUE
 from scripts import dbt_sources as dbt
+from scripts import questions as written
 from tests.support import known_history
 from tests.support.known_history import APP, SESSION
 from tests.support.paths import ROOT
@@ -92,6 +95,10 @@ def test_there_are_twelve_questions():
     assert [number for number, _ in QUESTIONS] == [str(n) for n in range(1, 13)] == list(ANSWERS)
 
 
+def test_the_page_is_that_of_the_catalogue():
+    assert written.with_questions(PAGE) == PAGE, "run: make docs"
+
+
 @pytest.mark.parametrize("number", ANSWERS)
 def test_each_question_is_answered_alike_on_every_database(known: Database, number: str):
     sql = dict(QUESTIONS)[number]
@@ -107,6 +114,27 @@ def test_each_question_is_answered_alike_on_every_database(known: Database, numb
         assert sorted(rows, key=repr) == sorted(expected, key=repr)
     else:
         assert rows == expected
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    file = tmp_path_factory.mktemp("known") / "known.db"
+    database = open_database(f"sqlite:///{file}", label="known.db")
+    upgrade(database)
+    known_history.write(database)
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize("question", CATALOGUE.questions, ids=lambda question: question.name)
+def test_a_question_of_datasette_with_the_examples_is_that_of_the_docs(sqlite, question):
+    chosen = {name: f.example for name, f in CATALOGUE.filters_of(question).items()}
+    in_docs = CATALOGUE.portable_sql(question).replace("<= 30", "<= 300000")  # as above
+    on_page = CATALOGUE.sqlite_sql(question).replace("<= 30", "<= 300000")
+    with sqlite.connect(write=False) as connection:
+        expected = connection.execute(text(in_docs)).all()
+        assert expected
+        assert connection.exec_driver_sql(on_page, chosen).all() == expected
 
 
 def test_an_application_without_a_name_is_still_one(known: Database):

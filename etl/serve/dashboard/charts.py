@@ -39,6 +39,7 @@ class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     title: str
     description: str
+    instants: tuple[str, ...]  # columns of tables that the SQL views call by another name
     numbers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     filters: dict[str, Filter]
@@ -48,16 +49,22 @@ class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_dashboard() -> Dashboard:
     """The page; raises `msgspec.ValidationError` when a file does not match the classes."""
-    raw = tomllib.loads((FILES / "dashboard.toml").read_text(encoding="utf-8"))
-    dashboard = msgspec.convert(_without_final_newlines(raw), Dashboard)
+    dashboard = msgspec.convert(read_toml("dashboard.toml"), Dashboard)
     charts = {name: _resolved(name, c, dashboard.parts) for name, c in dashboard.charts.items()}
     return msgspec.structs.replace(dashboard, charts=charts)
+
+
+def read_toml(name: str) -> Any:
+    """What the file of that name says, each text without the line break at its end."""
+    return _without_final_newlines(tomllib.loads((FILES / name).read_text(encoding="utf-8")))
 
 
 def _without_final_newlines(value: Any) -> Any:
     """TOML's multi-line texts end with a line break."""
     if isinstance(value, dict):
         return {name: _without_final_newlines(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_final_newlines(inner) for inner in value]
     return value.removesuffix("\n") if isinstance(value, str) else value
 
 

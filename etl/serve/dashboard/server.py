@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from msgspec.structs import asdict
+from sqlalchemy import Table
 
 from etl.database import schema, sql_views
 from etl.database.connection import Database, is_there
 from etl.database.dialects.sqlite import must_open_immutable
+from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_schema
 from etl.errors import EtlError
 from etl.formatting import to_install
 from etl.serve.dashboard.charts import DASHBOARD
+from etl.serve.dashboard.questions import QUESTIONS, Filter, Question
 
 NAME = "heatmaps"
 """Name of the database and of the page in Datasette's URLs."""
@@ -121,6 +124,7 @@ def make_app(file: Path) -> App:
             "default_page_size": 50,
         },
     )
+    datasette.jinja_env.globals["instants"] = instants()
     datasette.remove_database("_memory")
     datasette.add_database(ReadOnlyFile(datasette, path=str(file), is_mutable=True), name=NAME)
     app: App = datasette.app()
@@ -148,21 +152,73 @@ def _with_security_headers(app: App) -> App:
 # --- what it shows ------------------------------------------------------------------------
 
 
+# What a reader of a SQL view wants to see first.
+_ORDER = {
+    "current_snapshots": {"sort_desc": "created_at"},
+    "snapshot_versions": {"sort_desc": "valid_from"},
+    "snapshot_changes": {"sort_desc": "noticed_at"},
+    "view_coverage": {"sort_desc": "views_30d"},
+    "sync_health": {"sort": "is_trusted"},
+}
+
+
 def metadata() -> dict[str, Any]:
-    """Datasette's metadata: descriptions of tables, views and columns, and the page."""
-    tables = (*sql_views.metadata.tables.values(), *schema.metadata.tables.values())
-    descriptions = {
-        table.name: {
-            "description": table.comment,
-            "columns": {column.name: column.comment for column in table.columns},
-        }
-        for table in tables
+    """Datasette's metadata: what tables, views and columns mean, the questions, and the page.
+
+    The tables are hidden: they may change, and what people read are the SQL views.
+    """
+    views = sql_views.metadata.tables.values()
+    tables = schema.metadata.tables.values()
+    migrations = {"description": "Which migrations the file has had.", "columns": {}}
+    described = {
+        **{view.name: _described(view) | _ORDER[view.name] for view in views},
+        **{table.name: _described(table) | {"hidden": True} for table in tables},
+        schema.VERSION_TABLE: migrations | {"hidden": True},
+    }
+    questions = {
+        question.name: _canned_query(number, question)
+        for number, question in enumerate(QUESTIONS.questions, start=1)
     }
     return {
         "title": DASHBOARD.title,
-        "databases": {NAME: {"tables": descriptions}},
+        "databases": {NAME: {"tables": described, "queries": questions}},
         "plugins": {"datasette-dashboards": {NAME: page()}},
     }
+
+
+def _described(table: Table) -> dict[str, Any]:
+    columns = {column.name: column.comment for column in table.columns}
+    return {"description": table.comment, "columns": columns}
+
+
+def _canned_query(number: int, question: Question) -> dict[str, Any]:
+    """A question as Datasette has it; our template makes a form of its filters."""
+    filters = QUESTIONS.filters_of(question)
+    return {
+        "title": f"{number}. {question.title}",
+        "description": question.note.replace("`", "").replace("\n", " "),
+        "sql": QUESTIONS.sqlite_sql(question),
+        "params": list(filters),
+        "filters": {name: _form_field(name, filter_) for name, filter_ in filters.items()},
+    }
+
+
+def _form_field(name: str, filter_: Filter) -> dict[str, str]:
+    options = DASHBOARD.filters[name].query if filter_.kind == "choice" else ""
+    return {
+        "label": filter_.label,
+        "kind": filter_.kind,
+        "empty": filter_.empty,
+        "options": options,
+    }
+
+
+def instants() -> list[str]:
+    """Names of the columns whose values the pages may show as instants."""
+    tables = (*sql_views.metadata.tables.values(), *schema.metadata.tables.values())
+    columns = (column for table in tables for column in table.columns)
+    named = {column.name for column in columns if isinstance(column.type, UtcDateTime)}
+    return sorted({*named, *DASHBOARD.instants, *QUESTIONS.instants})
 
 
 def page() -> dict[str, Any]:

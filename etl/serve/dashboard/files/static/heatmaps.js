@@ -1,7 +1,8 @@
-// Draws the charts of a page. What comes from the database is written as text, never as HTML.
+// Writes values and draws charts. What comes from the database is written as text, never as HTML.
 "use strict";
 
-const CHARTS = JSON.parse(document.getElementById("charts").textContent);
+const CHARTS = JSON.parse((document.getElementById("charts") || { textContent: "{}" }).textContent);
+const INSTANTS = new Set(JSON.parse(document.getElementById("instants").textContent));
 const CONFIG = {
   background: null,
   view: { stroke: null },
@@ -32,23 +33,49 @@ function drawNumber(place, chart, rows) {
   place.append(element("p", value === null ? "–" : `${shown}${unit}`, "value"));
 }
 
-function kindOf(value) {
-  if (typeof value === "number") return "number";
-  if (/^\d{4}-\d\d-\d\d/.test(value)) return "instant";
-  return String(value).split(/\s/).some((word) => word.length > 30) ? "long" : "";
+// --- values: the same in the tables of the dashboard and in those of Datasette
+
+function isId(name) {
+  return /id$/.test(name);
 }
 
-function cell(name, value) {
-  if (value === null) return element("td");
-  if (!name.endsWith("_url")) return element("td", value, kindOf(value));
-  const made = element("td");
-  if (!/^https?:\/\//i.test(value)) return made;
+function kindOf(name, value) {
+  if (typeof value === "number") return "number";
+  if (/^\d{4}-\d\d-\d\d( |$)/.test(value)) return "instant";
+  if (/(^|_)(id|key|hash)$/.test(name) && value.length > 12) return "key";
+  return value.length > 40 ? "long" : "";
+}
+
+// Thousands apart, an instant to the minute, and any other text as it is.
+function shownAs(name, value) {
+  if (typeof value === "number") return isId(name) ? String(value) : value.toLocaleString("en");
+  const isInstant = INSTANTS.has(name) && /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/.test(value);
+  return isInstant ? value.slice(0, 16) : value;
+}
+
+function linkTo(address) {
+  if (!/^https?:\/\//i.test(address)) return "";
   const link = element("a", "open");
-  link.href = value;
+  link.href = address;
+  link.title = address;
   link.target = "_blank";
   link.rel = "noopener noreferrer";
-  made.append(link);
-  return made;
+  return link;
+}
+
+function fill(cell, name, value) {
+  cell.dataset.label = name.replace(/_url$/, "");
+  if (value === null || value === "") {
+    cell.classList.add("nothing");
+  } else if (name.endsWith("_url")) {
+    cell.replaceChildren(linkTo(value));
+  } else {
+    const shown = shownAs(name, value);
+    cell.textContent = shown;
+    if (kindOf(name, value)) cell.classList.add(kindOf(name, value));
+    if (shown !== value || kindOf(name, value) === "key") cell.title = value;
+  }
+  return cell;
 }
 
 function drawTable(place, _chart, rows) {
@@ -56,17 +83,43 @@ function drawTable(place, _chart, rows) {
   const table = element("table");
   const head = table.createTHead().insertRow();
   for (const name of names) {
-    const isNumber = rows.some((row) => typeof row[name] === "number");
-    head.append(element("th", name.replace(/_url$/, ""), isNumber ? "number" : ""));
+    const made = element("th", name.replace(/_url$/, ""));
+    if (rows.some((row) => typeof row[name] === "number")) made.dataset.kind = "number";
+    head.append(made);
   }
   const body = table.createTBody();
   for (const row of rows) {
-    body.insertRow().append(...names.map((name) => cell(name, row[name])));
+    body.insertRow().append(...names.map((name) => fill(element("td"), name, row[name])));
   }
   const frame = element("div", null, "frame");
   frame.append(table);
   place.append(frame);
 }
+
+// Datasette has written the values into the cells; links to its own pages stay as they are.
+function valueOf(cell) {
+  if (cell.classList.contains("type-none")) return null;
+  const text = cell.textContent.trim();
+  if (!cell.matches(".type-int, .type-float")) return text === "\u00a0" ? "" : cell.textContent;
+  const number = Number(text);
+  return Number.isSafeInteger(number) || cell.matches(".type-float") ? number : text;
+}
+
+function rewriteTable(table) {
+  const heads = [...table.tHead.rows[0].cells];
+  for (const row of table.tBodies[0].rows) {
+    [...row.cells].forEach((cell, n) => {
+      const name = heads[n].dataset.column;
+      cell.dataset.label = name;
+      const link = cell.querySelector("a");
+      if (link && link.origin === location.origin) return;
+      fill(cell, name, link ? link.getAttribute("href") : valueOf(cell));
+      if (cell.classList.contains("number")) heads[n].dataset.kind = "number";
+    });
+  }
+}
+
+// --- charts
 
 // A legend names what is there, in the order of the scale, and nothing else.
 function withoutAbsent(spec, rows) {
@@ -120,7 +173,19 @@ async function draw(place) {
   place.dataset.drawn = "yes";
 }
 
-for (const select of document.querySelectorAll(".filters select")) {
+// A choice of a question: its values are in the database.
+async function fillOptions(select) {
+  const query = new URLSearchParams({ sql: select.dataset.options, _shape: "arrays" });
+  const answer = await (await fetch(`${select.dataset.url}?${query}`)).json();
+  const there = new Set([...select.options].map((option) => option.value));
+  for (const [value] of answer.rows || []) {
+    if (!there.has(value)) select.add(new Option(value, value));
+  }
+}
+
+for (const table of document.querySelectorAll("table.rows-and-columns")) rewriteTable(table);
+for (const select of document.querySelectorAll("select[data-options]")) fillOptions(select);
+for (const select of document.querySelectorAll(".heatmaps .filters select")) {
   select.addEventListener("change", () => select.form.submit());
 }
 for (const place of document.querySelectorAll("[data-chart]")) draw(place);
