@@ -34,6 +34,8 @@ from tests.support.hostile_rows import fill
 from tests.support.project import counts, make_config, open_project
 from tests.support.servers import DIALECTS, Servers
 
+pytestmark = pytest.mark.slow
+
 TO = "HEATMAP_ETL_COPY_TO_URL"
 UNFINISHED = "is an unfinished copy of another one; finish it: run the same heatmap-etl db copy"
 Contents = dict[str, list[tuple[Any, ...]]]
@@ -178,7 +180,6 @@ def leases(url: str) -> set[Any]:
         return {token for (token,) in cursor.fetchall()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dialect", "other"), [*permutations(DIALECTS, 2), *((name, name) for name in DIALECTS)]
 )
@@ -223,7 +224,6 @@ def test_the_first_sync_after_the_copy_finds_everything_unchanged(
         assert asked(target, "snapshot_versions") == asked(source, "snapshot_versions")
 
 
-@pytest.mark.slow
 def test_a_copy_that_is_killed_at_any_moment_goes_on(
     dialect: str,
     source: str,
@@ -259,7 +259,6 @@ def test_a_copy_that_is_killed_at_any_moment_goes_on(
         assert schema_status(database)[1] == 0
 
 
-@pytest.mark.slow
 def test_a_copy_that_is_killed_before_its_first_row_goes_on(
     source: str,
     new_database: Callable[..., str],
@@ -280,7 +279,6 @@ def test_a_copy_that_is_killed_before_its_first_row_goes_on(
     assert read(target) == before
 
 
-@pytest.mark.slow
 def test_nothing_else_works_on_either_database_meanwhile_and_a_signal_ends_it(
     source: str,
     new_database: Callable[..., str],
@@ -310,7 +308,6 @@ def test_nothing_else_works_on_either_database_meanwhile_and_a_signal_ends_it(
     assert read(target) == before
 
 
-@pytest.mark.slow
 def test_what_is_changed_in_the_target_meanwhile_is_found(
     source: str,
     new_database: Callable[..., str],
@@ -337,7 +334,6 @@ def test_what_is_changed_in_the_target_meanwhile_is_found(
     assert read(target) == before
 
 
-@pytest.mark.slow
 def test_a_copy_begins_anew_where_the_database_had_a_run_since(
     source: str,
     new_database: Callable[..., str],
