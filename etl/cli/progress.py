@@ -65,17 +65,46 @@ class Progress:
                 _draw("")
 
 
+class RowProgress:
+    """A context manager for one line about rows, as `Progress`: what is done, and how far it is."""
+
+    def __init__(self, total: int) -> None:
+        self.is_shown = total > 0 and is_interactive()
+        self._total = total
+        self._done: dict[str, int] = {}
+        self._drawn_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_shown:
+            _draw("")
+
+    def add(self, what: str, rows: int) -> None:
+        """Say that so many more rows are done of what is done now."""
+        done = self._done[what] = self._done.get(what, 0) + rows
+        now = time.monotonic()
+        if self.is_shown and now - self._drawn_at >= _EVERY_S:
+            self._drawn_at = now
+            _draw(_bar(done, self._total, f"{what}: {done:,}/{self._total:,} rows"))
+
+
 def progress_line(views: int, total: int, records: int, requests: int | None) -> str:
     """`[######........] 12/30 views, 1,204 records, 12 requests`."""
     sent = "" if requests is None else f", {many(requests, 'request')}"
+    return _bar(views, total, f"{views:,}/{total:,} views, {many(records, 'record')}{sent}")
+
+
+def _bar(done: int, total: int, label: str) -> str:
     bar = click.progressbar(
         length=total,
-        label=f"{views:,}/{total:,} views, {many(records, 'record')}{sent}",
+        label=label,
         bar_template="[%(bar)s] %(label)s",
         empty_char=".",
         width=_WIDTH,
     )
-    bar.pos = views
+    bar.pos = min(done, total)
     return bar.format_progress_line()
 
 

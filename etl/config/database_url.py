@@ -86,10 +86,10 @@ def parse_database(value: object, folder: Path) -> Database:
     return Database(f"{drivername}://{rest}", _label(url))
 
 
-def parse_named(value: str, folder: Path) -> Database:
+def parse_named(value: str, folder: Path, *, may_be_new: bool = False) -> Database:
     """As `parse_database`, for a command line: `value` may be the path of a SQLite file as well.
 
-    Such a file must be there. Raises BadValue.
+    Such a file must be there, unless it `may_be_new`. Raises BadValue.
     """
     if "://" in value:
         return parse_database(value, folder)
@@ -99,12 +99,18 @@ def parse_named(value: str, folder: Path) -> Database:
     except FileNotFoundError:
         if re.search(r"[@=;:]|//", value):  # a misspelt URL, which may hold a password
             raise BadValue(f"is neither a file nor a database URL; expected {EXPECTED}") from None
+        if may_be_new:
+            return _file(path, folder)
         raise BadValue(f"there is no file {plain(path)}; name the one that `sync` uses") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no usable name"
         raise BadValue(f"that file cannot be opened: {reason}") from None
     if not stat.S_ISREG(mode):
         raise BadValue(f"{plain(path)} is not a file; expected one of SQLite, or a URL")
+    return _file(path, folder)
+
+
+def _file(path: Path, folder: Path) -> Database:
     from sqlalchemy.engine import URL
 
     return _sqlite(URL.create("sqlite", database=str(path)), folder)

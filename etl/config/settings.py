@@ -20,6 +20,8 @@ PREFIX = "HEATMAP_ETL_"
 # Known names besides those of settings: read by the command line, or reserved.
 OTHER_VARIABLES = (
     "HEATMAP_ETL_CONFIG",
+    "HEATMAP_ETL_COPY_TO_URL",
+    "HEATMAP_ETL_COPY_TO_URL_FILE",
     "HEATMAP_ETL_HASH_KEY",
     "HEATMAP_ETL_HASH_KEY_FILE",
     "HEATMAP_ETL_LOG_FORMAT",

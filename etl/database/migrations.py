@@ -32,11 +32,14 @@ from etl.database.dialects import dialect_of
 from etl.errors import EtlError, SchemaMismatch, StoreError
 
 _AS_OWNER = "run as the owner: heatmap-etl db upgrade"
+HALF_COPIED = "half copied"
+UNUSABLE = ("newer", "foreign", HALF_COPIED)
+"""States that no upgrade changes."""
 _ONE_MIGRATION = threading.Lock()  # Alembic keeps what it works on in globals
 
 
 class SchemaState(msgspec.Struct, frozen=True):
-    """`state` is absent, unfinished, foreign, outdated, current or newer.
+    """`state` is absent, unfinished, foreign, outdated, current, newer or "half copied".
 
     `revision`: the one in the database; `table`: a foreign one that has a name of ours.
     """
@@ -60,6 +63,8 @@ def _schema_state(connection: Connection) -> SchemaState:
     revision = _revision(connection)
     if revision == schema.HEAD:
         return SchemaState("current", revision)
+    if revision is not None and revision.startswith(schema.COPYING):
+        return SchemaState(HALF_COPIED, revision)
     if revision is not None:
         is_older = revision.isdigit() and revision < schema.HEAD
         return SchemaState("outdated" if is_older else "newer", revision)
@@ -125,6 +130,8 @@ def _require_current(database: Database, found: SchemaState) -> None:
             "absent": f"the database {database.label} has no schema yet; {upgrade_first}",
             "unfinished": f"an upgrade of {database.label} was cut short; {upgrade_first}",
             "foreign": _not_ours(database, found.table),
+            HALF_COPIED: f"the database {database.label} is an unfinished copy of another one; "
+            "finish it: run the same heatmap-etl db copy again",
             "outdated": f"the schema of {database.label} is at revision {found.revision}, "
             f"this program needs {schema.HEAD}; {upgrade_first}",
             "newer": f"the schema of {database.label} is at revision {found.revision}, newer than "
@@ -176,7 +183,7 @@ def _still_running(database: Database) -> StoreError:
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema to `revision`; one upgrade at a time, others wait for it."""
-    if schema_state(database).state in ("newer", "foreign"):
+    if schema_state(database).state in UNUSABLE:
         require_schema(database)
     _migrate(database, "upgrade", revision)
 

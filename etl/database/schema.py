@@ -28,6 +28,11 @@ from etl.database.dialects.types import JsonText, LongText, UtcDateTime
 HEAD = "0006"
 """The revision that this program needs; a test compares it with `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
+COPYING = "copy-"
+"""What stands there instead begins with this while `db copy` fills the tables.
+
+Every version of this program, and Alembic, refuses a revision that it does not know.
+"""
 
 metadata = MetaData(
     naming_convention={

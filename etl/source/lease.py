@@ -18,7 +18,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,6 +107,11 @@ class Lease:
     def take(self, connection: Connection, config: Config) -> None:
         """Take it, or raise `LeaseHeld` with holder and expiry."""
         _ensure_source(connection, config)
+        where = {"site": config.site, "api_url": config.api_url, "app_url": config.app_url}
+        self.take_stored(connection, where)
+
+    def take_stored(self, connection: Connection, values: Mapping[str, str] | None = None) -> None:
+        """As `take`, of a source that has its row: changes nothing in it but lease and `values`."""
         of_source = sources.c.source == self.source
         row, was_locked = _lock(connection, self.source)
         if row is None:
@@ -124,9 +129,7 @@ class Lease:
                 lease_host=process.host,
                 lease_token=self.token,
                 lease_expires_at=now + timedelta(seconds=self.seconds),
-                site=config.site,
-                api_url=config.api_url,
-                app_url=config.app_url,
+                **(values or {}),
             )
         )
 

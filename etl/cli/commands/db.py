@@ -1,4 +1,4 @@
-"""`db`: the schema, and the labels and instants in the tables."""
+"""`db`: the schema, a copy of everything, and the labels and instants in the tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.group(cls=CommandGroup)
 @global_options
 def db() -> None:
-    """The schema, and what is in it: db upgrade, db status, db rename-source, db repair-clock."""
+    """The schema, and what is in it: upgrade, status, copy, rename-source, repair-clock."""
 
 
 @db.command()
@@ -88,6 +88,65 @@ def repair_clock(options: GlobalOptions, source: str, *, is_plan: bool) -> int:
     return 0
 
 
+@db.command(
+    epilog="""\b
+Exit codes:
+  0        copied, and compared
+  2        configuration, one of the databases or its schema; or the two differ
+  75       another process works on a source of the database
+  130 143  ended by SIGINT, SIGTERM: run it again, it goes on
+
+\b
+Examples:
+  heatmap-etl db copy postgresql://etl@db.example.com/heatmaps
+  heatmap-etl db copy /var/backups/heatmap-etl-copy.db
+
+A URL with a password is better set as HEATMAP_ETL_COPY_TO_URL, or in a file that
+HEATMAP_ETL_COPY_TO_URL_FILE names, without TO: other users see arguments. Tables and columns that
+others have added, and rights, are not copied."""
+)
+@click.argument("to", type=TEXT, required=False)
+@click.option("--schema", type=TEXT, metavar="NAME", help="Of TO, on PostgreSQL.")
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@global_options
+@click.pass_obj
+def copy(options: GlobalOptions, to: str | None, *, schema: str | None, as_json: bool) -> int:
+    """Copy everything to TO, an empty database.
+
+    TO is a URL, or a SQLite file. It gets the schema, if it has none. The configured database
+    stays as it is, and no run starts on it meanwhile. At the end both databases are read and
+    compared; until then no command works on TO. A copy that was cut short goes on when the command
+    is run again.
+    """
+    from etl.runtime.signals import stop_on_signals
+
+    with stop_on_signals() as signals:
+        sources = load_sources(options, needs_keys=False, needs_views=False)
+        from contextlib import closing
+
+        from etl.cli.output.copy import copied_json, copied_lines
+        from etl.cli.progress import RowProgress
+        from etl.config.copy_target import copy_target
+        from etl.database.connection import open_database, opened
+        from etl.source.copy_database import copy_database, total_rows
+
+        config = require_single_database(sources, "name one of its files with --config")
+        named = copy_target(to, schema)
+        with (
+            opened(config) as source,
+            closing(open_database(named.url, label=named.label, schema_name=schema)) as target,
+            RowProgress(total_rows(source)) as progress,
+        ):
+
+            def on_rows(what: str, rows: int) -> None:
+                signals.raise_if_set()
+                progress.add(what, rows)
+
+            copied = copy_database(source, target, lease_s=config.lease_s, on_rows=on_rows)
+        print_results(copied_json(copied) if as_json else copied_lines(copied))
+    return 0
+
+
 def _for_each_database(
     options: GlobalOptions, action: Callable[[Database], tuple[str, int]]
 ) -> int:
@@ -108,10 +167,10 @@ def _for_each_database(
 def upgrade_schema(database: Database) -> str:
     """Upgrade the schema; returns the line that names both revisions."""
     from etl.cli.output.schema import upgrade_line
-    from etl.database.migrations import found_schema, require_schema, upgrade
+    from etl.database.migrations import UNUSABLE, found_schema, require_schema, upgrade
 
     before = found_schema(database)
-    if before.state in ("newer", "foreign"):
+    if before.state in UNUSABLE:
         require_schema(database)  # raises
     if before.state != "current":
         upgrade(database)
@@ -122,7 +181,7 @@ def schema_status(database: Database) -> tuple[str, int]:
     """A line about the schema, and the exit code: 0 current, 1 to be upgraded, 2 unusable."""
     from etl.cli.output.schema import status_line
     from etl.database.connection import is_there
-    from etl.database.migrations import found_schema, require_schema
+    from etl.database.migrations import UNUSABLE, found_schema, require_schema
     from etl.errors import SchemaMismatch
 
     schema, detail = found_schema(database), ""
@@ -137,7 +196,7 @@ def schema_status(database: Database) -> tuple[str, int]:
             detail = str(error)
         else:  # upgraded meanwhile by another process
             schema = found_schema(database)
-    code = {"current": 0, "newer": 2, "foreign": 2}.get(schema.state, 1)
+    code = 2 if schema.state in UNUSABLE else int(schema.state != "current")
     return status_line(database.label, schema, detail), code
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import URL, Column, Connection, Engine, Select, Table
+from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Select, Table
 from sqlalchemy import Row as SqlRow
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.engine import make_url
@@ -223,6 +223,10 @@ class Dialect(ABC):
         with connection.execution_options(yield_per=size).execute(query) as result:
             yield from result.partitions()
 
+    def byte_order(self, column: Column[Any]) -> ColumnElement[Any]:
+        """The column, to be sorted and compared by the bytes of its text, as on every database."""
+        return column
+
     # --- snapshots ------------------------------------------------------------------------
 
     @abstractmethod
@@ -248,7 +252,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        """Insert each row, or replace all of it where its key (the first column) is there.
+        """Insert each row, or replace all of it where its key is there.
 
         Rows have the table's columns in order, and no key twice; there is at least one.
         """

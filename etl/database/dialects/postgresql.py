@@ -10,10 +10,14 @@ from typing import Any, cast
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Column,
+    ColumnElement,
     Connection,
+    Double,
     Engine,
     Integer,
     Select,
+    String,
     Table,
     create_engine,
     event,
@@ -71,7 +75,13 @@ _TABLESPACE = text(
 # From no table: pgpool-II is to send it where it would send others that read.
 _SETTINGS = text("SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS name")
 # json travels as text: the driver would encode a str for json once more.
-_COPY_TYPES = {UtcDateTime: "timestamptz", BigInteger: "int8", Integer: "int4", Boolean: "bool"}
+_COPY_TYPES = {
+    UtcDateTime: "timestamptz",
+    BigInteger: "int8",
+    Integer: "int4",
+    Boolean: "bool",
+    Double: "float8",
+}
 # A view has no xmax, and a refusal would end the transaction of the caller.
 _SHOWS_LOCKS = text(
     "SELECT relkind IN ('r', 'p') AND has_table_privilege(oid, 'SELECT')"
@@ -304,6 +314,10 @@ class Postgresql(Server):
         while rows := connection.execute(fetch).all():
             yield rows
         connection.exec_driver_sql(f"CLOSE {_CURSOR}")
+
+    def byte_order(self, column: Column[Any]) -> ColumnElement[Any]:
+        """Whatever language the database sorts by."""
+        return column.collate("C") if isinstance(column.type, String) else column
 
     def read_live(
         self, cursor: Any, view_key: str, source: str

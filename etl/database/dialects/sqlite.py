@@ -178,12 +178,13 @@ class Sqlite(Dialect):
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         names = [column.name for column in table.columns]
-        assign = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+        key = table.primary_key.columns.keys()
+        assign = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
         with driver_cursor(connection) as cursor:
             cursor.executemany(
                 f"INSERT INTO {table.name} ({', '.join(names)})"  # noqa: S608
                 f" VALUES ({', '.join('?' * len(names))})"
-                f" ON CONFLICT ({names[0]}) DO UPDATE SET {assign}",
+                f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {assign}",
                 _with_instants_as_text(table, rows),
             )
 

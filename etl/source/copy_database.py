@@ -1,0 +1,242 @@
+"""`db copy TO`: everything in another, empty database, which can then be used instead.
+
+While it copies, the leases of all sources are held, so that no run changes what is copied. Where
+the target's revision would be, a marker stands until all tables were compared: no version of this
+program, nor Alembic, works on such a database. The marker also says of which database and of which
+state of it the copy is, so that a copy that was cut short goes on, or begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import msgspec
+from sqlalchemy import Connection, Table, delete, inspect, literal, select, text
+from sqlalchemy.exc import DBAPIError
+
+from etl.database import schema
+from etl.database.connection import Database
+from etl.database.dialects import dialect_of
+from etl.database.migrations import (
+    HALF_COPIED,
+    UNUSABLE,
+    found_schema,
+    open_migration,
+    require_schema,
+    require_there,
+    schema_state,
+    upgrade,
+)
+from etl.errors import LeaseLost, SchemaMismatch, StoreError
+from etl.source.lease import Lease
+from etl.source.table_copy import Content, content, copy_table, row_count, to_copy
+
+log = logging.getLogger(__name__)
+
+TABLES = schema.metadata.sorted_tables
+_REVISION = f"UPDATE {schema.VERSION_TABLE} SET version_num = :new WHERE version_num = :old"  # noqa: S608
+_DIGITS = 12
+
+OnRows = Callable[[str, int], None]
+"""Called with what is done and how many rows are done of it; what it raises ends the copy."""
+COPYING, COMPARING = "copying", "comparing"
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """What was copied, by table. Both databases hold it."""
+
+    source: str
+    target: str
+    tables: dict[str, Content]
+
+    @property
+    def rows(self) -> int:
+        """Of all tables."""
+        return sum(table.rows for table in self.tables.values())
+
+
+def total_rows(source: Database) -> int:
+    """How many rows there are to copy. Raises `StoreError` unless the schema is current."""
+    require_there(source)
+    return sum(row_count(source, table) for table in TABLES)
+
+
+def copy_database(
+    source: Database,
+    target: Database,
+    *,
+    lease_s: float,
+    on_rows: OnRows = lambda _what, _rows: None,
+) -> Copied:
+    """Copy everything, or go on where a copy was cut short. Raises `EtlError`.
+
+    Nothing changes in `source` but the leases, which are given back.
+    """
+    require_there(source)
+    _require_other(source, target)
+    with _leases(source, lease_s) as leases:
+
+        def step(what: str, rows: int) -> None:
+            _require_held(leases)
+            on_rows(what, rows)
+
+        marker = _marker(source)
+        _begin(target, marker)
+        for table in TABLES:
+            copy_table(source, target, table, lambda rows: step(COPYING, rows))
+        tables, differences = _compared(source, target, lambda rows: step(COMPARING, rows))
+        if differences:
+            old, new = marker, _of_no_state(marker)
+            target.transaction(lambda connection: _set_revision(connection, old, new))
+            raise StoreError(
+                f"{target.label} does not hold what {source.label} holds: "
+                f"{', '.join(differences)}; something else wrote to one of them meanwhile. "
+                "Run db copy again: it begins anew"
+            )
+        source.transaction(lambda connection: _for_each(leases, Lease.renew, connection))
+        target.transaction(lambda connection: _set_revision(connection, marker, schema.HEAD))
+        require_schema(target)
+    return Copied(source.label, target.label, tables)
+
+
+@contextmanager
+def _leases(database: Database, seconds: float) -> Iterator[list[Lease]]:
+    """The lease of every source, renewed until the end; raises `LeaseHeld`."""
+    labels = select(schema.sources.c.source).order_by(schema.sources.c.source)
+    found = database.read(lambda connection: connection.execute(labels).scalars().all())
+    leases = [Lease(label, seconds) for label in found]
+    _take(database, leases)
+    for lease in leases:
+        lease.keep(database, on_loss=lambda: None)  # the next batch looks at it
+    try:
+        yield leases
+    finally:
+        for lease in leases:
+            lease.stop_keeping()
+        kept = [lease for lease in leases if not lease.is_lost]
+        database.transaction(lambda connection: _for_each(kept, Lease.release, connection))
+
+
+def _take(database: Database, leases: Sequence[Lease]) -> None:
+    """Take them all; who may only read the database learns why that will not do."""
+    try:
+        database.transaction(lambda connection: _for_each(leases, Lease.take_stored, connection))
+    except StoreError as error:
+        cause = error.__cause__
+        if isinstance(cause, DBAPIError) and database.dialect.is_denied(cause):
+            why = "db copy writes the leases of the sources, so that no run starts meanwhile"
+            raise StoreError(f"{error}; {why}") from cause
+        raise
+
+
+def _for_each(
+    leases: Sequence[Lease], act: Callable[[Lease, Connection], None], connection: Connection
+) -> None:
+    """All in one transaction."""
+    for lease in leases:
+        act(lease, connection)
+
+
+def _require_held(leases: Sequence[Lease]) -> None:
+    for lease in leases:
+        if lease.is_lost:
+            raise LeaseLost(f"another process took the lease of {lease.source}; run it again")
+
+
+def _require_other(source: Database, target: Database) -> None:
+    places = [(d.engine.url, d.schema_name, d.file and d.file.resolve()) for d in (source, target)]
+    is_same_file = places[0][2] is not None and places[0][2] == places[1][2]
+    if is_same_file or places[0] == places[1]:
+        raise SchemaMismatch(f"{target.label} is the configured database itself; name another one")
+
+
+def _marker(source: Database) -> str:
+    """What stands for the revision while it is copied: which database, and which state of it.
+
+    A database is known by its sources and their first runs; each run changes the ledger.
+    """
+    s = schema.sources.c
+    identity = content(source, select(s.source, s.first_seen_at)).digest
+    states = [
+        content(source, to_copy(table)).digest for table in (schema.sources, schema.sync_runs)
+    ]
+    state = hashlib.sha256("".join(states).encode()).hexdigest()
+    return f"{schema.COPYING}{identity[:_DIGITS]}{state[:_DIGITS]}"
+
+
+def _of_no_state(marker: str) -> str:
+    """A marker of the same database, after which a copy begins anew."""
+    return f"{marker[:-_DIGITS]}{'0' * _DIGITS}"
+
+
+def _begin(target: Database, marker: str) -> None:
+    """Make the target ready to be filled; raises `SchemaMismatch` where anything else is in it."""
+    found = found_schema(target)
+    if found.state == HALF_COPIED:
+        _go_on(target, str(found.revision), marker)
+        return
+    if found.state in UNUSABLE:
+        require_schema(target)  # raises
+    if found.state != "absent":
+        target.read(lambda connection: _require_empty(connection, target))
+    if found.state != "current":
+        upgrade(target)
+    with open_migration(target) as connection:
+        _require_empty(connection, target)
+        _set_revision(connection, schema.HEAD, marker)
+    if schema_state(target).revision != marker:
+        raise SchemaMismatch(f"another process changes {target.label}; try again")
+
+
+def _go_on(target: Database, found: str, marker: str) -> None:
+    if _of_no_state(found) != _of_no_state(marker):
+        raise SchemaMismatch(
+            f"the database {target.label} is an unfinished copy of another database than the "
+            "configured one; name an empty one"
+        )
+    if found == marker:
+        return
+    log.warning("%s holds an earlier state of the database: the copy begins anew", target.label)
+    for table in TABLES:
+        target.transaction(partial(_clear, table=table))
+    target.transaction(lambda connection: _set_revision(connection, found, marker))
+
+
+def _clear(connection: Connection, table: Table) -> None:
+    dialect_of(connection).allow_long_answers(connection)
+    connection.execute(delete(table))
+
+
+def _require_empty(connection: Connection, target: Database) -> None:
+    present = {dialect_of(connection).as_stored(n) for n in inspect(connection).get_table_names()}
+    for table in TABLES:
+        rows = select(literal(1)).select_from(table).limit(1)
+        if table.name in present and connection.execute(rows).first() is not None:
+            raise SchemaMismatch(
+                f"the database {target.label} is neither empty nor an unfinished copy: "
+                f"{table.name} has rows; name an empty one"
+            )
+
+
+def _set_revision(connection: Connection, old: str, new: str) -> None:
+    connection.execute(text(_REVISION), {"old": old, "new": new})
+
+
+def _compared(
+    source: Database, target: Database, on_rows: Callable[[int], None]
+) -> tuple[dict[str, Content], list[str]]:
+    """What the source holds, by table; and for people which tables of the target differ."""
+    tables, differences = {}, []
+    for table in TABLES:
+        ours = content(source, to_copy(table), on_rows)
+        theirs = content(target, select(table), lambda _: on_rows(0))
+        tables[table.name] = ours
+        if ours.rows != theirs.rows:
+            differences.append(f"{table.name} has {theirs.rows:,} rows instead of {ours.rows:,}")
+        elif ours != theirs:
+            differences.append(f"rows of {table.name} differ")
+    return tables, differences
