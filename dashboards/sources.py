@@ -7,16 +7,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import create_engine, insert, select
-
 from etl.database.connection import open_database
-from etl.database.migrations import upgrade
-from etl.database.schema import metadata
+from etl.source.copy_database import copy_database
 
 HOSTILE = (
     """<img src=x onerror="document.title='hacked'"><script>document.title='hacked'</script>"""
 )
-_BATCH = 1000
 
 
 def hostile(file: Path) -> Path:
@@ -40,13 +36,9 @@ def hostile(file: Path) -> Path:
 
 
 def copied(file: Path, url: str) -> None:
-    """The rows of a SQLite file in the empty database behind `url`."""
-    with closing(open_database(url, label="PostgreSQL")) as target:
-        upgrade(target)
-        source = create_engine(f"sqlite:///{file}")
-        with source.connect() as reading, target.engine.begin() as writing:
-            for table in metadata.sorted_tables:
-                rows = [dict(row) for row in reading.execute(select(table)).mappings()]
-                for start in range(0, len(rows), _BATCH):
-                    writing.execute(insert(table), rows[start : start + _BATCH])
-        source.dispose()
+    """What a SQLite file holds in the empty database behind `url`."""
+    with (
+        closing(open_database(f"sqlite:///{file}", label="SQLite")) as source,
+        closing(open_database(url, label="PostgreSQL")) as target,
+    ):
+        copy_database(source, target, lease_s=60)
