@@ -163,7 +163,7 @@ def test_a_view_is_chosen_where_it_is(cli: Cli) -> None:
 def test_plan_of_a_folder(cli: Cli) -> None:
     result = cli("sync", "--plan")
     assert (result.code, result.err) == (0, "")
-    assert result.out.count("would find 2 new") == 2
+    assert result.out.count("would store 2 new") == 2
     found: Any = json.loads(cli("sync", "--plan", "--json").out)
     assert [plan["source"] for plan in found] == ["a", "b"]
     assert not (cli.folder / "orgs" / "all.db").exists()
