@@ -76,9 +76,9 @@ def require_label(connection: Connection, config: Config) -> None:
         return
     old, new = with_rows[0], config.source
     raise SourceMismatch(
-        f"the database has rows of source {old}, but none of {new}, which is configured; "
-        f"if it is the same organization run: heatmap-etl db rename-source {old} {new}; if it is "
-        "another one, put the files of both into one folder and run with --config FOLDER"
+        f"the database has rows of source {old}, but none of {new}, which is configured. "
+        f"If both are one organization, run: heatmap-etl db rename-source {old} {new}. If not, put "
+        "the files of both into one folder and run with --config FOLDER"
     )
 
 
