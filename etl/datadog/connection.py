@@ -48,7 +48,7 @@ class Gateway:
     def url(self, url: httpx.URL) -> httpcore.URL:
         """The URL of a request as httpcore needs it.
 
-        An HTTP proxy is sent the host as it stands there: an IPv6 address needs its brackets.
+        An HTTP proxy is sent the host as it is written: an IPv6 address needs its brackets.
         """
         found = core_url(url)
         if self._proxy and not self._is_socks and b":" in found.host:
@@ -135,7 +135,7 @@ class Connection:
     def _left_over(self) -> bytes | None:
         """What was read beyond the last response; None: not known, so better not used again.
 
-        httpcore has no public way to it: its connections may stand in each other, and the innermost
+        httpcore has no public way to it: its connections may be nested, and the innermost
         has the parser.
         """
         try:

@@ -10,8 +10,8 @@ import math
 from typing import Protocol
 
 STEP_S = 300.0
-"""The longest piece of work of our own that reports nothing in between: to unpack and decode the
-largest body, or one try of a transaction, which may wait for locks (SQLite: 30 s; servers: 10 s a
+"""The longest piece of work of our own that reports nothing in between. It unpacks and decodes the
+largest body, or tries a transaction once, which may wait for locks (SQLite: 30 s; servers: 10 s a
 statement) and store some hundred thousand rows."""
 VIEW_STORED_S = 10.0
 """What a view may take to be stored, when a run over many of them is added up."""

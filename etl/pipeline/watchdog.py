@@ -1,7 +1,7 @@
 """Sees a run that hangs, ends it, and lets whoever waits for it go on.
 
 A run works in a thread of its own. When it has made no progress for longer than its waits can add
-up to (`progress_bound`), it is asked to end and its connections to Datadog are broken: then it
+up to (`progress_bound`), it is asked to end and its connections to Datadog are broken. Then it
 closes itself in the ledger, as failed. A thread that still hangs after that is abandoned: its run
 is closed in its place, its lease is given back, and `RunAbandoned` says so to the caller.
 """

@@ -77,8 +77,8 @@ def require_label(connection: Connection, config: Config) -> None:
     old, new = with_rows[0], config.source
     raise SourceMismatch(
         f"the database has rows of source {old}, but none of {new}, which is configured; "
-        f"if it is the same organization run: heatmap-etl db rename-source {old} {new}; if it is "
-        "another one, put the files of both into one folder and run with --config FOLDER"
+        f"if both are one organization, run: heatmap-etl db rename-source {old} {new}; if not, put "
+        "the files of both into one folder and run with --config FOLDER"
     )
 
 

@@ -58,7 +58,7 @@ _SEARCHED_BY = {
 NOT_STAMPED = frozenset({*CONTENT, "lease_expires_at", "ask_again_at"})
 """Instants that are Datadog's own, or when something ends that has begun: no event of a run."""
 _OF_A_RUN = frozenset({"last_run_at"})
-"""Of `view_state`: all others are readings."""
+"""In `view_state`: all others are readings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 A reading is raised above every instant it touches (rule 11), so that one run under a clock that was
 ahead puts the readings of all later runs into the future, too. The ledger knows the run of each
-reading, and one run is over before the next begins: that gives the time of each reading, and the
-order of two that touch the same row or view stays as it was.
+reading, and one run is over before the next begins. That gives the time of each reading. The order
+of two that touch the same row or view stays as it was.
 """
 
 from __future__ import annotations

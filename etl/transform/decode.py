@@ -339,7 +339,7 @@ def _decode_lenient(record: bytes) -> Decoded:
     if sum(map(record.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise DatadogAnswerTooLarge(f"a record holds more than {MAX_VALUES:,} values")
     try:
-        # As deep as it stands in an answer: what is nested too deeply depends on that.
+        # As deep as it is in an answer: what is nested too deeply depends on that.
         answer = lenient_json.parse(b'{"data":[%b]}' % record)
     except lenient_json.KeyTwice:
         text = lenient_json.text_of(record).strip(" \t\n\r")

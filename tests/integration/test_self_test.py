@@ -405,7 +405,11 @@ SESSIONS = [
     ("postgresql", "SET LOCAL DateStyle = 'German'", "DateStyle"),
     ("postgresql", "SET LOCAL extra_float_digits = -3", "0.333333333333"),
     ("postgresql", "SET LOCAL client_encoding = 'latin1'", "latin"),
-    ("postgresql", "SET LOCAL search_path = pg_catalog", "look for a pooler that leads to another"),
+    (
+        "postgresql",
+        "SET LOCAL search_path = pg_catalog",
+        "look for a pooler that connects to another",
+    ),
     (
         "postgresql",
         "SET LOCAL transaction_read_only = on",

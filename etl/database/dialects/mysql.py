@@ -68,7 +68,7 @@ _NEEDED_TO_MIGRATE = (
     "UPDATE {} SET id = 1",
 )
 # What a session would take from the server's own settings or its init_connect, and what changes the
-# meaning of our statements: safe updates refuse them, a limit hides rows, a chained commit ends
+# meaning of our statements. Safe updates refuse them, a limit hides rows, a chained commit ends
 # nothing, and Alembic's table names no engine. DEFAULT would be what the server is set to.
 _PINNED = {
     "sql_mode": "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION",

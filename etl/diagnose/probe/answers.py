@@ -20,6 +20,7 @@ from etl.diagnose.probe.records import (
     uuid_count,
 )
 from etl.diagnose.probe.redaction import count, media_type
+from etl.formatting import many
 
 NAME_VARIANTS = {
     "other case": "in the other case",
@@ -172,7 +173,7 @@ def _matched(probe: Probe, answer: Answer) -> str:
         return "nothing"
     same = sorted(ids_of(answer.records or []))
     is_same = same == sorted(ids_of(probe.largest[1].records or []))
-    return "the same records" if is_same else f"{answer.count:,} records, not the same"
+    return "the same records" if is_same else f"{many(answer.count, 'record')}, not the same"
 
 
 def _device_type(probe: Probe) -> Finding:
