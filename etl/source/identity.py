@@ -76,8 +76,8 @@ def require_label(connection: Connection, config: Config) -> None:
         return
     old, new = with_rows[0], config.source
     raise SourceMismatch(
-        f"the database has rows of source {old}, but none of {new}, which is configured. "
-        f"If both are one organization, run: heatmap-etl db rename-source {old} {new}. If not, put "
+        f"the database has rows of source {old}, but none of {new}, which is configured; "
+        f"if both are one organization, run: heatmap-etl db rename-source {old} {new}; if not, put "
         "the files of both into one folder and run with --config FOLDER"
     )
 
