@@ -134,7 +134,7 @@ def iso(instant: datetime) -> str:
 
 
 def to_install(extra: str) -> str:
-    """What brings the packages of an extra of ours, which stands on no public index."""
+    """What brings the packages of an extra of ours, which is on no public index."""
     return (
         f"pip install '.[{extra}]' in the checkout, or the wheel: pip install 'FILE.whl[{extra}]'"
     )

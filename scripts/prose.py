@@ -94,7 +94,8 @@ class Rules:
     def _long_sentences(self, text: Text) -> Iterator[Finding]:
         longest = self.longest.get(Path(text.name).suffix, self.longest["other"])
         for position, sentence in text.sentences():
-            words = len(_WORD.findall(sentence))
+            clauses = [sentence] if text.name.endswith(".md") else re.split(r"[;:] ", sentence)
+            words = max(len(_WORD.findall(clause)) for clause in clauses)
             is_list = not re.search(r"[.,;:!?]", sentence)  # of names, in code
             if words > longest and not is_list:
                 beginning = " ".join(sentence.split()[:4])

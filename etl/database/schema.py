@@ -29,7 +29,7 @@ HEAD = "0006"
 """The revision that this program needs; a test compares it with `migrations/`."""
 VERSION_TABLE = "heatmap_etl_version"
 COPYING = "copy-"
-"""What stands there instead begins with this while `db copy` fills the tables.
+"""While `db copy` fills the tables, the text there begins with this.
 
 Every version of this program, and Alembic, refuses a revision that it does not know.
 """

@@ -152,10 +152,10 @@ def _require_scheme(scheme: str, *, speaks_socks: bool) -> None:
 def is_excluded(scheme: str, host: str, port: int, no_proxy: str) -> bool:
     """Whether the text of NO_PROXY says that requests to `host` go through no proxy.
 
-    Its entries are separated by commas or spaces (quotes, `;` and `|` count as such, since no host
-    holds them): `*`, a host, a domain with or without a dot
-    before it (both mean the domain and all in it), a name with `*` for any text, an IP address, a
-    network such as 10.0.0.0/8; each may have a port after it. What is none of these is ignored.
+    Its entries are separated by commas or spaces. Quotes, `;` and `|` separate too, because no host
+    holds them. An entry is `*`, a host, a domain, a name with `*` for any text, an IP address, or a
+    network such as 10.0.0.0/8. A domain means all in it, with or without a dot before it. Each
+    entry may have a port after it. Anything else is ignored.
     """
     name, addresses = _name(host), _addresses(host)
     return any(

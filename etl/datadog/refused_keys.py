@@ -18,7 +18,7 @@ PAGE_ADVICE = (
 )
 _KEYS_ADVICE = (
     "the keys were refused ({api_key}, {app_key}): check that they belong to site {site}, that each"
-    " is the key's value and not its id, that they have rum_session_replay_read (probably)"
+    " is the key's value and not its id; that they have rum_session_replay_read (probably)"
     " and rum_apps_read, and that the owner of the application key is still in the organization"
 )
 _APP_KEY_ADVICE = (

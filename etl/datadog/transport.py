@@ -308,7 +308,7 @@ def _auth_headers(keys: Keys) -> dict[str, str]:
     headers = {"DD-API-KEY": keys.api_key, "DD-APPLICATION-KEY": keys.app_key}
     if keys.bearer_token:
         headers = {"Authorization": f"Bearer {keys.bearer_token}"}
-    problem = "the key for it is missing or holds a character that no header can carry"
+    problem = "its key is missing or holds a character that no header can carry"
     bad = [n for n, key in headers.items() if not re.fullmatch(r"(Bearer )?[\x21-\x7e]+", key)]
     if bad:
         raise ConfigError([f"{name}: {problem}" for name in bad])

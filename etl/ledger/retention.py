@@ -18,6 +18,7 @@ from etl.config.model import Config
 from etl.database.connection import Database
 from etl.database.schema import sync_run_views, sync_runs, view_state
 from etl.errors import EtlError
+from etl.formatting import many
 from etl.ledger.results import JOB
 from etl.ledger.runs import last_slot_run
 from etl.source.lease import Lease
@@ -79,4 +80,6 @@ def prune(
     except EtlError as error:
         log.warning("%s: the ledger was not pruned: %s", config.source, error)
     if deleted:
-        log.debug("%s: %d runs older than keep.runs left the ledger", config.source, deleted)
+        log.debug(
+            "%s: %s older than keep.runs left the ledger", config.source, many(deleted, "run")
+        )

@@ -3,7 +3,7 @@
 While it copies, the leases of all sources are held, so that no run changes what is copied. Where
 the target's revision would be, a marker stands until all tables were compared: no version of this
 program, nor Alembic, works on such a database. The marker also says of which database and of which
-state of it the copy is, so that a copy that was cut short goes on, or begins anew.
+state of it the copy is, so that a copy that was cut short goes on, or begins again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from etl.database.migrations import (
     upgrade,
 )
 from etl.errors import LeaseLost, SchemaMismatch, StoreError
+from etl.formatting import many
 from etl.source.lease import Lease
 from etl.source.table_copy import Content, content, copy_table, row_count, to_copy
 
@@ -55,7 +56,7 @@ class Copied(msgspec.Struct, frozen=True):
 
     @property
     def rows(self) -> int:
-        """Of all tables."""
+        """The rows of all tables."""
         return sum(table.rows for table in self.tables.values())
 
 
@@ -95,7 +96,7 @@ def copy_database(
             raise StoreError(
                 f"{target.label} does not hold what {source.label} holds: "
                 f"{', '.join(differences)}; something else wrote to one of them meanwhile. "
-                "Run db copy again: it begins anew"
+                "Run db copy again: it begins from the start"
             )
         source.transaction(lambda connection: _for_each(leases, Lease.renew, connection))
         target.transaction(lambda connection: _set_revision(connection, marker, schema.HEAD))
@@ -169,7 +170,7 @@ def _marker(source: Database) -> str:
 
 
 def _of_no_state(marker: str) -> str:
-    """A marker of the same database, after which a copy begins anew."""
+    """A marker of the same database, after which a copy begins from the start."""
     return f"{marker[:-_DIGITS]}{'0' * _DIGITS}"
 
 
@@ -200,7 +201,9 @@ def _go_on(target: Database, found: str, marker: str) -> None:
         )
     if found == marker:
         return
-    log.warning("%s holds an earlier state of the database: the copy begins anew", target.label)
+    log.warning(
+        "%s holds an earlier state of the database: the copy begins from the start", target.label
+    )
     for table in TABLES:
         target.transaction(partial(_clear, table=table))
     target.transaction(lambda connection: _set_revision(connection, found, marker))
@@ -236,7 +239,9 @@ def _compared(
         theirs = content(target, select(table), lambda _: on_rows(0))
         tables[table.name] = ours
         if ours.rows != theirs.rows:
-            differences.append(f"{table.name} has {theirs.rows:,} rows instead of {ours.rows:,}")
+            differences.append(
+                f"{table.name} has {many(theirs.rows, 'row')} instead of {ours.rows:,}"
+            )
         elif ours != theirs:
             differences.append(f"rows of {table.name} differ")
     return tables, differences

@@ -3,9 +3,9 @@
 A frozen `Snapshot` has one field for each attribute of Datadog's `SnapshotDataAttributes`
 (client 2.59: none required, none nullable, so any may be missing or null).
 
-What a typed field cannot hold exactly is in `extra`: typed fields and `extra` together give back
-the record, except for null against missing, and for the spelling of a value that the field holds
-exactly (`"12"` and 12, an offset and UTC).
+A value that no typed field can hold exactly is in `extra`. Typed fields and `extra` together give
+back the record, with two exceptions: null against missing, and the spelling of a value that the
+field holds exactly (`"12"` and 12, an offset and UTC).
 """
 
 from __future__ import annotations

@@ -330,7 +330,7 @@ def test_what_is_changed_in_the_target_meanwhile_is_found(
     assert "rows of discovered_views differ; something else wrote" in found.err
     assert "applications has 59 rows instead of 60" in found.err
     again = copy(source, target)
-    assert (again.code, "begins anew" in again.err) == (0, True)
+    assert (again.code, "begins from the start" in again.err) == (0, True)
     assert read(target) == before
 
 
@@ -352,7 +352,11 @@ def test_a_copy_begins_anew_where_the_database_had_a_run_since(
         "UPDATE snapshots SET snapshot_name = 'new' WHERE id = 'a'",
     )
     result = copy(source, target)
-    assert (result.code, result.err.count("\n"), "begins anew" in result.err) == (0, 1, True)
+    assert (result.code, result.err.count("\n"), "begins from the start" in result.err) == (
+        0,
+        1,
+        True,
+    )
     assert read(target) == read(source)
 
 

@@ -109,12 +109,12 @@ HEATMAP_ETL_COPY_TO_URL_FILE names, without TO: other users see arguments. Table
 others have added, and rights, are not copied."""
 )
 @click.argument("to", type=TEXT, required=False)
-@click.option("--schema", type=TEXT, metavar="NAME", help="Of TO, on PostgreSQL.")
+@click.option("--schema", type=TEXT, metavar="NAME", help="The schema of TO, on PostgreSQL.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @global_options
 @click.pass_obj
 def copy(options: GlobalOptions, to: str | None, *, schema: str | None, as_json: bool) -> int:
-    """Copy everything to TO, an empty database.
+    """Copy everything to an empty database.
 
     TO is a URL, or a SQLite file. It gets the schema, if it has none. The configured database
     stays as it is, and no run starts on it meanwhile. At the end both databases are read and

@@ -78,7 +78,7 @@ class Sqlite(Dialect):
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
             cursor.execute("PRAGMA synchronous = NORMAL")
-            # The keys of four views of a thousand rows are all over the index: with a smaller cache
+            # The keys of four views of a thousand rows are all over the index. With a smaller cache
             # each of its pages is written several times in one commit, and again by a checkpoint
             # after every commit.
             cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
