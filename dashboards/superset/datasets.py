@@ -39,7 +39,7 @@ METRICS: dict[str, dict[str, tuple[str, str]]] = {
     "view_coverage": {
         "count": ("COUNT(*)", "rows"),
         "snapshots_listed": ("SUM(snapshots)", "snapshots"),
-        "views_30d": ("MAX(views_30d)", "views in 30 days"),
+        "views_30d": ("MAX(views_30d)", "page views in 30 days"),
         "newest_age_days": ("MIN(newest_age_days)", "days since the newest"),
         "newest_at": ("MAX(newest_at)", "newest snapshot"),
     },
@@ -66,7 +66,7 @@ LABELS = {
     "changed_columns": "what changed",
     "consecutive_failures": "failures in a row",
     "last_trusted_at": "last trusted reading",
-    "views_30d": "views in 30 days",
+    "views_30d": "page views in 30 days",
 }
 """Labels of columns whose name without underscores does not explain them."""
 

@@ -196,9 +196,19 @@ def test_the_first_run_of_the_readme_works_as_it_is_written(
     asked = f"export HEATMAP_ETL_DATADOG_API_URL={datadog.url}\n{asks}"
     done = shell(asked, folder, program)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "All holds." in done.stdout
+    assert "Everything is in order." in done.stdout
     assert "8 records listed: 8 new" in done.stdout
     assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_start_page_shows_what_is_printed(folder: Path, program: Path):
+    """Against what `heatmap-etl fake-datadog` serves."""
+    with FakeDatadog(World(1)) as datadog:
+        said = first_run(folder, program, datadog.url).replace(f"{folder}/", "")
+    shown = [block for block in blocks("text", "start.md") if "* * * *" not in block]
+    lines = [line for block in shown for line in block.splitlines() if line]
+    assert len(lines) >= 14
+    assert [line for line in lines if line not in said.splitlines()] == []
 
 
 def test_the_crontab_has_nothing_that_cron_would_trip_over():
@@ -218,7 +228,7 @@ def test_the_crontab_has_nothing_that_cron_would_trip_over():
         assert command in PAGES["running.md"]
     assert not re.search(r"(KEY|TOKEN)=(?!\.\.\.)", CRONTAB)
     hidden = re.findall(rf"^#.*?({INSTALLED} .*)$", CRONTAB, re.MULTILINE)
-    assert [parse(shlex.split(command)[1:]) for command in hidden] == ["status", "sync"]
+    assert [parse(shlex.split(command)[1:]) for command in hidden] == ["init", "status", "sync"]
 
 
 def test_the_crontabs_command_runs_silently(folder: Path, program: Path, datadog: FakeDatadog):

@@ -27,6 +27,7 @@ from etl.database.connection import open_database
 from etl.database.migrations import downgrade
 from etl.database.schema import HEAD
 from etl.fake_datadog.faults import KINDS
+from etl.source.copy_database import copy_database
 from tests.support.api import Api, record
 from tests.support.certificates import make_certificate, server_tls
 from tests.support.installation import parse
@@ -474,6 +475,30 @@ def test_an_old_program(shift: Shift, entry: Entry):
         shift.sees(entry)
         set_revision(shift, HEAD)
         shift.mends(entry)
+
+
+@plays("is an unfinished copy of another one")
+def test_a_copy_that_was_interrupted(shift: Shift, entry: Entry):
+    shift.good_run()
+
+    def interrupt(_what: str, _rows: int) -> None:
+        raise InterruptedError
+
+    with contextlib.ExitStack() as stack:
+        old, new = (
+            stack.enter_context(contextlib.closing(open_database(url, label=name)))
+            for name in ("on-call.db", "new.db")
+            for url in [parse_database(f"sqlite:///{name}", shift.folder).url]
+        )
+        with pytest.raises(InterruptedError):
+            copy_database(old, new, lease_s=60, on_rows=interrupt)
+    with shift.datadog():
+        shift.set(DATABASE_URL="sqlite:///new.db")
+        shift.sees(entry)
+        shift.set(DATABASE_URL="sqlite:///on-call.db", HEATMAP_ETL_COPY_TO_URL="sqlite:///new.db")
+        shift.mends(entry)
+        shift.set(DATABASE_URL="sqlite:///new.db")
+        assert shift(GOOD).code == 0
 
 
 @plays("lie in the future")

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 )
 @click.argument("folder", type=PathType(of_sqlite=True, file_okay=False), default=".")
 def demo(folder: Path, is_large: bool) -> int:
-    """See it work against an invented Datadog: no account, no keys, a few seconds.
+    """See it work, without an account.
 
-    It starts a fake Datadog on 127.0.0.1 and copies four views of it in four rounds: at first all
-    is new, then twice something has changed, then nothing has. After each round SQL shows that the
-    tables hold just that. Five questions with their SQL follow.
+    It takes a few seconds and needs no keys. It starts a fake Datadog on 127.0.0.1 and copies four
+    of its views in four rounds: at first everything is new, then twice something has changed, then
+    nothing has. After each round SQL shows that the tables hold just that. Five questions with
+    their SQL follow.
 
     Nothing leaves the machine. What stays is one file, heatmap-demo.db, in FOLDER (by default the
     current one). The next demo replaces it.
