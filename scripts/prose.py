@@ -62,6 +62,11 @@ class Rules:
             (_check(pattern["find"], pattern["say"]), pattern.get("only", ""))
             for pattern in self.patterns
         ]
+        self._unless_after = {
+            pattern["say"]: re.compile(rf"(?:{pattern['unless_after']})$")
+            for pattern in self.patterns
+            if "unless_after" in pattern
+        }
 
     def _of_words(self) -> Iterator[Check]:
         for word in self.words:
@@ -85,7 +90,8 @@ class Rules:
             for result in check.check_with_flags(text.flat):
                 begin, end = result.span
                 found = text.flat[begin:end].strip()
-                if found.lower() in self.allowed:
+                excuse = self._unless_after.get(result.message)
+                if found.lower() in self.allowed or (excuse and excuse.search(text.flat[:begin])):
                     continue
                 begin += len(text.flat[begin:end]) - len(text.flat[begin:end].lstrip())
                 line = text.line(begin, max(found.split(), key=len, default=""))

@@ -121,8 +121,8 @@ current_snapshots = _view(
 
 snapshot_versions = _view(
     "snapshot_versions",
-    "Every content that a snapshot has or had: one row for each version. For what was listed at a "
-    "moment: WHERE valid_from <= moment AND (valid_to IS NULL OR valid_to > moment).",
+    "Every content that a snapshot has or had: one row for each version. For a moment of the past, "
+    "take the rows with a valid_from not after it, and a valid_to after it or NULL.",
     _of(snapshot_history, "snapshot_id version valid_from"),
     _col(
         "valid_to",
