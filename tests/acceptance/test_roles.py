@@ -137,6 +137,24 @@ def test_the_owner_migrates_the_writer_syncs_and_the_reader_reads(
     assert roles.program("reader", "status") == 0
 
 
+def test_a_login_that_may_not_change_comments_leaves_them(
+    roles: Roles, dialect: str, capsys: pytest.CaptureFixture[str]
+):
+    assert roles.program("owner", "db", "upgrade") == 0
+    other = {
+        "postgresql": "COMMENT ON TABLE sources IS 'other words'",
+        "mariadb": "ALTER TABLE sources COMMENT = 'other words'",
+    }
+    roles.run("owner", other[dialect])
+    for role, words in (("writer", "other words"), ("owner", str(schema.sources.comment))):
+        capsys.readouterr()
+        assert roles.program(role, "db", "upgrade") == 0
+        assert "already current" in capsys.readouterr().out
+        url = parse_database(roles.url("owner"), Path.cwd()).url
+        look = inspect(create_engine(url, poolclass=NullPool))
+        assert look.get_table_comment("sources")["text"] == words
+
+
 def test_the_writer_changes_no_table_and_says_who_can(
     roles: Roles, capsys: pytest.CaptureFixture[str]
 ):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Select, Table
 from sqlalchemy import Row as SqlRow
@@ -23,6 +23,8 @@ from sqlalchemy.exc import DBAPIError
 from etl.database.batches import BATCH
 
 Row = Sequence[Any]
+Comments: TypeAlias = "dict[str, dict[str, str]]"
+"""By table or view, then by column; \"\" is the table or view itself."""
 
 FITS_EVERYWHERE = 96
 """Characters that an id, or the name of an attribute, may have on every database."""
@@ -260,6 +262,22 @@ class Dialect(ABC):
     @abstractmethod
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         """Give up waits for a lock after so many seconds, until the transaction ends or longer."""
+
+    # --- comments -------------------------------------------------------------------------
+
+    def read_comments(
+        self,
+        connection: Connection,  # noqa: ARG002
+        tables: Collection[str],  # noqa: ARG002
+        views: Collection[str],  # noqa: ARG002
+    ) -> Comments:
+        """The comments of those tables and views that are there, as far as the database has any."""
+        return {}
+
+    def write_comments(  # noqa: B027
+        self, connection: Connection, comments: Comments, views: Collection[str]
+    ) -> None:
+        """Set those comments; `views` are the names that are no tables."""
 
     def check_deferred(self, connection: Connection) -> None:  # noqa: B027
         """Raise now what COMMIT would raise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from secrets import token_hex
 from typing import Any
@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import driver_parameters, without_tls
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import READ_ONLY, Row, galera, lookup
+from etl.database.dialects import READ_ONLY, Comments, Row, galera, lookup
 from etl.database.dialects.bounded import (
     ANSWER_TIMEOUT_S,
     LOGIN_TIMEOUT_S,
@@ -326,6 +326,26 @@ class Mysql(Server):
     def wait_briefly(self, connection: Connection, seconds: int) -> None:
         connection.detach()  # closed when it is given back: nobody else waits as briefly
         connection.exec_driver_sql(f"SET {_assigned(dict.fromkeys(_LOCK_WAITS, seconds))}")
+
+    def read_comments(
+        self,
+        connection: Connection,
+        tables: Collection[str],
+        views: Collection[str],  # noqa: ARG002
+    ) -> Comments:
+        from etl.database.dialects import mysql_comments
+
+        return mysql_comments.read(connection, tables)
+
+    def write_comments(
+        self,
+        connection: Connection,
+        comments: Comments,
+        views: Collection[str],  # noqa: ARG002
+    ) -> None:
+        from etl.database.dialects import mysql_comments
+
+        mysql_comments.write(connection, comments)
 
     def require_room(self, connection: Connection, rows: Iterable[Row]) -> None:
         """Both servers answer a statement longer than `max_allowed_packet` by hanging up.

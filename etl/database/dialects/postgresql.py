@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from secrets import token_hex
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.config.database_url import driver_parameters
 from etl.database.cursor import driver_cursor
-from etl.database.dialects import READ_ONLY, Row, lookup
+from etl.database.dialects import READ_ONLY, Comments, Row, lookup
 from etl.database.dialects.bounded import (
     KEEPALIVE_COUNT,
     KEEPALIVE_IDLE_S,
@@ -204,6 +204,20 @@ class Postgresql(Server):
             connection.exec_driver_sql(begin_statement)
 
         return engine
+
+    def read_comments(
+        self, connection: Connection, tables: Collection[str], views: Collection[str]
+    ) -> Comments:
+        from etl.database.dialects import postgresql_comments
+
+        return postgresql_comments.read(connection, [*tables, *views])
+
+    def write_comments(
+        self, connection: Connection, comments: Comments, views: Collection[str]
+    ) -> None:
+        from etl.database.dialects import postgresql_comments
+
+        postgresql_comments.write(connection, comments, views)
 
     def hint_on_failure(self, message: str) -> str:
         return STATEMENT_MODE if "statement pooling mode" in message else ""

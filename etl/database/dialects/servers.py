@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, TextClause, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.database import upgrade_wait
@@ -100,6 +100,11 @@ class Server(Dialect):
 
     def is_read_only(self, connection: Connection) -> bool:
         return bool(connection.execute(select(self.read_only)).scalar())
+
+
+def verbatim(sql: str) -> TextClause:
+    """SQL without parameters: neither a colon nor a percent sign in it means one."""
+    return text(sql.replace(":", r"\:"))
 
 
 def without_values(message: str) -> str:

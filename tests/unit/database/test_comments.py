@@ -11,6 +11,7 @@ from etl.cli.commands.db import upgrade_schema
 from etl.config.database_url import parse_database
 from etl.database import comments, schema, sql_views
 from etl.database.connection import Database, open_database
+from etl.database.dialects import mysql_comments
 from etl.database.migrations import upgrade
 from tests.support.databases import alembic_check
 
@@ -130,17 +131,17 @@ def test_an_upgrade_brings_the_comments_of_an_older_program_to_the_catalogue(old
 def test_an_upgrade_that_is_cut_between_two_tables_goes_on_the_next_time(
     old: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    alter = comments._alter
+    alter = mysql_comments.alter
     done: list[str] = []
 
-    def cut(connection: Any, table: str, words: comments.Comments) -> None:
+    def cut(connection: Any, table: str, words: dict[str, str]) -> None:
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(table)
         alter(connection, table, words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(comments, "_alter", cut)
+        patch.setattr(mysql_comments, "alter", cut)
         with pytest.raises(KeyboardInterrupt):
             upgrade_schema(old)
     altered = [statement.split()[2] for statement in changes_of(old, upgrade_schema)]
@@ -169,12 +170,12 @@ def test_where_a_server_would_copy_the_table_the_comments_stay(
     old: Database, monkeypatch: pytest.MonkeyPatch
 ):
     """Such a server answers as this one does to a longer copy of the column."""
-    change, before = comments._change, said(old)
+    change, before = mysql_comments.change, said(old)
 
     def slow(made: str, column: str, words: str) -> str:
         return change(made, column, words).replace(" bigint(20) ", " int ")
 
-    monkeypatch.setattr(comments, "_change", slow)
+    monkeypatch.setattr(mysql_comments, "change", slow)
     assert changes_of(old, upgrade_schema) != []
     after = said(old)
     assert after["sync_runs"] == before["sync_runs"]
