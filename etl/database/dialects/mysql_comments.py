@@ -23,7 +23,7 @@ _NOT_INSTANT = {1845, 1846}
 
 
 def read(connection: Connection, tables: Collection[str]) -> Comments:
-    """Of those tables that are there."""
+    """The comments of those tables that are there."""
     found: Comments = {}
     for name, column, comment in connection.exec_driver_sql(_READ):
         if name in tables:

@@ -23,7 +23,7 @@ _READ = text(
 
 
 def read(connection: Connection, names: Collection[str]) -> Comments:
-    """Of those tables and views that are there."""
+    """The comments of those tables and views that are there."""
     found: Comments = {}
     for name, column, comment in connection.execute(_READ, {"names": list(names)}):
         found.setdefault(name, {})[column] = comment
