@@ -236,6 +236,8 @@ class Proxy(ConnectionServer):
 
     def serve(self, connection: socket.socket) -> None:
         head = read_head(connection)
+        if not head:  # its deadline came before it could ask
+            return
         assert head.startswith(f"CONNECT {HOST}:443 ".encode()), head
         self.tunnels += 1
         form = self._faults.draw("tls", self.tunnels)

@@ -54,11 +54,13 @@ class ConnectionServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the client leaves when it has had enough
-            self._behave(connection)
-        with self._lock:
-            self._open.discard(connection)
-        connection.close()
+        try:
+            with contextlib.suppress(OSError, ValueError):  # the client leaves when it has enough
+                self._behave(connection)
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
 
 
 def read_head(connection: socket.socket) -> bytes:
