@@ -81,5 +81,7 @@ def prune(
         log.warning("%s: the ledger was not pruned: %s", config.source, error)
     if deleted:
         log.debug(
-            "%s: %s older than keep.runs left the ledger", config.source, many(deleted, "run")
+            "%s: deleted %s older than keep.runs from the ledger",
+            config.source,
+            many(deleted, "run"),
         )

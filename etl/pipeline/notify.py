@@ -52,7 +52,8 @@ _QUERY_SAFE = "".join(set(string.punctuation) - set('"<>'))
 _PATH_SAFE = "".join(set(_QUERY_SAFE) - set("`{}"))
 _EVENTS = ("new", "changed", "vanished", "returned", "held")
 _TRUNCATED_ADVICE = (
-    "Datadog may have more than it sent, and nothing was removed; narrow the view down by "
+    "Datadog may have more than it sent, and rows are removed only where a part is proven; narrow "
+    "the view down by "
     "device_type or application_id, raise datadog.page_limit, or set accept_truncated = true"
 )
 

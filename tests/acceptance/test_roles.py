@@ -342,7 +342,7 @@ def test_a_login_for_the_views_reads_no_table(roles: Roles, dialect: str):
     upgrade_as_owner(roles, "head")
     roles.api.views["/home"] = [record("a")]
     assert roles.program("writer", "sync", "--quiet") == 0
-    (block,) = blocks(f"Views alone, {HEADINGS[dialect]}")
+    (block,) = blocks(f"SQL views only, {HEADINGS[dialect]}")
     roles.make(block, roles.server.url(roles.prefix, user=ADMIN))
     views = sorted(set(objects(roles)) - set(schema.metadata.tables) - {schema.VERSION_TABLE})
     assert len(views) == 5

@@ -34,7 +34,7 @@ Exit codes:
 @global_options
 @click.pass_obj
 def check(options: GlobalOptions, report: Path | None) -> int:
-    """Try everything a run needs, and write nothing.
+    """Try everything a run needs, and change nothing.
 
     It tests the configuration, the database, its schema, the right to write, and the keys. It
     sends one real list request for each view. It ends soon if a server does not answer.

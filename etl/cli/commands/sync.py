@@ -22,7 +22,7 @@ STARTED_BY = "HEATMAP_ETL_STARTED_BY"
 Exit codes:
   0        every view was read
   1        a view failed or is truncated, the others are stored; or the run hung and was ended
-  2        usage, configuration, keys refused, database or schema: no snapshot row was written
+  2        usage, configuration, keys, database, schema or a wrong clock: no snapshot row written
   75       another process works on this source
   130 143  ended by SIGINT, SIGTERM
 
@@ -30,7 +30,7 @@ Exit codes:
 Examples:
   heatmap-etl sync
   heatmap-etl sync --plan --view /home
-  17 * * * *  cd /etc/heatmap-etl && heatmap-etl sync --quiet      (crontab)
+  heatmap-etl sync --quiet --config /etc/heatmap-etl/heatmap-etl.toml      (for cron)
 
 \b
 In a crontab, a timer or a CronJob set HEATMAP_ETL_STARTED_BY=cron. Then status shows
