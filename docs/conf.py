@@ -8,6 +8,7 @@ links to other files of the repository lead to its host. A dead one of any kind 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +21,10 @@ from sphinx.util import logging
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.headings import anchors  # noqa: E402 - Sphinx does not look into the top folder
+
 REPOSITORY = "https://github.com/heatmap-etl/heatmap-etl/blob/main"
 
 project = "heatmap-etl"
@@ -77,12 +82,6 @@ class LinksOutOfTheSite(SphinxTransform):
             _log.warning("%s has no heading #%s", file.name, anchor, location=node)
         address = f"{REPOSITORY}/{file.relative_to(ROOT)}" + (f"#{anchor}" if anchor else "")
         node.replace_self(nodes.reference("", "", *node.children, refuri=address))
-
-
-def anchors(file: Path) -> set[str]:
-    """Of the headings of a Markdown file, as repository hosts make them."""
-    titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def read_source(_: Sphinx, page: str, source: list[str]) -> None:

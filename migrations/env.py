@@ -98,7 +98,7 @@ def _run(connection: Connection) -> None:
     with context.begin_transaction():
         context.run_migrations()
         migration = context.get_context()
-        # Of the commands, those that move the schema name where to.
+        # Only commands that move the schema say where to.
         if "destination_rev" in migration.opts and migration.get_current_revision() == schema.HEAD:
             comments.refresh(connection)
 

@@ -1,7 +1,7 @@
 """Writes `docs/data-dictionary.md`, and in `docs/configuration.md` its table of settings.
 
     python -m scripts.data_dictionary > docs/data-dictionary.md
-    python -m scripts.data_dictionary docs/configuration.md  writes its table of settings anew
+    python -m scripts.data_dictionary docs/configuration.md  writes its table of settings again
 
 `make docs` does both; a test fails when either is out of date.
 """

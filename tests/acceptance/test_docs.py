@@ -30,6 +30,7 @@ from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from scripts import data_dictionary as dictionary
+from scripts.headings import anchors
 from tests.support.installation import CONFIGURED, INSTALLED, cron_lines, parse
 from tests.support.paths import ROOT
 from tests.support.project import make_config
@@ -345,12 +346,6 @@ def test_the_changelog_names_this_version():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
     assert versions[:2] == ["Unreleased", etl.__version__]
-
-
-def anchors(path: Path) -> set[str]:
-    """As repository hosts make them from headings."""
-    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)

@@ -199,6 +199,7 @@ lonely = "for ever"  # a twins file
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_all_that_the_program_says_of_itself_is_read():
     """Help, settings, and the comments in the database, where they are written."""
     read = "\n".join(text.flat for text in texts_of(sorted((ROOT / "etl").rglob("*.py")), ROOT))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     "--large",
     "is_large",
     is_flag=True,
-    help="A year of history for dashboards: twenty views, read once a week, in the last four weeks once a day (about half a minute).",
+    help="A year of history for dashboards: twenty views, read once a week, in the last four "
+    "weeks once a day (about half a minute).",
 )
 @click.argument("folder", type=PathType(of_sqlite=True, file_okay=False), default=".")
 def demo(folder: Path, is_large: bool) -> int:

@@ -64,7 +64,8 @@ To see what a fault does (the same --seed gives the same snapshots and faults):
     "--tick",
     type=click.FloatRange(0.01),
     metavar="SECONDS",
-    help="Every so many seconds, six hours pass in the invented Datadog: snapshots come, change and go.",
+    help="Every so many seconds, six hours pass in the invented Datadog: snapshots come, change "
+    "and go.",
 )
 @click.option(
     "--seed", default=1, show_default=True, help="Another seed gives another organization."
