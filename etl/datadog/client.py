@@ -405,7 +405,7 @@ class Client:
         )
 
     def _is_ahead(self, sample: Sample) -> bool:
-        """Whether, by all that is known at this answer, this machine's clock is to be refused."""
+        """Whether, by all that is known at this answer, this machine's clock must be refused."""
         clock = self._server_clock
         is_ahead = (clock.skew_s or 0.0) > LARGEST_SKEW_S and not clock.is_old(sample)
         return is_ahead and not self._config.accept_wrong_clock

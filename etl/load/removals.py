@@ -84,7 +84,7 @@ class Removals:
     def hold(self, changes: ChangeSet, view_key: str, ownership: Ownership) -> ChangeSet:
         """Remove what is gone, or hold it: `changes` with `removed` and `held`.
 
-        It is called when every view of the run was read, or with what is to be decided again then.
+        It is called when every view of the run was read, or for what must be decided again then.
         """
         absence = changes.absence
         absence.removed = absence.gone
