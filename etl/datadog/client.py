@@ -443,7 +443,7 @@ class Client:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if 300 <= status < 500 and status not in RETRIED_4XX:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
-        if reply.is_too_large and status == 200:  # nor would another try make it smaller
+        if reply.is_too_large and status == 200:  # another try makes it no smaller
             raise DatadogAnswerTooLarge(text, status=status, detail=detail, requests=1)
         if reply.is_untrusted:  # waiting would not help
             raise DatadogUnavailable(f"{text}; {_untrusted(detail)}", detail=detail, requests=1)
