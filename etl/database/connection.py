@@ -190,7 +190,7 @@ def unreachable(
     message = dialect.brief(error)
     if not isinstance(error, SQLAlchemyError | OSError | RuntimeError):
         name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
-        # Its words may be those of a file that was to be read, with a password in it.
+        # Its words may be those of a file that it tried to read, with a password in it.
         message = f"the driver raised {name}"
     hint = (engine and dialect.hint_on_limit(error, engine)) or dialect.hint(error, message)
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")

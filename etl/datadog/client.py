@@ -405,7 +405,7 @@ class Client:
         )
 
     def _is_ahead(self, sample: Sample) -> bool:
-        """Whether, by all that is known at this answer, this machine's clock is to be refused."""
+        """Whether, by all that is known at this answer, this machine's clock must be refused."""
         clock = self._server_clock
         is_ahead = (clock.skew_s or 0.0) > LARGEST_SKEW_S and not clock.is_old(sample)
         return is_ahead and not self._config.accept_wrong_clock
@@ -443,7 +443,7 @@ class Client:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
         if 300 <= status < 500 and status not in RETRIED_4XX:
             raise DatadogRequestError(text, status=status, detail=detail, requests=1)
-        if reply.is_too_large and status == 200:  # nor would another try make it smaller
+        if reply.is_too_large and status == 200:  # another try makes it no smaller
             raise DatadogAnswerTooLarge(text, status=status, detail=detail, requests=1)
         if reply.is_untrusted:  # waiting would not help
             raise DatadogUnavailable(f"{text}; {_untrusted(detail)}", detail=detail, requests=1)

@@ -364,7 +364,7 @@ class _TlsStream(_Layer):
         try:
             return self._wait_for(partial(self._tls.read, max_bytes))
         except ssl.SSLEOFError:
-            return b""  # many a server closes so; what it cut short is seen by the length
+            return b""  # many servers close like this; the length shows what they cut short
         except ssl.SSLError as error:
             raise httpcore.ReadError(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""Why no connection came about: an exception with its causes -> what is to be said and done."""
+"""Why no connection came about: an exception with its causes -> what to say and what to do."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def backoff_s(tries: int, chance: float) -> float:
 
 
 def stopped(requests: int = 0) -> DatadogUnavailable:
-    """The error of a request that is not sent (again), as the process is to stop."""
+    """The error of a request that is not sent (again), because the process must stop."""
     return DatadogUnavailable("stopped while waiting", requests=requests)
 
 

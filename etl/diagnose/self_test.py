@@ -30,7 +30,7 @@ _UNREADABLE = (ArithmeticError, NotImplementedError, TypeError, ValueError)
 
 
 class Busy(Exception):
-    """A run has locked what was to be tried; it is not disturbed."""
+    """A run has locked what the test would try; it is not disturbed."""
 
 
 @dataclass(frozen=True, slots=True)

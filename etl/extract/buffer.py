@@ -69,7 +69,7 @@ class Buffer:
             return slot.keep(decoded)
 
     def acquire(self) -> bool:
-        """Take room for one body, waiting for it; False: the process is to stop."""
+        """Take room for one body, waiting for it; False: the process must stop."""
         return self._acquire(self._free_slots, math.inf)
 
     def acquire_now(self) -> bool:
@@ -85,7 +85,7 @@ class Buffer:
         self._free_slots.put(None)
 
     def acquire_turn(self, within_s: float) -> bool:
-        """Take the turn of the large bodies; False: it did not come, or the process is to stop."""
+        """Take the turn of the large bodies; False: it did not come, or the process must stop."""
         return self._acquire(self._turns, within_s)
 
     def release_turn(self) -> None:
@@ -124,7 +124,7 @@ class Slot:
         self.free()
 
     def take(self) -> None:
-        """Take the slot, waiting for room; returns at once when the process is to stop."""
+        """Take the slot, waiting for room; returns at once when the process must stop."""
         self._is_taken = self._is_taken or self.buffer.acquire()
 
     def take_now(self) -> bool:

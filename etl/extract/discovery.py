@@ -1,6 +1,6 @@
 """Asks RUM which applications and views there are.
 
-The list endpoint needs a view name and no endpoint lists them; RUM counts traffic by name.
+The list endpoint needs a view name and no endpoint lists them; RUM counts page views by name.
 It keeps 30 days and may answer in part, so its counts are a hint: everything that makes
 an answer less than whole is kept in `Discovery.warnings`.
 """
@@ -111,7 +111,7 @@ def discover(
     *,
     is_side_question: bool = False,
 ) -> Discovery:
-    """Traffic of 30 days by view name and application; raises `DatadogError`.
+    """Page views of 30 days by view name and application; raises `DatadogError`.
 
     `is_side_question`: no view of the run depends on it, so that all waits and failed tries get a
     few seconds together, and all pages `SEARCH_S`: what was counted by then is the answer.

@@ -87,7 +87,7 @@ class Fetcher:
     `is_hasty`: a view gets little time, and after a streak, or when none of the first few views
     has any answer, no further one is asked.
     `lowered_to`: the limit that the API accepted instead of a larger one; None: it refused none.
-    `parts_asked`: how many parts of views were to be asked for. `answers_read`: how many answers
+    `parts_asked`: how many parts of views it had to ask for. `answers_read`: how many answers
     were decoded, in all.
     """
 
@@ -263,7 +263,7 @@ class Fetcher:
             while not self.stop.is_set() and not results.is_abandoned:
                 try:
                     result = fetch(todo.get_nowait())
-                    # One that ends as the process is to stop has not failed: it was not read.
+                    # One that ends because the process must stop has not failed: it was not read.
                     if not (isinstance(result, Failed) and self.stop.is_set()):
                         results.put(result)
                 except queue.Empty:

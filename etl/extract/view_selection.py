@@ -1,6 +1,6 @@
 """Which view names a run covers with `views = "discover"`. Pure.
 
-A name that RUM no longer counts traffic for may still have snapshots: what was read once is
+A name that RUM no longer counts page views for may still have snapshots: what was read once is
 covered for good, within the bounds of `[discover]`.
 """
 

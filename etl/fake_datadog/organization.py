@@ -86,7 +86,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """The people, applications and traffic of one customer of Datadog."""
+    """The people, applications and page views of one customer of Datadog."""
 
     org_id: int
     people: tuple[Person, ...]
@@ -116,7 +116,7 @@ def _draw_traffic(
     random: Random, shown: dict[str, tuple[str, ...]], main_application: str
 ) -> tuple[Traffic, ...]:
     """Visits of all views but the last, and of two views without snapshots."""
-    # A snapshot outlives the traffic of its view: discovery must not be the only source of views.
+    # A snapshot outlives the page views of its view: discovery is not the only source of views.
     visited = dict(list(shown.items())[:-1]) if len(shown) > 1 else dict(shown)
     for view in VIEWS_WITHOUT_SNAPSHOTS:
         visited.setdefault(view, (main_application,))

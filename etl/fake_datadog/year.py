@@ -169,7 +169,7 @@ class Year:
             self._mistaken.append((page.name, snapshot_id))
 
     def _count_traffic(self) -> None:
-        """Set the traffic: a view has visitors from its first day on, the sale until its last."""
+        """Set the page views: a view has some from its first day on, the sale until its last."""
         ids = [application.application_id for application in self.world.applications]
         visited = [
             page

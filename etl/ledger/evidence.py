@@ -59,7 +59,7 @@ def _new_drift(
 ) -> list[NewDrift]:
     """What the first run of a source finds is no news: all of it was new to us then.
 
-    Nor are more digits than a column holds: they come and go, and are kept.
+    More digits than a column holds are no news either: they come and go, and are kept.
     """
     d, r = schema_drift.c, sync_runs.c
     has_read = (r.source == source) & r.status.in_(("ok", "partial")) & (r.finished_at <= now)

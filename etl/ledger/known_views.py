@@ -23,7 +23,7 @@ class KnownViews(msgspec.Struct, frozen=True):
     discovered_at: datetime | None = None
 
     def with_traffic(self, discovered: Iterable[Traffic]) -> KnownViews:
-        """With traffic that was discovered just now, whether or not it is stored."""
+        """With page views that were discovered just now, whether or not they are stored."""
         return msgspec.structs.replace(
             self, traffic={**self.traffic, **traffic_by_name(discovered)}
         )

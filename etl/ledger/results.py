@@ -101,7 +101,7 @@ class RunResult:
     started_by: str = "manual"
     slot_at: datetime | None = None
     missed_slots: int = 0
-    planned: int = 0  # views it was to read
+    planned: int = 0  # views it had to read
     died: int = 0  # earlier runs that it found dead
     codes: Counter[str] = field(default_factory=Counter)  # HTTP exchanges by status code
     clock_skew_s: float | None = None  # this machine's clock minus the server's; None: not known

@@ -60,7 +60,7 @@ def save_applications(
 def save_discovery(
     connection: Connection, source: str, discovery: Discovery, now: datetime
 ) -> None:
-    """Write the traffic counted now; views without any keep what was last counted.
+    """Write the page views counted now; views without any keep what was last counted.
 
     A count that was cut short stays due.
     """

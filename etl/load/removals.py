@@ -48,8 +48,8 @@ class Removals:
     """What the views of one run would lose together.
 
     What one view loses beyond the limits of `guard` is held until its next reading says the same.
-    So is what all views lose together, when the run lists none of the rows that they had and at
-    least `FEWEST` are gone. Only a person lets them go when `FEWEST` views or more, and half of
+    What all views lose together is held too, when the run lists none of the rows that they had and
+    at least `FEWEST` are gone. Only a person lets them go when `FEWEST` views or more, and half of
     those with rows, lose too much, or when nothing is left of any view and more than `hold_min`
     rows are gone. A view that failed or was not read says nothing of its rows; one that answered
     as it did last time lists them.
@@ -84,7 +84,7 @@ class Removals:
     def hold(self, changes: ChangeSet, view_key: str, ownership: Ownership) -> ChangeSet:
         """Remove what is gone, or hold it: `changes` with `removed` and `held`.
 
-        It is called when every view of the run was read, or with what is to be decided again then.
+        It is called when every view of the run was read, or for what must be decided again then.
         """
         absence = changes.absence
         absence.removed = absence.gone

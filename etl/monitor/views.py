@@ -124,7 +124,7 @@ def _read_states(
 
 @dataclass(frozen=True, slots=True)
 class SeenView:
-    """One view name: whether it is configured, and its traffic by application."""
+    """One view name: whether it is configured, and its page views by application."""
 
     name: str
     state: str

@@ -257,7 +257,7 @@ def open_run(
 ) -> Iterator[Run]:
     """Take the lease and open a run in the ledger; at the end, close it and give the lease back.
 
-    `planned`: how many views it is to read. `on_end` is called once the ledger has it closed,
+    `planned`: how many views it must read. `on_end` is called once the ledger has it closed,
     also when this raises. A bug is recorded as a failed run, and raised; so is an `EtlError`,
     unless some view is stored. One that `watchdog` ends is a failed run, too.
     """

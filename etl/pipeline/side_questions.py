@@ -54,7 +54,7 @@ class SideQuestions:
         return is_early or question in self.failed
 
     def note_failure(self, question: str, error: DatadogError) -> None:
-        """Keep that it got no answer; what ended as the run is to stop says nothing."""
+        """Keep that it got no answer; what ended because the run must stop says nothing."""
         if not self._stop.is_set():
             before = self._stored.get(question)
             self.failed[question] = unanswered(question, error, before, datetime.now(UTC))

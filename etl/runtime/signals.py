@@ -1,8 +1,9 @@
 """SIGINT and SIGTERM -> one event that ends all work.
 
 After the first signal no new request is sent, and what is under way commits or is given up. The
-second signal ends the process at once. So does the first one after `GIVE_UP_S`, whatever the
-process hangs on: the next run finds the transaction rolled back and closes the run as died.
+second signal ends the process at once. The first one does the same after `GIVE_UP_S`,
+whatever the process hangs on: the next run finds the transaction rolled back and closes the run as
+died.
 """
 
 from __future__ import annotations

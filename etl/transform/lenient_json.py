@@ -6,8 +6,8 @@ ASCII JSON with sorted keys and without spaces, valid for every database's JSON 
 and `reparse` raise, and only `NotJson`.
 
 What JSON cannot hold is wrapped: `{"$literal": "NaN"}`, and the text of a value nested deeper than
-`MAX_DEPTH`. So is a hash in place of a value: `{"$hash": "..."}`. A received key that begins with
-`$` gets one more `$`, so that nothing received looks like a wrapper.
+`MAX_DEPTH`. A hash in place of a value is wrapped, too: `{"$hash": "..."}`. A received key that
+begins with `$` gets one more `$`, so that nothing received looks like a wrapper.
 
 An object that gives a key twice has no meaning of its own: readers differ in which value counts.
 """

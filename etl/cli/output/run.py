@@ -22,7 +22,7 @@ _OMITTED_ENDING = ", see `heatmap-etl status` or sync --json"
 
 
 def run_lines(run: RunResult, database: str, planned: int) -> list[str]:
-    """Views, totals and problems of a run. `planned`: how many views it was to read."""
+    """Views, totals and problems of a run. `planned`: how many views it had to read."""
     shown = choose_shown(run.views, lambda v: v.is_bad, _has_news)
     lines = [*_run_table(shown), *omitted_line(len(run.views), len(shown), _OMITTED_ENDING)]
     lines += ["", *_totals(run, planned), _run_line(run, database)]
