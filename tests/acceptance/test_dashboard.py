@@ -265,7 +265,7 @@ def test_every_table_view_and_column_is_described():
 
 def test_the_pages_of_datasette_show_the_descriptions(shown):
     text = shown.get(f"/{NAME}/current_snapshots").text
-    assert "What Datadog lists now: one row for each snapshot" in text
+    assert "What is pinned now: one row for each snapshot that is not removed" in text
     assert "Id of the RUM application; NULL: not sent" in text
 
 
@@ -391,7 +391,7 @@ def by_name(name: str) -> Question:
         "2. Which busy views have only old snapshots?",
         "4. Who pins what?",
         "6. What was removed, and between which two readings?",
-        "8. What was listed at a given moment?",
+        "8. What was pinned at a given moment?",
         "12. Where does each application stand?",
     ],
 )
@@ -416,14 +416,14 @@ def test_a_filter_that_is_left_empty_is_none(shown, question):
 
 @pytest.mark.parametrize("view", ["/home", SCRIPT, "none"])
 def test_the_filter_by_view(shown, view):
-    question = by_name("listed-at-a-moment")
+    question = by_name("pinned-at-a-moment")
     every = answers(shown, question)
     assert answers(shown, question, view=view) == [r for r in every if r["synced_view"] == view]
     chosen = shown.get(f"/{NAME}/{question.name}", view=view).text
     assert f"<option selected>{html.escape(view)}</option>" in chosen
 
 
-def test_the_filter_by_application_and_organization(shown):
+def test_the_filter_by_application_and_source(shown):
     question = by_name("views-without-snapshot")
     every = answers(shown, question)
     name = every[0]["application_name"]
@@ -442,7 +442,7 @@ def test_the_filter_by_days(shown):
 
 
 def test_a_moment_is_written_as_people_do(shown):
-    question = by_name("listed-at-a-moment")
+    question = by_name("pinned-at-a-moment")
     (first,) = shown.ask(
         "SELECT MIN(valid_from) AS t, MAX(valid_from) AS last FROM snapshot_versions"
     )
