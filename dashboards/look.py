@@ -88,6 +88,9 @@ return {
   width: document.documentElement.scrollWidth,
   first_row: row && row.getBoundingClientRect().bottom + scrollY,
   numbers: texts(".number:not([data-label$=id])"),
+  tallest: Math.max(...[...document.querySelectorAll("tbody tr")]
+    .map((row) => row.getBoundingClientRect().height), 0),
+  booleans: texts(".boolean"),
   number_align: number && getComputedStyle(number).textAlign,
   instants: texts(".instant"),
   per_line: Math.min(...cells.filter((cell) => cell.matches(".long"))
@@ -98,6 +101,10 @@ return {
     && !cell.matches(".key")).map((cell) => cell.innerText),
   links: [...document.querySelectorAll("tbody td a[target=_blank]")]
     .map((link) => [link.innerText, link.href]),
+  clipped: [...document.querySelectorAll("[data-chart] svg text")].filter((text) => {
+    const [inner, outer] = [text, text.closest("svg")].map((e) => e.getBoundingClientRect());
+    return inner.left < outer.left - 1 || inner.right > outer.right + 1;
+  }).map((text) => text.textContent),
   made: document.querySelectorAll("img[onerror], img[src=x]").length,
   title: document.title,
   text: document.body.innerText,
@@ -129,7 +136,7 @@ def answer_a_question(b: Browser, url: str) -> object:
     """The first column of an answer, for a choice that was made by hand."""
     b.size(1280, 720)
     b.open(f"{url}/-/dashboards/heatmaps")
-    for link in ("Twelve questions", "8. What was listed at a given moment?"):
+    for link in ("Twelve questions", "8. What was pinned at a given moment?"):
         b.follow(link)
     b.wait(_DRAWN, "the choices")
     b.run(

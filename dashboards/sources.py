@@ -13,10 +13,14 @@ from etl.source.copy_database import copy_database
 HOSTILE = (
     """<img src=x onerror="document.title='hacked'"><script>document.title='hacked'</script>"""
 )
+LONG = "a long name " * 250
 
 
 def hostile(file: Path) -> Path:
-    """A copy whose views, people, devices and snapshots have names that a browser would run."""
+    """A copy whose views, people, devices and snapshots have names that a browser would run.
+
+    The newest snapshot has a name that would fill the screen.
+    """
     copy = file.with_name("hostile.db")
     shutil.copyfile(file, copy)
     with closing(sqlite3.connect(copy)) as connection, connection:
@@ -31,6 +35,9 @@ def hostile(file: Path) -> Path:
                 f"UPDATE {table} SET view_name = ?1 WHERE view_name IN ('/wishlist', '/help/?')",
                 (HOSTILE,),
             )
+        newest = "SELECT id FROM current_snapshots ORDER BY created_at DESC LIMIT 1"
+        renamed = f"UPDATE snapshots SET snapshot_name = ?1 WHERE id = ({newest})"
+        connection.execute(renamed, (LONG,))
         connection.execute("UPDATE applications SET name = ?1 WHERE name = 'shop-ios'", (HOSTILE,))
     return copy
 

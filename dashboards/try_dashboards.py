@@ -97,6 +97,9 @@ def try_datasette(file: Path, pictures: str) -> None:
         for page in seen["pages"]:
             shown = sources.HOSTILE if "snapshot_" in page["path"] else ""
             require_text_only(page, shown)
+            # A name of thousands of letters is cut, so the rows below it stay on the screen.
+            is_low = page["tallest"] < 250 or page["screen"][0] == 390
+            require(is_low, f"{page['path']}: a row is {page['tallest']} high")
     say("Datasette is good: nothing asked of anybody else, hostile text is text")
 
 
@@ -109,6 +112,8 @@ def require_readable(pages: list[Seen]) -> None:
         require(page["per_line"] > 12, f"{where}: {page['per_line']} characters a line")
         require(width != 390 or not page["unnamed"], f"{where}: values without their column")
         require(width != 390 or not page["cut"], f"{where} cuts {page['cut'][:3]}")
+        require(set(page["booleans"]) <= {"yes", "no"}, f"{where}: {page['booleans']}")
+        require(not page["clipped"], f"{where} clips {page['clipped'][:3]} in a chart")
         for instant in page["instants"]:
             plain = re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?", instant)
             require(plain, f"{where} writes an instant as {instant}")
@@ -129,6 +134,7 @@ def require_readable(pages: list[Seen]) -> None:
     require_order(at["/heatmaps", 1280]["text"])
     coverage = at["/heatmaps/view_coverage", 1280]
     require(any("," in number for number in coverage["numbers"]), "no thousands are apart")
+    require(coverage["booleans"], "no boolean is shown as yes or no")
     require(coverage["number_align"] == "right", "numbers are not on the right")
     for path in ("/heatmaps/current_snapshots", "/-/dashboards/heatmaps"):
         require(at[path, 1280]["links"], f"{path} has no link to a replay")

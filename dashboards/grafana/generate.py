@@ -249,7 +249,7 @@ def operations() -> Json:
     told = tomllib.loads((HERE / "operations.toml").read_text(encoding="utf-8"))
     source = {"type": "prometheus", "uid": "${datasource}"}
     variables = [datasource_variable("prometheus", "Metrics")]
-    labels = {"source": "Organization", "view_name": "View"}
+    labels = {"source": "Source", "view_name": "View"}
     variables += [
         query_variable(name, labels[name], query, ".*", source)
         for name, query in told["variables"].items()
@@ -262,7 +262,8 @@ def operations() -> Json:
     return dashboard(
         "heatmap-etl-operations",
         told["title"],
-        "How heatmap-etl runs, by the metrics of its /metrics. Limits are those of its alerts.",
+        "How heatmap-etl runs, by the metrics of its /metrics. Limits are those of its alerts."
+        " A source is one Datadog organization.",
         variables,
         time={"from": "now-2d", "to": "now"},
         refresh="1m",

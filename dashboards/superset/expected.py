@@ -61,7 +61,7 @@ def pairs(sql_rows: Rows) -> Any:
 _TRAFFIC = "FROM view_coverage WHERE sampled_age_days <= 30"
 
 CHARTS: dict[str, tuple[str, Reduce, Reduce]] = {
-    "Snapshots listed now": (
+    "Snapshots pinned now": (
         "SELECT COUNT(*) AS n FROM snapshots WHERE removed_at IS NULL",
         value,
         value,
@@ -110,7 +110,7 @@ CHARTS: dict[str, tuple[str, Reduce, Reduce]] = {
         summed_by_others("noticed_at"),
         pairs,
     ),
-    "Who pins what: snapshots listed now": (
+    "Who pins what: snapshots pinned now": (
         (
             "SELECT created_by, synced_view, COUNT(*) AS count FROM snapshots"
             " WHERE removed_at IS NULL GROUP BY created_by, synced_view"
@@ -118,7 +118,7 @@ CHARTS: dict[str, tuple[str, Reduce, Reduce]] = {
         by("created_by", "synced_view", "count"),
         by("created_by", "synced_view", "count"),
     ),
-    "Snapshots listed now, by view and device": (
+    "Snapshots pinned now, by view and device": (
         (
             "SELECT device_type AS name, COUNT(*) AS number FROM snapshots"
             " WHERE removed_at IS NULL GROUP BY device_type"

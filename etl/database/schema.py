@@ -172,7 +172,7 @@ def _owner_columns() -> list[Column[Any]]:
 
 snapshots = _table(
     "snapshots",
-    "Includes removed rows; for what is listed now use current_snapshots.",
+    "Includes removed rows; for what is pinned now use current_snapshots.",
     _key("id", "Datadog's id of the snapshot"),
     *_owner_columns(),
     *_content(),
@@ -457,7 +457,7 @@ applications = _table(
 
 discovered_views = _table(
     "discovered_views",
-    "Views with traffic in RUM: one row for each view and application.",
+    "Views with page views in RUM: one row for each view and application.",
     _key("discovered_key", "Key: a hash of source, view name and application", 32),
     _source(),
     _must("view_name", LongText, "Name of the view in RUM"),

@@ -100,7 +100,8 @@ def _age(name: str, unit: str, of: str) -> Column[Any]:
 
 current_snapshots = _view(
     "current_snapshots",
-    "What Datadog lists now: one row for each snapshot that is not removed.",
+    "What is pinned now: one row for each snapshot that is not removed. A row with a held "
+    "removal is here too: its missing_since is set.",
     _of(snapshots, f"id {_OWNER}"),
     _is_watched(_OWNER_WATCHED),
     _of(snapshots, "application_id"),
@@ -129,7 +130,7 @@ snapshot_versions = _view(
         UtcDateTime(),
         "Time of the reading that ended this version; NULL: it has not ended",
     ),
-    _must("is_current", Boolean(), "True: this version is listed now"),
+    _must("is_current", Boolean(), "True: this version has not ended"),
     _of(snapshot_history, "began"),
     _col(
         "ended",
@@ -181,12 +182,14 @@ view_coverage = _view(
     "snapshots. Without snapshots: one row for each view and application with page views, and one "
     "for each view that is read and has neither.",
     _of(view_state, "source"),
-    _must("view_name", LongText(), "Name of the configured view, or of a view with traffic in RUM"),
+    _must(
+        "view_name", LongText(), "Name of the configured view, or of a view with page views in RUM"
+    ),
     _col("application_id", LongText(), "Id of the RUM application; NULL: not known"),
     _application_name(),
     _col("device_type", LongText(), "Kind of device; NULL: no snapshots, or they name none"),
-    _must("has_snapshot", Boolean(), "True: at least one snapshot is listed now"),
-    _must("snapshots", BigInteger(), "Number of snapshots listed now"),
+    _must("has_snapshot", Boolean(), "True: at least one snapshot is not removed"),
+    _must("snapshots", BigInteger(), "Number of snapshots that are not removed, held ones too"),
     _col("newest_at", UtcDateTime(), "Latest created_at of these snapshots; NULL: none has one"),
     _col("oldest_at", UtcDateTime(), "Earliest created_at of these snapshots; NULL: none has one"),
     _col(

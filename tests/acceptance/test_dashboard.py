@@ -2,6 +2,7 @@
 
 import hashlib
 import html.parser
+import json
 import re
 import signal
 import socket
@@ -265,7 +266,7 @@ def test_every_table_view_and_column_is_described():
 
 def test_the_pages_of_datasette_show_the_descriptions(shown):
     text = shown.get(f"/{NAME}/current_snapshots").text
-    assert "What Datadog lists now: one row for each snapshot" in text
+    assert "What is pinned now: one row for each snapshot that is not removed" in text
     assert "Id of the RUM application; NULL: not sent" in text
 
 
@@ -391,7 +392,7 @@ def by_name(name: str) -> Question:
         "2. Which busy views have only old snapshots?",
         "4. Who pins what?",
         "6. What was removed, and between which two readings?",
-        "8. What was listed at a given moment?",
+        "8. What was pinned at a given moment?",
         "12. Where does each application stand?",
     ],
 )
@@ -416,14 +417,14 @@ def test_a_filter_that_is_left_empty_is_none(shown, question):
 
 @pytest.mark.parametrize("view", ["/home", SCRIPT, "none"])
 def test_the_filter_by_view(shown, view):
-    question = by_name("listed-at-a-moment")
+    question = by_name("pinned-at-a-moment")
     every = answers(shown, question)
     assert answers(shown, question, view=view) == [r for r in every if r["synced_view"] == view]
     chosen = shown.get(f"/{NAME}/{question.name}", view=view).text
     assert f"<option selected>{html.escape(view)}</option>" in chosen
 
 
-def test_the_filter_by_application_and_organization(shown):
+def test_the_filter_by_application_and_source(shown):
     question = by_name("views-without-snapshot")
     every = answers(shown, question)
     name = every[0]["application_name"]
@@ -438,20 +439,93 @@ def test_the_filter_by_days(shown):
     ages = [row["age_days"] for row in answers(shown, question)]
     assert min(ages) > 90
     assert answers(shown, question, days=str(max(ages))) == []
-    assert len(answers(shown, question, days="-1")) > len(ages)
+    assert len(answers(shown, question, days="0")) > len(ages)
 
 
 def test_a_moment_is_written_as_people_do(shown):
-    question = by_name("listed-at-a-moment")
+    question = by_name("pinned-at-a-moment")
     (first,) = shown.ask(
         "SELECT MIN(valid_from) AS t, MAX(valid_from) AS last FROM snapshot_versions"
     )
     before = datetime.fromisoformat(first["t"]) - timedelta(days=1)
-    for moment in (before.strftime("%Y-%m-%d"), before.strftime("%Y-%m-%dT%H:%M"), "nonsense"):
+    for moment in (before.strftime("%Y-%m-%d"), before.strftime("%Y-%m-%dT%H:%M")):
         assert answers(shown, question, moment=moment) == []
     assert answers(shown, question, moment=first["last"]) == answers(shown, question)
     since = by_name("changes-by-day")
     assert answers(shown, since, since="2999-01-01 12:00") == []
+
+
+@pytest.mark.parametrize("days", ["abc", "1.5", "-5", " ", "9" * 7, "٣", SCRIPT])
+def test_what_is_no_number_of_days_is_refused(shown, days):
+    refused_filter(
+        shown,
+        "views-with-old-snapshots",
+        f"“{days}” is no number of days, such as 90.",
+        days=days,
+        source="demo",
+    )
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["2026-13-45", "2026-02-31", "2026-01-31 24:30", "nonsense", "now", "2026-01-31 ", "2461072.5"],
+)
+def test_what_is_no_moment_is_refused(shown, moment):
+    complaint = f"“{moment}” is no moment, such as 2026-01-31."
+    refused_filter(shown, "changes-by-day", complaint, since=moment)
+    refused_filter(shown, "pinned-at-a-moment", complaint, moment=moment)
+    refused_filter(shown, "replays-that-expire", complaint, until=moment)
+
+
+def refused_filter(shown: Shown, name: str, complaint: str, **chosen: str) -> None:
+    """On the page, and for a program, which must not take a wrong answer for one."""
+    answer = shown.get(f"/{NAME}/{name}", **chosen)
+    assert answer.status_code == 400
+    assert f'<p class="message-error">{html.escape(complaint)}</p>' in answer.text
+    assert Page(answer.text).rows == []
+    assert "No row answers this." not in answer.text
+    for ending in ("json", "csv"):
+        answer = shown.get(f"/{NAME}/{name}.{ending}", **chosen)
+        assert answer.status_code == 400
+        assert answer.json() == {"ok": False, "error": complaint}
+
+
+def test_of_a_filter_that_is_given_twice_the_one_that_is_used_is_judged(shown):
+    path = f"/{NAME}/views-with-old-snapshots"
+    assert shown.get(f"{path}?days=5&days=abc").status_code == 200
+    assert shown.get(f"{path}?days=abc&days=5").status_code == 400
+
+
+def test_the_list_of_one_dashboard_leads_to_it(shown):
+    for path in ("/-/dashboards", "/-/dashboards/"):
+        answer = shown.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (302, PAGE)
+
+
+def test_the_page_of_the_database_says_what_it_is(shown):
+    text = shown.get(f"/{NAME}").text
+    assert "<title>SQL views and questions</title>" in text
+    assert "<h1>SQL views and questions</h1>" in text
+    assert f"<h1>{NAME}</h1>" not in text
+
+
+def test_yes_and_no_are_for_the_booleans_of_the_catalogue(shown):
+    text = shown.get(f"/{NAME}/views-without-snapshot").text
+    (listed,) = re.findall(r'<script id="booleans" type="application/json">(.*?)</script>', text)
+    assert json.loads(listed) == [
+        "has_snapshot",
+        "is_current",
+        "is_device_type_selected_by_user",
+        "is_trusted",
+        "is_watched",
+        "needs_acceptance",
+    ]
+
+
+def test_a_table_without_a_row_says_why(shown):
+    text = shown.get(f"/{NAME}/current_snapshots", synced_view="nothing of that name").text
+    assert '<p class="zero-results">No row matches this filter.</p>' in text
+    assert "0 records" not in text
 
 
 def test_the_choices_of_a_filter_are_those_of_the_dashboard(shown):
@@ -599,6 +673,11 @@ def test_a_database_without_a_row(tmp_path):
         prepare_schema(database)
     with dashboard(file) as shown:
         assert shown.get(PAGE).status_code == 200
+        for view in sql_views.NAMES:
+            text = shown.get(f"/{NAME}/{view}").text
+            assert "There is no row yet. Runs of heatmap-etl sync write them." in text
+            assert "0 records" not in text
+        assert value(shown, "trusted") == "0 of 0"
         for name, chart in CHARTS.items():
             rows = shown.rows(plain(chart.query))
             assert len(rows) == (1 if name in NUMBERS else 0)
@@ -646,6 +725,7 @@ def test_another_database(capsys, monkeypatch, tmp_path):
         monkeypatch.setenv("HEATMAP_ETL_VIEWS", '["/home"]')
         monkeypatch.chdir(tmp_path)
         said = refused(capsys)
+        assert "Grafana (docs/grafana.md)" in said
         assert "Superset" in said
         assert "docs/bi.md" in said
         assert "s3cret" not in said

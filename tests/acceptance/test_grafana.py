@@ -25,6 +25,7 @@ from sqlalchemy import insert
 from etl.config.database_url import parse_database
 from etl.database import schema, sql_views
 from etl.database.connection import Database, open_database
+from etl.database.migrations import upgrade
 from etl.ledger.concerns import KINDS
 from etl.monitor import metrics
 from etl.serve.dashboard.charts import DASHBOARD
@@ -317,8 +318,9 @@ def test_the_queries_answer_with_what_is_stored(
         ((value,),) = [row.values() for row in asked.panel(title, begin)]
         return value
 
-    assert number("Snapshots listed now") == 8
-    assert int(number("Traffic covered")) == round(100 * (900 + 3 + 70) / (900 + 80 + 500 + 3 + 70))
+    assert number("Snapshots pinned now") == 8
+    covered = 100 * (900 + 3 + 70) / (900 + 80 + 500 + 3 + 70)
+    assert int(number("Page views covered")) == round(covered)
     assert number("Changes") == 5
     assert number("Replays expired") == 1
     assert number("Views read well") == "1 of 2"
@@ -334,7 +336,7 @@ def test_the_queries_answer_with_what_is_stored(
     stale = asked.panel("Stale backgrounds: the replay is gone, or goes within 90 days", begin)
     assert columns(stale, "snapshot", "device") == [("Expired", "desktop"), ("Soon", "watch")]
 
-    devices = asked.panel("Snapshots listed now, by view and device", begin)
+    devices = asked.panel("Snapshots pinned now, by view and device", begin)
     counted = {
         row["view"]: [int(row[n]) for n in ("desktop", "mobile", "tablet", "other")]
         for row in devices
@@ -360,6 +362,26 @@ def test_the_queries_answer_with_what_is_stored(
     first = latest[0]["noticed"]
     noticed = first if first.tzinfo else first.replace(tzinfo=UTC)
     assert noticed == day(5) + later
+
+
+@ON_SERVERS
+def test_an_empty_database_is_no_gap_in_a_panel(
+    dialect: str, new_database: Callable[..., str], begin: datetime
+) -> None:
+    parsed = parse_database(new_database(dialect), Path.cwd())
+    database = open_database(parsed.url, label=parsed.label)
+    upgrade(database)
+    asked = Asked(database, dialect)
+    found = {title: asked.panel(title, begin) for title in panels(asked.document)}
+    database.close()
+    numbers = {title: next(iter(rows[0].values())) for title, rows in found.items() if rows}
+    assert numbers == {
+        "Snapshots pinned now": 0,
+        "Page views covered": None,
+        "Changes": 0,
+        "Replays expired": 0,
+        "Views read well": "0 of 0",
+    }
 
 
 @ON_SERVERS
@@ -392,7 +414,7 @@ def test_variables_offer_what_is_there_and_filter_by_it(asked: Asked, begin: dat
     assert {"/home", "/cart", "/old", "/checkout/?", HOSTILE} <= set(values("view"))
     assert values("view", source=["other"]) == []
 
-    title = "Snapshots listed now, by view and device"
+    title = "Snapshots pinned now, by view and device"
     both = asked.panel(title, begin, view=["/home", "/cart"], source=["acme"], application=["web"])
     assert {row["view"] for row in both} == {"/home", "/cart"}
     for name in ("source", "application", "view"):
@@ -589,14 +611,14 @@ def promtool() -> str:
     return found
 
 
-def tried(folder: Path, samples: dict[str, float], cases: dict[str, list[Json]]) -> str:
-    """What promtool says against the expressions and their samples; empty for nothing."""
+def tried(folder: Path, scraped: list[Json], cases: dict[str, list[Json]]) -> str:
+    """What promtool says against the expressions over these series; empty for nothing."""
     program = promtool()
     (folder / "none.yaml").write_text("groups: []\n", encoding="utf-8")
     case = {"eval_time": f"{4 * SCRAPES - 4}m"}
     test = {
         "interval": "4m",
-        "input_series": series(samples),
+        "input_series": scraped,
         "promql_expr_test": [{**case, "expr": e, "exp_samples": s} for e, s in cases.items()],
     }
     document = {"rule_files": ["none.yaml"], "evaluation_interval": "4m", "tests": [test]}
@@ -628,13 +650,13 @@ def query(expression: str, chosen: Chosen) -> str:
 def test_every_expression_has_a_value_over_what_a_daemon_exposes(
     new_database: Callable[..., str], api: Api, tmp_path: Path
 ) -> None:
-    samples = exposed(new_database, api)
+    scraped = series(exposed(new_database, api))
     everything: Chosen = {"source": [], "view_name": []}
-    assert tried(tmp_path, samples, with_a_value(everything)) == ""
+    assert tried(tmp_path, scraped, with_a_value(everything)) == ""
     some: Chosen = {"source": ["datadoghq.com"], "view_name": ["/home", "/it's"]}
-    assert tried(tmp_path, samples, with_a_value(some)) == ""
+    assert tried(tmp_path, scraped, with_a_value(some)) == ""
     nobody: Chosen = {"source": ["datadoghq.org"], "view_name": []}
-    failed = tried(tmp_path, samples, with_a_value(nobody))
+    failed = tried(tmp_path, scraped, with_a_value(nobody))
     # All but what has no source: the daemon, the durations, the versions, and a count of 0.
     assert failed.count("exp:") == len(expressions()) - 7
 
@@ -642,10 +664,41 @@ def test_every_expression_has_a_value_over_what_a_daemon_exposes(
     names = ("ClockSkew", "Down", "NoRun", "ViewStale", "ViewsBad")
     hold = [{"labels": f'{{condition="HeatmapEtl{n}"}}', "value": 1} for n in names]
     hold[3]["value"] = 3
-    assert tried(tmp_path, samples, {f"count by (condition) ({wrong})": hold}) == ""
+    assert tried(tmp_path, scraped, {f"count by (condition) ({wrong})": hold}) == ""
     none_chosen = query(expressions()["Conditions of the alerts that hold now A"], nobody)
     down = hold[1:2]
-    assert tried(tmp_path, samples, {f"count by (condition) ({none_chosen})": down}) == ""
+    assert tried(tmp_path, scraped, {f"count by (condition) ({none_chosen})": down}) == ""
+
+
+def test_without_metrics_something_is_wrong(tmp_path: Path) -> None:
+    everything: Chosen = {"source": [], "view_name": []}
+    wrong = query(expressions()["Conditions of the alerts that hold now A"], everything)
+    daemon = query(expressions()["Daemon A"], everything)
+    hold = [{"labels": '{condition="HeatmapEtlNoMetrics"}', "value": 1}]
+    assert tried(tmp_path, [], {wrong: hold, daemon: []}) == ""
+
+    # The daemon is reached and has no metric yet; then one that does not answer is one condition.
+    up = series({})
+    up[0]["values"] = f"1x{SCRAPES}"
+    assert tried(tmp_path, up, {wrong: hold, daemon: [{"labels": "{}", "value": 1}]}) == ""
+    counted = f"count by (condition) ({wrong})"
+    hold = [{"labels": '{condition="HeatmapEtlDown"}', "value": 1}]
+    down = [{"labels": "{}", "value": 0}]
+    assert tried(tmp_path, series({}), {counted: hold, daemon: down}) == ""
+
+
+def test_metrics_of_a_file_are_no_daemon(tmp_path: Path) -> None:
+    """The node exporter has them: nothing of the job heatmap-etl."""
+    daemon = panels(OPERATIONS)["Daemon"]
+    (mapping,) = daemon["fieldConfig"]["defaults"]["mappings"]
+    assert mapping["options"]["2"]["text"] == "none: metrics of a file"
+    name = "heatmap_etl_last_run_timestamp_seconds"
+    sources = [
+        {"series": f'{name}{{job="node",source="{source}"}}', "values": f"1x{SCRAPES}"}
+        for source in ("acme", "other")
+    ]
+    two = [{"labels": "{}", "value": 2}]
+    assert tried(tmp_path, sources, {daemon["targets"][0]["expr"]: two}) == ""
 
 
 def test_the_table_of_conditions_has_every_alert() -> None:

@@ -6,6 +6,8 @@ Their SQL is written once, with filters: the docs get it for any database, Datas
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -15,6 +17,8 @@ from etl.serve.dashboard.charts import read_toml
 _OPTIONAL = re.compile(r"\[\[ (WHERE|AND) (.+?) = :(\w+) \]\]")
 _OPTIONAL_LINE = re.compile(r"^ *\[\[.*\]\]\n", re.MULTILINE)
 _NAMED = re.compile(r":(\w+)")
+MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?)?"
+"""How a reader writes a moment; the form in the browser has it too."""
 
 
 class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +33,15 @@ class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def literal(self) -> str:
         """The example in SQL."""
         return f"'{self.example}'" if self.kind == "moment" else self.example
+
+    def complaint(self, written: str) -> str:
+        """What is wrong with what a reader wrote; "" for nothing. An empty filter is none."""
+        if not written or self.kind == "choice":
+            return ""
+        if self.kind == "number":
+            is_good = re.fullmatch("[0-9]{1,6}", written)
+            return "" if is_good else f"“{written}” is no number of days, such as {self.default}."
+        return "" if _is_moment(written) else f"“{written}” is no moment, such as 2026-01-31."
 
     def value(self, name: str) -> str:
         """SQLite's SQL for the chosen value, or else the default."""
@@ -64,6 +77,12 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         used = set(_NAMED.findall(question.sql))
         return {name: f for name, f in self.filters.items() if name in used}
 
+    def complaints(self, question: Question, written: Mapping[str, str]) -> list[str]:
+        """What is wrong with the filters that a reader filled in."""
+        filters = self.filters_of(question)
+        found = (f.complaint(written.get(name, "")) for name, f in filters.items())
+        return [complaint for complaint in found if complaint]
+
     def sqlite_sql(self, question: Question) -> str:
         """The SQL with a named parameter for each filter; an empty one is as good as none."""
 
@@ -73,6 +92,17 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         with_filters = _OPTIONAL.sub(r"\1 (:\3 = '' OR \2 = :\3)", question.sql)
         return _NAMED.sub(value, with_filters).removesuffix(";")
+
+
+def _is_moment(written: str) -> bool:
+    """Whether it is written as one, and its day is in the calendar."""
+    if not re.fullmatch(MOMENT, written):
+        return False
+    try:
+        datetime.fromisoformat(written)
+    except ValueError:
+        return False
+    return True
 
 
 def read_questions() -> Catalogue:

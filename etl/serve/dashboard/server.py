@@ -6,17 +6,19 @@ in the browser send requests to other hosts.
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
 
 from msgspec.structs import asdict
-from sqlalchemy import Table
+from sqlalchemy import Boolean, Table
 
 from etl.database import schema, sql_views
 from etl.database.connection import Database, is_there
@@ -26,11 +28,12 @@ from etl.database.migrations import require_schema
 from etl.errors import EtlError
 from etl.formatting import to_install
 from etl.serve.dashboard.charts import DASHBOARD
-from etl.serve.dashboard.questions import QUESTIONS, Filter, Question
+from etl.serve.dashboard.questions import MOMENT, QUESTIONS, Filter, Question
 
 NAME = "heatmaps"
 """Name of the database and of the page in Datasette's URLs."""
-PAGE = f"/-/dashboards/{NAME}"
+_LIST = "/-/dashboards"
+PAGE = f"{_LIST}/{NAME}"
 _FILES = Path(__file__).resolve().parent / "files"
 
 App: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
@@ -49,7 +52,7 @@ def require_file(database: Database) -> Path:
     if not file:
         raise EtlError(
             f"the dashboard opens SQLite files only, and {database.label} is not one; "
-            "use Superset (docs/superset.md) or any BI tool (docs/bi.md)"
+            "use Grafana (docs/grafana.md), Superset (docs/superset.md) or any BI tool (docs/bi.md)"
         )
     if not is_there(database):
         named = f"; it was named by {database.origin}" if database.origin else ""
@@ -124,11 +127,51 @@ def make_app(file: Path) -> App:
             "default_page_size": 50,
         },
     )
-    datasette.jinja_env.globals["instants"] = instants()
+    datasette.jinja_env.globals |= {
+        "instants": instants(),
+        "booleans": booleans(),
+        "complaints_about": complaints_about,
+    }
     datasette.remove_database("_memory")
     datasette.add_database(ReadOnlyFile(datasette, path=str(file), is_mutable=True), name=NAME)
     app: App = datasette.app()
-    return _with_security_headers(app)
+    return _with_security_headers(_with_own_answers(app))
+
+
+def _with_own_answers(app: App) -> App:
+    """Refuse filters that say nothing, and show the page in place of a list of one."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if path.rstrip("/") == _LIST:
+            await _answer(send, 302, (b"location", PAGE.encode()))
+            return
+        name, _, ending = path.removeprefix(f"/{NAME}/").partition(".")
+        pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        complaints = complaints_about(name, dict(reversed(pairs)))  # of several, Datasette's first
+        if not complaints:
+            await app(scope, receive, send)
+        elif ending:
+            refusal = json.dumps({"ok": False, "error": " ".join(complaints)}).encode()
+            await _answer(send, 400, (b"content-type", b"application/json"), body=refusal)
+        else:
+            await app(scope, receive, _refusing(send))  # our template shows the complaints
+
+    return answered
+
+
+def _refusing(send: Any) -> Any:
+    """Sends what it is given, with the status of a refusal."""
+
+    async def send_refusal(message: Any) -> None:
+        await send({**message, "status": 400} if "status" in message else message)
+
+    return send_refusal
+
+
+async def _answer(send: Any, status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _with_security_headers(app: App) -> App:
@@ -210,7 +253,20 @@ def _form_field(name: str, filter_: Filter) -> dict[str, str]:
         "kind": filter_.kind,
         "empty": filter_.empty,
         "options": options,
+        "pattern": MOMENT,
     }
+
+
+def complaints_about(name: str, written: Mapping[str, str]) -> list[str]:
+    """What is wrong with the filters of the question of that name; nothing for another page."""
+    questions = [question for question in QUESTIONS.questions if question.name == name]
+    return [c for question in questions for c in QUESTIONS.complaints(question, written)]
+
+
+def booleans() -> list[str]:
+    """Names of the columns of the SQL views whose 1 and 0 the pages show as yes and no."""
+    columns = (column for view in sql_views.metadata.tables.values() for column in view.columns)
+    return sorted({column.name for column in columns if isinstance(column.type, Boolean)})
 
 
 def instants() -> list[str]:

@@ -3,6 +3,9 @@
 
 const CHARTS = JSON.parse((document.getElementById("charts") || { textContent: "{}" }).textContent);
 const INSTANTS = new Set(JSON.parse(document.getElementById("instants").textContent));
+const BOOLEANS = new Set(JSON.parse(document.getElementById("booleans").textContent));
+const LONGEST = 200; // letters of a text; a name of thousands would fill the screen
+const NARROW = 360; // pixels of a chart: on a telephone
 const CONFIG = {
   background: null,
   view: { stroke: null },
@@ -39,18 +42,25 @@ function isId(name) {
   return /id$/.test(name);
 }
 
+function isBoolean(name, value) {
+  return BOOLEANS.has(name) && (value === 0 || value === 1);
+}
+
 function kindOf(name, value) {
+  if (isBoolean(name, value)) return "boolean";
   if (typeof value === "number") return "number";
   if (/^\d{4}-\d\d-\d\d( |$)/.test(value)) return "instant";
   if (/(^|_)(id|key|hash)$/.test(name) && value.length > 12) return "key";
   return value.length > 40 ? "long" : "";
 }
 
-// Thousands apart, an instant to the minute, and any other text as it is.
+// Yes and no, thousands apart, an instant to the minute, and a text that is not too long as it is.
 function shownAs(name, value) {
+  if (isBoolean(name, value)) return value ? "yes" : "no";
   if (typeof value === "number") return isId(name) ? String(value) : value.toLocaleString("en");
   const isInstant = INSTANTS.has(name) && /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/.test(value);
-  return isInstant ? value.slice(0, 16) : value;
+  if (isInstant) return value.slice(0, 16);
+  return value.length > LONGEST ? `${value.slice(0, LONGEST)}…` : value;
 }
 
 function linkTo(address) {
@@ -133,6 +143,16 @@ function withoutAbsent(spec, rows) {
   }
 }
 
+// On a telephone the labels leave room for the bars, and a legend has as many lines as it needs.
+function fitToWidth(spec, width) {
+  if (width >= NARROW) return;
+  for (const part of [spec, ...(spec.layer || [])]) {
+    const { y, color } = part.encoding || {};
+    if (y && y.axis) y.axis.labelLimit = 120;
+    if (color && color.legend) Object.assign(color.legend, { columns: 2, labelLimit: 110 });
+  }
+}
+
 function heightOf(spec, rows) {
   const y = spec.encoding && spec.encoding.y;
   if (!y || y.type !== "nominal") return 260;
@@ -142,6 +162,7 @@ function heightOf(spec, rows) {
 async function drawVega(place, chart, rows) {
   const spec = structuredClone(chart.display);
   withoutAbsent(spec, rows);
+  fitToWidth(spec, place.clientWidth);
   await vegaEmbed(
     place,
     {
