@@ -122,8 +122,8 @@ current_snapshots = _view(
 
 snapshot_versions = _view(
     "snapshot_versions",
-    "Every content that a snapshot has or had: one row for each version. For a moment of the past, "
-    "take the rows with a valid_from not after it, and a valid_to after it or NULL.",
+    "Every content that a snapshot has or had: one row for each version. At a moment of the "
+    "past those rows were valid whose valid_from is not later, and valid_to is later or NULL.",
     _of(snapshot_history, "snapshot_id version valid_from"),
     _col(
         "valid_to",
