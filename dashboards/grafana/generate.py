@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from etl.serve.dashboard.charts import DASHBOARD, Chart
+from etl.serve.dashboard.charts import DASHBOARD, Chart, read_toml
 
 Json = dict[str, Any]
 
@@ -246,22 +245,22 @@ def alerts_that_hold() -> str:
 
 
 def operations() -> Json:
-    told = tomllib.loads((HERE / "operations.toml").read_text(encoding="utf-8"))
+    settings = read_toml(HERE / "operations.toml")
     source = {"type": "prometheus", "uid": "${datasource}"}
     variables = [datasource_variable("prometheus", "Metrics")]
     labels = {"source": "Source", "view_name": "View"}
     variables += [
         query_variable(name, labels[name], query, ".*", source)
-        for name, query in told["variables"].items()
+        for name, query in settings["variables"].items()
     ]
     rows = []
-    for row in told["rows"]:
-        panels = [(name, told["panels"][name]) for name in row["panels"]]
+    for row in settings["rows"]:
+        panels = [(name, settings["panels"][name]) for name in row["panels"]]
         members = [(operations_panel(panel, source), *panel["size"]) for _, panel in panels]
         rows.append((row["title"], members))
     return dashboard(
         "heatmap-etl-operations",
-        told["title"],
+        settings["title"],
         "How heatmap-etl runs, by the metrics of its /metrics. Limits are those of its alerts."
         " A source is one Datadog organization.",
         variables,
@@ -271,35 +270,38 @@ def operations() -> Json:
     )
 
 
-def operations_panel(told: Json, source: Json) -> Json:
-    kind = told["kind"]
-    defaults: Json = {"unit": told.get("unit", "short"), "noValue": told.get("empty", "no data")}
-    if "alert" in told:
-        defaults["thresholds"] = alert_thresholds(told)
+def operations_panel(settings: Json, source: Json) -> Json:
+    kind = settings["kind"]
+    defaults: Json = {
+        "unit": settings.get("unit", "short"),
+        "noValue": settings.get("empty", "no data"),
+    }
+    if "alert" in settings:
+        defaults["thresholds"] = alert_thresholds(settings)
         defaults["color"] = {
             "mode": "thresholds" if kind in ("stat", "table") else "palette-classic"
         }
-    if "words" in told:
-        words = {value: {"text": w, "color": c} for value, (w, c) in told["words"].items()}
+    if "words" in settings:
+        words = {value: {"text": w, "color": c} for value, (w, c) in settings["words"].items()}
         defaults["mappings"] = [{"type": "value", "options": words}]
-    if "never" in told:
-        never = {"text": told["never"], "color": RED}
+    if "never" in settings:
+        never = {"text": settings["never"], "color": RED}
         span = {"from": NEVER_S, "to": None, "result": never}
         defaults["mappings"] = [{"type": "range", "options": span}]
     panel: Json = {
-        "title": told["title"],
-        "description": told.get("note", ""),
+        "title": settings["title"],
+        "description": settings.get("note", ""),
         "datasource": source,
-        "targets": list(operations_queries(told, source)),
-        "fieldConfig": {"defaults": defaults, "overrides": colored(told)},
+        "targets": list(operations_queries(settings, source)),
+        "fieldConfig": {"defaults": defaults, "overrides": colored(settings)},
     }
     if kind == "table":
-        return table(named_columns(panel, told), told.get("sort", ""))
+        return table(named_columns(panel, settings), settings.get("sort", ""))
     if kind == "heatmap":
         return heatmap(panel)
     if kind == "stat":
         return stat(panel, is_colored=True)
-    if not told.get("is_both_ways"):
+    if not settings.get("is_both_ways"):
         defaults["min"] = 0
     drawn = "bars" if kind == "bars" else "line"
     filled = {"bars": 80, "areas": 40, "lines": 0}[kind]
@@ -307,13 +309,13 @@ def operations_panel(told: Json, source: Json) -> Json:
     return time_series(panel, drawn=drawn, is_stacked=is_stacked, filled=filled, bars_end=True)
 
 
-def operations_queries(told: Json, source: Json) -> Iterator[Json]:
-    expression = alerts_that_hold() if "conditions" in told else told.get("expr", "")
-    if "alert" in told:
-        expression = expression.replace("{limit}", str(limit_of(told["alert"])))
-    is_instant = told["kind"] in ("table", "stat")
+def operations_queries(settings: Json, source: Json) -> Iterator[Json]:
+    expression = alerts_that_hold() if "conditions" in settings else settings.get("expr", "")
+    if "alert" in settings:
+        expression = expression.replace("{limit}", str(limit_of(settings["alert"])))
+    is_instant = settings["kind"] in ("table", "stat")
     forms = {"table": "table", "heatmap": "heatmap"}
-    queries = told.get("queries", [[told.get("legend", ""), expression]])
+    queries = settings.get("queries", [[settings.get("legend", ""), expression]])
     for letter, (legend, query) in zip("ABCD", queries, strict=False):
         yield {
             "refId": letter,
@@ -321,40 +323,40 @@ def operations_queries(told: Json, source: Json) -> Iterator[Json]:
             "editorMode": "code",
             "expr": query,
             "legendFormat": legend,
-            "format": forms.get(told["kind"], "time_series"),
+            "format": forms.get(settings["kind"], "time_series"),
             "instant": is_instant,
             "range": not is_instant,
-            **({"interval": told["step"]} if "step" in told else {}),
+            **({"interval": settings["step"]} if "step" in settings else {}),
         }
 
 
-def alert_thresholds(told: Json) -> Json:
-    limit = limit_of(told["alert"])
-    if told.get("is_both_ways"):
+def alert_thresholds(settings: Json) -> Json:
+    limit = limit_of(settings["alert"])
+    if settings.get("is_both_ways"):
         steps = [(RED, None), (GREEN, -limit), (RED, limit)]
         return {"mode": "absolute", "steps": [{"color": c, "value": v} for c, v in steps]}
-    return thresholds((RED, 1 if told.get("is_count") else first_value_beyond(limit)))
+    return thresholds((RED, 1 if settings.get("is_count") else first_value_beyond(limit)))
 
 
-def colored(told: Json) -> list[Json]:
+def colored(settings: Json) -> list[Json]:
     """Series that mean something good or bad have its colour; `vanished` has our word for it."""
     found = [
         override(name, color={"mode": "fixed", "fixedColor": color})
-        for name, color in told.get("colors", {}).items()
+        for name, color in settings.get("colors", {}).items()
     ]
-    if "{{outcome}}" in told.get("legend", ""):
+    if "{{outcome}}" in settings.get("legend", ""):
         found.append(override("vanished", displayName="removed"))
     return found
 
 
-def named_columns(panel: Json, told: Json) -> Json:
+def named_columns(panel: Json, settings: Json) -> Json:
     """The table without what Prometheus adds."""
     hidden = {"Time": True, "instance": True, "job": True}
-    names = {"Value": told.get("value", "value"), "view_name": "view"}
+    names = {"Value": settings.get("value", "value"), "view_name": "view"}
     defaults, fields = panel["fieldConfig"]["defaults"], panel["fieldConfig"]["overrides"]
-    if "conditions" in told:
+    if "conditions" in settings:
         hidden["Value"] = True  # seconds of one, a number of another
-        fields.append(conditions(told["conditions"]))
+        fields.append(conditions(settings["conditions"]))
     options = {"excludeByName": hidden, "renameByName": names, "indexByName": {}}
     transformations = [{"id": "organize", "options": options}]
     if "thresholds" in defaults:
@@ -365,11 +367,11 @@ def named_columns(panel: Json, told: Json) -> Json:
     return {**panel, "transformations": transformations}
 
 
-def conditions(told: Json) -> Json:
+def conditions(settings: Json) -> Json:
     """The column says in words what the alert means."""
-    if set(told) != set(alert_rules()):
+    if set(settings) != set(alert_rules()):
         raise SystemExit(f"operations.toml: the conditions are not the rules of {ALERTS.name}")
-    words = {alert: {"text": text, "color": RED} for alert, text in told.items()}
+    words = {alert: {"text": text, "color": RED} for alert, text in settings.items()}
     mappings = [{"type": "value", "options": words}]
     return override("condition", mappings=mappings, custom__cellOptions={"type": "color-text"})
 
@@ -402,20 +404,20 @@ def heatmap(panel: Json) -> Json:
 
 
 def content(database: str) -> Json:
-    told = tomllib.loads((HERE / "content.toml").read_text(encoding="utf-8"))
+    settings = read_toml(HERE / "content.toml")
     kind, label = DATABASES[database]
-    parts = told["parts"]
+    parts = settings["parts"]
     own = parts | parts[database]
     source = {"type": kind, "uid": "${datasource}"}
     variables = [datasource_variable(kind, "Database")]
-    for name, variable in told["variables"].items():
+    for name, variable in settings["variables"].items():
         query = (
             f"SELECT name AS __text, {own['choice']} AS __value\nFROM (\n"
-            f"{without_final_newlines(variable['query'])}\n) AS choices\nORDER BY name"
+            f"{variable['query']}\n) AS choices\nORDER BY name"
         )
         variables.append(query_variable(name, variable["label"], query, ALL, source))
-    rows = [(panel_row(DASHBOARD.numbers, told, own, source, height=4))]
-    rows += [panel_row(row, told, own, source, height=10) for row in DASHBOARD.rows]
+    rows = [(panel_row(DASHBOARD.numbers, settings, own, source, height=4))]
+    rows += [panel_row(row, settings, own, source, height=10) for row in DASHBOARD.rows]
     return dashboard(
         f"heatmap-etl-content-{database}",
         f"Heatmap snapshots: content ({label})",
@@ -428,22 +430,22 @@ def content(database: str) -> Json:
 
 
 def panel_row(
-    names: tuple[str, ...], told: Json, parts: Json, source: Json, *, height: int
+    names: tuple[str, ...], settings: Json, parts: Json, source: Json, *, height: int
 ) -> list[tuple[Json, int, int]]:
     """The charts side by side, over the whole width."""
     edges = [round(WIDTH * i / len(names)) for i in range(len(names) + 1)]
     widths = [right - left for left, right in pairwise(edges)]
     return [
-        (content_panel(name, told, parts, source), width, height)
+        (content_panel(name, settings, parts, source), width, height)
         for name, width in zip(names, widths, strict=True)
     ]
 
 
-def content_panel(name: str, told: Json, parts: Json, source: Json) -> Json:
+def content_panel(name: str, settings: Json, parts: Json, source: Json) -> Json:
     chart = DASHBOARD.charts[name]
-    if name not in told["charts"]:
+    if name not in settings["charts"]:
         raise SystemExit(f"content.toml has no query for the chart {name} of the Datasette page")
-    own = told["charts"][name]
+    own = settings["charts"][name]
     defaults: Json = {"noValue": own.get("empty", chart.empty or "none")}
     kind = own["kind"]
     panel: Json = {
@@ -457,9 +459,7 @@ def content_panel(name: str, told: Json, parts: Json, source: Json) -> Json:
                 "editorMode": "code",
                 "format": "time_series" if kind == "weeks" else "table",
                 "rawQuery": True,
-                "rawSql": without_final_newlines(own["query"]).format_map(
-                    {part: without_final_newlines(text) for part, text in parts.items()}
-                ),
+                "rawSql": own["query"].format_map(parts),
             }
         ],
         "fieldConfig": {"defaults": defaults, "overrides": content_overrides(own)},
@@ -474,10 +474,6 @@ def content_panel(name: str, told: Json, parts: Json, source: Json) -> Json:
         defaults["min"] = 0
         return time_series(panel, drawn="bars", is_stacked=True, filled=80)
     return bar_chart(panel, own["x"], is_upright=own.get("upright", False))
-
-
-def without_final_newlines(text: Any) -> Any:
-    return text.removesuffix("\n") if isinstance(text, str) else text
 
 
 def sentence(chart: Chart) -> str:

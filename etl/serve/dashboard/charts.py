@@ -49,14 +49,14 @@ class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_dashboard() -> Dashboard:
     """The page; raises `msgspec.ValidationError` when a file does not match the classes."""
-    dashboard = msgspec.convert(read_toml("dashboard.toml"), Dashboard)
+    dashboard = msgspec.convert(read_toml(FILES / "dashboard.toml"), Dashboard)
     charts = {name: _resolved(name, c, dashboard.parts) for name, c in dashboard.charts.items()}
     return msgspec.structs.replace(dashboard, charts=charts)
 
 
-def read_toml(name: str) -> Any:
-    """What the file of that name says, each text without the line break at its end."""
-    return _without_final_newlines(tomllib.loads((FILES / name).read_text(encoding="utf-8")))
+def read_toml(file: Traversable) -> Any:
+    """What the file says, each text without the line break at its end."""
+    return _without_final_newlines(tomllib.loads(file.read_text(encoding="utf-8")))
 
 
 def _without_final_newlines(value: Any) -> Any:

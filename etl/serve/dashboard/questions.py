@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from etl.serve.dashboard.charts import read_toml
+from etl.serve.dashboard.charts import FILES, read_toml
 
 _OPTIONAL = re.compile(r"\[\[ (WHERE|AND) (.+?) = :(\w+) \]\]")
 _OPTIONAL_LINE = re.compile(r"^ *\[\[.*\]\]\n", re.MULTILINE)
@@ -107,7 +107,7 @@ def _is_moment(written: str) -> bool:
 
 def read_questions() -> Catalogue:
     """The catalogue; raises `msgspec.ValidationError` when the file does not match the classes."""
-    return msgspec.convert(read_toml("questions.toml"), Catalogue)
+    return msgspec.convert(read_toml(FILES / "questions.toml"), Catalogue)
 
 
 QUESTIONS = read_questions()
