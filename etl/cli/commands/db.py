@@ -169,27 +169,18 @@ def _for_each_database(
 
 def upgrade_schema(database: Database) -> str:
     """Upgrade the schema; returns the line that names both revisions."""
-    from sqlalchemy.exc import DBAPIError
-
     from etl.cli.output.schema import upgrade_line
     from etl.database import comments
     from etl.database.migrations import UNUSABLE, found_schema, require_schema, upgrade
-    from etl.errors import StoreError
 
-    before = found_schema(database)
+    before, updated = found_schema(database), 0
     if before.state in UNUSABLE:
         require_schema(database)  # raises
     if before.state != "current":
         upgrade(database)
-    elif not database.read(comments.are_current):
-        try:
-            upgrade(database)
-        except StoreError as error:
-            # Words are no reason to fail: a login that may not change them leaves them.
-            cause = error.__cause__
-            if not isinstance(cause, DBAPIError) or not database.dialect.is_denied(cause):
-                raise
-    return upgrade_line(database.label, before)
+    else:
+        updated = comments.bring_up_to_date(database)
+    return upgrade_line(database.label, before, updated)
 
 
 def schema_status(database: Database) -> tuple[str, int]:
