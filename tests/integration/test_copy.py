@@ -573,7 +573,7 @@ def test_the_last_line_says_what_to_do_about_the_schema(
 
 def test_a_new_file_can_be_read_by_those_who_read_the_old_one(source: str, tmp_path: Path) -> None:
     filled(source, 1)
-    Path(make_url(source).database or "").chmod(0o440)
+    Path(make_url(source).database or "").chmod(0o640)
     seen: set[tuple[str, int]] = set()
 
     def look(_what: str, _rows: int) -> None:
