@@ -171,8 +171,14 @@ class OutputError(EtlError):
 
 
 class Stopped(EtlError):
-    """The process was asked to end; `exit_code` is 128 + the signal's number."""
+    """The process was asked to end; `exit_code` is 128 + the signal's number.
 
-    def __init__(self, signal_number: int) -> None:
+    `rest`: what becomes of the work, for people.
+    """
+
+    def __init__(
+        self, signal_number: int, rest: str = "what was stored stays, and the next run continues"
+    ) -> None:
         super().__init__(f"stopped by signal {signal_number}")
+        self.rest = rest
         self.exit_code = 128 + signal_number

@@ -104,7 +104,7 @@ def _problems(error: EtlError) -> Sequence[str]:
     if isinstance(error, ConfigError):
         return error.problems
     if isinstance(error, Stopped):
-        return [f"{error}; what was stored stays, and the next run continues"]
+        return [f"{error}; {error.rest}"]
     return [str(error)]
 
 

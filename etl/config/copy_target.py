@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from etl.config.credentials import read_secret
@@ -13,18 +14,33 @@ from etl.errors import ConfigError
 COPY_TO_URL = "HEATMAP_ETL_COPY_TO_URL"
 
 
-def copy_target(to: str | None, schema_name: str | None) -> Database:
-    """The database that the argument `to` names, else the environment. Raises `ConfigError`."""
+@dataclass(frozen=True, slots=True)
+class CopyTarget:
+    """A database, and which of its schemas; `name`: the argument or variable that has its URL."""
+
+    database: Database
+    schema_name: str | None
+    name: str
+
+
+def copy_target(to: str | None, schema_name: str | None, configured: str | None) -> CopyTarget:
+    """What the argument `to` names, else the environment. Raises `ConfigError`.
+
+    `configured`: the schema that the configuration names, in which a PostgreSQL database gets its
+    tables too, unless `schema_name` says another.
+    """
     try:
         found = _parsed("TO", to) if to else _from_environment()
         if schema_name is not None:
             _require_schema_name(found, schema_name)
+        elif found.is_postgresql:
+            schema_name = configured
     except BadValue as error:
         raise ConfigError([str(error)]) from None
     except OSError:
         problem = "the current folder does not exist any more; change to another"
         raise ConfigError([problem]) from None
-    return found
+    return CopyTarget(found, schema_name, "TO" if to else COPY_TO_URL)
 
 
 def _from_environment() -> Database:

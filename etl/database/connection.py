@@ -31,9 +31,25 @@ _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
+class SettingNames:
+    """What names the URL and the schema of a database, for advice about them."""
+
+    url: str = "database_url"
+    schema: str = "database_schema"
+
+    def put_into(self, advice: str) -> str:
+        """The advice, which is written for the settings of the configuration."""
+        return advice.replace("database_url", self.url).replace("database_schema", self.schema)
+
+
+CONFIGURED = SettingNames()
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """An engine. `label`: its URL without the password, for messages; `origin`: where that stood.
 
+    `names`: what a person changes to open another one.
     `on_step` is called whenever a try of a transaction, or a reading, has ended, well or not.
     """
 
@@ -41,6 +57,7 @@ class Database:
     label: str
     schema_name: str | None = None
     origin: str = ""
+    names: SettingNames = CONFIGURED
     on_step: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
@@ -76,13 +93,13 @@ class Database:
         except Exception as error:
             if not _is_of_driver(error):
                 raise
-            raise unreachable(self.dialect, self.label, error, self.engine) from None
+            raise self._unreachable(error) from None
         with connection:
             if write:
                 try:
                     self.dialect.prepare_to_write(connection)
                 except DBAPIError as error:
-                    raise unreachable(self.dialect, self.label, error, self.engine) from None
+                    raise self._unreachable(error) from None
             else:
                 connection = self.dialect.prepare_to_read(connection)
             yield connection
@@ -136,6 +153,9 @@ class Database:
         hint = dialect.hint_on_limit(error, self.engine)
         return hint or dialect.hint_on_failure(dialect.brief(error))
 
+    def _unreachable(self, error: Exception) -> DatabaseUnreachable:
+        return unreachable(self.dialect, self.label, error, self.engine, self.names)
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -161,30 +181,38 @@ def _right(error: DBAPIError) -> str:
     return words[0] if words[:1] and words[0] in _RIGHTS else "write"
 
 
-def open_database(url: str, *, label: str, schema_name: str | None = None) -> Database:
+def open_database(
+    url: str, *, label: str, schema_name: str | None = None, names: SettingNames = CONFIGURED
+) -> Database:
     """The database at `url` (with driver); connects only to tell MariaDB from MySQL."""
     dialect = dialect_named(make_url(url).get_backend_name())
-    database = _database(dialect, url, label, schema_name)
+    database = _database(dialect, url, label, schema_name, names)
     exact = dialect.exact_url(url, partial(database.connect, write=False))
     if exact == url:
         return database
     database.close()
-    return _database(dialect, exact, label, schema_name)
+    return _database(dialect, exact, label, schema_name, names)
 
 
-def _database(dialect: Dialect, url: str, label: str, schema_name: str | None) -> Database:
+def _database(
+    dialect: Dialect, url: str, label: str, schema_name: str | None, names: SettingNames
+) -> Database:
     try:
         engine = dialect.make_engine(url, schema_name)
     except Exception as error:
         if not _is_of_driver(error):
             raise
-        raise unreachable(dialect, label, error) from None
+        raise unreachable(dialect, label, error, names=names) from None
     hide_values(engine, dialect.tell)
-    return Database(engine, label, schema_name)
+    return Database(engine, label, schema_name, names=names)
 
 
 def unreachable(
-    dialect: Dialect, label: str, error: Exception, engine: Engine | None = None
+    dialect: Dialect,
+    label: str,
+    error: Exception,
+    engine: Engine | None = None,
+    names: SettingNames = CONFIGURED,
 ) -> DatabaseUnreachable:
     """The error for a database that cannot be opened: the driver's message, and what to do."""
     message = dialect.brief(error)
@@ -192,7 +220,8 @@ def unreachable(
         name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
         # Its words may be those of a file that it tried to read, with a password in it.
         message = f"the driver raised {name}"
-    hint = (engine and dialect.hint_on_limit(error, engine)) or dialect.hint(error, message)
+    on_limit = engine and dialect.hint_on_limit(error, engine)
+    hint = on_limit or names.put_into(dialect.hint(error, message))
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
 
 

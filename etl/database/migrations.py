@@ -101,7 +101,7 @@ def _foreign_table(connection: Connection, *, is_stamped: bool) -> str:
 
 def _not_ours(database: Database, table: str) -> str:
     other = "another database"
-    other += " or database_schema" * database.dialect.has_schemas
+    other += f" or {database.names.schema}" * database.dialect.has_schemas
     return f"the database {database.label} has a table `{table}` that is not ours; use {other}"
 
 

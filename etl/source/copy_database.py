@@ -8,14 +8,17 @@ state of it the copy is, so that a copy that was cut short goes on, or begins ag
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, inspect, literal, select, text
+from sqlalchemy import Connection, String, Table, delete, func, inspect, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
 from etl.database import schema
@@ -32,15 +35,17 @@ from etl.database.migrations import (
     upgrade,
 )
 from etl.errors import LeaseLost, SchemaMismatch, StoreError
+from etl.files import rights_of
 from etl.formatting import many
 from etl.source.lease import Lease
-from etl.source.table_copy import Content, content, copy_table, row_count, to_copy
+from etl.source.table_copy import Content, content, copy_table, longest, row_count, to_copy
 
 log = logging.getLogger(__name__)
 
 TABLES = schema.metadata.sorted_tables
 _REVISION = f"UPDATE {schema.VERSION_TABLE} SET version_num = :new WHERE version_num = :old"  # noqa: S608
 _DIGITS = 12
+STAYS = "what was copied stays; run the same command again"
 
 OnRows = Callable[[str, int], None]
 """Called with what is done and how many rows are done of it; what it raises ends the copy."""
@@ -52,6 +57,7 @@ class Copied(msgspec.Struct, frozen=True):
 
     source: str
     target: str
+    schema: str | None
     tables: dict[str, Content]
 
     @property
@@ -86,7 +92,7 @@ def copy_database(
             on_rows(what, rows)
 
         marker = _marker(source)
-        _begin(target, marker)
+        _begin(source, target, marker)
         for table in TABLES:
             copy_table(source, target, table, lambda rows: step(COPYING, rows))
         tables, differences = _compared(source, target, lambda rows: step(COMPARING, rows))
@@ -101,7 +107,7 @@ def copy_database(
         source.transaction(lambda connection: _for_each(leases, Lease.renew, connection))
         target.transaction(lambda connection: _set_revision(connection, marker, schema.HEAD))
         require_schema(target)
-    return Copied(source.label, target.label, tables)
+    return Copied(source.label, target.label, target.schema_name, tables)
 
 
 @contextmanager
@@ -139,29 +145,43 @@ def _for_each(
 ) -> None:
     """All in one transaction."""
     for lease in leases:
-        act(lease, connection)
+        try:
+            act(lease, connection)
+        except LeaseLost:
+            raise _lost(lease) from None
 
 
 def _require_held(leases: Sequence[Lease]) -> None:
     for lease in leases:
         if lease.is_lost:
-            raise LeaseLost(f"another process took the lease of {lease.source}; run it again")
+            raise _lost(lease)
+
+
+def _lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(f"another process took the lease of {lease.source}; {STAYS}")
 
 
 def _require_other(source: Database, target: Database) -> None:
-    places = [(d.engine.url, d.schema_name, d.file and d.file.resolve()) for d in (source, target)]
-    is_same_file = places[0][2] is not None and places[0][2] == places[1][2]
+    is_same_file = False
+    if source.file and target.file:
+        with contextlib.suppress(OSError):  # opening it says why
+            is_same_file = source.file.samefile(target.file)
+    places = [(d.engine.url, d.schema_name) for d in (source, target)]
     if is_same_file or places[0] == places[1]:
-        raise SchemaMismatch(f"{target.label} is the configured database itself; name another one")
+        raise _itself(target)
+
+
+def _itself(target: Database) -> SchemaMismatch:
+    return SchemaMismatch(f"{target.label} is the configured database itself; name another one")
 
 
 def _marker(source: Database) -> str:
     """What stands for the revision while it is copied: which database, and which state of it.
 
-    A database is known by its sources and their first runs; each run changes the ledger.
+    A database is known by its first run, which neither a new name of a source nor another source
+    changes. Each run changes the ledger.
     """
-    s = schema.sources.c
-    identity = content(source, select(s.source, s.first_seen_at)).digest
+    identity = content(source, select(func.min(schema.sources.c.first_seen_at))).digest
     states = [
         content(source, to_copy(table)).digest for table in (schema.sources, schema.sync_runs)
     ]
@@ -174,8 +194,12 @@ def _of_no_state(marker: str) -> str:
     return f"{marker[:-_DIGITS]}{'0' * _DIGITS}"
 
 
-def _begin(target: Database, marker: str) -> None:
+def _begin(source: Database, target: Database, marker: str) -> None:
     """Make the target ready to be filled; raises `SchemaMismatch` where anything else is in it."""
+    if source.file and target.file:
+        _make_file(target.file, source.file)
+    elif target.file:
+        _make_file(target.file)
     found = found_schema(target)
     if found.state == HALF_COPIED:
         _go_on(target, str(found.revision), marker)
@@ -185,19 +209,82 @@ def _begin(target: Database, marker: str) -> None:
     if found.state != "absent":
         target.read(lambda connection: _require_empty(connection, target))
     if found.state != "current":
-        upgrade(target)
+        _create_schema(target)
+    _require_long_keys(source, target)
     with open_migration(target) as connection:
         _require_empty(connection, target)
         _set_revision(connection, schema.HEAD, marker)
-    if schema_state(target).revision != marker:
+    _require_marker(target, marker)
+    if schema_state(source).revision == marker:  # under another name of its server
+        target.transaction(lambda connection: _set_revision(connection, marker, schema.HEAD))
+        raise _itself(target)
+
+
+def _make_file(file: Path, like: Path | None = None) -> None:
+    """Make the file, if it is new, with the rights of `like`: SQLite would let everybody read it.
+
+    Its log, next to it, gets the same rights from SQLite.
+    """
+    mode, owner = rights_of(like) if like else (None, None)
+    try:
+        made = os.open(os.path.realpath(file), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return  # it is there; or opening it says why it cannot be made
+    try:
+        if owner:
+            with contextlib.suppress(OSError):
+                os.fchown(made, *owner)
+        os.fchmod(made, (mode or 0) | 0o600)
+    finally:
+        os.close(made)
+
+
+def _create_schema(target: Database) -> None:
+    """As `upgrade`. Another copy may have been quicker: Alembic would not know its marker."""
+    try:
+        upgrade(target)
+    except SchemaMismatch:
+        if schema_state(target).state == HALF_COPIED:
+            raise _filled_by_another(target) from None
+        raise
+
+
+def _require_marker(target: Database, marker: str) -> None:
+    found = schema_state(target)
+    if found.state == HALF_COPIED and found.revision != marker:
+        raise _filled_by_another(target)
+    if found.revision != marker:
         raise SchemaMismatch(f"another process changes {target.label}; try again")
+
+
+def _filled_by_another(target: Database) -> SchemaMismatch:
+    return SchemaMismatch(f"another db copy fills {target.label}; name another database")
+
+
+def _require_long_keys(source: Database, target: Database) -> None:
+    """Raises `StoreError` for a key that the target has no room for: on small pages of InnoDB."""
+    shorter = target.read(target.dialect.key_lengths)
+    for table in TABLES:
+        for column in table.columns:
+            if column.name not in shorter or not isinstance(column.type, String):
+                continue
+            room = target.read(partial(target.dialect.length_of, column=column))
+            length = longest(source, column)
+            if length > room:
+                raise StoreError(
+                    f"{target.label} has room for {room} characters in {column.name} of"
+                    f" {table.name}, and a row has {length}: keys are shorter on the small pages of"
+                    " this server (innodb_page_size; see InnoDB in docs/databases.md). Nothing was"
+                    " copied; name a database on another server"
+                )
 
 
 def _go_on(target: Database, found: str, marker: str) -> None:
     if _of_no_state(found) != _of_no_state(marker):
         raise SchemaMismatch(
-            f"the database {target.label} is an unfinished copy of another database than the "
-            "configured one; name an empty one"
+            f"{target.label} is an unfinished copy, and not of the configured database as it is "
+            "now: its sources changed since, or it belongs to another database; empty it unless "
+            "another db copy fills it, or name another one"
         )
     if found == marker:
         return

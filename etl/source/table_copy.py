@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Select,
@@ -97,6 +98,18 @@ def content(
             count += len(rows)
             on_rows(len(rows))
         return Content(count, f"{total % 2**256:064x}")
+
+    return database.read(read)
+
+
+def longest(database: Database, column: Column[str]) -> int:
+    """How many characters the longest text in a column has; 0 where there is none."""
+
+    def read(connection: Connection) -> int:
+        dialect = dialect_of(connection)
+        dialect.allow_long_answers(connection)
+        batches = dialect.batches(connection, select(column), BATCH)
+        return max((len(text or "") for rows in batches for (text,) in rows), default=0)
 
     return database.read(read)
 

@@ -149,7 +149,11 @@ def test_a_login_that_may_not_change_comments_leaves_them(
     for role, words in (("writer", "other words"), ("owner", str(schema.sources.comment))):
         capsys.readouterr()
         assert roles.program(role, "db", "upgrade") == 0
-        assert "already current" in capsys.readouterr().out
+        said = capsys.readouterr()
+        assert "already current" in said.out
+        assert ("1 comment brought up to date" in said.out) == (role == "owner")
+        assert said.err.count("\n") == (role == "writer")
+        assert ("run as the owner: heatmap-etl db upgrade" in said.err) == (role == "writer")
         url = parse_database(roles.url("owner"), Path.cwd()).url
         look = inspect(create_engine(url, poolclass=NullPool))
         assert look.get_table_comment("sources")["text"] == words

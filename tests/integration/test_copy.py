@@ -3,13 +3,14 @@
 What arrived is read by the drivers themselves, and not by what copied it.
 """
 
+import os
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,17 @@ from sqlalchemy import Boolean, Column, select, text
 from sqlalchemy.engine import make_url
 
 from etl.cli.commands.db import schema_status, upgrade_schema
+from etl.config.copy_target import copy_target
 from etl.config.database_url import parse_database
 from etl.database.connection import Database, open_database
 from etl.database.dialects.types import JsonText, UtcDateTime
-from etl.database.migrations import prepare_schema, upgrade
+from etl.database.migrations import prepare_schema, require_there, upgrade
 from etl.database.schema import HEAD, metadata
 from etl.database.sql_views import metadata as sql_views
-from etl.errors import SchemaMismatch
+from etl.errors import ConfigError, LeaseLost, SchemaMismatch
+from etl.source import copy_database as copying
+from etl.source.copy_database import Copied, copy_database
+from etl.source.lease import Lease
 from tests.support.api import Api, record
 from tests.support.command_line import Cli, Result, finish, on_terminal
 from tests.support.hostile_rows import fill
@@ -243,12 +248,11 @@ def test_a_copy_that_is_killed_at_any_moment_goes_on(
         held = sum(map(len, read(target).values()))
         assert held >= seen
         seen = held
-    for command in ("sync", "status"):
-        views = {"HEATMAP_ETL_VIEWS": '["/home"]'}
-        refused = cli(command, HEATMAP_ETL_DATABASE_URL=target, **views)
-        assert (refused.code, refused.is_one_line(), UNFINISHED in refused.err) == (2, True, True)
+    views = {"HEATMAP_ETL_VIEWS": '["/home"]'}
+    refused = cli("sync", HEATMAP_ETL_DATABASE_URL=target, **views)
+    assert (refused.code, refused.is_one_line(), UNFINISHED in refused.err) == (2, True, True)
     with closing(opened(target)) as database:
-        for act in (upgrade, upgrade_schema, prepare_schema):
+        for act in (upgrade, upgrade_schema, prepare_schema, require_there):
             with pytest.raises(SchemaMismatch, match=UNFINISHED):
                 act(database)
         assert schema_status(database)[1] == 2
@@ -301,7 +305,7 @@ def test_nothing_else_works_on_either_database_meanwhile_and_a_signal_ends_it(
     process.stdin.flush()
     ended = finish(process)
     assert ended.code == 128 + signal.SIGTERM
-    assert "stopped by signal 15" in ended.err
+    assert "stopped by signal 15; what was copied stays; run the same command again" in ended.err
     assert leases(source) == {None}
     assert 0 < sum(map(len, read(target).values())) < sum(map(len, before.values()))
     assert copy(source, target).code == 0
@@ -392,7 +396,8 @@ def test_the_unfinished_copy_of_another_database_is_refused(
     before = read(target)
     refused = copy(other, target)
     assert (refused.code, refused.is_one_line()) == (2, True)
-    assert "is an unfinished copy of another database" in refused.err
+    assert "is an unfinished copy" in refused.err
+    assert "its sources changed since, or it belongs to another database" in refused.err
     assert read(target) == before
 
 
@@ -442,11 +447,17 @@ def test_what_cannot_be_a_target_is_refused(
     environ = {"HEATMAP_ETL_DATABASE_URL": source}
     file = str(make_url(source).database)
     for to, words in {
-        file: "is the configured database itself",
         str(tmp_path): "is not a file",
         "postgres//etl:planted-password-51aa@host/x": "neither a file nor a database URL",
-        str(tmp_path / "no" / "such.db"): "cannot open the database",
         "oracle://x/y": "oracle:// is not supported",
+    }.items():
+        with pytest.raises(ConfigError, match=words) as refusal:
+            copy_target(to, None, None)
+        assert len(refusal.value.problems) == 1
+        assert "planted" not in str(refusal.value)
+    for to, words in {
+        file: "is the configured database itself",
+        str(tmp_path / "no" / "such.db"): "cannot open the database",
     }.items():
         refused = cli("db", "copy", to, **environ)
         assert (refused.code, refused.is_one_line(), words in refused.err) == (2, True, True), (
@@ -496,3 +507,173 @@ def test_a_terminal_shows_how_far_it_is(source: str, cli: Cli) -> None:
     seen = on_terminal(cli, "db", "copy", "to.db", HEATMAP_ETL_DATABASE_URL=source)
     assert "copying: " in seen
     assert "/34 rows" in seen
+
+
+# --- in this process ----------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    """Raised in the middle of a copy, of which it leaves a part."""
+
+
+def copied(source: str, target: str, interrupt: Callable[[str, int], None] | None = None) -> Copied:
+    with closing(opened(source)) as one, closing(opened(target)) as other:
+        return copy_database(
+            one, other, lease_s=60, on_rows=interrupt or (lambda _what, _rows: None)
+        )
+
+
+def interrupted(source: str, target: str) -> None:
+    def interrupt(_what: str, _rows: int) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        copied(source, target, interrupt)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_the_last_line_says_what_to_do_about_the_schema(
+    new_database: Callable[..., str], source: str, cli: Cli
+) -> None:
+    before = filled(source, 1)
+    number = sum(map(len, before.values()))
+    first, second = (new_database("postgresql", migrated=False) for _ in range(2))
+    of_heat = {"HEATMAP_ETL_DATABASE_SCHEMA": "heat"}
+    then = "then run: heatmap-etl check"
+
+    def lines(source: str, target: str, *options: str, **settings: str) -> tuple[str, str]:
+        environ = {"HEATMAP_ETL_DATABASE_URL": source, TO: target, **settings}
+        result = cli("db", "copy", *options, **environ)
+        assert (result.code, result.err) == (0, "")
+        *_, total, last = result.out.splitlines()
+        return total, last
+
+    total, last = lines(source, first, "--schema", "heat")
+    assert f", schema heat: {number} rows copied from " in total
+    asked_for = 'Next: set database_url to the new database and {} database_schema = "heat", '
+    assert last == asked_for.format("set") + then
+    total, last = lines(first, second, **of_heat)
+    assert f", schema heat: {number} rows copied from " in total
+    assert last == asked_for.format("keep") + then
+    assert read(second, "heat.") == before
+    total, last = lines(second, "sqlite:///back.db", **of_heat)
+    assert "schema" not in total
+    assert last == "Next: set database_url to the new database and remove database_schema, " + then
+    assert read(f"sqlite:///{cli.folder}/back.db") == before
+    assert (cli.folder / "back.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_file_can_be_read_by_those_who_read_the_old_one(source: str, tmp_path: Path) -> None:
+    filled(source, 1)
+    Path(make_url(source).database or "").chmod(0o640)
+    seen: set[tuple[str, int]] = set()
+
+    def look(_what: str, _rows: int) -> None:
+        seen.update((file.name, file.stat().st_mode & 0o777) for file in tmp_path.glob("new.db*"))
+
+    with umask(0o022):
+        copied(source, f"sqlite:///{tmp_path}/new.db", look)
+    assert {("new.db", 0o640), ("new.db-wal", 0o640)} <= seen
+    assert {mode for _, mode in seen} == {0o640}
+
+
+def test_a_link_to_a_new_file_leaves_it_as_private(source: str, tmp_path: Path) -> None:
+    filled(source, 1)
+    Path(make_url(source).database or "").chmod(0o600)
+    (tmp_path / "link.db").symlink_to("new.db")
+    with umask(0o022):
+        copied(source, f"sqlite:///{tmp_path}/link.db")
+    assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_wrong_with_the_target_is_told_by_the_name_it_was_given(
+    new_database: Callable[..., str], source: str, cli: Cli
+) -> None:
+    filled(source, 1)
+    target = make_url(new_database("postgresql", migrated=False))
+    unknown = target.set(username="nobody").render_as_string(hide_password=False)
+    closed = target.set(port=1).render_as_string(hide_password=False)
+    execute(target.render_as_string(hide_password=False), "CREATE TABLE sources (other INTEGER)")
+    foreign = target.render_as_string(hide_password=False)
+    environ = {"HEATMAP_ETL_DATABASE_URL": source}
+    for refused, words in (
+        (cli("db", "copy", unknown, **environ), "check user and password in TO"),
+        (cli("db", "copy", **environ, **{TO: closed}), f"check host and port in {TO}"),
+        (cli("db", "copy", foreign, **environ), "use another database or --schema"),
+    ):
+        assert (refused.code, refused.is_one_line()) == (2, True)
+        assert words in refused.err
+        assert "database_" not in refused.err
+
+
+def test_a_copy_goes_on_after_the_sources_changed(source: str, new_database: Callable[..., str]):
+    filled(source, 3)
+    target = new_database("sqlite", migrated=False)
+    interrupted(source, target)
+    columns = "site, api_url, app_url, normalizer_version"
+    execute(
+        source,
+        "UPDATE sources SET source = 'renamed' WHERE source = 'DATADOGHQ.COM'",
+        f"INSERT INTO sources (source, first_seen_at, {columns})"
+        f" SELECT 'second', '2026-11-29 00:00:00.000000', {columns} FROM sources LIMIT 1",
+    )
+    copied(source, target)
+    assert read(target) == read(source)
+
+
+def test_two_copies_into_one_database_are_told_of_each_other(
+    source: str, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(source, 1)
+    target, other = new_database("sqlite", migrated=False), new_database("sqlite")
+    filled(other, 1)
+    execute(other, "UPDATE sources SET first_seen_at = '2020-01-01 00:00:00.000000'")
+
+    def after_the_other(database: Database) -> None:
+        monkeypatch.setattr(copying, "upgrade", upgrade)
+        interrupted(other, target)
+        upgrade(database)
+
+    monkeypatch.setattr(copying, "upgrade", after_the_other)
+    with pytest.raises(SchemaMismatch, match="another db copy fills sqlite"):
+        copied(source, target)
+
+
+def test_a_database_is_not_copied_onto_itself(
+    new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    file = make_url(new_database("sqlite")).database or ""
+    (tmp_path / "hard.db").hardlink_to(file)
+    server = make_url(new_database("postgresql"))
+    other_name = server.set(host="localhost").render_as_string(hide_password=False)
+    for one, other in (
+        (f"sqlite:///{file}", f"sqlite:///{tmp_path}/hard.db"),
+        (server.render_as_string(hide_password=False), other_name),
+    ):
+        with pytest.raises(SchemaMismatch, match="is the configured database itself"):
+            copied(one, other)
+        with closing(opened(one)) as database:
+            assert schema_status(database)[1] == 0
+
+
+def test_a_lease_that_is_lost_at_the_end_says_what_to_do(
+    source: str, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(source, 1)
+    renew = Lease.renew
+
+    def lose(lease: Lease, connection: Any) -> None:
+        connection.execute(text("UPDATE sources SET lease_token = 'of another'"))
+        renew(lease, connection)
+
+    monkeypatch.setattr(Lease, "renew", lose)
+    with pytest.raises(LeaseLost, match="what was copied stays; run the same command again"):
+        copied(source, new_database("sqlite", migrated=False))

@@ -1,20 +1,27 @@
 """InnoDB as others configure it: small pages, older row formats, another default engine."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import String
 
+from etl.config.database_url import parse_database
+from etl.database.connection import open_database
 from etl.database.dialects import FITS_EVERYWHERE
 from etl.database.dialects.mysql import _KEY_LENGTHS
 from etl.database.dialects.types import LongText
 from etl.database.migrations import downgrade, schema_state, upgrade, upgrade_url
-from etl.database.schema import HEAD, metadata, schema_drift, snapshots
+from etl.database.schema import HEAD, applications, metadata, schema_drift, snapshots, sources
 from etl.errors import StoreError
+from etl.source.copy_database import copy_database
+from etl.source.table_copy import row_count
 from tests.support.api import Api, record
 from tests.support.databases import MariaDBDatabases, alembic_check
+from tests.support.hostile_rows import rows_of
 from tests.support.project import Project, counts, make_config, open_project
 from tests.support.servers import MariaDB
 
@@ -149,6 +156,27 @@ def test_a_source_too_long_for_the_keys_is_refused_in_one_line(made: Project, ap
         " the pages of this server (innodb_page_size) are small"
     )
     assert made.rows("SELECT source FROM sources") == [{"source": "s" * longest}]
+
+
+def test_a_copy_with_keys_too_long_is_refused_before_its_first_row(
+    databases: MariaDBDatabases, pages: str, tmp_path: Path
+):
+    table, column = {"4k": (applications, "application_id"), "8k": (sources, "source")}[pages]
+    source = open_database(f"sqlite:///{tmp_path}/source.db", label="the source")
+    url = databases.migrated()
+    target = open_database(parse_database(url, tmp_path).url, label="the target")
+    row = next(rows_of(table, 1))
+    with closing(source), closing(target):
+        upgrade(source)
+        source.transaction(
+            lambda connection: connection.execute(table.insert(), row | {column: "k" * 129})
+        )
+        with pytest.raises(StoreError, match=rf"characters in {column} of {table.name}.*InnoDB"):
+            copy_database(source, target, lease_s=60)
+        assert schema_state(target).revision == HEAD
+        for name in metadata.tables.values():
+            assert row_count(target, name) == 0
+    databases.free(url)
 
 
 @pytest.mark.parametrize(("size", "limit"), [(4096, 768), (8192, 1536), (16384, 3072)])

@@ -52,8 +52,7 @@ _KEYS = (
 def fill(connection: Any, rows: int) -> None:
     """So many rows in each table, by SQLAlchemy's own INSERT; of `sources` and its kin, fewer."""
     for table in metadata.sorted_tables:
-        for row in rows_of(table, rows):
-            connection.execute(table.insert(), row)
+        connection.execute(table.insert(), list(rows_of(table, rows)))
 
 
 def rows_of(table: Table, rows: int) -> Iterator[dict[str, Any]]:

@@ -109,7 +109,12 @@ HEATMAP_ETL_COPY_TO_URL_FILE names, without TO: other users see arguments. Table
 others have added, and rights, are not copied."""
 )
 @click.argument("to", type=TEXT, required=False)
-@click.option("--schema", type=TEXT, metavar="NAME", help="The schema of TO, on PostgreSQL.")
+@click.option(
+    "--schema",
+    type=TEXT,
+    metavar="NAME",
+    help="The schema of TO, on PostgreSQL. Default: database_schema of the configuration.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @global_options
 @click.pass_obj
@@ -130,23 +135,30 @@ def copy(options: GlobalOptions, to: str | None, *, schema: str | None, as_json:
         from etl.cli.output.copy import copied_json, copied_lines
         from etl.cli.progress import RowProgress
         from etl.config.copy_target import copy_target
-        from etl.database.connection import open_database, opened
-        from etl.source.copy_database import copy_database, total_rows
+        from etl.database.connection import SettingNames, open_database, opened
+        from etl.errors import Stopped
+        from etl.source.copy_database import STAYS, copy_database, total_rows
 
         config = require_single_database(sources, "name one of its files with --config")
-        named = copy_target(to, schema)
+        named = copy_target(to, schema, config.database_schema)
+        url, label = named.database.url, named.database.label
+        names = SettingNames(named.name, "--schema")
         with (
             opened(config) as source,
-            closing(open_database(named.url, label=named.label, schema_name=schema)) as target,
+            closing(
+                open_database(url, label=label, schema_name=named.schema_name, names=names)
+            ) as target,
             RowProgress(total_rows(source)) as progress,
         ):
 
             def on_rows(what: str, rows: int) -> None:
-                signals.raise_if_set()
+                if signals.number:
+                    raise Stopped(signals.number, STAYS)
                 progress.add(what, rows)
 
             copied = copy_database(source, target, lease_s=config.lease_s, on_rows=on_rows)
-        print_results(copied_json(copied) if as_json else copied_lines(copied))
+        lines = copied_json(copied) if as_json else copied_lines(copied, config.database_schema)
+        print_results(lines)
     return 0
 
 
@@ -169,27 +181,18 @@ def _for_each_database(
 
 def upgrade_schema(database: Database) -> str:
     """Upgrade the schema; returns the line that names both revisions."""
-    from sqlalchemy.exc import DBAPIError
-
     from etl.cli.output.schema import upgrade_line
     from etl.database import comments
     from etl.database.migrations import UNUSABLE, found_schema, require_schema, upgrade
-    from etl.errors import StoreError
 
-    before = found_schema(database)
+    before, updated = found_schema(database), 0
     if before.state in UNUSABLE:
         require_schema(database)  # raises
     if before.state != "current":
         upgrade(database)
-    elif not database.read(comments.are_current):
-        try:
-            upgrade(database)
-        except StoreError as error:
-            # Words are no reason to fail: a login that may not change them leaves them.
-            cause = error.__cause__
-            if not isinstance(cause, DBAPIError) or not database.dialect.is_denied(cause):
-                raise
-    return upgrade_line(database.label, before)
+    else:
+        updated = comments.bring_up_to_date(database)
+    return upgrade_line(database.label, before, updated)
 
 
 def schema_status(database: Database) -> tuple[str, int]:

@@ -10,16 +10,28 @@ from etl.ledger.results import CONTRACT
 from etl.source.copy_database import Copied
 
 
-def copied_lines(copied: Copied) -> list[str]:
-    """A line for each table, the total, and what to do next."""
+def copied_lines(copied: Copied, configured_schema: str | None) -> list[str]:
+    """A line for each table, the total, and what to do next.
+
+    `configured_schema`: `database_schema`, as it is set now.
+    """
     rows = [(name, f"{content.rows:,}") for name, content in copied.tables.items()]
-    done = f"{copied.target}: {many(copied.rows, 'row')} copied from {copied.source}"
+    target = f"{copied.target}{f', schema {copied.schema}' if copied.schema else ''}"
+    done = f"{target}: {many(copied.rows, 'row')} copied from {copied.source}"
+    schema = _on_schema(copied.schema, configured_schema)
     return [
         *table(("table", "rows"), rows, right="rows"),
         "",
         f"{done}; counts and hashes of all tables are equal",
-        "Next: set database_url to the new database, then run: heatmap-etl check",
+        f"Next: set database_url to the new database{schema}, then run: heatmap-etl check",
     ]
+
+
+def _on_schema(wanted: str | None, configured: str | None) -> str:
+    """What to do about `database_schema`: with another one, a second history would begin."""
+    if wanted is None:
+        return " and remove database_schema" if configured else ""
+    return f' and {"keep" if wanted == configured else "set"} database_schema = "{wanted}"'
 
 
 def copied_json(copied: Copied) -> list[str]:

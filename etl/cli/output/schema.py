@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from etl.database import schema
 from etl.database.migrations import SchemaState
+from etl.formatting import many
 
 
-def upgrade_line(database: str, before: SchemaState) -> str:
-    """What an upgrade did; `before`: the schema it began with."""
+def upgrade_line(database: str, before: SchemaState, comments: int) -> str:
+    """What an upgrade did; `before`: the schema it began with; `comments`: how many it changed."""
     if before.state == "current":
-        return f"{database}: already current, revision {before.revision}"
+        updated = f"; {many(comments, 'comment')} brought up to date" if comments else ""
+        return f"{database}: already current, revision {before.revision}{updated}"
     if before.state == "unfinished":
         return f"{database}: finished an interrupted upgrade, now at revision {schema.HEAD}"
     origin = f"from revision {before.revision}" if before.revision else "from nothing"

@@ -54,7 +54,7 @@ def alter(connection: Connection, table: str, comments: Mapping[str, str]) -> No
 
 def change(made: str, column: str, words: str) -> str:
     """The part of ALTER TABLE for one comment; `made`: what SHOW CREATE TABLE says."""
-    quoted = words.replace("'", "''")
+    quoted = words.replace("\\", "\\\\").replace("'", "''")  # sql_mode is ours: it escapes
     if not column:
         return f"COMMENT='{quoted}'"
     found = re.search(_COLUMN.format(column), made, re.MULTILINE)

@@ -1,5 +1,6 @@
 """The comments in a database follow the catalogue, and nothing else of a table is changed."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,45 @@ def test_where_a_server_would_copy_the_table_the_comments_stay(
     after = said(old)
     assert after["sync_runs"] == before["sync_runs"]
     assert after["snapshot_history"] == before["snapshot_history"]
+
+
+@pytest.mark.parametrize("dialect", SERVERS)
+def test_comments_of_a_table_in_use_stay_and_are_no_reason_to_fail(
+    database: Database, dialect: str, caplog: pytest.LogCaptureFixture
+):
+    wrong = {
+        "postgresql": "COMMENT ON TABLE sources IS 'other words'",
+        "mariadb": "ALTER TABLE sources COMMENT = 'other words'",
+    }
+    in_use = {
+        "postgresql": "LOCK TABLE sources IN SHARE UPDATE EXCLUSIVE MODE",  # as VACUUM
+        "mariadb": "SELECT * FROM sources",
+    }
+    execute(database, wrong[dialect])
+    with database.connect() as connection, connection.begin():
+        connection.execute(text(in_use[dialect])).close()
+        began = time.monotonic()
+        line = upgrade_schema(database)
+        assert time.monotonic() - began < 5  # a run waits for ten seconds
+    assert line.endswith(f"already current, revision {schema.HEAD}")
+    (warning,) = caplog.messages
+    assert warning.startswith("the comments in the database ")
+    assert warning.endswith("a table is in use; run later: heatmap-etl db upgrade")
+    assert said(database)["sources"][0] == "other words"
+    line = upgrade_schema(database)
+    assert line.endswith(f"revision {schema.HEAD}; 1 comment brought up to date")
+    assert said(database)["sources"][0] == schema.sources.comment
+
+
+@pytest.mark.parametrize("dialect", SERVERS)
+def test_marks_in_a_comment_arrive_as_they_are(old: Database, monkeypatch: pytest.MonkeyPatch):
+    words = r"it's a back\slash: 100 % of \n"
+    monkeypatch.setattr(schema.sources, "comment", words)
+    monkeypatch.setattr(schema.sources.c.site, "comment", words)
+    upgrade_schema(old)
+    comment, columns = said(old)["sources"]
+    assert (comment, columns["site"]) == (words, words)
+    assert changes_of(old, upgrade_schema) == []
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])
