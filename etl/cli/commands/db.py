@@ -110,7 +110,7 @@ others have added, and rights, are not copied."""
 )
 @click.argument("to", type=TEXT, required=False)
 @click.option("--schema", type=TEXT, metavar="NAME", help="The schema of TO, on PostgreSQL.")
-@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @global_options
 @click.pass_obj
 def copy(options: GlobalOptions, to: str | None, *, schema: str | None, as_json: bool) -> int:
