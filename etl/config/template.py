@@ -247,7 +247,7 @@ def next_steps(
     if not views:
         steps.append(f"List your views in {name}, exactly as RUM shows their names.")
     if dotenv is None:
-        what = "The keys in the environment will do."
+        what = "The keys are in the environment, and no .env is needed."
     elif is_new:
         what = f"Put the keys into {plain(path.parent / dotenv.name)}, in place of the dots."
     else:

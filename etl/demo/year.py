@@ -86,10 +86,15 @@ def run_year(folder: Path, echo: Echo) -> None:
     echo("")
     echo("The dashboard, in a browser:")
     if find_spec("datasette") is None:
-        # A virtual environment may have no pip: `make` installs with another program.
-        pip = f"{shlex.quote(sys.executable)} -m pip install '.[dashboard]'"
-        echo(f"  {pip if find_spec('pip') else 'make dashboard'}      in the checkout")
+        echo(f"  {_to_install()}      in the checkout")
     echo(f"  {as_called()} dashboard --database {shlex.quote(str(file))}")
+
+
+def _to_install() -> str:
+    """What brings the dashboard to this Python; a virtual environment may have no pip."""
+    if find_spec("pip") is None:
+        return "make dashboard"
+    return f"{shlex.quote(sys.executable)} -m pip install '.[dashboard]'"
 
 
 def _read(year: Year, config: Config, database: Database, echo: Echo) -> None:
