@@ -139,7 +139,12 @@ def database_option(command: F) -> F:
     )(command)
 
 
-def global_options(command: F) -> F:
+def looking_options(command: F) -> F:
+    """As `global_options`, for who only looks: see `finds_system` of `load_sources`."""
+    return global_options(command, default="heatmap-etl.toml, else that of `init --system` in /etc")
+
+
+def global_options(command: F, *, default: str = "heatmap-etl.toml") -> F:
     """Add `--config`, `--log-format` and `--verbose`; the last one given wins."""
     common: dict[str, Any] = {"callback": _remember, "expose_value": False}
     options = [
@@ -148,7 +153,7 @@ def global_options(command: F) -> F:
             type=PATH,
             metavar="PATH",
             help="The configuration: a file, or a folder with one file for each source. Default: "
-            "HEATMAP_ETL_CONFIG, else heatmap-etl.toml.",
+            f"HEATMAP_ETL_CONFIG, else {default}.",
             **common,
         ),
         click.option(
@@ -233,7 +238,11 @@ def _choose_system_file(options: GlobalOptions) -> None:
     if _named_file(options) is None and os.path.lexists(SYSTEM_FILE):
         from etl.config.system import find_system_file
 
-        options.config = find_system_file(os.environ, Path.cwd())
+        try:
+            here = Path.cwd()
+        except OSError:  # it is gone; loading the configuration reports it
+            return
+        options.config = find_system_file(os.environ, here)
         options.is_system = options.config is not None
 
 

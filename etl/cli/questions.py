@@ -12,7 +12,13 @@ import click
 
 from etl.cli.options import is_utf8
 from etl.config.sites import DEFAULT_SITE, site, site_warning
-from etl.config.template import DEFAULT_DATABASE_URL, database_problem, views_problem
+from etl.config.template import (
+    DEFAULT_DATABASE_URL,
+    database_problem,
+    is_discover,
+    url_of,
+    views_problem,
+)
 from etl.config.validators import BadValue
 from etl.formatting import clean
 from etl.runtime.console import is_terminal, print_results
@@ -86,18 +92,16 @@ def _views() -> tuple[str, ...]:
             raise BadValue(problem)
         return text
 
-    first = "View to copy, exactly as RUM shows its name"
-    while name := _ask(
-        "Another view (Enter: no more)" if names else first,
-        "" if names else "/",
-        accept,
-        shows=not names,
+    first = "View to copy, exactly as RUM shows its name, or discover (Enter: list them later)"
+    while not is_discover(names) and (
+        name := _ask("Another view (Enter: no more)" if names else first, "", accept, shows=False)
     ):
         names.append(name)
     return tuple(names)
 
 
 def _database(text: str, folder: Path) -> str:
-    if problem := database_problem(text, folder):
+    url = url_of(text)
+    if problem := database_problem(url, folder):
         raise BadValue(problem)
-    return text
+    return url

@@ -16,7 +16,7 @@ from etl.errors import ConfigError
 
 DEFAULT_FILE = "heatmap-etl.toml"
 SYSTEM_FILE = Path("/etc/heatmap-etl", DEFAULT_FILE)
-"""The configuration of a machine, which `init --system` writes."""
+"""The configuration of this machine, which `init --system` writes."""
 INIT_WRITES_ONE = "run `heatmap-etl init` to write one"
 # httpx, ssl and the logs look for these in the environment of the process, not in ours.
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import textwrap
 import tomllib
@@ -15,18 +16,26 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.config.credentials import PERMISSIONS
+from etl.config.credentials import BEARER, PERMISSIONS
 from etl.config.database_url import parse_database, sqlite_file
-from etl.config.files import DEFAULT_FILE
+from etl.config.files import DEFAULT_FILE, dotenv_files
 from etl.config.output_file import Kind, files_of_sqlite, output_file
 from etl.config.settings import DATABASE_URL, SECTIONS, Setting, settings_table
+from etl.config.sites import DEFAULT_SITE, hosts
 from etl.config.validators import BadValue, is_secret_name, plain
-from etl.config.views import parse_views
+from etl.config.views import DISCOVER, parse_views
 from etl.errors import ConfigError
 from etl.files import rights_of, whole_file
 
 _THERE = "is there already and stays as it is; --force overwrites it"
 DEFAULT_DATABASE_URL = "sqlite:///heatmap-etl.db"
+_NOT_ALONE = f"{DISCOVER} stands for every view in RUM; use either the word alone, or names"
+
+_DOTENV = """\
+# The keys of Datadog, in place of the dots. Only you should be able to read this file (chmod 600).
+DD_API_KEY=...
+DD_APP_KEY=...
+"""
 
 _HEAD = """\
 # heatmap-etl: which views to copy, and where to.
@@ -54,20 +63,28 @@ def config_template(
 ) -> str:
     """The text of a configuration file that works as it is. `site`: set, and not only shown."""
     listed = ", ".join(quoted(view) for view in views)
-    head = _HEAD.format(database_url=quoted(database_url), views=f"[{listed}]")
-    chosen = {"datadog.site": site} if site else {}
-    return head + "".join(_section(name, chosen) for name in SECTIONS)
+    written = quoted(DISCOVER) if is_discover(views) else f"[{listed}]"
+    head = _HEAD.format(database_url=quoted(database_url), views=written)
+    return head + "".join(_section(name, site) for name in SECTIONS)
 
 
-def _section(name: str, chosen: Mapping[str, str]) -> str:
+def is_discover(views: Sequence[str]) -> bool:
+    """Whether the one word is given in place of names."""
+    return list(views) == [DISCOVER]
+
+
+def _section(name: str, site: str) -> str:
     settings = [s for s in settings_table() if s.key.startswith(f"{name}.")]
-    return f"\n[{name}]\n" + "\n".join(_lines(s, chosen.get(s.key)) for s in settings)
+    return f"\n[{name}]\n" + "\n".join(_lines(s, site) for s in settings)
 
 
-def _lines(setting: Setting, chosen: str | None) -> str:
+def _lines(setting: Setting, site: str) -> str:
     """A comment with what the setting is for, and its value, or its default as a comment."""
     name = setting.key.rpartition(".")[2]
     value = setting.example if setting.default is None else setting.default
+    chosen = site if setting.key == "datadog.site" else ""
+    if site and setting.default is None and isinstance(value, str):
+        value = _of_site(value, site)
     text = f"{setting.description}. {setting.hint}".strip()
     if chosen:
         text, line = text[0].upper() + text[1:], f"{name} = {quoted(chosen)}\n"
@@ -79,6 +96,13 @@ def _lines(setting: Setting, chosen: str | None) -> str:
         text, 92, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
     return f"{comment}\n{line}"
+
+
+def _of_site(example: str, site: str) -> str:
+    """An example that holds the default site, as it is for the chosen one."""
+    usual, other = hosts(DEFAULT_SITE, None, None), hosts(site, None, None)
+    pairs = ((usual.api_url, other.api_url), (usual.app_url, other.app_url), (DEFAULT_SITE, site))
+    return next((new for old, new in pairs if example == old), example)
 
 
 def quoted(text: str) -> str:
@@ -95,7 +119,9 @@ def _escaped(code: int) -> str:
 def require_options(database_url: str, views: Sequence[str], folder: Path) -> None:
     """Raise ConfigError with what is wrong with the options of `init`; their defaults are right."""
     problems: list[str] = []
-    if views:
+    if DISCOVER in views and not is_discover(views):
+        problems.append(f"--view: {_NOT_ALONE}")
+    elif views:
         parse_views(list(views), lambda p: problems.append(f"--view: {p}"), lambda _: None)
     if problem := database_problem(database_url, folder):
         problems.append(f"--database-url: {problem}")
@@ -140,6 +166,32 @@ def write_template(
     raise ConfigError([f"{plain(path)}: {problem}"])
 
 
+def write_dotenv(config: Path, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
+    """Make the `.env` beside a configuration, to fill in: its path, and whether it is new.
+
+    One that is there stays as it is. None: the keys are in the environment, and none is needed.
+    Raises ConfigError.
+    """
+    if any(map(environ.get, (BEARER, f"{BEARER}_FILE"))) or all(
+        environ.get(name) or environ.get(f"{name}_FILE") for name in ("DD_API_KEY", "DD_APP_KEY")
+    ):
+        return None, False
+    paths = dotenv_files(config, config.parent)
+    for path in paths:
+        if os.path.lexists(path):
+            return path, False
+    # In a folder of sources each has keys of its own.
+    path = paths[0] if config.name == DEFAULT_FILE else paths[-1]
+    try:
+        with whole_file(path, mode=0o600, owner=None, replaces=False) as file:
+            file.write(_DOTENV.encode())
+    except FileExistsError:
+        return path, False
+    except OSError as error:
+        raise ConfigError([f"{plain(path)}: cannot be written: {error.strerror}"]) from None
+    return path, True
+
+
 def _holds_a_configuration(path: Path, file: BinaryIO) -> bool:
     """Whether a file is one of ours, or one that would be but for a slip in it."""
     try:
@@ -154,9 +206,18 @@ def _holds_a_configuration(path: Path, file: BinaryIO) -> bool:
 
 def views_problem(names: Sequence[str]) -> str:
     """What is wrong with the last of these view names; "" for nothing."""
+    if names[-1] == DISCOVER and len(names) > 1:
+        return _NOT_ALONE
     problems: list[str] = []
     parse_views(list(names), problems.append, lambda _: None)
     return problems[-1].removeprefix(f"entry {len(names)}: ") if problems else ""
+
+
+def url_of(text: str) -> str:
+    """The URL of a database; the path of a SQLite file will do, as on every command line."""
+    is_plain = not re.search(r"[?#%@=;:~]|//", text)
+    is_path = re.search(r"/[^/]+$|\.(db|sqlite3?)$", text)
+    return f"sqlite:///{text}" if is_plain and is_path else text
 
 
 def database_problem(url: str, folder: Path) -> str:
@@ -176,19 +237,27 @@ def database_problem(url: str, folder: Path) -> str:
     return f"holds a password, and only .env should hold one; set {DATABASE_URL} there instead"
 
 
-def next_steps(path: Path, *, has_views: bool) -> list[str]:
-    """Lines for people: what to do after `init`."""
-    folder, name = path.parent, plain(path)
+def next_steps(
+    path: Path, *, views: Sequence[str], dotenv: Path | None, is_new: bool = False
+) -> list[str]:
+    """Lines for people: what to do after `init`. `dotenv`: where the keys are, and `is_new`."""
+    name = plain(path)
     config = "" if name == DEFAULT_FILE else f" --config {shlex.quote(name)}"
-    dotenv = shlex.quote(str(folder / ".env"))
-    paste = f"(umask 077; printf 'DD_API_KEY=...\\nDD_APP_KEY=...\\n' >> {dotenv})"
-    into = f"{plain(folder / '.env')}, which only you can read:\n       {paste}"
-    steps = [
-        f"Put the keys into {into}\n     " + "\n     ".join(PERMISSIONS),
-        f"heatmap-etl check{config}",
-        f"heatmap-etl sync{config}",
-    ]
-    if not has_views:
-        steps.insert(0, f"List your views in {name}, exactly as RUM shows their names.")
+    steps = []
+    if not views:
+        steps.append(f"List your views in {name}, exactly as RUM shows their names.")
+    if dotenv is None:
+        what = "The keys are in the environment, and no .env is needed."
+    elif is_new:
+        what = f"Put the keys into {plain(path.parent / dotenv.name)}, in place of the dots."
+    else:
+        keys = plain(path.parent / dotenv.name)
+        what = f"{keys} stays as it was. See that it holds DD_API_KEY and DD_APP_KEY."
+    steps.append(f"{what}\n     " + "\n     ".join(PERMISSIONS))
+    steps += [f"heatmap-etl check{config}", f"heatmap-etl sync{config}"]
     text = "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, start=1))
-    return [f"Wrote {name}. Next:", "", *text.split("\n")]
+    made = f"{name} and {plain(path.parent / dotenv.name)}" if dotenv and is_new else name
+    lines = [f"Wrote {made}. Next:", "", *text.split("\n")]
+    if is_discover(views):
+        lines[:0] = ['views = "discover": a run reads every view that has page views in RUM.', ""]
+    return lines

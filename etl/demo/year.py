@@ -7,6 +7,7 @@ instead, all stored instants are moved into the past. The last run is of the pre
 from __future__ import annotations
 
 import shlex
+import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +28,6 @@ from etl.demo.rounds import FILE, Echo, demo_config, remove_old_file, without_pr
 from etl.errors import EtlError
 from etl.fake_datadog import FakeDatadog
 from etl.fake_datadog.year import DAYS, Year
-from etl.formatting import to_install
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
@@ -86,8 +86,15 @@ def run_year(folder: Path, echo: Echo) -> None:
     echo("")
     echo("The dashboard, in a browser:")
     if find_spec("datasette") is None:
-        echo(f"  {to_install('dashboard')}")
+        echo(f"  {_to_install()}      in the checkout")
     echo(f"  {as_called()} dashboard --database {shlex.quote(str(file))}")
+
+
+def _to_install() -> str:
+    """What brings the dashboard to this Python; a virtual environment may have no pip."""
+    if find_spec("pip") is None:
+        return "make dashboard"
+    return f"{shlex.quote(sys.executable)} -m pip install '.[dashboard]'"
 
 
 def _read(year: Year, config: Config, database: Database, echo: Echo) -> None:

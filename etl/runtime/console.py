@@ -20,8 +20,11 @@ from etl.runtime.streams import abandon
 PROGRAM = "heatmap-etl"
 
 
-def as_called() -> str:
-    """The words that start this program again, in a shell of this folder: its name or its path."""
+def as_called(*, is_anywhere: bool = False) -> str:
+    """The words that start this program again, in a shell of this folder: its name or its path.
+
+    `is_anywhere`: in any shell, of any folder and any user.
+    """
     import shlex
     import shutil
 
@@ -30,6 +33,9 @@ def as_called() -> str:
     if name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m etl"
     found = shutil.which(PROGRAM)
+    if is_anywhere and name == PROGRAM:
+        full = path if "/" in path else found or path
+        return shlex.quote(os.path.abspath(full))  # noqa: PTH100 - no pathlib for each command
     is_found = found is not None and os.path.exists(path) and os.path.samefile(found, path)  # noqa: PTH110, PTH121
     return shlex.quote(path) if name == PROGRAM and "/" in path and not is_found else PROGRAM
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -979,12 +980,37 @@ def test_the_fake_serves_until_it_is_told_to_end(cli: Cli, number: signal.Signal
     process = cli.start("fake-datadog", "--port", "0", "--tick", "60")
     assert process.stdout
     url = process.stdout.readline().split()[3].strip(";")
-    wait_until(lambda: process.stdout and process.stdout.readline() == "heatmap-etl sync\n")
+    wait_until(lambda: process.stdout and process.stdout.readline() == ")\n")
     assert cli("check", HEATMAP_ETL_DATADOG_API_URL=url).code == 2  # other keys
     assert cli("sync", HEATMAP_ETL_DATADOG_API_URL=url, **FAKE_KEYS).code == 0
     process.send_signal(number)
     done = finish(process)
     assert (done.code, done.err) == (0, "")
+
+
+def test_what_the_fake_prints_runs_as_it_is_and_leaves_nothing_set(cli: Cli) -> None:
+    process = cli.start("fake-datadog", "--port", "0")
+    assert process.stdout
+    lines = iter(process.stdout.readline, ")\n")
+    block = "".join([*dropwhile(lambda line: line != "(\n", lines), ")\n"])
+    folder = cli.folder / "empty"
+    folder.mkdir()
+    names = ("DD_API_KEY", "DD_APP_KEY", "HEATMAP_ETL_DATADOG_API_URL", "HEATMAP_ETL_VIEWS")
+    done = subprocess.run(
+        ["sh", "-c", f"{block}env"],
+        cwd=folder,
+        env=cli.environment(dict.fromkeys(names)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 0
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in ("Everything is in order.", " new, 0 changed", " 0 to look at"):
+        assert said in done.stdout
+    assert not [name for name in names if f"\n{name}=" in done.stdout]
+    assert [path.name for path in folder.glob("*.db")] == ["fake.db"]
 
 
 def test_a_taken_port_is_one_line(cli: Cli, datadog: FakeDatadog) -> None:

@@ -383,3 +383,10 @@ def test_a_table_without_rows():
 )
 def test_instants_are_cut_as_far_as_they_still_differ(instants, end):
     assert demo._end_of_instants([[instant, 1, None] for instant in instants]) == end
+
+
+def test_a_folder_that_takes_no_file_is_one_line_without_advice_about_room():
+    done = CliRunner().invoke(cli, ["demo", "/proc"])
+    assert isinstance(done.exception, EtlError)
+    assert str(done.exception).startswith("cannot write into the folder /proc: ")
+    assert done.output == ""

@@ -2,12 +2,14 @@
 
 import re
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from etl.demo import year as large
 from etl.demo.rounds import FILE, SOURCE
 from etl.demo.year import _break_responses, run_year
 from etl.errors import EtlError
@@ -192,3 +194,12 @@ def test_a_view_comes_with_its_traffic_and_the_sale_goes_with_it():
     assert had == {SALE.name}
     assert visited == {page.name for page in PAGES} - {SALE.name}
     assert year.world.records(SALE.name) == []
+
+
+@pytest.mark.parametrize(
+    ("pip", "command"),
+    [(None, "make dashboard"), (object(), f"{sys.executable} -m pip install '.[dashboard]'")],
+)
+def test_what_installs_the_dashboard_is_the_pip_of_this_python(monkeypatch, pip, command):
+    monkeypatch.setattr(large, "find_spec", lambda _: pip)
+    assert large._to_install() == command

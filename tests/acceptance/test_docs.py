@@ -158,6 +158,7 @@ def first_run(folder: Path, program: Path, url: str) -> str:
     done = shell(prepare, folder, program)
     assert (done.returncode, done.stderr) == (0, "")
     file = folder / ".env"
+    assert file.read_text(encoding="utf-8").endswith(f"\n{dotenv}")
     lines = [
         f"{line.removesuffix('...')}{key}"
         for line, key in zip(dotenv.splitlines(), (API_KEY, APP_KEY), strict=True)
@@ -190,14 +191,17 @@ def test_the_first_run_works_as_it_is_written(folder: Path, program: Path, datad
 def test_the_first_run_of_the_readme_works_as_it_is_written(
     folder: Path, program: Path, datadog: FakeDatadog
 ):
-    (run,) = [block for block in blocks("sh", "README.md") if "heatmap-etl init" in block]
-    for key in (API_KEY, APP_KEY):
-        run = run.replace("=...", f"={key}", 1)
-    assert "=..." not in run
-    install, asks = run.split("\n", 1)
+    init, run = blocks("sh", "README.md")[1:3]
+    install, writes = init.split("\n", 1)
     assert install == 'export PATH="$PWD/venv/bin:$PATH"'
-    asked = f"export HEATMAP_ETL_DATADOG_API_URL={datadog.url}\n{asks}"
-    done = shell(asked, folder, program)
+    done = shell(writes, folder, program)
+    assert (done.returncode, done.stderr) == (0, "")
+    filled = (folder / ".env").read_text(encoding="utf-8")
+    for key in (API_KEY, APP_KEY):
+        filled = filled.replace("=...", f"={key}", 1)
+    assert "=..." not in filled
+    (folder / ".env").write_text(filled, encoding="utf-8")
+    done = shell(f"export HEATMAP_ETL_DATADOG_API_URL={datadog.url}\n{run}", folder, program)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Everything is in order." in done.stdout
     assert "8 records listed: 8 new" in done.stdout

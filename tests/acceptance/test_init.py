@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from etl.config.files import SYSTEM_FILE
+from etl.config.settings import DATABASE_URL
 from etl.config.sites import SITES, site, site_warning
 from etl.config.system import KEY_FILES, find_system_file, install_system
 from etl.config.validators import BadValue
@@ -27,6 +28,7 @@ from etl.errors import ConfigError
 from tests.support.command_line import PASSWORD, Cli
 from tests.support.installation import CONFIGURED
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 PERMISSIONS = ("rum_session_replay_read", "rum_apps_read", "probably")
 
@@ -139,6 +141,11 @@ class Terminal:
     def type(self, answer: bytes) -> None:
         os.write(self.ours, answer)
 
+    def settle(self) -> None:
+        """Wait until it waits: Python's readline misses a signal between prompt and wait."""
+        stat_file = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: stat_file.read_text().rpartition(")")[2].split()[0] == "S")
+
     def end(self) -> tuple[int, str]:
         said = self.read()
         return self.process.wait(30), said
@@ -174,7 +181,8 @@ def answered(cli: Cli, answers: Sequence[tuple[str, str]], **changes: str) -> tu
 def test_on_a_terminal_it_asks_for_site_views_and_database(cli: Cli) -> None:
     answers = [
         ("site of the keys [datadoghq.com]: ", "datadoghq.eu"),
-        ("shows its name [/]: ", "/home"),
+        ("list them later): ", "/home"),
+        ("no more): ", "discover"),
         ("no more): ", "/a, b"),
         ("no more): ", "/ü"),
         ("no more): ", ""),
@@ -182,14 +190,16 @@ def test_on_a_terminal_it_asks_for_site_views_and_database(cli: Cli) -> None:
     ]
     code, seen = answered(cli, answers)
     assert code == 0, seen
-    assert "Wrote heatmap-etl.toml. Next:" in seen
+    assert "Wrote heatmap-etl.toml. Next:" in seen  # the keys are in the environment
+    assert "List your views" not in seen
+    assert "\n  discover stands for every view in RUM;" in seen
     assert written(cli)["datadog"] == {"site": "datadoghq.eu"}
     assert written(cli)["views"] == ["/home", "/a, b", "/ü"]
     assert written(cli)["database_url"] == "sqlite:///other.db"
 
 
 def test_enter_accepts_what_is_in_brackets(cli: Cli) -> None:
-    answers = [("[us3.datadoghq.com]: ", ""), ("[/]: ", ""), ("no more): ", ""), (".db]: ", "")]
+    answers = [("[us3.datadoghq.com]: ", ""), ("list them later): ", ""), (".db]: ", "")]
     code, seen = answered(cli, answers, DD_SITE="us3.datadoghq.com")
     assert code == 0, seen
     assert written(cli)["datadog"] == {"site": "us3.datadoghq.com"}
@@ -197,6 +207,67 @@ def test_enter_accepts_what_is_in_brackets(cli: Cli) -> None:
         ["/"],
         "sqlite:///heatmap-etl.db",
     )
+    assert "1. List your views in heatmap-etl.toml" in seen
+
+
+def test_discover_in_place_of_a_name_is_the_word_of_the_settings(cli: Cli) -> None:
+    answers = [("keys [", ""), ("list them later): ", "discover"), (".db]: ", "data/x.db")]
+    code, seen = answered(cli, answers)
+    assert code == 0, seen
+    assert (written(cli)["views"], written(cli)["database_url"]) == (
+        "discover",
+        "sqlite:///data/x.db",
+    )
+    assert 'views = "discover": a run reads every view' in seen
+    assert "List your views" not in seen
+
+
+def test_discover_and_a_path_as_options(cli: Cli) -> None:
+    file = cli.folder / "x.db"
+    done = cli("init", "--view", "discover", "--database-url", str(file), "--site", "datadoghq.eu")
+    assert (done.code, done.err) == (0, "")
+    assert 'views = "discover": a run reads every view' in done.out
+    assert (written(cli)["views"], written(cli)["database_url"]) == (
+        "discover",
+        f"sqlite:///{file}",
+    )
+    assert '# source = "datadoghq.eu"' in (cli.folder / "heatmap-etl.toml").read_text("utf-8")
+    done = cli("init", "--force", "--view", "discover", "--view", "/a")
+    assert (done.code, done.is_one_line()) == (2, True)
+    assert "--view: discover stands for every view" in done.err
+
+
+# --- keys ---------------------------------------------------------------------------------
+
+NO_KEYS = {"DD_API_KEY": None, "DD_APP_KEY": None}
+
+
+def test_it_makes_the_file_for_the_keys_and_check_names_what_is_missing_in_it(cli: Cli) -> None:
+    done = cli("init", "--view", "/home", **NO_KEYS)
+    assert (done.code, done.err) == (0, "")
+    assert "Wrote heatmap-etl.toml and .env. Next:" in done.out
+    assert "1. Put the keys into .env" in done.out
+    dotenv = cli.folder / ".env"
+    assert stat.S_IMODE(dotenv.stat().st_mode) == 0o600
+    assert dotenv.read_text("utf-8").splitlines()[1:] == ["DD_API_KEY=...", "DD_APP_KEY=..."]
+    checked = cli("check", **NO_KEYS)
+    assert checked.code == 2
+    assert "DD_API_KEY: holds a placeholder" in checked.out
+
+
+def test_a_file_with_keys_stays_as_it_is(cli: Cli) -> None:
+    (cli.folder / ".env").write_text("DD_API_KEY=real\n", encoding="utf-8")
+    for arguments in ((), ("--force",), ("--config", "acme.toml")):
+        done = cli("init", *arguments, **NO_KEYS)
+        assert (done.code, done.err) == (0, "")
+        assert ".env stays as it was" in done.out
+    assert (cli.folder / ".env").read_text("utf-8") == "DD_API_KEY=real\n"
+    assert cli.files() == {".env", "acme.toml", "heatmap-etl.toml"}
+
+
+def test_a_source_of_a_folder_gets_a_file_of_its_own(cli: Cli) -> None:
+    assert cli("init", "--config", "acme.toml", **NO_KEYS).code == 0
+    assert cli.files() == {"acme.toml", "acme.env"}
 
 
 def test_a_wrong_answer_is_asked_again_with_the_reason(cli: Cli) -> None:
@@ -204,11 +275,11 @@ def test_a_wrong_answer_is_asked_again_with_the_reason(cli: Cli) -> None:
         ("site of the keys [datadoghq.com]: ", "https://app.datadog.eu"),
         ("site of the keys [datadoghq.com]: ", "datadog.eu"),
         ("site of the keys [datadoghq.com]: ", "datadoghq.eu"),
-        ("shows its name [/]: ", "/a"),
+        ("list them later): ", "/a"),
         ("no more): ", "/a"),
         ("no more): ", ""),
         ("Database [", "postgresql://u:typed@h/d"),
-        ("Database [", "heatmap.db"),
+        ("Database [", "heatmap:5432"),
         ("Database [", ""),
     ]
     code, seen = answered(cli, answers)
@@ -217,7 +288,7 @@ def test_a_wrong_answer_is_asked_again_with_the_reason(cli: Cli) -> None:
         'expected the bare site, not a URL or host; write "datadoghq.eu"',
         "datadog.eu is not a known Datadog site (did you mean datadoghq.eu?)",
         "'/a' is listed twice",
-        "holds a password, which no file but .env should",
+        f"holds a password, and only .env should hold one; set {DATABASE_URL} there instead",
         "is not a database URL",
     )
     for reason in reasons:
@@ -228,7 +299,7 @@ def test_a_wrong_answer_is_asked_again_with_the_reason(cli: Cli) -> None:
 
 def test_an_unknown_site_is_kept_when_it_is_entered_twice(cli: Cli) -> None:
     own = "datadog.example.com"
-    answers = [("keys [", own), ("keys [", own), ("name [", ""), ("more): ", ""), ("base [", "")]
+    answers = [("keys [", own), ("keys [", own), ("later): ", ""), ("base [", "")]
     code, seen = answered(cli, answers)
     assert code == 0, seen
     assert "To keep it, enter it once more." in seen
@@ -241,12 +312,13 @@ def test_an_unknown_site_is_kept_when_it_is_entered_twice(cli: Cli) -> None:
     ids=["Ctrl-C, first", "Ctrl-D, second", "Ctrl-C, third", "Ctrl-D, last"],
 )
 def test_who_ends_it_at_a_question_has_written_nothing(cli: Cli, key: bytes, number: int) -> None:
-    questions = ["keys [", "name [", "more): ", "Database ["]
+    questions = ["keys [", "later): ", "more): ", "Database ["]
     with terminal(cli, "init") as screen:
         for question in questions[:number]:
             screen.read(question)
-            screen.type(b"/x\n" if question == "name [" else b"\n")
+            screen.type(b"/x\n" if question == "later): " else b"\n")
         screen.read(questions[number])
+        screen.settle()
         screen.type(key)
         code, said = screen.end()
     assert code == 130
@@ -257,6 +329,7 @@ def test_who_ends_it_at_a_question_has_written_nothing(cli: Cli, key: bytes, num
 def test_a_signal_at_a_question_ends_it_too(cli: Cli) -> None:
     with terminal(cli, "init") as screen:
         screen.read("keys [")
+        screen.settle()
         screen.process.send_signal(signal.SIGTERM)
         code, _ = screen.end()
     assert code in (143, -signal.SIGTERM)
@@ -376,15 +449,72 @@ def test_run_twice_it_overwrites_nothing(root: Path) -> None:
     assert modes(root) == {**MODES, "etc/heatmap-etl/heatmap-etl.toml": 0o640}
     assert said.count("is there already, left as it is") == 5
     assert said.count("made ") == 1
+    ignored = "--view /other, --database-url sqlite:///x.db"
+    assert f"not applied: {ignored} ({folder}/heatmap-etl.toml stays as it is)" in said
+    assert "mine" not in said
 
 
-def test_a_link_in_the_place_of_a_file_is_left_alone(root: Path, tmp_path: Path) -> None:
+def test_it_says_which_key_is_empty_and_asks_for_that_one_alone(root: Path) -> None:
+    first = "\n".join(install_system(root=root, views=["/home"]))
+    folder = root / "etc/heatmap-etl"
+    assert first.count("(a key, still empty)") == 2
+    assert f"Write the API key into {folder / KEY_FILES[0]}\n     and the application" in first
+    assert "not applied" not in first
+    (folder / KEY_FILES[0]).write_text("0123", encoding="utf-8")
+    (folder / KEY_FILES[1]).write_text("\n", encoding="utf-8")
+    again = "\n".join(install_system(root=root))
+    assert "(a key, filled in; belongs to " in again
+    assert "(a key, still empty; belongs to " in again
+    assert f"Write the application key into {folder / KEY_FILES[1]}." in again
+    assert ("0123" in again, "API key into" in again, "List your views" in again) == (False,) * 3
+    (folder / KEY_FILES[1]).write_text("4567", encoding="utf-8")
+    assert "Write the" not in "\n".join(install_system(root=root))
+
+
+def test_the_next_step_names_program_and_configuration(root: Path) -> None:
+    said = "\n".join(install_system(root=root, program="/opt/x/heatmap-etl"))
+    assert f". /opt/x/heatmap-etl check --config {root}/etc/heatmap-etl/heatmap-etl.toml\n" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="LOUD: only root can give a file away")
+def test_a_user_is_not_claimed_for_what_belongs_to_another(root: Path) -> None:
+    install_system(root=root)
+    said = "\n".join(install_system(root=root, user="nobody"))
+    assert "For the user root:" in said
+    assert "not applied: --user nobody (what is there belongs to root, and stays so)" in said
+    assert "For the user nobody" not in said
+
+
+@pytest.mark.parametrize("name", [*KEY_FILES, ".env", "heatmap-etl.toml"])
+def test_a_link_that_leads_nowhere_is_refused(root: Path, tmp_path: Path, name: str) -> None:
     folder = root / "etc/heatmap-etl"
     folder.mkdir(parents=True)
-    for name in (*KEY_FILES, ".env", "heatmap-etl.toml"):
-        (folder / name).symlink_to(tmp_path / "elsewhere")
-    install_system(root=root)
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=f"/{name}: is a link that leads nowhere; move it away"):
+        install_system(root=root)
     assert not (tmp_path / "elsewhere").exists()
+    assert [path.name for path in folder.iterdir()] == [name]
+    (tmp_path / "elsewhere").write_text("mine", encoding="utf-8")
+    install_system(root=root)
+    assert (tmp_path / "elsewhere").read_text("utf-8") == "mine"
+    assert (folder / name).is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder"), [("var/lib/heatmap-etl", True), ("etc/heatmap-etl/dd_api_key", False)]
+)
+def test_another_kind_of_file_in_its_place_is_refused(
+    root: Path, name: str, *, is_folder: bool
+) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True)
+    if is_folder:
+        path.touch()
+    else:
+        path.mkdir()
+    kind = "folder" if is_folder else "file"
+    with pytest.raises(ConfigError, match=f"{name}: is not a {kind}; move it away"):
+        install_system(root=root)
 
 
 @pytest.mark.parametrize(
@@ -442,6 +572,30 @@ def test_one_that_others_can_write_is_not_used(
     path.chmod(mode | 0o111 * is_folder)
     with pytest.raises(ConfigError, match="is not used: others can write it"):
         find_system_file({}, tmp_path, file)
+
+
+@pytest.mark.parametrize("name", [".env", "heatmap-etl.env", KEY_FILES[0], "url", "ca.pem"])
+def test_what_it_is_read_with_is_not_used_either_if_others_can_write_it(
+    file: Path, tmp_path: Path, name: str
+) -> None:
+    """A `.env` redirects requests, and so does what its `..._FILE` names."""
+    dotenv, path = file.with_name(".env"), file.with_name(name)
+    with dotenv.open("a", encoding="utf-8") as lines:
+        lines.write(f"HEATMAP_ETL_DATABASE_URL_FILE=url\nSSL_CERT_FILE={file.parent}/ca.pem\n")
+    path.touch()
+    assert find_system_file({}, tmp_path, file) == file
+    path.chmod(0o666)
+    with pytest.raises(ConfigError, match=rf"/{name}: is not used: others can write it"):
+        find_system_file({}, tmp_path, file)
+    path.chmod(0o644)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345)
+        with pytest.raises(ConfigError, match=rf"/{name}: is not used: it belongs to another user"):
+            find_system_file({}, tmp_path, file)
+        # The user of the database may own the files with the keys: `init --system` makes it so.
+        os.chown(file.parents[2] / "var/lib/heatmap-etl", 12345, 12345)
+        if not name.endswith(".env"):
+            assert find_system_file({}, tmp_path, file) == file
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="LOUD: only root can give a file away")
@@ -507,10 +661,13 @@ def test_status_finds_what_init_system_made_and_sync_wants_it_named(cli: Cli) ->
         echo "== other"; $H status --database /var/lib/heatmap-etl/heatmap-etl.db | head -n 1
         chmod 0666 /etc/heatmap-etl/heatmap-etl.toml
         echo "== open"; $H status || echo "exit $?"
+        mkdir gone; cd gone; rmdir ../gone
+        echo "== gone"; $H status || echo "exit $?"
         """,
     )
-    _, first, again, _, status, as_json, check, sync, other, opened = said.split("== ")
-    assert "For the user root:" in first
+    _, first, again, _, status, as_json, check, sync, other, opened, gone = said.split("== ")
+    assert "For the user root; name another with --user:" in first
+    assert " check --config /etc/heatmap-etl/heatmap-etl.toml\n" in first
     assert first.count("made /") == 6
     assert again.count("is there already, left as it is: /") == 6
     assert "Configuration of this machine: /etc/heatmap-etl/heatmap-etl.toml" in status
@@ -523,6 +680,10 @@ def test_status_finds_what_init_system_made_and_sync_wants_it_named(cli: Cli) ->
     assert "Configuration of this machine" not in other
     assert "exit 2" in opened
     assert "is not used: others can write it (mode 0666)" in opened
+    assert gone.splitlines()[1:] == [
+        "heatmap-etl: the current folder does not exist any more; change to another",
+        "exit 2",
+    ]
 
 
 @needs_namespaces
@@ -545,7 +706,8 @@ def test_system_for_the_user_of_the_units_and_without_rights(cli: Cli) -> None:
     assert "only root can make it; run: sudo heatmap-etl init --system" in refused
     assert "exit 2\nnothing\n" in refused
     assert "For the user heatmap-etl:" in made
-    assert "sudo -u heatmap-etl heatmap-etl check" in made
+    command = f"{sys.executable} -m etl check --config /etc/heatmap-etl/heatmap-etl.toml"
+    assert f"sudo -u heatmap-etl {command}\n" in made
     owners = dict(line.split(" ", 1) for line in made.splitlines() if line.startswith("/"))
     assert {path for path, owner in owners.items() if owner == "4711 4711"} == {
         "/etc/heatmap-etl/dd_api_key",
@@ -553,4 +715,5 @@ def test_system_for_the_user_of_the_units_and_without_rights(cli: Cli) -> None:
         "/var/lib/heatmap-etl",
     }
     assert set(owners.values()) == {"4711 4711", "0 0"}
-    assert "For the user nobody:" in other
+    assert "For the user heatmap-etl:" in other
+    assert "not applied: --user nobody" in other

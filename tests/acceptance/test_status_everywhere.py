@@ -206,7 +206,7 @@ def test_under_systemd_with_the_url_of_a_server(place: Path, datadog: FakeDatado
     """It has a password: what the unit says to do keeps it from strangers, not from the group."""
     text = (DEPLOY / "systemd" / UNITS["systemd, a daemon"]).read_text(encoding="utf-8")
     (mode,) = re.findall(r"install -m (\d+) -g heatmap-etl /dev/null (?:\S+)/database_url", text)
-    (line,) = re.findall(r"^#   echo (\S+) > /etc/heatmap-etl/\.env$", text, re.MULTILINE)
+    (line,) = re.findall(r"^#   echo (\S+) >> /etc/heatmap-etl/\.env$", text, re.MULTILINE)
     config = config_file(place, 'views = ["/home"]\n', datadog)
     url = f"sqlite:///{place}/state/heatmap-etl/server.db\n"
     give(place / "etc" / "database_url", ROOT_USER, int(mode, 8), url, group=OPERATOR.uid)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import PATH, GlobalOptions, global_options, load_sources
+from etl.cli.options import PATH, GlobalOptions, load_sources, looking_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ Exit codes:
     help="Also ask the API about 20 things that its documentation leaves open. Write the answers "
     "to a new FILE for a bug report. The file holds nothing personal.",
 )
-@global_options
+@looking_options
 @click.pass_obj
 def check(options: GlobalOptions, report: Path | None) -> int:
     """Try everything a run needs, and change nothing.

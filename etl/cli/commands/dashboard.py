@@ -13,8 +13,8 @@ from etl.cli.options import (
     HOST,
     GlobalOptions,
     PathType,
-    global_options,
     load_sources,
+    looking_options,
     require_single_database,
 )
 from etl.runtime.console import is_terminal, print_results
@@ -52,7 +52,7 @@ Examples:
     help="The port to listen on; 0 takes a free one.",
 )
 @click.option("--no-open", is_flag=True, help="Do not open a browser.")
-@global_options
+@looking_options
 @click.pass_obj
 def dashboard(
     options: GlobalOptions, file: Path | None, host: str, port: int, no_open: bool

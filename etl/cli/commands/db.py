@@ -115,7 +115,7 @@ others have added, and rights, are not copied."""
     metavar="NAME",
     help="The schema of TO, on PostgreSQL. Default: database_schema of the configuration.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @global_options
 @click.pass_obj
 def copy(options: GlobalOptions, to: str | None, *, schema: str | None, as_json: bool) -> int:

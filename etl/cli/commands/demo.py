@@ -41,6 +41,7 @@ def demo(folder: Path, is_large: bool) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EtlError(f"cannot make the folder {folder}: {error.strerror}") from None
+    _require_writable(folder)
     if is_large:
         from etl.runtime import logs
 
@@ -48,3 +49,16 @@ def demo(folder: Path, is_large: bool) -> int:
     run = run_year if is_large else run_demo
     run(folder, lambda text: print_results(text.split("\n")))
     return 0
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises `EtlError` for a folder that takes no file, whatever its rights say, such as /proc."""
+    import errno
+    import tempfile
+
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # the database says what to do then
+            reason = f"{error.strerror}; name another folder"
+            raise EtlError(f"cannot write into the folder {folder}: {reason}") from None

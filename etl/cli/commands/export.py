@@ -12,8 +12,8 @@ from etl.cli.options import (
     TEXT,
     GlobalOptions,
     database_option,
-    global_options,
     load_sources,
+    looking_options,
     require_single_database,
 )
 from etl.formatting import many
@@ -73,7 +73,7 @@ Examples:
 )
 @click.option("--spreadsheet", is_flag=True, help="CSV in which no text can act as a formula.")
 @database_option
-@global_options
+@looking_options
 @click.pass_obj
 def export(
     options: GlobalOptions,

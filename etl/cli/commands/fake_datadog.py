@@ -8,7 +8,7 @@ import click
 
 from etl.cli.options import HOST, TEXT
 from etl.errors import EtlError
-from etl.runtime.console import print_results
+from etl.runtime.console import as_called, print_results
 
 if TYPE_CHECKING:
     from etl.fake_datadog import Fault
@@ -42,8 +42,8 @@ Kinds of fault:
 
 \b
 To see what a fault does (the same --seed gives the same snapshots and faults):
-  heatmap-etl fake-datadog                  and elsewhere `heatmap-etl sync`, then Ctrl-C
-  heatmap-etl fake-datadog --fault 500:0.2  and `sync` again, then `heatmap-etl status`""",
+  heatmap-etl fake-datadog                  and elsewhere paste what it prints, then Ctrl-C
+  heatmap-etl fake-datadog --fault 500:0.2  and paste the same lines again""",
 )
 @click.option(
     "--host",
@@ -101,7 +101,9 @@ def fake_datadog(
             tick_every_s=tick,
             latency_s=latency,
             faults=Faults(faults, seed),
-            on_ready=lambda url: print_results(greeting(url, world.view_names, faults)),
+            on_ready=lambda url: print_results(
+                greeting(url, world.view_names, faults, as_called(is_anywhere=True))
+            ),
         )
     except OSError as error:
         raise EtlError(f"cannot listen on {host}:{port}: {error.strerror}") from None

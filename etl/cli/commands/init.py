@@ -9,7 +9,7 @@ import click
 
 from etl.cli.options import TEXT, GlobalOptions, global_options
 from etl.errors import EtlError
-from etl.runtime.console import print_errors, print_results
+from etl.runtime.console import as_called, print_errors, print_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,25 +48,35 @@ Examples:
     help="Datadog site of the keys, such as datadoghq.eu.",
 )
 @click.option(
-    "--view", "views", type=TEXT, multiple=True, metavar="NAME", help="A view to copy; repeatable."
+    "--view",
+    "views",
+    type=TEXT,
+    multiple=True,
+    metavar="NAME",
+    help="A view to copy; repeatable. The word discover alone: every view in RUM.",
 )
 @click.option(
-    "--database-url", type=TEXT, default="", metavar="URL", help="Where to; without a password."
+    "--database-url",
+    type=TEXT,
+    default="",
+    metavar="URL|FILE",
+    help="Where to; without a password.",
 )
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @click.option(
     "--system",
     "is_system",
     is_flag=True,
-    help="For this machine: settings and key files in /etc/heatmap-etl, the database in "
-    "/var/lib/heatmap-etl, where cron, systemd and status find them. Overwrites nothing.",
+    help="Set up this machine. Cron, systemd and status find settings and key files in "
+    "/etc/heatmap-etl and the database in /var/lib/heatmap-etl. It overwrites nothing.",
 )
 @click.option(
     "--user",
     type=TEXT,
     default="",
     metavar="NAME",
-    help="With --system: who runs it. Default: heatmap-etl where there is one, else you.",
+    help="With --system: the user who runs it. Default: the user heatmap-etl if it exists, else "
+    "who runs this command. Under sudo that is root.",
 )
 @global_options
 @click.pass_context
@@ -84,9 +94,16 @@ def init(
     from pathlib import Path
 
     from etl.config.files import DEFAULT_FILE
-    from etl.config.template import next_steps, require_absent, write_template
+    from etl.config.template import (
+        next_steps,
+        require_absent,
+        url_of,
+        write_dotenv,
+        write_template,
+    )
 
     options: GlobalOptions = context.obj
+    database_url = url_of(database_url)
     if is_system:
         return _init_system(options, site, views, database_url, user, is_forced=force)
     if user:
@@ -103,7 +120,8 @@ def init(
     write_template(
         target.absolute(), database_url=database_url, views=views, site=site, is_forced=force
     )
-    print_results(next_steps(target, has_views=bool(views)))
+    dotenv, is_new = write_dotenv(target.absolute(), os.environ)
+    print_results(next_steps(target, views=views, dotenv=dotenv, is_new=is_new))
     return 0
 
 
@@ -122,7 +140,13 @@ def _init_system(
         raise click.UsageError("--system has a path of its own; leave --config out")
     if is_forced:
         raise click.UsageError("--system overwrites nothing; remove the file first, then run it")
-    lines = install_system(database_url=database_url, views=views, site=site, user=user)
+    lines = install_system(
+        database_url=database_url,
+        views=views,
+        site=site,
+        user=user,
+        program=as_called(is_anywhere=True),
+    )
     print_results(lines)
     return 0
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import TEXT, GlobalOptions, database_option, global_options, load_sources
+from etl.cli.options import TEXT, GlobalOptions, database_option, load_sources, looking_options
 
 if TYPE_CHECKING:
     from etl.cli.fan_out import CommandResult
@@ -49,7 +49,7 @@ does not know the schedule, nor which views accept truncated answers."""
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print only what is wrong, a line per cause.")
 @database_option
-@global_options
+@looking_options
 @click.pass_obj
 def status(
     options: GlobalOptions, *, max_age: float | None, as_json: bool, quiet: bool, named: str | None

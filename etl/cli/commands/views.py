@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.options import CommandGroup, GlobalOptions, global_options, load_sources
+from etl.cli.options import (
+    CommandGroup,
+    GlobalOptions,
+    global_options,
+    load_sources,
+    looking_options,
+)
 
 if TYPE_CHECKING:
     from etl.cli.fan_out import CommandResult
@@ -21,7 +27,7 @@ def views() -> None:
 
 @views.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@global_options
+@looking_options
 @click.pass_obj
 def list_(options: GlobalOptions, as_json: bool) -> int:
     """List the views that a run reads, and their state.
