@@ -42,6 +42,8 @@ suppress_warnings = ["misc.highlighting_failure"]
 
 html_theme = "furo"
 html_title = f"heatmap-etl {version}"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 html_use_index = False
 html_copy_source = False
 html_show_sourcelink = False
