@@ -183,8 +183,8 @@ def _rejected(evidence: Evidence) -> Iterable[Concern]:
     for new in of_views:
         yield Concern(
             REJECTED_RECORDS,
-            f"{many(counts[new.reason], 'record')} that cannot be stored as a snapshot, first seen "
-            f"in the last day: {new.reason}",
+            f"{many(counts[new.reason], 'record')} that cannot become a row of snapshots, first "
+            f"seen in the last day: {new.reason}",
             "look at the table rejected_records",
             views[new.view_key],
             new.first_seen_at,
