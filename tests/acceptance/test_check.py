@@ -68,7 +68,7 @@ def the_problem(done: Result) -> str:
     ((about, text),) = problems(done)
     assert about == "Datadog"
     assert f"{len(NAMES) - FIRST} further views were not asked" in text
-    assert "1 problem to mend" in done.out.splitlines()[-1]
+    assert "1 problem to fix" in done.out.splitlines()[-1]
     return text
 
 

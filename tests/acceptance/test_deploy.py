@@ -271,7 +271,7 @@ def check(arguments: list[str], address: str, **more: Any) -> int:
 
 
 def test_the_exit_codes_of_the_units_are_those_of_the_program():
-    """75 is another process at work, 143 an end by SIGTERM, 2 something to mend first."""
+    """75 is another process at work, 143 an end by SIGTERM, 2 something to fix first."""
     assert unit_values(SERVICES[1], "SuccessExitStatus") == ["75 143"]
     assert unit_values(SERVICES[0], "Restart") == ["on-failure"]
     assert unit_values(SERVICES[0], "RestartPreventExitStatus") == ["2"]

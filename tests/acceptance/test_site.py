@@ -139,6 +139,8 @@ def repository(tmp_path: Path) -> Path:
         "crontab.example": "",
         "deploy/x.service": "",
         "etl/__init__.py": '__version__ = "1.2.3"\n',
+        "scripts/headings.py": (ROOT / "scripts" / "headings.py").read_text(encoding="utf-8"),
+        "docs/static/tables.css": "",
         "docs/index.md": "# Docs\n\n## All\n\n- [o](other.md)\n- [p](page.md)\n"
         "- [c](changelog.md)\n",
         "docs/other.md": "# Other\n\n## A heading\n\nIt.\n",

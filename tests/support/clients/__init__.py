@@ -7,6 +7,7 @@ PACKAGES = {
     "libxerial-sqlite-jdbc-java": "usr/share/java/sqlite-jdbc.jar",
     "libpostgresql-jdbc-java": "usr/share/java/postgresql.jar",
     "libmariadb-java": "usr/share/java/mariadb-java-client.jar",
+    "libodbc2": "usr/lib/*/libodbc.so.2",
     "libsqliteodbc": "usr/lib/*/odbc/libsqlite3odbc.so",
     "odbc-postgresql": "usr/lib/*/odbc/psqlodbcw.so",
     "odbc-mariadb": "usr/lib/*/odbc/libmaodbc.so",
