@@ -23,7 +23,6 @@ import msgspec
 from etl.config.credentials import Keys
 from etl.config.model import Config
 from etl.config.views import View
-from etl.datadog.body import LARGE_BYTES
 from etl.datadog.cache_headers import cache_header, part_header
 from etl.datadog.gates import Gates
 from etl.datadog.rate_limit import remaining, stated_wait
@@ -50,7 +49,8 @@ from etl.datadog.server_clock import (
     Sample,
     ServerClock,
 )
-from etl.datadog.transport import API_KEY_ALONE, Reply, Terms, Transport
+from etl.datadog.wire.body import LARGE_BYTES
+from etl.datadog.wire.transport import API_KEY_ALONE, Reply, Terms, Transport
 from etl.errors import (
     ClockAhead,
     DatadogAnswerTooLarge,

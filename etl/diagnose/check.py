@@ -23,9 +23,9 @@ from etl.database.connection import Database, open_database
 from etl.database.dialects import CHECK_ADDRESS, LET_WRITE, READ_ONLY, file_of
 from etl.database.migrations import found_schema, opened_if_current, require_schema
 from etl.datadog.client import Client
-from etl.datadog.proxy import find_proxy
 from etl.datadog.responses import host_of
 from etl.datadog.server_clock import ServerClock, skew_warning
+from etl.datadog.wire.proxy import find_proxy
 from etl.diagnose.background import Background
 from etl.diagnose.self_test import Busy, create_refusal, find_faults
 from etl.errors import (

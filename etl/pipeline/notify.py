@@ -31,8 +31,8 @@ import idna  # comes with httpx
 from etl import __version__
 from etl.causes import NAMES_SHOWN, Told, grouped, line_of
 from etl.config.model import Config
-from etl.datadog.proxy import Proxy, find_proxy
-from etl.datadog.transport import default_certificates
+from etl.datadog.wire.proxy import Proxy, find_proxy
+from etl.datadog.wire.transport import default_certificates
 from etl.errors import ConfigError
 from etl.extract.completeness import TRUNCATED
 from etl.formatting import duration, iso, many, shortened

@@ -25,7 +25,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from etl.config.model import Config, Sources, require_keys
 from etl.database.connection import Database, opened
 from etl.database.migrations import prepare_schema
-from etl.datadog.proxy import find_proxy
+from etl.datadog.wire.proxy import find_proxy
 from etl.errors import ClockAhead, DatabaseUnreachable, EtlError, LeaseHeld, RunAbandoned, SlotTaken
 from etl.formatting import iso, many
 from etl.ledger.results import RunResult

@@ -31,7 +31,7 @@ PURE = (
         "etl.datadog.rate_limit",
         "etl.datadog.page_limit",
         "etl.datadog.rum",
-        "etl.datadog.proxy",
+        "etl.datadog.wire.proxy",
     ),
     *("etl.config.cron_line", "etl.config.host_name", "etl.schedule.cron"),
     "etl.pipeline.progress_bound",
@@ -231,8 +231,8 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
-__main__ causes cli cli.app cli.commands cli.commands.check cli.commands.dashboard cli.commands.db
-cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.init
+__main__ causes cli cli.app cli.commands cli.commands.check cli.commands.dashboard
+cli.commands.db cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.init
 cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
 cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
 cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
@@ -240,22 +240,24 @@ config.files config.folder config.host_name config.load config.model config.outp
 config.settings config.sites config.url_parameters config.validators config.views database
 database.batches database.connection database.cursor database.dialects database.dialects.lookup
 database.dialects.types database.migrations database.private_errors database.schema
-database.upgrade_wait datadog datadog.body datadog.cache_headers datadog.client datadog.connection
-datadog.dates datadog.deadline datadog.gates datadog.network datadog.network_faults
-datadog.page_limit datadog.proxy datadog.rate_limit datadog.refused_keys datadog.responses
-datadog.retry datadog.rum datadog.server_clock datadog.transport errors extract extract.api_state
-extract.ask extract.buffer extract.completeness extract.discovery extract.fetch extract.listing
-extract.names extract.partition extract.side_question extract.spill_file extract.verify
-extract.view_selection files formatting ledger ledger.api_state ledger.concerns ledger.evidence
-ledger.known_views ledger.results ledger.retention ledger.runs ledger.side_questions
-ledger.view_state load load.changeset load.counters load.decide load.diff load.discovered
-load.loader load.lookup load.ownership load.rejects load.removals load.schema_drift load.upsert
-load.versions load.writer monitor monitor.metrics_file pipeline pipeline.applications
-pipeline.notify pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
+database.upgrade_wait datadog datadog.cache_headers datadog.client datadog.dates datadog.gates
+datadog.page_limit datadog.rate_limit datadog.refused_keys datadog.responses datadog.retry
+datadog.rum datadog.server_clock datadog.wire datadog.wire.body datadog.wire.connection
+datadog.wire.deadline datadog.wire.network datadog.wire.network_faults datadog.wire.proxy
+datadog.wire.transport errors extract extract.api_state extract.ask extract.buffer
+extract.completeness extract.discovery extract.fetch extract.listing extract.names
+extract.partition extract.side_question extract.spill_file extract.verify extract.view_selection
+files formatting ledger ledger.api_state ledger.concerns ledger.evidence ledger.known_views
+ledger.results ledger.retention ledger.runs ledger.side_questions ledger.view_state load
+load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
+load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions load.writer
+monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify
+pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
 pipeline.side_questions pipeline.sync pipeline.watchdog runtime runtime.console runtime.logs
 runtime.refusals runtime.run_context runtime.signals runtime.streams source source.identity
-source.lease source.privacy_setting transform transform.decode transform.envelope transform.fields
-transform.json_pieces transform.lenient_json transform.privacy transform.snapshot
+source.lease source.privacy_setting transform transform.decode transform.envelope
+transform.fields transform.json_pieces transform.lenient_json transform.privacy
+transform.snapshot
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import httpcore
 
-from etl.datadog.deadline import Deadline
+from etl.datadog.wire.deadline import Deadline
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import pytest
 from etl.config.credentials import Keys
 from etl.config.views import View
 from etl.datadog.client import Client
-from etl.datadog.network_faults import is_unknown_host, proxy_problem
-from etl.datadog.proxy import Proxy
+from etl.datadog.wire.network_faults import is_unknown_host, proxy_problem
+from etl.datadog.wire.proxy import Proxy
 from etl.errors import DatadogHostUnknown, DatadogUnavailable
 from etl.extract.ask import ask
 from tests.support.fake_time import FakeTime

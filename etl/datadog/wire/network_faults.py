@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import httpcore
 
-from etl.datadog.proxy import Proxy
+from etl.datadog.wire.proxy import Proxy
 
 # Not EAI_FAIL, which a name server's own trouble is, too.
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})

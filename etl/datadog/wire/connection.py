@@ -13,9 +13,9 @@ from typing import Any
 import httpcore
 import httpx
 
-from etl.datadog.deadline import Deadline
-from etl.datadog.network import Network, Route
-from etl.datadog.proxy import Proxy
+from etl.datadog.wire.deadline import Deadline
+from etl.datadog.wire.network import Network, Route
+from etl.datadog.wire.proxy import Proxy
 
 IDLE_S = 5.0
 """Seconds after which an idle connection is not used again: a server may be about to close it."""

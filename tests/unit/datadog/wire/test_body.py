@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.datadog import body
-from etl.datadog.body import BadEncoding, Body, BodyTooLarge
+from etl.datadog.wire import body
+from etl.datadog.wire.body import BadEncoding, Body, BodyTooLarge
 
 MB = 1 << 20
 

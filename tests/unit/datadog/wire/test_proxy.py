@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.datadog.proxy import Proxy, find_proxy
+from etl.datadog.wire.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
 from etl.formatting import to_install
 

@@ -25,12 +25,12 @@ import msgspec
 from etl import __version__
 from etl.config.credentials import Keys
 from etl.config.model import Config
-from etl.datadog.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
-from etl.datadog.connection import NETWORK_FAULTS, Connection, Gateway
-from etl.datadog.deadline import Deadline
-from etl.datadog.network import CertificateError
-from etl.datadog.network_faults import is_unknown_host, network_text, proxy_problem
-from etl.datadog.proxy import Proxy, find_proxy
+from etl.datadog.wire.body import LARGE_BYTES, BadEncoding, Body, BodyTooLarge
+from etl.datadog.wire.connection import NETWORK_FAULTS, Connection, Gateway
+from etl.datadog.wire.deadline import Deadline
+from etl.datadog.wire.network import CertificateError
+from etl.datadog.wire.network_faults import is_unknown_host, network_text, proxy_problem
+from etl.datadog.wire.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
 
 MB = 1024 * 1024
