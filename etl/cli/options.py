@@ -127,6 +127,26 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
         ctx.ensure_object(GlobalOptions).is_format_chosen |= parameter.name == "log_format"
 
 
+def address_options(*, port: int) -> Callable[[F], F]:
+    """Add `--host` and `--port`, for commands that serve something; `port` is the default."""
+    host = click.option(
+        "--host",
+        type=HOST,
+        metavar="HOST",
+        default="127.0.0.1",
+        show_default=True,
+        help="The address to listen on.",
+    )
+    number = click.option(
+        "--port",
+        default=port,
+        show_default=True,
+        type=click.IntRange(0, 65535),
+        help="The port to listen on; 0 takes a free one.",
+    )
+    return lambda command: host(number(command))
+
+
 def database_option(command: F) -> F:
     """Add `--database`, for commands that only read."""
     return click.option(

@@ -12,14 +12,14 @@ import click
 
 from etl.cli.options import is_utf8
 from etl.config.sites import DEFAULT_SITE, site, site_warning
-from etl.config.template import (
+from etl.config.validators import BadValue
+from etl.config.writing.template import (
     DEFAULT_DATABASE_URL,
     database_problem,
     is_discover,
     url_of,
     views_problem,
 )
-from etl.config.validators import BadValue
 from etl.formatting import clean
 from etl.runtime.console import is_terminal, print_results
 

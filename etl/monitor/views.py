@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from etl.config.edit import add_views
 from etl.config.model import Config, require_keys
 from etl.config.views import View
+from etl.config.writing.edit import add_views
 from etl.database.connection import Database
 from etl.database.migrations import opened_if_current
 from etl.datadog.client import Client

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.config.edit import add_views, with_views
-from etl.config.template import config_template, quoted
 from etl.config.views import View, parse_views
+from etl.config.writing.edit import add_views, with_views
+from etl.config.writing.template import config_template, quoted
 from etl.errors import ConfigError
 from tests.support.api import Api, record
 from tests.support.command_line import Cli

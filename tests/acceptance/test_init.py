@@ -22,8 +22,9 @@ import pytest
 from etl.config.files import SYSTEM_FILE
 from etl.config.settings import DATABASE_URL
 from etl.config.sites import SITES, site, site_warning
-from etl.config.system import KEY_FILES, find_system_file, install_system
+from etl.config.system import find_system_file
 from etl.config.validators import BadValue
+from etl.config.writing.install import KEY_FILES, install_system
 from etl.errors import ConfigError
 from tests.support.command_line import PASSWORD, Cli
 from tests.support.installation import CONFIGURED

@@ -83,6 +83,7 @@ BREACHES = {
     "extract": ("etl.extract.listing", "sqlalchemy"),
     "load": ("etl.load.writer", "etl.datadog.client"),
     "transform": ("etl.transform.snapshot", "etl.config.views"),
+    "wire": ("etl.datadog.wire.deadline", "etl.datadog.client"),
     "http": ("etl.load.upsert", "httpx"),
     "drivers": ("etl.load.upsert", "pymysql"),
     "click": ("etl.load.upsert", "click"),

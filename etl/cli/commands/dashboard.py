@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.options import (
-    HOST,
     GlobalOptions,
     PathType,
+    address_options,
     load_sources,
     looking_options,
     require_single_database,
@@ -36,21 +36,7 @@ Examples:
     metavar="FILE",
     help="A SQLite file. Default: the configured database.",
 )
-@click.option(
-    "--host",
-    type=HOST,
-    metavar="HOST",
-    default="127.0.0.1",
-    show_default=True,
-    help="The address to listen on.",
-)
-@click.option(
-    "--port",
-    default=8001,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="The port to listen on; 0 takes a free one.",
-)
+@address_options(port=8001)
 @click.option("--no-open", is_flag=True, help="Do not open a browser.")
 @looking_options
 @click.pass_obj

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl.cli.options import HOST, TEXT
+from etl.cli.options import TEXT, address_options
 from etl.errors import EtlError
 from etl.runtime.console import as_called, print_results
 
@@ -45,21 +45,7 @@ To see what a fault does (the same --seed gives the same snapshots and faults):
   heatmap-etl fake-datadog                  and elsewhere paste what it prints, then Ctrl-C
   heatmap-etl fake-datadog --fault 500:0.2  and paste the same lines again""",
 )
-@click.option(
-    "--host",
-    type=HOST,
-    metavar="HOST",
-    default="127.0.0.1",
-    show_default=True,
-    help="The address to listen on.",
-)
-@click.option(
-    "--port",
-    default=8321,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="The port to listen on; 0 takes a free one.",
-)
+@address_options(port=8321)
 @click.option(
     "--tick",
     type=click.FloatRange(0.01),

@@ -94,7 +94,7 @@ def init(
     from pathlib import Path
 
     from etl.config.files import DEFAULT_FILE
-    from etl.config.template import (
+    from etl.config.writing.template import (
         next_steps,
         require_absent,
         url_of,
@@ -134,7 +134,7 @@ def _init_system(
     *,
     is_forced: bool,
 ) -> int:
-    from etl.config.system import install_system
+    from etl.config.writing.install import install_system
 
     if options.config:
         raise click.UsageError("--system has a path of its own; leave --config out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from etl.config.template import quoted
+from etl.config.writing.template import quoted
 from etl.extract.discovery import Traffic
 from etl.formatting import age, count, many, shortened, table
 from etl.monitor.views import CONFIGURED, MISSING, NEVER_SEEN, Comparison, CoveredViews, SeenView

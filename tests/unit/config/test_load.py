@@ -27,8 +27,8 @@ from etl.config.database_url import parse_database
 from etl.config.load import load_config
 from etl.config.model import Config, Needs, require_keys
 from etl.config.settings import settings_table
-from etl.config.template import config_template
 from etl.config.views import View
+from etl.config.writing.template import config_template
 from etl.errors import ConfigError
 from etl.formatting import to_install
 from tests.support.paths import ROOT

@@ -1,17 +1,15 @@
 """The comments in a database follow the catalogue, and nothing else of a table is changed."""
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import event, inspect, text
 
 from etl.cli.commands.db import upgrade_schema
-from etl.config.database_url import parse_database
 from etl.database import comments, schema, sql_views
-from etl.database.connection import Database, open_database
+from etl.database.connection import Database
 from etl.database.dialects import mysql_comments
 from etl.database.migrations import upgrade
 from tests.support.databases import alembic_check
@@ -28,20 +26,6 @@ def execute(database: Database, *statements: str) -> None:
     with database.connect() as connection, connection.begin():
         for statement in statements:
             connection.execute(text(statement))
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[str], Database]]:
-    databases: list[Database] = []
-
-    def make(url: str) -> Database:
-        parsed = parse_database(url, Path.cwd())
-        databases.append(open_database(parsed.url, label=parsed.label))
-        return databases[-1]
-
-    yield make
-    for database in databases:
-        database.close()
 
 
 @pytest.fixture

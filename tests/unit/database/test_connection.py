@@ -5,7 +5,7 @@ import re
 import secrets
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -18,9 +18,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
-from etl.config.database_url import parse_database
 from etl.database import schema
-from etl.database.connection import Database, open_database, unreachable
+from etl.database.connection import Database, unreachable
 from etl.database.dialects import dialect_named
 from etl.database.dialects.bounded_pymysql import BoundedConnection
 from etl.database.migrations import schema_state, upgrade
@@ -114,21 +113,6 @@ NONSENSE = [
         id="postgresql-nonsense after the login",
     ),
 ]
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[str], Database]]:
-    """`opened(url)`: closed after the test."""
-    databases: list[Database] = []
-
-    def make(url: str) -> Database:
-        parsed = parse_database(url, Path.cwd())
-        databases.append(open_database(parsed.url, label=parsed.label))
-        return databases[-1]
-
-    yield make
-    for database in databases:
-        database.close()
 
 
 def refusal(url: str, opened: Callable[[str], Database]) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from etl.config.files import read_toml
 from etl.config.output_file import output_file
-from etl.config.template import quoted
 from etl.config.validators import plain
 from etl.config.views import DISCOVER, View, parse_views
+from etl.config.writing.template import quoted
 from etl.errors import ConfigError
 from etl.files import rights_of, whole_file
 
