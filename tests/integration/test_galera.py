@@ -163,6 +163,8 @@ def test_a_revision_that_was_kept_on_one_node_gets_to_the_others(nodes: tuple[Pr
     upgrade(first.database)
     downgrade(first.database, "0005")
     first.execute(f"ALTER TABLE {schema.VERSION_TABLE} ENGINE = MyISAM")
+    named = f"SHOW TABLE STATUS WHERE Name = '{schema.VERSION_TABLE}' AND Engine = 'MyISAM'"
+    wait_until(lambda: second.rows(named))  # else the deletion would go to both
     second.execute(f"DELETE FROM {schema.VERSION_TABLE}")  # MyISAM: the row is on one node only
     assert schema_state(first.database).state == "outdated"
     upgrade(first.database)
@@ -195,6 +197,7 @@ def test_a_process_that_lost_its_lease_writes_nothing_on_a_node_that_lags(
     lagging, other = nodes
     upgrade(lagging.database)
     lagging.execute("CREATE TABLE others (n INT PRIMARY KEY, words VARCHAR(100))")
+    wait_until(lambda: other.rows("SHOW TABLES LIKE 'others'"))
     lost, taken = Lease("datadoghq.com", 60), Lease("datadoghq.com", 60)
     lagging.database.transaction(lambda c: lost.take(c, lagging.config))
     lagging.execute("UPDATE sources SET lease_expires_at = '2020-01-01'")
