@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dashboard superset superset-lock dbt-lock pictures test test-quick databases \
-	clients-lock site site-lock readability check db-check docs lock wheel bench bench-quick clean
+	clients-lock site site-lock readability check db-check docs lock wheel bench bench-quick prove prove-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 # Half a file would count as made the next time.
@@ -152,6 +152,14 @@ bench: setup databases ## measure speed and memory against others, as ratios; AR
 bench-quick: setup databases ## measure the same in about a minute, less exactly
 	echo '==> benchmarks, quick'
 	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+prove: setup databases ## try every promise thousands of times (about an hour); writes benchmarks/PROOF.md
+	echo '==> prove (about an hour)'
+	$(BIN)/python -m benchmarks.prove $(ARGS)
+
+prove-quick: setup databases ## try the same less often (a few minutes); ARGS='--part kills --seed 7'
+	echo '==> prove, quick (a few minutes)'
+	$(BIN)/python -m benchmarks.prove --quick $(ARGS)
 
 clean: ## remove the environments, .bench, dist and the caches
 	rm -rf .venv dashboards/.venv .bench dist build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
