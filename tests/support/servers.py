@@ -45,7 +45,12 @@ TIME_ZONE_NAME = "Asia/Kathmandu"
 POOLERS = {"pgbouncer": "pgbouncer", "pgpool2": "pgpool"}
 POSTGRESQL_18 = ROOT / "build" / "postgresql18"
 
-READERS = {"cron": "crontab", "systemd": "systemd-analyze", "prometheus": "promtool"}
+READERS = {
+    "cron": "crontab",
+    "systemd": "systemd-analyze",
+    "prometheus": "promtool",
+    "faketime": "faketime",  # not a reader: moves the clock of one process, for the proof
+}
 
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 20

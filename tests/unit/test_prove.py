@@ -8,6 +8,9 @@ import pytest
 from benchmarks.prove import __main__ as prove
 from benchmarks.prove import page
 from benchmarks.prove.part import Effort, Findings, Result
+from benchmarks.prove.parts import machine
+from tests.support.api import Api
+from tests.support.project import make_config, open_project
 
 
 def test_a_trial_counts_and_keeps_what_did_not_hold():
@@ -57,3 +60,31 @@ def test_a_part_that_breaks_is_no_result(tmp_path: Path):
 def test_a_quick_effort_tries_less(tmp_path: Path):
     assert Effort(True, 1, tmp_path).times(whole=1000, quick=10) == 10
     assert Effort(False, 1, tmp_path).times(whole=1000, quick=10) == 1000
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("UPDATE snapshots SET version = 2 WHERE id = '/a 1'", "rows that nobody told"),
+        ("DELETE FROM snapshots WHERE id = '/a 1'", "rows lost"),
+        ("DELETE FROM snapshot_history WHERE snapshot_id = '/a 2'", "versions lost"),
+        ("UPDATE sync_runs SET status = 'running'", "2 runs are left open"),
+    ],
+)
+def test_the_oracle_of_a_bad_machine_sees_what_is_wrong(
+    tmp_path: Path, api: Api, spoil: str, said: str
+):
+    projects = [
+        open_project(make_config(f"sqlite:///{tmp_path}/{name}.db", api.url, ["/a"]))
+        for name in ("disturbed", "undisturbed")
+    ]
+    here = machine.Place(tmp_path, api, projects[0], projects[1])
+    for number in (1, 4):  # /a 2 gets another name
+        api.views["/a"] = machine.records("/a", number)
+        assert [project.run().status for project in projects] == ["ok", "ok"]
+    here.assert_equal()
+    projects[0].execute(spoil)
+    with pytest.raises(AssertionError, match=said):
+        here.assert_equal()
+    for project in projects:
+        project.database.close()
