@@ -11,11 +11,11 @@ where ours call one for foreign bytes, the call itself is guarded (`wire`, `stri
 
 from __future__ import annotations
 
-import sys
 import traceback
 from types import FrameType
 
 _OURS = "etl"
+_PYTHON = traceback.__file__.rpartition("traceback")[0]  # where its own modules are
 
 
 def said_of(error: BaseException) -> str:
@@ -43,7 +43,7 @@ def frames_of(error: BaseException) -> str:
 
 
 def packages_of(error: BaseException) -> frozenset[str]:
-    """The packages that raised it, up to the line of ours that called them; none: a line of ours."""
+    """The packages that raised it, as far as a line of ours that called them; none: ours."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     found = set()
     for frame in reversed(frames):
@@ -53,10 +53,17 @@ def packages_of(error: BaseException) -> frozenset[str]:
     return frozenset(found)
 
 
+def is_raised_in(error: BaseException, package: str) -> bool:
+    """Whether the innermost line is one of this package, or of one within it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and f"{_module_of(frames[-1])}.".startswith(f"{package}.")
+
+
 def _is_of_library(frame: FrameType) -> bool:
     package, file = _package_of(frame), frame.f_code.co_filename
+    is_made = file.startswith("<")  # such as the methods of a named tuple
     is_installed = "site-packages" in file or "dist-packages" in file
-    return package != _OURS and (package in sys.stdlib_module_names or is_installed)
+    return package != _OURS and (is_made or is_installed or file.startswith(_PYTHON))
 
 
 def _package_of(frame: FrameType) -> str:

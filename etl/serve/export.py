@@ -31,6 +31,7 @@ from etl.database.sql_views import metadata
 from etl.errors import ConfigError, EtlError
 from etl.files import rights_of, whole_file
 from etl.formatting import iso, to_install
+from etl.library_faults import packages_of, told
 
 FORMATS = ("csv", "jsonl", "parquet")
 _BY_ENDING = {**{name: name for name in FORMATS}, "ndjson": "jsonl"}
@@ -147,6 +148,10 @@ def write_file(database: Database, export: Export, path: Path, check: Callable[[
             return write_rows(database, export, file, check)
     except OSError as error:
         raise EtlError(f"{plain(path)}: cannot be written: {error.strerror or error}") from None
+    except Exception as error:
+        if isinstance(error, EtlError) or not packages_of(error):
+            raise
+        raise EtlError(f"{plain(path)}: cannot be written: {told(error)}") from None
 
 
 def write_rows(

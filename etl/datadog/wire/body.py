@@ -71,7 +71,7 @@ class Body:
                 piece = self._unpacker.decompress(data, _PIECE_BYTES)
             except zlib.error as error:
                 raise BadEncoding(f"bad gzip: {error}") from None
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - of zlib, for bytes of anybody
                 raise BadEncoding(f"bad gzip: {name_of(error)}") from None
             self._content.write(piece)
             self._check(self._content.tell())

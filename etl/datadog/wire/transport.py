@@ -273,7 +273,8 @@ class Transport:
         )
         reply.is_unknown_host = is_unknown_host(error)
         reply.is_untrusted = isinstance(error, CertificateError)
-        if self._proxy and isinstance(error, httpcore.ProxyError) and said_of(error).startswith("407"):
+        is_refusal = isinstance(error, httpcore.ProxyError) and said_of(error).startswith("407")
+        if self._proxy and is_refusal:
             reply.refused_by = self._proxy.label
 
 
