@@ -20,6 +20,11 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def escaped(text: str) -> str:
+    """As `clean`, but no two texts become one: a backslash is doubled."""
+    return clean(text.replace("\\", "\\\\"))
+
+
 def shortened(text: str, longest: int = LONGEST_NAME) -> str:
     """`text` without its middle when it is too long: names often differ in their ends."""
     if len(text) <= longest:

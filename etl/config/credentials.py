@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from etl.config.validators import BadValue, plain
+from etl.library_faults import name_of
 
 BEARER = "DD_BEARER_TOKEN"
 HASH_KEY = "HEATMAP_ETL_HASH_KEY"
@@ -133,6 +134,8 @@ def _read_secret_file(name: str, path: Path) -> str:
         raise BadValue(f"{where} cannot be read: {error.strerror}") from None
     except ValueError:  # not UTF-8, or a path with NUL
         raise BadValue(f"{where} is not a text file") from None
+    except Exception as error:  # noqa: BLE001 - such as a file that has no room in memory
+        raise BadValue(f"{where} cannot be read: {name_of(error)}") from None
     if not content.strip():
         raise BadValue(f"{where} is empty")
     return content

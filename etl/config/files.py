@@ -13,6 +13,7 @@ from pathlib import Path
 from etl.config.settings import Findings
 from etl.config.validators import is_secret_name, plain
 from etl.errors import ConfigError
+from etl.library_faults import name_of
 
 DEFAULT_FILE = "heatmap-etl.toml"
 SYSTEM_FILE = Path("/etc/heatmap-etl", DEFAULT_FILE)
@@ -53,6 +54,10 @@ def read_toml(path: Path, if_missing: str = INIT_WRITES_ONE) -> dict[str, object
         problem = "is nested too deeply to be a configuration"
     except ValueError:  # tomllib lets those of int() and datetime through
         problem = "holds a number or date that cannot be read"
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of a parser, for the text of anybody
+        problem = f"cannot be read: {name_of(error)}"
     raise ConfigError([f"{where}: {problem}"])
 
 
@@ -68,6 +73,8 @@ def _read_bytes(path: Path, if_missing: str) -> bytes:
         problem = f"cannot be read: {error.strerror or 'unknown error'}"
     except ValueError:  # NUL or a lone surrogate in the name
         problem = "is not a usable file name"
+    except Exception as error:  # noqa: BLE001 - such as a file that has no room in memory
+        problem = f"cannot be read: {name_of(error)}"
     raise ConfigError([f"{where}: {problem}"])
 
 
@@ -90,27 +97,19 @@ def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
 
     One that this user may not read is no problem yet: a command that needs no key goes on.
     """
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return {}  # a virtual environment may be a folder of this name
-    except PermissionError as error:
-        findings.unread.append(f"{plain(path)}: cannot be read: {error.strerror}")
-        return {}
-    except OSError as error:
-        findings.problem(plain(path), f"cannot be read: {error.strerror or 'unknown error'}")
-        return {}
-    except ValueError:
-        findings.problem(plain(path), "is not UTF-8 text; save it as UTF-8")
-        return {}
-    if "\0" in content:  # which no variable of a process can hold
-        findings.problem(plain(path), "holds a NUL character; save it as plain text")
+    text = _dotenv_text(path, findings)
+    if not text:
         return {}
     # Most installations under cron have no .env. Its parser alone: the rest logs in its own words.
     from dotenv.parser import parse_stream
 
+    try:
+        lines = list(parse_stream(io.StringIO(text)))
+    except Exception as error:  # noqa: BLE001 - of a parser, for the text of anybody
+        findings.problem(plain(path), f"cannot be read: {name_of(error)}")
+        return {}
     values = {}
-    for line in parse_stream(io.StringIO(content)):
+    for line in lines:
         # A name alone is common: `export X`, or what a container takes over.
         if line.error or (
             line.value is None and not re.fullmatch(r"([A-Za-z_]\w*)?", line.key or "")
@@ -119,6 +118,29 @@ def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
         elif line.key and line.value:
             values[line.key] = line.value
     return values
+
+
+def _dotenv_text(path: Path, findings: Findings) -> str:
+    """The text of a `.env` file; "" where there is none, or it is a problem."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return ""  # a virtual environment may be a folder of this name
+    except PermissionError as error:
+        findings.unread.append(f"{plain(path)}: cannot be read: {error.strerror}")
+        return ""
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or 'unknown error'}"
+    except ValueError:
+        problem = "is not UTF-8 text; save it as UTF-8"
+    except Exception as error:  # noqa: BLE001 - such as a file that has no room in memory
+        problem = f"cannot be read: {name_of(error)}"
+    else:
+        if "\0" not in text:
+            return text
+        problem = "holds a NUL character; save it as plain text"  # no variable can hold one
+    findings.problem(plain(path), problem)
+    return ""
 
 
 def _bad_line(text: str, number: int) -> str:

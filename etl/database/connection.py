@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -10,23 +11,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from traceback import walk_tb
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from etl.config.model import ON_COMMAND_LINE, Config
+from etl.database.cursor import DriverFault
 from etl.database.dialects import Dialect, dialect_named, dialect_of
 from etl.database.private_errors import hide_values
-from etl.errors import DatabaseUnreachable, StoreError
+from etl.errors import DatabaseUnreachable, EtlError, StoreError
+from etl.library_faults import frames_of, is_raised_in, name_of, packages_of, told
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 ROLES = "docs/databases.md"
 """Where the rights stand that an owner, a writer and a reader need."""
+_DRIVERS = frozenset({"sqlalchemy", "psycopg", "psycopg_binary", "psycopg_c", "pymysql", "sqlite3"})
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
@@ -87,14 +92,18 @@ class Database:
 
     @contextmanager
     def connect(self, *, write: bool = True) -> Iterator[Connection]:
-        """A connection; raises `DatabaseUnreachable`. To `write`, SQLite takes its lock at once."""
+        """A connection; raises `DatabaseUnreachable`. To `write`, SQLite takes its lock at once.
+
+        What a driver raises inside is a `DBAPIError`, or a `StoreError` where it is no error that
+        drivers should raise: then the connection is not used again, as its state is not known.
+        """
         try:
             connection = self.engine.connect()
         except Exception as error:
             if not _is_of_driver(error):
                 raise
             raise self._unreachable(error) from None
-        with connection:
+        with connection, self._driver_faults(connection):
             if write:
                 try:
                     self.dialect.prepare_to_write(connection)
@@ -103,6 +112,22 @@ class Database:
             else:
                 connection = self.dialect.prepare_to_read(connection)
             yield connection
+
+    @contextmanager
+    def _driver_faults(self, connection: Connection) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, EtlError):
+            raise
+        except Exception as error:
+            fault = _driver_fault(error)
+            if fault is None:
+                raise
+            log.debug("%s was raised here:\n%s", told(fault), frames_of(fault))
+            if not connection.closed:
+                connection.invalidate()
+            # Neither its message nor a traceback of it: both may hold a row.
+            raise StoreError(f"{self.label}: the driver raised {told(fault)}") from None
 
     def transaction(self, action: Callable[[Connection], T]) -> T:
         """Run `action` in one transaction, and repeat it whole when the database asks for it.
@@ -167,10 +192,16 @@ def _is_of_driver(error: Exception) -> bool:
     A driver may raise anything for a login method that it lacks, and for an answer that makes no
     sense. What a library raises because we call it wrongly therefore counts as the driver's, too.
     """
-    if isinstance(error, SQLAlchemyError | OSError):
-        return True
-    *_, (innermost, _) = walk_tb(error.__traceback__)
-    return not str(innermost.f_globals.get("__name__")).startswith("etl.")
+    return isinstance(error, SQLAlchemyError | OSError) or not is_raised_in(error, "etl")
+
+
+def _driver_fault(error: Exception) -> BaseException | None:
+    """What the driver or SQLAlchemy raised in a transaction; None: a line of ours did."""
+    if isinstance(error, DriverFault):
+        return error.__cause__
+    # It wraps also what a type of ours raised.
+    cause = (error.orig if isinstance(error, StatementError) else None) or error
+    return cause if packages_of(cause) & _DRIVERS else None
 
 
 def _right(error: DBAPIError) -> str:
@@ -217,9 +248,8 @@ def unreachable(
     """The error for a database that cannot be opened: the driver's message, and what to do."""
     message = dialect.brief(error)
     if not isinstance(error, SQLAlchemyError | OSError | RuntimeError):
-        name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
         # Its words may be those of a file that it tried to read, with a password in it.
-        message = f"the driver raised {name}"
+        message = f"the driver raised {name_of(error)}"
     on_limit = engine and dialect.hint_on_limit(error, engine)
     hint = on_limit or names.put_into(dialect.hint(error, message))
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")

@@ -10,11 +10,18 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.private_errors import hide_values_of
+from etl.errors import EtlError
+from etl.library_faults import is_raised_in
+
+
+class DriverFault(Exception):
+    """A driver raised something else than its own errors, in a call of a room of the database."""
 
 
 @contextmanager
 def driver_cursor(connection: Connection, *, begins: bool = True) -> Iterator[Any]:
-    """A cursor inside SQLAlchemy's transaction; the driver's errors are raised as `DBAPIError`.
+    """A cursor inside SQLAlchemy's transaction; the driver's errors are raised as `DBAPIError`,
+    and what else it raises as `DriverFault`.
 
     `begins`: a transaction where there is none, as SQLAlchemy's own statements do.
     """
@@ -33,3 +40,8 @@ def driver_cursor(connection: Connection, *, begins: bool = True) -> Iterator[An
         raise DBAPIError.instance(
             None, None, error, driver.Error, connection_invalidated=is_lost
         ) from error
+    except Exception as error:
+        # Drivers written in C have no frame of their own: the innermost one is that of the caller.
+        if isinstance(error, EtlError) or not is_raised_in(error, "etl.database"):
+            raise
+        raise DriverFault from error

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 
+from etl.library_faults import said_of
+
 _TELL = "tell_error"
 
 
@@ -27,10 +29,10 @@ def hide_values(engine: Engine, tell: Callable[[BaseException], str]) -> None:
         told = context.sqlalchemy_exception
         if told is None:
             return  # not from the driver
-        before = str(context.original_exception)
+        before = said_of(context.original_exception)
         _change(context.original_exception, tell)
         # Made from the driver's error, which it quotes.
-        told.args = (str(told.args[0]).replace(before, str(context.original_exception)),)
+        told.args = (str(told.args[0]).replace(before, said_of(context.original_exception)),)
 
 
 def hide_values_of(error: BaseException, connection: Connection) -> None:

@@ -62,6 +62,7 @@ from etl.errors import (
     DatadogUnavailable,
 )
 from etl.formatting import LARGEST_SKEW_S, skew_text
+from etl.library_faults import frames_of, packages_of, told
 
 T = TypeVar("T")
 
@@ -94,14 +95,20 @@ class Answer(msgspec.Struct, frozen=True):
         """What `decode` makes of the body.
 
         Raises `Retryable` where `decode` raises DatadogResponseError, whose text must quote little
-        of the body; that error itself where the body is large, and DatadogAnswerTooLarge. Any other
-        error of `decode` passes through.
+        of the body, and where a library raises anything; that error itself where the body is large,
+        and DatadogAnswerTooLarge. A bug of `decode` passes through.
         """
+        is_too_large = False
         try:
             return decode(self.body)
         except DatadogResponseError as error:
             is_too_large = isinstance(error, DatadogAnswerTooLarge)
             detail = one_line(error.detail or str(error))
+        except Exception as error:
+            if not packages_of(error):
+                raise
+            log.debug("%s was raised here:\n%s", told(error), frames_of(error))
+            detail = f"it could not be read: {told(error)}"
         text = f"{self.what}: 200: {detail}"
         if is_too_large:  # waiting would not help
             raise DatadogAnswerTooLarge(text, status=200, detail=detail, requests=1)

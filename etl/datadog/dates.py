@@ -14,7 +14,7 @@ def http_date(value: str | None) -> datetime | None:
     try:
         at = parsedate_to_datetime(value or "")
         return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
+    except Exception:  # noqa: BLE001 - what nonsense makes that parser raise is written nowhere
         return None
 
 

@@ -23,6 +23,7 @@ from etl.config.model import Config
 from etl.config.validators import plain
 from etl.errors import SpillFailed
 from etl.files import free_bytes
+from etl.library_faults import name_of
 from etl.transform.snapshot import Decoded
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,15 @@ class SpillFile:
 
     def write(self, decoded: Decoded) -> Spilled:
         """Append records to the file. Raises `SpillFailed`."""
-        data = pickle.dumps(decoded, protocol=5)
+        try:
+            data = pickle.dumps(decoded, protocol=5)
+        except Exception as error:  # noqa: BLE001 - of pickle, such as no room in memory
+            raise SpillFailed(f"its records cannot be written to disk: {name_of(error)}") from None
         with self._lock:
             for folder in self._folders:
                 try:
                     return self._append(folder, data)
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001 - the next folder may do
                     self._refuse(folder, error)
             tried = "; ".join(f"{plain(f)}: {why}" for f, why in self._refusals.items())
             raise SpillFailed(
@@ -77,10 +81,10 @@ class SpillFile:
             try:
                 spilled.file.seek(spilled.offset)
                 data = b"".join(_chunks(spilled.file, spilled.length))
-            except OSError as error:
-                reason = f"its records cannot be read from disk again: {error.strerror}"
+                decoded: Decoded = pickle.loads(data)  # noqa: S301 - our own
+            except Exception as error:  # noqa: BLE001 - of pickle, for what a disk gives back
+                reason = f"its records cannot be read from disk again: {_reason(error)}"
                 raise SpillFailed(reason) from None
-        decoded: Decoded = pickle.loads(data)  # noqa: S301 - our own
         return decoded
 
     def _append(self, folder: Path, data: bytes) -> Spilled:
@@ -93,16 +97,16 @@ class SpillFile:
         try:
             while rest:
                 rest = rest[file.write(rest) or 0 :]
-        except OSError:
-            with contextlib.suppress(OSError):
+        except Exception:
+            with contextlib.suppress(Exception):
                 file.truncate(offset)
             raise
         return Spilled(file, offset, len(data))
 
-    def _refuse(self, folder: Path, error: OSError) -> None:
+    def _refuse(self, folder: Path, error: Exception) -> None:
         if folder not in self._refusals:
-            log.info("%s: has no room for records: %s", plain(folder), error.strerror)
-        reason = error.strerror or "an error"
+            log.info("%s: has no room for records: %s", plain(folder), _reason(error))
+        reason = _reason(error)
         room = f", {free_bytes(folder) // 10**6:,} MB left" if folder.is_dir() else ""
         self._refusals[folder] = reason + room
 
@@ -120,6 +124,10 @@ def spill_folders(config: Config | None, environ: Mapping[str, str]) -> list[Pat
     database = sqlite_file(config.database_url) if config else None
     own += [database.parent] if database else []
     return list(dict.fromkeys([*named, *usual, *map(Path, _USUAL), *own]))
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or name_of(error)
 
 
 def _chunks(file: FileIO, length: int) -> Iterable[bytes]:

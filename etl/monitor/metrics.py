@@ -25,7 +25,7 @@ from etl.database.migrations import opened_ready
 from etl.database.schema import COUNTS, sync_run_views
 from etl.errors import EtlError
 from etl.extract.completeness import COMPLETE, FAILED, TRUNCATED, UNPROVEN
-from etl.formatting import is_future
+from etl.formatting import escaped, is_future
 from etl.ledger.concerns import KINDS, NEEDS_ACCEPTANCE
 from etl.ledger.evidence import read_concerns
 from etl.ledger.results import RunResult
@@ -70,14 +70,15 @@ _VERDICTS = (COMPLETE, UNPROVEN, TRUNCATED, FAILED)
 
 
 def _key(name: str, **labels: str) -> _Key:
-    return _PREFIX + name, tuple(sorted(labels.items()))
+    """Labels hold foreign text: what no terminal should see is escaped, and two stay two."""
+    return _PREFIX + name, tuple(sorted((label, escaped(text)) for label, text in labels.items()))
 
 
 class Metrics(Collector):
     """Every sample, by name and labels; thread-safe. Counters begin at zero."""
 
     def __init__(self, sources: Collection[str]) -> None:
-        self._sources = frozenset(sources)
+        self._sources = frozenset(map(escaped, sources))
         self._lock = threading.Lock()
         keys = [
             _key("runs_total", source=s, status=status) for s in sources for status in _STATUSES
@@ -135,7 +136,7 @@ class Metrics(Collector):
             log.debug("%s: the last known metrics stay: %s", config.source, error)
             return
         names = {_PREFIX + name for name in _GAUGES}
-        source_label = ("source", config.source)
+        source_label = ("source", escaped(config.source))
         with self._lock:
             for key in [key for key in self._samples if key[0] in names and source_label in key[1]]:
                 del self._samples[key]

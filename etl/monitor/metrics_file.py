@@ -18,6 +18,7 @@ from etl.errors import ConfigError
 from etl.files import whole_file
 from etl.formatting import to_install
 from etl.ledger.results import RunResult
+from etl.library_faults import packages_of, said_of, told
 
 if TYPE_CHECKING:
     from etl.monitor.metrics import Metrics
@@ -69,8 +70,12 @@ def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> No
         metrics.restore(path.read_bytes().decode())
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
-        log.warning("%s: its counters begin at zero again: %s", plain(path), plain(error))
+    except Exception as error:
+        is_foreseen = isinstance(error, OSError | ValueError)
+        if not is_foreseen and not packages_of(error):
+            raise
+        said = plain(said_of(error)) if is_foreseen else told(error)
+        log.warning("%s: its counters begin at zero again: %s", plain(path), said)
     for run in runs:
         metrics.add(run)
     for config in sources.configs:

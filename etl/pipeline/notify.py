@@ -13,7 +13,6 @@ import string
 import threading
 import time
 from base64 import b64encode
-from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -207,7 +206,7 @@ def _get(url: str) -> str:
         proxy = find_proxy(url, os.environ, speaks_socks=False)
     except ConfigError as error:
         return str(error)
-    except ValueError as error:
+    except Exception as error:  # noqa: BLE001 - of idna, and of the parser of URLs
         return type(error).__name__
     failure = _failure_of(_request(url, proxy))
     return f"{failure} through {proxy.label}" if failure and proxy else failure
@@ -225,7 +224,7 @@ def _failure_of(request: Request) -> str:
         return "ConnectTimeout" if isinstance(error.reason, TimeoutError) else "ConnectError"
     except TimeoutError:
         return "ReadTimeout"
-    except (OSError, HTTPException, ValueError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001 - urllib, ssl and sockets raise more than they say
         return type(error).__name__
 
 

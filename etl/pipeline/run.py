@@ -30,6 +30,7 @@ from etl.ledger.retention import old_runs, prune
 from etl.ledger.runs import correct_start, finish_run, start_run, status_of
 from etl.ledger.side_questions import note_answered, read_unanswered, write_unanswered
 from etl.ledger.view_state import note_watched, read_states_before
+from etl.library_faults import said_of
 from etl.load.decide import RunState
 from etl.load.discovered import note_applications_asked
 from etl.load.loader import Loader
@@ -289,7 +290,7 @@ def open_run(
         if not result.has_read:
             raise
     except BaseException as bug:
-        result.error, result.status = f"a bug: {type(bug).__name__}: {bug}", "failed"
+        result.error, result.status = f"a bug: {type(bug).__name__}: {said_of(bug)}", "failed"
         raise
     finally:
         order = {view: number for number, view in enumerate(run.views)}

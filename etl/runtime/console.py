@@ -11,11 +11,14 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from etl.errors import OutputError
 from etl.formatting import Styled, clean
 from etl.runtime.streams import abandon
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 PROGRAM = "heatmap-etl"
 
@@ -72,14 +75,30 @@ def shows_colours() -> bool:
 def result_stream() -> Iterator[BinaryIO]:
     """stdout for bytes. A reader that went away ends the writing, and is no error.
 
+    A terminal gets them as text, cleaned as all other text is; a file or a pipe as they are.
     Raises `OutputError` when the result cannot be written.
     """
     if sys.stdout is None:  # the process was started without it
         raise OutputError("cannot write the result: stdout is closed")
     stream = sys.stdout.buffer
     with _writing_results():
-        yield stream
+        yield cast(BinaryIO, _ForTerminal(stream)) if is_terminal(sys.stdout) else stream
         stream.flush()
+
+
+class _ForTerminal(io.BufferedIOBase):
+    """Takes whole pieces of UTF-8."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        text = bytes(data).decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        self._stream.write("\n".join(map(clean, text.split("\n"))).encode())
+        return len(bytes(data))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from etl.errors import SystemRefused
 from etl.formatting import clean
+from etl.library_faults import said_of
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def refusal_of(error: BaseException) -> SystemRefused | None:
 
     With `--verbose` the log says where it came from.
     """
-    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+    if isinstance(error, RuntimeError) and _NO_THREAD in said_of(error):
         text = "no thread can be started; raise the limit on processes (ulimit -u, TasksMax, pids)"
     elif isinstance(error, OSError) and error.errno is not None and error.errno not in _BUGS:
         where = f": {clean(str(error.filename))}" if error.filename is not None else ""

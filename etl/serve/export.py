@@ -11,9 +11,11 @@ import contextlib
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -31,6 +33,7 @@ from etl.database.sql_views import metadata
 from etl.errors import ConfigError, EtlError
 from etl.files import rights_of, whole_file
 from etl.formatting import iso, to_install
+from etl.library_faults import packages_of, told
 
 FORMATS = ("csv", "jsonl", "parquet")
 _BY_ENDING = {**{name: name for name in FORMATS}, "ndjson": "jsonl"}
@@ -147,6 +150,10 @@ def write_file(database: Database, export: Export, path: Path, check: Callable[[
             return write_rows(database, export, file, check)
     except OSError as error:
         raise EtlError(f"{plain(path)}: cannot be written: {error.strerror or error}") from None
+    except Exception as error:
+        if isinstance(error, EtlError) or not packages_of(error):
+            raise
+        raise EtlError(f"{plain(path)}: cannot be written: {told(error)}") from None
 
 
 def write_rows(
@@ -197,18 +204,42 @@ def _name_column(view: Table) -> Column[Any]:
 # --- CSV ----------------------------------------------------------------------------------
 
 _BOM = "\ufeff"  # without it Excel assumes the local encoding instead of UTF-8
-_FORMULA = re.compile(r"""[\s"'\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]""")
-_FORMULA_INSIDE = re.compile(r"""([;\t\r\n][\s"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
+_SEPARATORS = frozenset(";\t\n\v\f\r\0\x1c\x1d\x1e\x85\u2028\u2029")
+# Also the forms that programs may fold to the plain ones, as Unicode does, and other minus signs.
+_SIGN = re.compile(
+    r"[=+\-@\u2212\u207a-\u207c\u208a-\u208c\u2a75\u2a76\ufb29"
+    r"\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20]"
+)
+# Letters and signs that show nothing: fillers of Hangul and Braille, a note without a head.
+_BLANK = frozenset("\"'\u115f\u1160\u3164\uffa0\u2800\U0001d159")
 
 
 def escape_formulas(text: str) -> str:
     """Put an apostrophe before whatever a spreadsheet would take for a formula.
 
-    Also after blanks and quotes, and after characters that separate cells in some countries, such
-    as the semicolon.
+    Also after whatever is not seen, and after characters that separate lines or, as the semicolon
+    in some countries, cells.
     """
-    text = _FORMULA_INSIDE.sub(r"\1'", text)
-    return f"'{text}" if text[:1] in ("\t", "\r", "\n") or _FORMULA.match(text) else text
+    signs = [match.start() for match in _SIGN.finditer(text)]
+    is_formula = text[:1] in ("\t", "\r", "\n") or (bool(signs) and _is_unseen(text[: signs[0]]))
+    cuts = [at for at in signs if _is_first_of_part(text, at)]
+    parts = [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+    return "'" * is_formula + "'".join(parts)
+
+
+def _is_first_of_part(text: str, at: int) -> bool:
+    """Whether nothing is seen between the character and the separator before it."""
+    for before in reversed(range(at)):
+        if text[before] in _SEPARATORS:
+            return True
+        if not _is_unseen(text[before]):
+            return False
+    return False
+
+
+def _is_unseen(text: str) -> bool:
+    """Whether all of it may be dropped or not shown: controls, blanks, marks, quotes."""
+    return all(c in _BLANK or unicodedata.category(c)[0] in "CZM" for c in text)
 
 
 @contextlib.contextmanager

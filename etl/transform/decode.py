@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from etl.errors import DatadogAnswerTooLarge, DatadogResponseError
-from etl.transform import json_pieces, lenient_json
+from etl.transform import json_pieces, lenient_json, strict_json
 from etl.transform.envelope import Envelope, open_envelope
 from etl.transform.fields import INT64_MAX, INT64_MIN, MAX_ID, READERS, Scalar, instant, is_storable
 from etl.transform.lenient_json import Constant, Number, Value
@@ -145,12 +145,12 @@ def _decode_quickly(envelope: Envelope) -> Decoded | None:
     try:
         is_spelled = has_escapes and _SPELLED_DIGIT in records
         if not is_spelled and not _MAY_BE_FINER.search(records):
-            return _decode_exact(_instants.decode(records), records)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Unusual):
+            return _decode_exact(strict_json.read(_instants, records), records)
+    except (strict_json.NotStrict, _Unusual):
         pass
     try:
-        return _decode_texts(_texts.decode(records), records)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Unusual):
+        return _decode_texts(strict_json.read(_texts, records), records)
+    except (strict_json.NotStrict, _Unusual):
         return None
 
 
@@ -316,8 +316,8 @@ def _records(envelope: Envelope) -> Iterator[bytes]:
     body, start, end = envelope.body, envelope.start, envelope.end
     if end - start <= MAX_AT_ONCE and body.count(b",", start, end) < MAX_RECORDS:
         try:
-            return map(bytes, _raws.decode(body[start:end]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return map(bytes, strict_json.read(_raws, body[start:end]))
+        except strict_json.NotStrict:
             pass
     return _pieces(envelope)
 

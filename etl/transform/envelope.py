@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from etl.errors import DatadogAnswerTooLarge, DatadogResponseError
-from etl.transform import lenient_json
+from etl.transform import lenient_json, strict_json
 from etl.transform.json_pieces import TOKEN
 from etl.transform.lenient_json import Constant, Number, Value
 
@@ -132,8 +132,8 @@ def _quick_bounds(body: bytes) -> tuple[int, int] | None:
     It is there when the rest of the body has a `data` that was cut out.
     """
     try:
-        records = memoryview(_data.decode(body).data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        records = memoryview(strict_json.read(_data, body).data)
+    except strict_json.NotStrict:
         return None
     key = _KEY.search(body) if records[0] == ord("[") else None
     return (key.end(), key.end() + len(records)) if key else None

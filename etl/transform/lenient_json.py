@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from etl.library_faults import said_of
 from etl.transform.json_pieces import TOKEN
 
 MAX_DEPTH = 64
@@ -152,7 +153,7 @@ def _loads(text: str, as_object: _AsObject = dict) -> Value:
     except KeyTwice:
         raise
     except ValueError as error:
-        raise NotJson(str(error)) from None
+        raise NotJson(said_of(error)) from None
     return value
 
 

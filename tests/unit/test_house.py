@@ -19,9 +19,10 @@ from tests.support.paths import ROOT
 PURE = (
     *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
     *("etl.transform.decode", "etl.transform.privacy"),
-    *("etl.transform.envelope", "etl.transform.json_pieces"),
+    *("etl.transform.envelope", "etl.transform.json_pieces", "etl.transform.strict_json"),
     *("etl.extract.completeness", "etl.extract.names", "etl.extract.partition"),
     *("etl.extract.side_question", "etl.extract.view_selection", "etl.formatting", "etl.causes"),
+    "etl.library_faults",
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
     *(
@@ -249,8 +250,8 @@ datadog.wire.transport errors extract extract.api_state extract.ask extract.buff
 extract.completeness extract.discovery extract.fetch extract.listing extract.names
 extract.partition extract.side_question extract.spill_file extract.verify extract.view_selection
 files formatting ledger ledger.api_state ledger.concerns ledger.evidence ledger.known_views
-ledger.results ledger.retention ledger.runs ledger.side_questions ledger.view_state load
-load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
+ledger.results ledger.retention ledger.runs ledger.side_questions ledger.view_state library_faults
+load load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
 load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions load.writer
 monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify
 pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
@@ -258,7 +259,7 @@ pipeline.side_questions pipeline.sync pipeline.watchdog runtime runtime.console 
 runtime.refusals runtime.run_context runtime.signals runtime.streams source source.identity
 source.lease source.privacy_setting transform transform.decode transform.envelope
 transform.fields transform.json_pieces transform.lenient_json transform.privacy
-transform.snapshot
+transform.snapshot transform.strict_json
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.batches import BATCH
+from etl.library_faults import said_of
 
 Row = Sequence[Any]
 Comments: TypeAlias = "dict[str, dict[str, str]]"
@@ -91,13 +92,13 @@ class Dialect(ABC):
 
     def tell(self, error: BaseException) -> str:
         """What the driver says, without what rows hold: names of tables, columns, constraints."""
-        return str(error.args[-1]) if error.args else str(error)
+        return str(error.args[-1]) if error.args else said_of(error)
 
     def brief(self, error: BaseException) -> str:
         """The driver's message on one line, without SQL, parameters and documentation links."""
         cause = getattr(error, "orig", None) or error
-        message = cause.args[-1] if cause.args else cause
-        return re.sub(r"\s+", " ", str(message)).strip()[:300]
+        message = str(cause.args[-1]) if cause.args else said_of(cause)
+        return re.sub(r"\s+", " ", message).strip()[:300]
 
     @abstractmethod
     def hint(self, error: BaseException, message: str) -> str:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import timeout_from_conninfo
 
 from etl.database.dialects.bounded import LOGIN_TIMEOUT_S, NoAnswer, no_answer
+from etl.library_faults import said_of
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         try:
             return super().wait(_bounded(gen, self.answer_timeout_s), *given, **named)
         except NoAnswerError as error:
-            self._no_answer = str(error)
+            self._no_answer = said_of(error)
             self.pgconn.finish()
             raise
 

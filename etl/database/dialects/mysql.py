@@ -41,6 +41,7 @@ from etl.database.dialects.servers import (
     without_values,
 )
 from etl.errors import StoreError
+from etl.library_faults import said_of
 
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
 _DEADLOCK, _LOCK_TIMEOUT, _NOWAIT, _OPTION_PREVENTS = 1213, 1205, 3572, 1290
@@ -204,7 +205,7 @@ class Mysql(Server):
         return False
 
     def is_full(self, error: BaseException) -> bool:
-        return self.code(error) in _FULL or bool(_NO_ROOM.search(str(error)))
+        return self.code(error) in _FULL or bool(_NO_ROOM.search(said_of(error)))
 
     def limit_hint(self, error: BaseException) -> str:
         code = self.code(error)
@@ -213,7 +214,7 @@ class Mysql(Server):
         if code in _TIME_LIMITS:
             return "raise max_statement_time (max_execution_time on MySQL) of this login"
         # The setting is no longer than the key is on a large page.
-        is_source = code == _TOO_LONG and "'source'" in str(error)
+        is_source = code == _TOO_LONG and "'source'" in said_of(error)
         return _SHORTER_SOURCE if is_source else ""
 
     def hint_on_failure(self, message: str) -> str:

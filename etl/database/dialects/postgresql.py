@@ -52,6 +52,7 @@ from etl.database.dialects.servers import (
     without_values,
 )
 from etl.database.dialects.types import UtcDateTime
+from etl.library_faults import said_of
 
 _KEY_TAKEN = "23505"  # by another source first; the repeated transaction then sees it
 _DISK_FULL, _LOCK_TIMEOUT = "53100", "55P03"
@@ -267,7 +268,7 @@ class Postgresql(Server):
 
     def is_full(self, error: BaseException) -> bool:
         # A quota has no code of its own.
-        is_quota = re.search("quota exceeded", str(error), re.IGNORECASE)
+        is_quota = re.search("quota exceeded", said_of(error), re.IGNORECASE)
         return self.code(error) == _DISK_FULL or bool(is_quota)
 
     def limit_hint(self, error: BaseException) -> str:

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, TextClause, select, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from etl.database import upgrade_wait
 from etl.database.dialects import MAKE_ROOM, Dialect
 from etl.database.dialects.bounded import NoAnswer, allow_long_answers
 from etl.database.dialects.login_hints import Code, login_hint
+from etl.library_faults import said_of
 
 LOCK_TIMEOUT_S = 10
 IDLE_TIMEOUT_S = 30
@@ -80,8 +81,9 @@ class Server(Dialect):
         if not self.is_full(cause):
             return self.limit_hint(cause)
         place = "the disk of the database server"
-        with contextlib.suppress(SQLAlchemyError, OSError), engine.connect() as connection:
-            place = self.place(connection, str(cause))
+        # Whatever a driver raises: what went before is what is told.
+        with contextlib.suppress(Exception), engine.connect() as connection:
+            place = self.place(connection, said_of(cause))
         return f"{place} is full, or its quota is used up: {MAKE_ROOM}"
 
     def allow_long_answers(self, connection: Connection) -> None:

@@ -6,6 +6,8 @@ import io
 import zlib
 from collections.abc import Callable
 
+from etl.library_faults import name_of
+
 LARGE_BYTES = 16 * 1024 * 1024
 """From this size on, bodies take turns."""
 _PIECE_BYTES = 1024 * 1024  # of what one call unpacks
@@ -69,6 +71,8 @@ class Body:
                 piece = self._unpacker.decompress(data, _PIECE_BYTES)
             except zlib.error as error:
                 raise BadEncoding(f"bad gzip: {error}") from None
+            except Exception as error:  # noqa: BLE001 - of zlib, for bytes of anybody
+                raise BadEncoding(f"bad gzip: {name_of(error)}") from None
             self._content.write(piece)
             self._check(self._content.tell())
             is_full = len(piece) == _PIECE_BYTES

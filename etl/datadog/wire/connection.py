@@ -6,8 +6,10 @@ pool of its own, which is thrown away after every exchange that did not end well
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpcore
@@ -16,6 +18,7 @@ import httpx
 from etl.datadog.wire.deadline import Deadline
 from etl.datadog.wire.network import Network, Route
 from etl.datadog.wire.proxy import Proxy
+from etl.library_faults import frames_of, said_of, told
 
 IDLE_S = 5.0
 """Seconds after which an idle connection is not used again: a server may be about to close it."""
@@ -26,6 +29,25 @@ NETWORK_FAULTS = (
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
 )
+
+log = logging.getLogger("etl.datadog.client")  # one logger for all that happens to a request
+
+
+class UnknownFault(httpcore.NetworkError):
+    """What a library raised in an exchange beyond what it says: its class, and where."""
+
+
+@contextlib.contextmanager
+def network_faults() -> Iterator[None]:
+    """Whatever httpcore, h11, ssl, a socket or a line of `wire` raises inside is one of
+    NETWORK_FAULTS afterwards: it costs this exchange, and no other."""
+    try:
+        yield
+    except NETWORK_FAULTS:
+        raise
+    except Exception as error:
+        log.debug("%s was raised here:\n%s", told(error), frames_of(error))
+        raise UnknownFault(told(error)) from error
 
 
 class Gateway:
@@ -85,26 +107,45 @@ class Connection:
         Raises NETWORK_FAULTS. The response must be closed.
         """
         self._network.start(deadline)
-        try:
-            response = self._pool.handle_request(request)
-        except NETWORK_FAULTS:
-            raise
-        except Exception as error:
-            # The library for SOCKS has errors of its own for what is no SOCKS.
-            if not self._network.is_at_proxy:
+        with network_faults():
+            try:
+                response = self._pool.handle_request(request)
+            except NETWORK_FAULTS:
                 raise
-            raise httpcore.ProxyError(f"{type(error).__name__}: {error}") from error
+            except Exception as error:
+                # The library for SOCKS has errors of its own for what is no SOCKS.
+                if not self._network.is_at_proxy:
+                    raise
+                said = f"{type(error).__name__}: {said_of(error)}"
+                raise httpcore.ProxyError(said) from error
         if not self._network.has_read:
-            response.close()
+            with network_faults():
+                response.close()
             self._network.has_surplus = True
             raise httpcore.RemoteProtocolError("an answer that came before its question")
         return response
+
+    @contextlib.contextmanager
+    def body(self, response: httpcore.Response) -> Iterator[Iterator[bytes]]:
+        """The body as it comes; the response is closed at the end. Both raise NETWORK_FAULTS."""
+        try:
+            yield _chunks(response)
+        finally:
+            with network_faults():
+                response.close()
 
     def is_reusable(self) -> bool:
         """Whether it is open, and nothing came that no request has asked for.
 
         httpcore would take such bytes for the answer to the next question.
         """
+        try:
+            with network_faults():
+                return self._is_clean()
+        except NETWORK_FAULTS:
+            return False
+
+    def _is_clean(self) -> bool:
         connections = self._pool.connections
         if len(connections) != 1 or not connections[0].is_idle():
             return False
@@ -129,7 +170,8 @@ class Connection:
 
     def close(self) -> None:
         """Close it, and what is left of one that did not come about."""
-        self._pool.close()
+        with contextlib.suppress(*NETWORK_FAULTS), network_faults():
+            self._pool.close()
         self._network.close()
 
     def _left_over(self) -> bytes | None:
@@ -146,6 +188,17 @@ class Connection:
         except (AttributeError, IndexError):
             return None
         return left_over
+
+
+def _chunks(response: httpcore.Response) -> Iterator[bytes]:
+    with network_faults():
+        stream = iter(response.iter_stream())
+    while True:
+        with network_faults():
+            chunk = next(stream, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def core_url(url: httpx.URL) -> httpcore.URL:

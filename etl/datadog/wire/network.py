@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 import httpcore
 
 from etl.datadog.wire.deadline import Deadline
+from etl.library_faults import name_of, said_of
 
 T = TypeVar("T")
 
@@ -162,9 +163,9 @@ class Network(httpcore.NetworkBackend):
         try:
             return act()
         except TimeoutError as error:
-            raise late(str(error)) from error
+            raise late(said_of(error)) from error
         except OSError as error:
-            raise fault(str(error)) from error
+            raise fault(said_of(error)) from error
 
     def left_for(self, connection: socket.socket, late: type[Exception]) -> None:
         """Bound the next call on a socket. Raises `late` when no time is left."""
@@ -208,15 +209,15 @@ class Network(httpcore.NetworkBackend):
         with contextlib.suppress(OSError, UnicodeError):
             return _addresses(host, port, socket.AI_NUMERICHOST)
         # The resolver of the system has no time-out that we could set: a thread waits for it.
-        found: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
+        found: queue.SimpleQueue[list[_Address] | Exception] = queue.SimpleQueue()
 
         def ask() -> None:
             try:
                 found.put(_addresses(host, port))
-            except OSError as error:
-                found.put(error)
             except UnicodeError as error:  # a label that is empty or too long
-                found.put(socket.gaierror(socket.EAI_NONAME, str(error)))
+                found.put(socket.gaierror(socket.EAI_NONAME, said_of(error)))
+            except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+                found.put(error)
 
         try:
             threading.Thread(target=ask, name="resolver", daemon=True).start()
@@ -227,7 +228,7 @@ class Network(httpcore.NetworkBackend):
                 answer = found.get(timeout=min(_TICK_S, self._left(httpcore.ConnectTimeout)))
             except queue.Empty:
                 continue
-            if isinstance(answer, OSError):
+            if isinstance(answer, Exception):
                 raise _connect_error(answer)
             return answer
         raise httpcore.ConnectError("stopped while looking up a name")
@@ -357,7 +358,7 @@ class _TlsStream(_Layer):
                 self._flush()  # it tells the other side why
             is_untrusted = isinstance(error, ssl.SSLCertVerificationError)
             kind = CertificateError if is_untrusted else httpcore.ConnectError
-            raise kind(str(error)) from error
+            raise kind(said_of(error)) from error
         self.network.at(*route.shaken(is_inner=is_inner))
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
@@ -366,7 +367,7 @@ class _TlsStream(_Layer):
         except ssl.SSLEOFError:
             return b""  # many servers close like this; the length shows what they cut short
         except ssl.SSLError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise httpcore.ReadError(said_of(error)) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         self.network.has_read = False
@@ -376,7 +377,7 @@ class _TlsStream(_Layer):
         try:
             self._wait_for(partial(self._tls.write, data))
         except ssl.SSLError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise httpcore.WriteError(said_of(error)) from error
 
     def read_now(self, max_bytes: int) -> bytes | None:
         """A ticket for a later session is nothing."""
@@ -421,9 +422,10 @@ def _addresses(host: str, port: int, flags: int = 0) -> list[_Address]:
     return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
 
 
-def _connect_error(why: OSError) -> httpcore.ConnectError:
+def _connect_error(why: Exception) -> httpcore.ConnectError:
     """The error with its reason behind it, where httpcore leaves it when it raises it again."""
-    error = httpcore.ConnectError(str(why))
+    said = said_of(why) if isinstance(why, OSError) else name_of(why)
+    error = httpcore.ConnectError(said)
     error.__context__ = why.with_traceback(None)
     return error
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpcore
 
 from etl.datadog.wire.proxy import Proxy
+from etl.library_faults import name_of, said_of
 
 # Not EAI_FAIL, which a name server's own trouble is, too.
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
@@ -40,8 +41,12 @@ def network_text(error: BaseException) -> str:
     sending, or before or while reading, and as which error, is chance."""
     causes = list(_causes(error))
     is_cut = any(getattr(cause, "errno", None) in _CUT for cause in causes)
-    is_ended = isinstance(error, httpcore.RemoteProtocolError) and str(error).startswith(_ENDED)
-    return "the connection was closed or reset" if is_cut or is_ended else str(error)
+    is_ended = isinstance(error, httpcore.RemoteProtocolError) and said_of(error).startswith(_ENDED)
+    return (
+        "the connection was closed or reset"
+        if is_cut or is_ended
+        else said_of(error) or name_of(error)
+    )
 
 
 def proxy_problem(error: BaseException, proxy: Proxy | None) -> str:

@@ -6,7 +6,6 @@ endpoint and no meaning of a status.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -15,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 import httpcore
@@ -32,6 +31,7 @@ from etl.datadog.wire.network import CertificateError
 from etl.datadog.wire.network_faults import is_unknown_host, network_text, proxy_problem
 from etl.datadog.wire.proxy import Proxy, find_proxy
 from etl.errors import ConfigError
+from etl.library_faults import name_of, said_of
 
 MB = 1024 * 1024
 NO_ANSWER = "none"
@@ -151,13 +151,13 @@ class Transport:
         connection = self._take(is_fresh=terms.is_fresh)
         try:
             response = connection.ask(self._core_request(request), deadline)
-            with contextlib.closing(response):
+            with connection.body(response) as chunks:
                 reply.status, reply.headers = response.status, httpx.Headers(response.headers)
                 before = time.monotonic()
                 on_head(reply.status, reply.headers)
                 deadline.leave_out(time.monotonic() - before)
                 deadline.wait_for_the_rest()
-                reply.body = self._body(response, reply, deadline, on_large)
+                reply.body = self._body(chunks, reply, deadline, on_large)
             if self._proxy and reply.status == 407:
                 reply.refused_by = self._proxy.label
         except NETWORK_FAULTS as error:
@@ -195,7 +195,7 @@ class Transport:
 
     def _body(
         self,
-        response: httpcore.Response,
+        chunks: Iterable[bytes],
         reply: Reply,
         deadline: Deadline,
         on_large: Callable[[float], bool] | None,
@@ -214,7 +214,7 @@ class Transport:
         if length.isascii() and length.isdigit() and int(length[:20]) > most_bytes:
             raise BodyTooLarge
         body = Body(reply.headers.get("Content-Encoding", ""), most_bytes, wait_for_turn)
-        for chunk in response.iter_stream():
+        for chunk in chunks:
             body.add(chunk)
         return body.whole()
 
@@ -273,7 +273,8 @@ class Transport:
         )
         reply.is_unknown_host = is_unknown_host(error)
         reply.is_untrusted = isinstance(error, CertificateError)
-        if self._proxy and isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):
+        is_refusal = isinstance(error, httpcore.ProxyError) and said_of(error).startswith("407")
+        if self._proxy and is_refusal:
             reply.refused_by = self._proxy.label
 
 
@@ -281,8 +282,9 @@ def _gateway(config: Config, proxy: Proxy | None) -> Gateway:
     is_tls = config.api_url.startswith("https://")
     try:
         certificates = _certificates(config, proxy)
-    except OSError as error:
-        problem = f"SSL_CERT_FILE, SSL_CERT_DIR: no usable certificates ({error})"
+    except Exception as error:  # noqa: BLE001 - ssl, certifi and the files that are named
+        reason = said_of(error) if isinstance(error, OSError) else name_of(error)
+        problem = f"SSL_CERT_FILE, SSL_CERT_DIR: no usable certificates ({reason})"
         raise ConfigError([problem]) from None
     return Gateway(certificates, proxy, is_tls=is_tls)
 

@@ -11,6 +11,7 @@ import pytest
 
 from etl.errors import OutputError
 from etl.formatting import Styled
+from etl.runtime import console
 from etl.runtime.console import (
     as_called,
     prepare_streams,
@@ -94,3 +95,21 @@ def test_what_an_encoding_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch
 
 def test_no_colours_where_there_is_no_terminal() -> None:
     assert not shows_colours()
+
+
+def test_a_result_in_bytes_is_cleaned_for_a_terminal_and_for_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = 'id,name\r\n1,"\x1b[31mred\x9b\u202e"\r\n'.encode()
+    for is_terminal, expected in (
+        (False, data),
+        (True, b'id,name\n1,"\\x1b[31mred\\x9b\\u202e"\n'),
+    ):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8"))
+        monkeypatch.setattr(console, "is_terminal", lambda _, answer=is_terminal: answer)
+        with console.result_stream() as stream:
+            text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+            text.write(data.decode())
+            text.detach()
+        assert written.getvalue() == expected

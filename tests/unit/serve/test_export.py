@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -279,6 +280,50 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(
 )  # fmt: skip
 def test_only_what_could_be_a_formula_gets_an_apostrophe(text: str, written: str):
     assert escape_formulas(text) == written
+
+
+def unseen() -> list[str]:
+    """What a spreadsheet, or the way to it, may drop or not show: all of it that Unicode has."""
+    others = "\u115f\u1160\u3164\uffa0\u2800"  # fillers, of Hangul and of Braille
+    kinds = {"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"}
+    every = map(chr, range(sys.maxunicode + 1))
+    # Of those for private use, and those that are none, one each.
+    return [*others, "\ue000", "\uffff", *(c for c in every if unicodedata.category(c) in kinds)]
+
+
+def test_nothing_that_is_not_seen_hides_a_formula():
+    characters = unseen()
+    assert {"\u00ad", "\u034f", "\u180e", "\u200d", "\u2060", "\ufe0f", "\U000e0020"} < {
+        *characters
+    }
+    for character in characters:
+        for begin in (character, f" {character}{character}'"):
+            assert escape_formulas(f"{begin}=1").startswith("'"), ascii(character)
+            assert escape_formulas(f"a;{begin}=1").endswith("'=1"), ascii(character)
+
+
+def test_no_text_takes_long():
+    for part in ("\n", "\n \u200b", "=", "\u200b=", "=\n", "\n=", ";"):
+        long = part * 100_000 + "="
+        assert len(escape_formulas(long)) >= len(long)
+
+
+def test_whatever_becomes_a_sign_of_a_formula_is_one():
+    """Programs may fold what they import to the plain form, as Unicode does."""
+    folded = [c for c in map(chr, range(sys.maxunicode + 1)) if _fold(c)[:1] in tuple("=+-@")]
+    assert len(folded) > 14
+    for character in (*folded, "\u2212", "\u207b"):
+        assert escape_formulas(f"{character}1") == f"'{character}1"
+        assert escape_formulas(f"a\n\u200b{character}1") == f"a\n\u200b'{character}1"
+
+
+def _fold(character: str) -> str:
+    return unicodedata.normalize("NFKC", character)
+
+
+@pytest.mark.parametrize("separator", list(";\t\r\n\v\f\0\x85\u2028\u2029"))
+def test_no_other_cell_or_line_begins_with_a_formula(separator: str):
+    assert escape_formulas(f"a{separator} =1").endswith(" '=1")
 
 
 # --- files --------------------------------------------------------------------------------
