@@ -239,6 +239,7 @@ class Findings(msgspec.Struct):
     problems: list[str] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)
     unread: list[str] = msgspec.field(default_factory=list)  # files that this user may not read
+    refused: list[str] = msgspec.field(default_factory=list)  # files that others could have written
     variables: dict[str, str] = msgspec.field(default_factory=dict)  # key -> variable that set it
 
     def problem(self, key: str, text: str) -> None:
