@@ -211,6 +211,13 @@ SETTINGS = (
         hint="Snapshots and their history are never pruned.",
     ),
     Setting(
+        "files.mode",
+        "0600",
+        "permissions of new files: a SQLite file, exports, reports; an old file keeps its own",
+        v.file_mode,
+        hint='"0640" lets the group read them.',
+    ),
+    Setting(
         "lease.seconds",
         60,
         "how long a silent process keeps its lease",
