@@ -56,13 +56,9 @@ def whole_file(
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
+            _give(descriptor, mode, owner)
             if is_synced:
-                os.fsync(file.fileno())
-        if mode not in (None, PRIVATE):  # a stricter umask stays
-            temporary.chmod(mode)
-        if owner is not None:
-            with contextlib.suppress(OSError):
-                os.chown(temporary, *owner)
+                os.fsync(descriptor)
         if replaces:
             temporary.replace(path)
         else:
@@ -76,6 +72,15 @@ def whole_file(
         temporary.unlink(missing_ok=True)
 
 
+def _give(descriptor: int, mode: int | None, owner: tuple[int, int] | None) -> None:
+    """Set owner and permissions of the open file, whatever stands at its name by now."""
+    if owner is not None:
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, *owner)
+    if mode is not None and mode != PRIVATE:  # a stricter umask stays
+        os.fchmod(descriptor, mode)
+
+
 def make_empty(path: Path, mode: int = PRIVATE, owner: tuple[int, int] | None = None) -> None:
     """Make an empty file, for SQLite to fill, which would let everybody read what it makes.
 
@@ -87,11 +92,7 @@ def make_empty(path: Path, mode: int = PRIVATE, owner: tuple[int, int] | None = 
     except FileExistsError:
         return
     try:
-        if owner is not None:
-            with contextlib.suppress(OSError):
-                os.fchown(made, *owner)
-        if mode != PRIVATE:
-            os.fchmod(made, mode)
+        _give(made, mode, owner)
     finally:
         os.close(made)
 

@@ -113,7 +113,7 @@ def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
         findings.problem(plain(path), "is not UTF-8 text; save it as UTF-8")
         return {}
     if found := distrust(path):
-        findings.refused.append(f"{plain(path)}: is not used: {found.reason}; run: {found.cure}")
+        findings.refused.append(f"{plain(path)}: is not used: {found.reason}; {found.advice}")
         return {}
     return _parsed(path, content, findings)
 

@@ -84,8 +84,9 @@ def load_config(
     folder = file.parent if file else here
     findings = Findings()
     dotenvs = {path: read_dotenv(path, findings) for path in dotenv_files(file, folder)}
-    if findings.refused:
+    if findings.refused and needs.database is None:
         raise ConfigError(findings.refused)  # what else is missing may be in it
+    findings.unread += findings.refused  # nothing of it is needed
     if file is None:
         dotenvs = {p: _kept_here(p, d, environ, findings, needs) for p, d in dotenvs.items()}
     if needs.keys:
@@ -303,7 +304,7 @@ def _warn_of_exposure(
     """Warn of a configuration, and of files with secrets, that others may change or read."""
     if file:
         has_password = bool(_PASSWORD.search(str(document.get("database_url", ""))))
-        findings.warnings += exposure(file, "a password" * has_password)
+        findings.warnings += exposure(file, "a password" * has_password, is_ours=True)
     names = (settings["datadog.api_key_env"], settings["datadog.app_key_env"])
     for name in filter(None, (*names, BEARER, HASH_KEY, DATABASE_URL)):
         if named := environment.get(f"{name}_FILE"):

@@ -17,10 +17,10 @@ _MOST_LINKS = 40  # as many as Linux follows
 
 
 class Distrust(NamedTuple):
-    """Why a file may hold what somebody else wrote, and the command that changes that."""
+    """Why a file may hold what somebody else wrote, and what to do about it."""
 
     reason: str  # about "it", the file
-    cure: str
+    advice: str
 
 
 def distrust(path: Path, owners: AbstractSet[int] = NOBODY) -> Distrust | None:
@@ -37,14 +37,12 @@ def distrust(path: Path, owners: AbstractSet[int] = NOBODY) -> Distrust | None:
         if status.st_uid not in trusted:
             return Distrust(f"it belongs to another user ({_name(status.st_uid)})", _chown(path))
         if _others_may_write(status):
-            return Distrust(
-                f"others can write it (mode {_mode(status):04o})", _chmod("go-w", path, status)
-            )
+            return Distrust(f"others can write it {_mode(status)}", _chmod("go-w", path, status))
         for folder, entry in _way(path):
             if found := _distrust_step(folder, entry, trusted):
                 return found
     except OSError as error:
-        return Distrust(f"it cannot be read ({error.strerror})", f"ls -l {plain(path)}")
+        return Distrust(f"it cannot be read ({error.strerror})", "make it readable")
     return None
 
 
@@ -57,7 +55,7 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
     if not _others_may_write(status):
         return None
     if not status.st_mode & stat.S_ISVTX:
-        why = f"others can write {where} (mode {_mode(status):04o}) and replace it"
+        why = f"others can write {where} {_mode(status)} and replace it"
         return Distrust(why, _chmod("go-w", folder, status))
     # In a folder such as /tmp each user may replace what is his own.
     owner = entry.lstat().st_uid
@@ -66,9 +64,10 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
     return Distrust(f"{plain(entry)} belongs to another user ({_name(owner)})", _chown(entry))
 
 
-def exposure(path: Path, secret: str = "") -> list[str]:
+def exposure(path: Path, secret: str = "", *, is_ours: bool = False) -> list[str]:
     """What to warn of: that others may write a file, its folder, or read the `secret` in it.
 
+    `is_ours`: it should belong to root or this user; a key may belong to the one that it is for.
     Nothing is said of what is no regular file, nor of one on a read-only file system, such as a
     secret of a container: nobody can change its mode there.
     """
@@ -81,13 +80,16 @@ def exposure(path: Path, secret: str = "") -> list[str]:
         found = [_open_folder(folder) for folder, _ in _way(path)]
     except (OSError, ValueError):  # reading it says why
         return []
-    name, mode = plain(path), f"(mode {_mode(status):04o})"
+    name, mode = plain(path), _mode(status)
+    if is_ours and status.st_uid not in _trusted():
+        owner = f"belongs to another user ({_name(status.st_uid)})"
+        found.append(f"{name}: {owner}, who can change it; {_chown(path)}")
     if _others_may_write(status):
         advice = _chmod("go-w", path, status)
-        found.append(f"{name}: can be written by others {mode}; run: {advice}")
+        found.append(f"{name}: can be written by others {mode}; {advice}")
     if secret and status.st_mode & stat.S_IROTH:
         advice = _chmod("o-r", path, status)
-        found.append(f"{name}: holds {secret} and can be read by others {mode}; run: {advice}")
+        found.append(f"{name}: holds {secret} and can be read by others {mode}; {advice}")
     return list(dict.fromkeys(text for text in found if text))
 
 
@@ -96,8 +98,8 @@ def _open_folder(folder: Path) -> str:
     if not _others_may_write(status) or status.st_mode & stat.S_ISVTX:
         return ""
     return (
-        f"{plain(folder)}: can be written by others (mode {_mode(status):04o}), who could replace "
-        f"what is in it; run: {_chmod('go-w', folder, status)}"
+        f"{plain(folder)}: can be written by others {_mode(status)}, who could replace "
+        f"what is in it; {_chmod('go-w', folder, status)}"
     )
 
 
@@ -174,8 +176,8 @@ def _is_private(user: int, group: int) -> bool:
     return found.gr_name == owner.pw_name and {*found.gr_mem} <= {owner.pw_name}
 
 
-def _mode(status: os.stat_result) -> int:
-    return stat.S_IMODE(status.st_mode)
+def _mode(status: os.stat_result) -> str:
+    return f"(mode {stat.S_IMODE(status.st_mode):04o})"
 
 
 def _name(user: int) -> str:
@@ -189,9 +191,10 @@ def _name(user: int) -> str:
 
 def _chown(path: Path) -> str:
     user = os.geteuid()
-    return f"chown root {plain(path)}" if user == 0 else f"sudo chown {user} {plain(path)}"
+    command = f"chown root {plain(path)}" if user == 0 else f"sudo chown {user} {plain(path)}"
+    return f"run this as that user, or look into it and run: {command}"
 
 
 def _chmod(change: str, path: Path, status: os.stat_result) -> str:
     needs_sudo = os.geteuid() not in (0, status.st_uid)
-    return f"{'sudo ' * needs_sudo}chmod {change} {plain(path)}"
+    return f"run: {'sudo ' * needs_sudo}chmod {change} {plain(path)}"

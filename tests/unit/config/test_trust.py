@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from etl.config.database_url import parse_database
 from etl.config.load import load_config, load_configs
+from etl.config.model import Needs
 from etl.config.output_file import output_file
 from etl.config.trust import distrust, exposure, planted
 from etl.errors import ConfigError
@@ -70,7 +72,8 @@ def test_one_of_another_user_is_refused(folder: Path) -> None:
     path = folder / ".env"
     os.chown(path, STRANGER, STRANGER)
     assert refused(folder) == (
-        f"{path}: is not used: it belongs to another user (uid {STRANGER}); run: chown root {path}"
+        f"{path}: is not used: it belongs to another user (uid {STRANGER}); "
+        f"run this as that user, or look into it and run: chown root {path}"
     )
 
 
@@ -86,7 +89,16 @@ def test_with_sudo_that_of_the_caller_is_used(
     # Who is not root has not called himself by sudo.
     monkeypatch.setenv("SUDO_UID", str(STRANGER))
     monkeypatch.setattr(os, "geteuid", lambda: STRANGER + 1)
-    assert f"run: sudo chown {STRANGER + 1} " in refused(folder)
+    assert f"look into it and run: sudo chown {STRANGER + 1} " in refused(folder)
+
+
+def test_who_names_a_database_is_told_that_it_is_not_used(folder: Path) -> None:
+    (folder / ".env").chmod(0o666)
+    needs = Needs(keys=False, views=False, database=parse_database("sqlite:///x.db", folder))
+    config = load_config(None, {}, cwd=folder, needs=needs)
+    assert config.keys is None
+    (line,) = config.unread
+    assert "others can write it" in line
 
 
 def test_that_of_a_source_is_refused_too(folder: Path) -> None:
@@ -229,6 +241,13 @@ def test_a_configuration_that_others_may_write_is_warned_of(folder: Path, mode: 
     assert warnings(folder) == (
         f"{path}: can be written by others (mode {mode:04o}); run: chmod go-w {path}",
     )
+
+
+def test_a_configuration_of_another_user_is_warned_of(folder: Path) -> None:
+    path = folder / "heatmap-etl.toml"
+    os.chown(path, STRANGER, STRANGER)
+    (line,) = warnings(folder)
+    assert line.startswith(f"{path}: belongs to another user (uid {STRANGER}), who can change it; ")
 
 
 def test_its_folder_is_warned_of_once_for_all_in_it(folder: Path) -> None:
