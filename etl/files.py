@@ -73,7 +73,7 @@ def whole_file(
 
 
 def _give(descriptor: int, mode: int | None, owner: tuple[int, int] | None) -> None:
-    """Set owner and permissions of the open file, whatever stands at its name by now."""
+    """Set owner and permissions of the open file, whatever has its name by now."""
     if owner is not None:
         with contextlib.suppress(OSError):
             os.fchown(descriptor, *owner)
