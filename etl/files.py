@@ -1,4 +1,7 @@
-"""Writes a file as a whole or not at all, and says how much room there is for one."""
+"""Makes and writes files: as a whole or not at all, and where no link leads elsewhere.
+
+Nothing else in the program makes a file with a name. It also says how much room there is for one.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,12 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+PRIVATE = 0o600
+"""The permissions of a file that its owner alone may read."""
+_SHARED = 0o644
+# O_EXCL follows no link in the last place, and takes no file that is there.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def rights_of(path: Path) -> tuple[int | None, tuple[int, int] | None]:
@@ -35,27 +44,21 @@ def whole_file(
     """A new file to write to. It replaces `path` in one step when the `with` ends without an error.
 
     A reader finds the old file or the new one, never a part. A link at `path` is itself replaced.
-    `mode`: permissions; None: as the umask says. `owner`: user and group, set where the system
-    permits it. `replaces`: False keeps a file that exists, and raises FileExistsError.
-    `is_synced`: the content is on disk before the file replaces the old one. Raises OSError, whose
-    `strerror` says what to do about a full disk.
+    `mode`: permissions; None: 0644, or what the umask leaves of it. `owner`: user and group, set
+    where the system permits it. `replaces`: False keeps a file that exists, and raises
+    FileExistsError. `is_synced`: the content is on disk before the file replaces the old one.
+    Raises OSError, whose `strerror` says what to do about a full disk.
     """
-    # The name cannot be guessed, and O_EXCL follows no link. It does not have the ending by which
-    # a folder is searched.
+    # The name cannot be guessed. It does not have the ending by which a folder is searched.
     temporary = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}")
-    created_with = 0o666 if mode is None else 0o600
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, created_with)
+        descriptor = os.open(temporary, _NEW, _SHARED if mode is None else PRIVATE)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
+            _give(descriptor, mode, owner)
             if is_synced:
-                os.fsync(file.fileno())
-        if mode is not None:
-            temporary.chmod(mode)
-        if owner is not None:
-            with contextlib.suppress(OSError):
-                os.chown(temporary, *owner)
+                os.fsync(descriptor)
         if replaces:
             temporary.replace(path)
         else:
@@ -67,6 +70,31 @@ def whole_file(
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _give(descriptor: int, mode: int | None, owner: tuple[int, int] | None) -> None:
+    """Set owner and permissions of the open file, whatever has its name by now."""
+    if owner is not None:
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, *owner)
+    if mode is not None and mode != PRIVATE:  # a stricter umask stays
+        os.fchmod(descriptor, mode)
+
+
+def make_empty(path: Path, mode: int = PRIVATE, owner: tuple[int, int] | None = None) -> None:
+    """Make an empty file, for SQLite to fill, which would let everybody read what it makes.
+
+    A file that is there stays as it is. The files next to it get the same rights from SQLite.
+    Raises OSError where it cannot be made.
+    """
+    try:
+        made = os.open(os.path.realpath(path), _NEW, PRIVATE)
+    except FileExistsError:
+        return
+    try:
+        _give(made, mode, owner)
+    finally:
+        os.close(made)
 
 
 def room_left(path: Path) -> str:

@@ -116,7 +116,10 @@ def _configured_database() -> Database:
         return open_database(parsed.url, label=parsed.label, schema_name=schema_name)
     config = load_config(Path(path) if path else None)
     return open_database(
-        config.database_url, label=config.database_label, schema_name=config.database_schema
+        config.database_url,
+        label=config.database_label,
+        schema_name=config.database_schema,
+        file_mode=config.files_mode,
     )
 
 

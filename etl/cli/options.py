@@ -195,14 +195,24 @@ def _apply_dotenv(options: GlobalOptions) -> None:
     """Set proxies, certificates and log format from `.env`, before anything reads them."""
     from pathlib import Path
 
-    from etl.config.files import LOG_FORMAT, dotenv_files, process_variables, read_dotenv
+    from etl.config.files import (
+        LOG_FORMAT,
+        destinations,
+        dotenv_files,
+        process_variables,
+        read_dotenv,
+    )
     from etl.config.folder import is_folder
     from etl.config.settings import Findings
 
     file = _named_file(options)
     folder = (file if is_folder(file) else file.parent) if file else Path()
     for path in reversed(dotenv_files(file, folder)):  # the first one belongs to the file, and wins
-        os.environ.update(process_variables(read_dotenv(path, Findings()), os.environ, folder))
+        found = read_dotenv(path, Findings())
+        if file is None:
+            left_out = destinations(found, os.environ)
+            found = {name: value for name, value in found.items() if name not in left_out}
+        os.environ.update(process_variables(found, os.environ, folder))
     name = os.environ.get(LOG_FORMAT)
     if name and not options.is_format_chosen:
         if name not in (CONSOLE, JSON):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from etl.config.settings import Findings
+from etl.config.trust import distrust
 from etl.config.validators import is_secret_name, plain
 from etl.errors import ConfigError
 from etl.library_faults import name_of
@@ -24,6 +25,12 @@ PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 LOG_FORMAT = "HEATMAP_ETL_LOG_FORMAT"
 TMPDIR = "HEATMAP_ETL_TMPDIR"
+# They say where requests, links and calls go; the last is a database that other programs share.
+_DESTINATIONS = {
+    *("DD_SITE", "HEATMAP_ETL_DATADOG_SITE", "DD_API_URL", "HEATMAP_ETL_DATADOG_API_URL"),
+    *("HEATMAP_ETL_DATADOG_APP_URL", "HEATMAP_ETL_SCHEDULE_HEARTBEAT_URL", "DATABASE_URL"),
+    *CERTIFICATES,
+}
 
 
 def find_file(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -95,10 +102,15 @@ def dotenv_files(file: Path | None, folder: Path) -> list[Path]:
 def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
     """The non-empty variables of a `.env` file; nothing is expanded in them.
 
-    One that this user may not read is no problem yet: a command that needs no key goes on.
+    One that this user may not read is no problem yet: a command that needs no key goes on. One that
+    somebody else could have written is refused, and nothing in it is used: it says where the keys
+    of the environment are sent.
     """
     text = _dotenv_text(path, findings)
     if not text:
+        return {}
+    if found := distrust(path):
+        findings.refused.append(f"{plain(path)}: is not used: {found.reason}; {found.advice}")
         return {}
     # Most installations under cron have no .env. Its parser alone: the rest logs in its own words.
     from dotenv.parser import parse_stream
@@ -160,6 +172,20 @@ def merge(dotenv: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, st
         if not environ.get(name) and not environ.get(other):
             merged[name] = value
     return merged
+
+
+def destinations(dotenv: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
+    """The variables of a `.env` that say where something is sent, as far as they count.
+
+    They must not without a configuration file: the `.env` of a folder that somebody happens to be
+    in would say where the keys of the environment go.
+    """
+    return [
+        name
+        for name in dotenv
+        if (name in _DESTINATIONS or name.upper() in PROXIES)
+        and not any(environ.get(n) for n in (name, name.upper(), name.lower()))
+    ]
 
 
 def process_variables(

@@ -8,6 +8,7 @@ database URL.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from etl.config.database_url import EXPECTED, Database, parse_database
 from etl.config.files import (
     DEFAULT_FILE,
     SYSTEM_FILE,
+    destinations,
     dotenv_files,
     find_file,
     merge,
@@ -48,12 +50,14 @@ from etl.config.settings import (
     warn_of_unknown_variables,
 )
 from etl.config.sites import DEFAULT_SITE, Hosts, hosts, sends_keys_in_clear, site_warning
+from etl.config.trust import exposure
 from etl.config.validators import BadValue, plain
 from etl.config.views import DISCOVER, View, parse_views
 from etl.config.views import EXPECTED as EXPECTED_VIEWS
 from etl.errors import ConfigError
 
 _SOURCE = {"datadog.source", "datadog.site"}  # each names a source
+_PASSWORD = re.compile(r"//[^/@]*:[^/@]+@|[?&]pass(word|wd)?=")  # of a URL
 _SETTINGS = {
     field.name: field.metadata["setting"] for field in fields(Config) if "setting" in field.metadata
 }
@@ -80,6 +84,11 @@ def load_config(
     folder = file.parent if file else here
     findings = Findings()
     dotenvs = {path: read_dotenv(path, findings) for path in dotenv_files(file, folder)}
+    if findings.refused and needs.database is None:
+        raise ConfigError(findings.refused)  # what else is missing may be in it
+    findings.unread += findings.refused  # nothing of it is needed
+    if file is None:
+        dotenvs = {p: _kept_here(p, d, environ, findings, needs) for p, d in dotenvs.items()}
     if needs.keys:
         findings.problems += findings.unread
     environment = _merged(dotenvs, environ)
@@ -95,6 +104,7 @@ def load_config(
         raise ConfigError(_with_unread(findings, needs))  # init writes what else is missing
     keys = _keys(settings, environment, folder, _origins(dotenvs, environ), findings)
     _warn_of_environment(settings, environment, dotenvs, findings)
+    _warn_of_exposure(settings, document, file, environment, folder, findings)
     hash_key = _hash_key(settings, environment, folder, findings, needs)
     database = needs.database or _database(settings, folder, findings, needs)
     views = _views(settings, findings, needs)
@@ -155,7 +165,7 @@ def load_configs(
     if not problems and needs.database is None:
         problems = conflicts(configs)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(dict.fromkeys(problems)))
     return _with_neighbours(configs, file)
 
 
@@ -188,6 +198,24 @@ def _merged(
     for later in dotenvs.values():
         dotenv = merge(dotenv, later)
     return merge(dotenv, environ)
+
+
+def _kept_here(
+    path: Path,
+    dotenv: Mapping[str, str],
+    environ: Mapping[str, str],
+    findings: Findings,
+    needs: Needs,
+) -> dict[str, str]:
+    """The variables of a `.env` without a configuration file that stay in this folder."""
+    names = destinations(dotenv, environ)
+    if names and needs.database is None:
+        findings.problem(
+            plain(path),
+            f"{' and '.join(names)} would send data elsewhere, which a .env may only say beside a "
+            "configuration file; run `heatmap-etl init` to write one, or set it in the environment",
+        )
+    return {name: value for name, value in dotenv.items() if name not in names}
 
 
 def _origins(
@@ -263,6 +291,25 @@ def _warn_of_environment(
     warn_of_unknown_variables(environment, known, findings)
     for path, dotenv in dotenvs.items():
         warn_of_open_dotenv(path, dotenv, [*filter(None, names), HASH_KEY], findings)
+
+
+def _warn_of_exposure(
+    settings: Settings,
+    document: Mapping[str, object],
+    file: Path | None,
+    environment: Mapping[str, str],
+    folder: Path,
+    findings: Findings,
+) -> None:
+    """Warn of a configuration, and of files with secrets, that others may change or read."""
+    if file:
+        has_password = bool(_PASSWORD.search(str(document.get("database_url", ""))))
+        findings.warnings += exposure(file, "a password" * has_password, is_ours=True)
+    names = (settings["datadog.api_key_env"], settings["datadog.app_key_env"])
+    for name in filter(None, (*names, BEARER, HASH_KEY, DATABASE_URL)):
+        if named := environment.get(f"{name}_FILE"):
+            findings.warnings += exposure(folder / named, "a secret")
+    findings.warnings = list(dict.fromkeys(findings.warnings))
 
 
 def _database(

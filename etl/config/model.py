@@ -55,6 +55,7 @@ class Config:
     created_by: str = setting("privacy.created_by")  # keep, hash or drop
     hash_key: str = field(default="", repr=False)  # for "hash"; never printed
     keep_runs_s: float = setting("keep.runs")
+    files_mode: int = setting("files.mode")
     lease_s: float = setting("lease.seconds")
     database_origin: str = field(default_factory=str)  # where the URL was found, for people
     has_views: bool = (

@@ -16,6 +16,7 @@ from etl.config.database_url import sqlite_file
 from etl.config.files import CERTIFICATES, dotenv_files, read_dotenv
 from etl.config.model import Sources
 from etl.config.settings import Findings
+from etl.config.trust import planted
 from etl.config.validators import plain
 from etl.errors import ConfigError
 
@@ -67,6 +68,8 @@ def output_file(
 
 def _problem(path: Path, protected: Iterable[Path], kind: Kind | None) -> str:
     """Why the file is not written; "" for no reason. Raises OSError and ValueError."""
+    if problem := planted(path):
+        return f"{problem}; remove it, or name a file in another folder"
     found = _status(path)
     real = Path(os.path.realpath(path))
     if _is_among(real, found, protected):

@@ -211,6 +211,13 @@ SETTINGS = (
         hint="Snapshots and their history are never pruned.",
     ),
     Setting(
+        "files.mode",
+        "0600",
+        "permissions of new files: a SQLite file, exports, reports; an old file keeps its own",
+        v.file_mode,
+        hint='"0640" lets the group read them.',
+    ),
+    Setting(
         "lease.seconds",
         60,
         "how long a silent process keeps its lease",
@@ -239,6 +246,7 @@ class Findings(msgspec.Struct):
     problems: list[str] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)
     unread: list[str] = msgspec.field(default_factory=list)  # files that this user may not read
+    refused: list[str] = msgspec.field(default_factory=list)  # files that others could have written
     variables: dict[str, str] = msgspec.field(default_factory=dict)  # key -> variable that set it
 
     def problem(self, key: str, text: str) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from etl.config.files import SYSTEM_FILE, dotenv_files, read_dotenv
 from etl.config.settings import DATABASE_URL, Findings
+from etl.config.trust import NOBODY, distrust
 from etl.config.validators import plain
 from etl.errors import ConfigError
 
@@ -58,19 +58,7 @@ def _require_trusted_secrets(dotenv: Path, state: Path) -> None:
                 _require_trusted(path, owners)
 
 
-def _require_trusted(path: Path, owners: AbstractSet[int] = frozenset()) -> None:
-    if problem := _distrust(path, owners):
+def _require_trusted(path: Path, owners: AbstractSet[int] = NOBODY) -> None:
+    if found := distrust(path, owners):
         advice = "make it root's and writable by nobody else, or name the file with --config"
-        raise ConfigError([f"{plain(path)}: is not used: {problem}; {advice}"])
-
-
-def _distrust(path: Path, owners: AbstractSet[int]) -> str:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-    if status.st_uid not in {0, os.geteuid(), *owners}:
-        return "it belongs to another user"
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        return f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})"
-    return ""
+        raise ConfigError([f"{plain(path)}: is not used: {found.reason}; {advice}"])

@@ -196,6 +196,21 @@ def patterns(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def file_mode(value: object) -> int:
+    """Permissions of a file in octal; its owner may read and write it, nobody may run it."""
+    expected = 'expected permissions in quotes, such as "0600" or "0640"'
+    if not isinstance(value, str):
+        raise BadValue(f"{expected}, found {type_name(value)}")
+    if not re.fullmatch(r"0?[0-7]{3}", value.strip()):
+        raise BadValue(expected)
+    mode = int(value, 8)
+    if mode & 0o600 != 0o600:
+        raise BadValue(f"{expected}: the owner must be able to read and write them")
+    if mode & 0o113:
+        raise BadValue(f"{expected}: nobody runs them, and not everybody may write them")
+    return mode
+
+
 def one_of(*choices: str) -> Check:
     """A check that accepts one of `choices`."""
     expected = ", ".join(f'"{choice}"' for choice in choices)

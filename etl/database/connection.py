@@ -22,6 +22,7 @@ from etl.database.cursor import DriverFault
 from etl.database.dialects import Dialect, dialect_named, dialect_of
 from etl.database.private_errors import hide_values
 from etl.errors import DatabaseUnreachable, EtlError, StoreError
+from etl.files import PRIVATE
 from etl.library_faults import frames_of, is_raised_in, name_of, packages_of, told
 
 T = TypeVar("T")
@@ -213,23 +214,36 @@ def _right(error: DBAPIError) -> str:
 
 
 def open_database(
-    url: str, *, label: str, schema_name: str | None = None, names: SettingNames = CONFIGURED
+    url: str,
+    *,
+    label: str,
+    schema_name: str | None = None,
+    names: SettingNames = CONFIGURED,
+    file_mode: int = PRIVATE,
 ) -> Database:
-    """The database at `url` (with driver); connects only to tell MariaDB from MySQL."""
+    """The database at `url` (with driver); connects only to tell MariaDB from MySQL.
+
+    `file_mode`: permissions of a SQLite file that is not there yet.
+    """
     dialect = dialect_named(make_url(url).get_backend_name())
-    database = _database(dialect, url, label, schema_name, names)
+    database = _database(dialect, url, label, schema_name, names, file_mode)
     exact = dialect.exact_url(url, partial(database.connect, write=False))
     if exact == url:
         return database
     database.close()
-    return _database(dialect, exact, label, schema_name, names)
+    return _database(dialect, exact, label, schema_name, names, file_mode)
 
 
 def _database(
-    dialect: Dialect, url: str, label: str, schema_name: str | None, names: SettingNames
+    dialect: Dialect,
+    url: str,
+    label: str,
+    schema_name: str | None,
+    names: SettingNames,
+    file_mode: int,
 ) -> Database:
     try:
-        engine = dialect.make_engine(url, schema_name)
+        engine = dialect.make_engine(url, schema_name, file_mode)
     except Exception as error:
         if not _is_of_driver(error):
             raise
@@ -259,7 +273,10 @@ def unreachable(
 def opened(config: Config) -> Iterator[Database]:
     """The configured database, closed at the end."""
     database = open_database(
-        config.database_url, label=config.database_label, schema_name=config.database_schema
+        config.database_url,
+        label=config.database_label,
+        schema_name=config.database_schema,
+        file_mode=config.files_mode,
     )
     try:
         yield replace(database, origin=config.database_origin)

@@ -6,7 +6,9 @@ or an API that does not answer ends no later than after `HASTY_WAIT_S`, whatever
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,6 +20,8 @@ from sqlalchemy import Connection
 
 from etl.config.credentials import LIST_PERMISSION, PERMISSIONS, RUM_PERMISSION
 from etl.config.model import Config, require_keys
+from etl.config.output_file import files_of_sqlite
+from etl.config.validators import plain
 from etl.config.views import View
 from etl.database.connection import Database, open_database
 from etl.database.dialects import CHECK_ADDRESS, LET_WRITE, READ_ONLY, file_of
@@ -209,10 +213,13 @@ def _database(config: Config) -> Iterator[Point]:
     database = None
     try:
         database = open_database(
-            config.database_url, label=config.database_label, schema_name=config.database_schema
+            config.database_url,
+            label=config.database_label,
+            schema_name=config.database_schema,
+            file_mode=config.files_mode,
         )
         is_usable = True
-        for point in _database_points(database):
+        for point in _database_points(database, config.files_mode):
             is_usable &= point.verdict != PROBLEM
             yield point
         state = found_schema(database).state if is_usable else ""
@@ -232,9 +239,10 @@ def _database(config: Config) -> Iterator[Point]:
             database.close()
 
 
-def _database_points(database: Database) -> Iterator[Point]:
+def _database_points(database: Database, files_mode: int) -> Iterator[Point]:
     if database.file:
         points = list(_file_points(database.label, database.file))
+        points += _open_to_others(database.file, files_mode)
         yield from points
         if any(point.verdict == PROBLEM for point in points):
             return
@@ -301,6 +309,17 @@ def _file_points(label: str, file: Path) -> Iterator[Point]:
     if kind := network_file_system(folder):
         advice = "SQLite's locks fail there; use a local disk, or a database server"
         yield Point("database", WARNING, f"{folder} is a network file system ({kind}): {advice}")
+
+
+def _open_to_others(file: Path, files_mode: int) -> Iterator[Point]:
+    """What others may do with the file and those next to it, though no setting lets them."""
+    for beside in files_of_sqlite(file):
+        with contextlib.suppress(OSError):  # it is not there
+            mode = stat.S_IMODE(beside.stat().st_mode)
+            if mode & 0o007 & ~files_mode:
+                problem = f"{plain(beside)} can be read by others (mode {mode:04o})"
+                advice = f"run: chmod o-rwx {plain(beside)}"
+                yield Point("database", WARNING, f"{problem}, and so can persons in it; {advice}")
 
 
 # --- Datadog ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from etl.config.model import Sources
 from etl.config.output_file import Kind, output_beside
 from etl.config.validators import plain
 from etl.errors import ConfigError
-from etl.files import whole_file
+from etl.files import rights_of, whole_file
 from etl.formatting import to_install
 from etl.ledger.results import RunResult
 from etl.library_faults import packages_of, said_of, told
@@ -81,8 +81,10 @@ def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> No
     for config in sources.configs:
         metrics.refresh(config)
     try:
-        # Without fsync: what a crash loses, the next run writes again.
-        with whole_file(path, is_synced=False) as file:
+        # The node exporter is another user: 0644, or what an administrator made of that. No person
+        # is in it. Without fsync: what a crash loses, the next run writes again.
+        mode, owner = rights_of(path)
+        with whole_file(path, mode=mode, owner=owner, is_synced=False) as file:
             file.write(metrics.text())
     except OSError as error:
         log.warning("%s: the metrics could not be written: %s", plain(path), error.strerror)

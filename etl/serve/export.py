@@ -31,7 +31,7 @@ from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_there
 from etl.database.sql_views import metadata
 from etl.errors import ConfigError, EtlError
-from etl.files import rights_of, whole_file
+from etl.files import PRIVATE, rights_of, whole_file
 from etl.formatting import iso, to_install
 from etl.library_faults import packages_of, told
 
@@ -142,11 +142,21 @@ def _holds_an_export(file: BinaryIO) -> bool:
     )
 
 
-def write_file(database: Database, export: Export, path: Path, check: Callable[[], None]) -> int:
-    """Replace the file atomically, or leave it as it is; returns the number of rows."""
+def write_file(
+    database: Database,
+    export: Export,
+    path: Path,
+    check: Callable[[], None],
+    *,
+    new_mode: int = PRIVATE,
+) -> int:
+    """Replace the file atomically, or leave it as it is; returns the number of rows.
+
+    One that is replaced hands on its permissions; `new_mode`: those of a new one.
+    """
     try:
         mode, owner = rights_of(path)
-        with whole_file(path, mode=mode, owner=owner) as file:
+        with whole_file(path, mode=new_mode if mode is None else mode, owner=owner) as file:
             return write_rows(database, export, file, check)
     except OSError as error:
         raise EtlError(f"{plain(path)}: cannot be written: {error.strerror or error}") from None

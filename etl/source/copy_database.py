@@ -11,11 +11,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection, String, Table, delete, func, inspect, literal, select, text
@@ -35,7 +33,7 @@ from etl.database.migrations import (
     upgrade,
 )
 from etl.errors import LeaseLost, SchemaMismatch, StoreError
-from etl.files import rights_of
+from etl.files import PRIVATE, make_empty, rights_of
 from etl.formatting import many
 from etl.source.lease import Lease
 from etl.source.table_copy import Content, content, copy_table, longest, row_count, to_copy
@@ -197,9 +195,9 @@ def _of_no_state(marker: str) -> str:
 def _begin(source: Database, target: Database, marker: str) -> None:
     """Make the target ready to be filled; raises `SchemaMismatch` where anything else is in it."""
     if source.file and target.file:
-        _make_file(target.file, source.file)
-    elif target.file:
-        _make_file(target.file)
+        mode, owner = rights_of(source.file)
+        with contextlib.suppress(OSError):  # opening it says why it cannot be made
+            make_empty(target.file, (mode or 0) | PRIVATE, owner)
     found = found_schema(target)
     if found.state == HALF_COPIED:
         _go_on(target, str(found.revision), marker)
@@ -218,25 +216,6 @@ def _begin(source: Database, target: Database, marker: str) -> None:
     if schema_state(source).revision == marker:  # under another name of its server
         target.transaction(lambda connection: _set_revision(connection, marker, schema.HEAD))
         raise _itself(target)
-
-
-def _make_file(file: Path, like: Path | None = None) -> None:
-    """Make the file, if it is new, with the rights of `like`: SQLite would let everybody read it.
-
-    Its log, next to it, gets the same rights from SQLite.
-    """
-    mode, owner = rights_of(like) if like else (None, None)
-    try:
-        made = os.open(os.path.realpath(file), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError:
-        return  # it is there; or opening it says why it cannot be made
-    try:
-        if owner:
-            with contextlib.suppress(OSError):
-                os.fchown(made, *owner)
-        os.fchmod(made, (mode or 0) | 0o600)
-    finally:
-        os.close(made)
 
 
 def _create_schema(target: Database) -> None:

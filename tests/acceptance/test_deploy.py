@@ -454,6 +454,7 @@ def from_files(environment: dict[str, str], folder: Path) -> dict[str, str]:
     for name, value in environment.items():
         path = folder / Path(value).name
         path.write_text(contents[path.name], encoding="utf-8")
+        path.chmod(0o440)  # as the files say
         here[name] = str(path)
     return here
 

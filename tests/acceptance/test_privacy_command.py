@@ -98,6 +98,7 @@ def test_the_key_comes_from_the_environment_a_dotenv_or_a_file(tmp_path: Path) -
     path = tmp_path / "heatmap-etl.toml"
     path.write_text(TEXT)
     (tmp_path / "key").write_text(f"{KEY}\n")
+    (tmp_path / "key").chmod(0o600)
     for environ in ({"HEATMAP_ETL_HASH_KEY": KEY}, {"HEATMAP_ETL_HASH_KEY_FILE": "key"}):
         config = load_config(path, environ)
         assert (config.created_by, config.hash_key, config.warnings) == ("hash", KEY, ())

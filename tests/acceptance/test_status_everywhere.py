@@ -119,7 +119,7 @@ def on_the_machine(way: str, config: Path) -> list[str]:
 def test_under_cron(place: Path, datadog: FakeDatadog) -> None:
     database = f"{place}/state/heatmap-etl.db"
     give(place / "state", OPERATOR, 0o755)
-    shipped = f'database_url = "sqlite:///{database}"\nviews = ["/home"]\n'
+    shipped = f'database_url = "sqlite:///{database}"\nviews = ["/home"]\nfiles.mode = "0644"\n'
     config = config_file(place, shipped, datadog)
     keys = f"DD_API_KEY={API_KEY}\nDD_APP_KEY={APP_KEY}\n"
     give(place / "etc" / ".env", OPERATOR, 0o600, keys)
@@ -207,7 +207,7 @@ def test_under_systemd_with_the_url_of_a_server(place: Path, datadog: FakeDatado
     text = (DEPLOY / "systemd" / UNITS["systemd, a daemon"]).read_text(encoding="utf-8")
     (mode,) = re.findall(r"install -m (\d+) -g heatmap-etl /dev/null (?:\S+)/database_url", text)
     (line,) = re.findall(r"^#   echo (\S+) >> /etc/heatmap-etl/\.env$", text, re.MULTILINE)
-    config = config_file(place, 'views = ["/home"]\n', datadog)
+    config = config_file(place, 'views = ["/home"]\nfiles.mode = "0640"\n', datadog)
     url = f"sqlite:///{place}/state/heatmap-etl/server.db\n"
     give(place / "etc" / "database_url", ROOT_USER, int(mode, 8), url, group=OPERATOR.uid)
     give(place / "etc" / ".env", ROOT_USER, 0o644, f"{line}\n")

@@ -1,12 +1,13 @@
 """Who may read the configuration, but not the keys, may look; who needs them is told."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.api import Api, record
-from tests.support.people import OPERATOR, STRANGER, Done, give, open_place
+from tests.support.people import OPERATOR, ROOT_USER, STRANGER, Done, Person, give, open_place
 
 KEYS = "DD_API_KEY=planted-api-key-8f21\nDD_APP_KEY=planted-app-key-93c7\n"
 LOOKING = [
@@ -34,7 +35,9 @@ def place(api: Api) -> Iterator[Path]:
 
 
 def config(api: Api, database_url: str = 'database_url = "sqlite:///heatmap-etl.db"\n') -> str:
-    return f'{database_url}views = ["/home"]\n[datadog]\napi_url = "{api.url}"\n'
+    return (
+        f'{database_url}views = ["/home"]\nfiles.mode = "0644"\n[datadog]\napi_url = "{api.url}"\n'
+    )
 
 
 def looks(place: Path, arguments: Sequence[str], **env: str) -> Done:
@@ -128,9 +131,38 @@ def test_where_the_url_may_stand_in_it_nobody_is_told_to_write_another(
 def test_a_line_that_cannot_be_read_stays_an_error(place: Path) -> None:
     """It may be that of the database: nobody shall look at another one."""
     give(place / ".env", OPERATOR, 0o644, 'HEATMAP_ETL_DATABASE_URL="sqlite:///x.db\n')
-    done = looks(place, ["status"])
+    done = OPERATOR.run(["status"], cwd=place)
     assert done.code == 2
     assert "line 1 cannot be read" in done.err
+    # Another user does not look into it at all.
+    done = looks(place, ["status"])
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{place}/.env: is not used: it belongs to another user (uid 20001)" in done.err
+
+
+@pytest.mark.parametrize("person", [OPERATOR, ROOT_USER], ids=["user", "root"])
+def test_no_folder_of_another_sends_the_keys_of_the_environment_elsewhere(
+    place: Path, api: Api, person: Person
+) -> None:
+    """Who has the keys in the environment happens to be there; the stranger waits for them."""
+    before = len(api.requests)
+    keys = {"DD_API_KEY": "planted-api-key-8f21", "DD_APP_KEY": "planted-app-key-93c7"}
+    keys["HEATMAP_ETL_VIEWS"], keys["DATABASE_URL"] = '["/home"]', "sqlite:////nowhere/x.db"
+    trap = give(place / "trap", STRANGER, 0o777)
+    for line in (f"DD_API_URL={api.url}", f"HTTPS_PROXY={api.url}", "SSL_CERT_FILE=x"):
+        dotenv = give(trap / ".env", STRANGER, 0o666, f"{line}\n")
+        for command in (["check"], ["sync"], ["views", "discover"]):
+            done = person.run(command, cwd=trap, env=keys)
+            assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+            assert f"{dotenv}: is not used: it belongs to another user" in done.err
+    # Also where he took what is his: a copy of somebody's project.
+    own = give(place / "own", person, 0o755)
+    give(own / ".env", person, 0o600, f"DD_API_URL={api.url}\nHTTPS_PROXY={api.url}\n")
+    os.chown(place, person.uid, person.uid)
+    done = person.run(["check"], cwd=own, env=keys)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "DD_API_URL and HTTPS_PROXY would send data elsewhere" in done.err
+    assert len(api.requests) == before
 
 
 def test_a_configuration_in_a_closed_folder_is_one_line(place: Path, api: Api) -> None:

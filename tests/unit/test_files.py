@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.files import whole_file
+from etl.files import make_empty, whole_file
 
 
 def mode_of(path: Path) -> int:
@@ -73,6 +73,54 @@ def test_what_must_not_be_replaced_stays(tmp_path: Path, is_link: bool):
         file.write(b"new")
     assert names(tmp_path) == ["x"]
     assert path.is_symlink() if is_link else path.read_bytes() == b"old"
+
+
+def test_nobody_can_guess_the_name_under_which_it_is_written(tmp_path: Path):
+    """Else another user of a folder such as /tmp could put a link there first."""
+    seen = set()
+    for _ in range(20):
+        with whole_file(tmp_path / "x.prom"):
+            seen |= {name for name in names(tmp_path) if name != "x.prom"}
+    assert len(seen) == 20
+    assert min(len(name) for name in seen) >= len(".x.prom.") + 8
+
+
+@pytest.mark.parametrize("owner", [None, (0, 0)])
+def test_a_link_put_in_its_place_while_it_is_written_changes_no_other_file(
+    tmp_path: Path, owner: tuple[int, int] | None
+):
+    victim = tmp_path / "victim"
+    victim.touch(mode=0o600)
+    before = victim.stat()
+    folder = tmp_path / "open"
+    folder.mkdir()
+    with whole_file(folder / "x", mode=0o644, owner=owner):
+        (temporary,) = folder.iterdir()
+        temporary.unlink()
+        temporary.symlink_to(victim)
+    after = victim.stat()
+    assert (after.st_mode, after.st_uid, after.st_ctime_ns) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_ctime_ns,
+    )
+
+
+def test_an_empty_file_is_made_only_where_there_is_none(tmp_path: Path):
+    path, before = tmp_path / "x", os.umask(0)
+    try:
+        make_empty(path)
+        assert mode_of(path) == 0o600
+        path.write_bytes(b"old")
+        make_empty(path, 0o640)
+        assert (path.read_bytes(), mode_of(path)) == (b"old", 0o600)
+        (tmp_path / "link").symlink_to("there")
+        make_empty(tmp_path / "link", 0o640)
+        assert mode_of(tmp_path / "there") == 0o640
+    finally:
+        os.umask(before)
+    with pytest.raises(FileNotFoundError):
+        make_empty(tmp_path / "none" / "x")
 
 
 def test_without_a_folder_there_is_no_file(tmp_path: Path):

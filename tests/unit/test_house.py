@@ -233,21 +233,21 @@ def loaded_by(code: str, *, folder: Path = ROOT, variables: Mapping[str, str] = 
 
 # All of ours that a run may load, and of Python and other libraries what these do not load anyway.
 OF_A_RUN = """
-__main__ causes cli cli.app cli.commands cli.commands.check cli.commands.dashboard
-cli.commands.db cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.init
+__main__ causes cli cli.app cli.commands cli.commands.check cli.commands.dashboard cli.commands.db
+cli.commands.demo cli.commands.export cli.commands.fake_datadog cli.commands.init
 cli.commands.privacy cli.commands.schedule cli.commands.status cli.commands.sync
 cli.commands.sync_sources cli.commands.views cli.fan_out cli.options cli.output cli.output.run
 cli.output.selection cli.progress config config.credentials config.cron_line config.database_url
 config.files config.folder config.host_name config.load config.model config.output_file
-config.settings config.sites config.url_parameters config.validators config.views database
-database.batches database.connection database.cursor database.dialects database.dialects.lookup
-database.dialects.types database.migrations database.private_errors database.schema
-database.upgrade_wait datadog datadog.cache_headers datadog.client datadog.dates datadog.gates
-datadog.page_limit datadog.rate_limit datadog.refused_keys datadog.responses datadog.retry
-datadog.rum datadog.server_clock datadog.wire datadog.wire.body datadog.wire.connection
-datadog.wire.deadline datadog.wire.network datadog.wire.network_faults datadog.wire.proxy
-datadog.wire.transport errors extract extract.api_state extract.ask extract.buffer
-extract.completeness extract.discovery extract.fetch extract.listing extract.names
+config.settings config.sites config.trust config.url_parameters config.validators config.views
+database database.batches database.connection database.cursor database.dialects
+database.dialects.lookup database.dialects.types database.migrations database.private_errors
+database.schema database.upgrade_wait datadog datadog.cache_headers datadog.client datadog.dates
+datadog.gates datadog.page_limit datadog.rate_limit datadog.refused_keys datadog.responses
+datadog.retry datadog.rum datadog.server_clock datadog.wire datadog.wire.body
+datadog.wire.connection datadog.wire.deadline datadog.wire.network datadog.wire.network_faults
+datadog.wire.proxy datadog.wire.transport errors extract extract.api_state extract.ask
+extract.buffer extract.completeness extract.discovery extract.fetch extract.listing extract.names
 extract.partition extract.side_question extract.spill_file extract.verify extract.view_selection
 files formatting ledger ledger.api_state ledger.concerns ledger.evidence ledger.known_views
 ledger.results ledger.retention ledger.runs ledger.side_questions ledger.view_state library_faults
@@ -349,3 +349,66 @@ def test_the_command_line_loads_what_a_command_needs_only_when_it_runs():
     loaded = loaded_by("import etl.cli.app")
     assert {"etl.cli.app", "click"} <= loaded
     assert loaded & {"sqlalchemy", "httpx", "msgspec", "alembic", "etl.pipeline.sync"} == set()
+
+
+# Everything else that makes a file with a name. `open` and `sqlite3.connect` are looked into.
+MAKES_FILES = {
+    *("write_text", "write_bytes", "touch", "mkstemp", "mktemp", "NamedTemporaryFile"),
+    *("SpooledTemporaryFile", "FileHandler", "RotatingFileHandler", "copyfile", "copy2", "rename"),
+    *("copytree", "move", "symlink_to", "hardlink_to", "symlink", "link", "mkfifo", "mknod"),
+}
+WRITES_FILES = {"etl.files"}
+# `open(2, "w")` and /dev/null: the standard streams, no file.
+OPENS = {"etl.runtime.streams"}
+
+
+def made_files(tree: ast.AST) -> list[str]:
+    """Calls that make a file, or write one, by a name."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        name = getattr(called, "attr", None) or getattr(called, "id", "")
+        texts = [
+            argument.value
+            for argument in (*node.args, *(keyword.value for keyword in node.keywords))
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+        ]
+        written = ast.unparse(node)
+        is_mode = any(re.fullmatch(r"[rwaxbt+]*[wax+][rwaxbt+]*", text) for text in texts)
+        is_read_only = "mode=ro" in written or ", uri=True" in written
+        if (
+            name in MAKES_FILES
+            or (name == "open" and (is_mode or "os.O_" in written or "O_WRONLY" in written))
+            or (name == "connect" and "sqlite3" in written and not is_read_only)
+            or (name == "replace" and "os.replace" in written)
+        ):
+            found.append(written)
+    return found
+
+
+def test_one_writer_makes_all_files_with_a_name():
+    """It takes names that nobody can guess, follows no link, and gives the right permissions."""
+    found = {module: made_files(tree) for module, tree in TREES.items()}
+    assert {module for module, calls in found.items() if calls} <= WRITES_FILES | OPENS
+    assert found["etl.files"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "Path('x').write_text('')",
+        "path.open('wb')",
+        "open('x', 'a')",
+        "open('x', mode='r+')",
+        "os.open('x', os.O_WRONLY | os.O_CREAT)",
+        "tempfile.NamedTemporaryFile()",
+        "sqlite3.connect('x.db')",
+        "os.replace('a', 'b')",
+        "logging.FileHandler('x')",
+        "shutil.copyfile('a', 'b')",
+    ],
+)
+def test_a_second_writer_would_be_found(code: str):
+    assert len(made_files(ast.parse(code))) == 1

@@ -146,7 +146,13 @@ def copy(options: GlobalOptions, to: str | None, *, schema: str | None, as_json:
         with (
             opened(config) as source,
             closing(
-                open_database(url, label=label, schema_name=named.schema_name, names=names)
+                open_database(
+                    url,
+                    label=label,
+                    schema_name=named.schema_name,
+                    names=names,
+                    file_mode=config.files_mode,
+                )
             ) as target,
             RowProgress(total_rows(source)) as progress,
         ):

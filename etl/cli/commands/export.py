@@ -114,6 +114,7 @@ def export(
                 with result_stream() as stream:
                     write_rows(database, wanted, stream, signals.raise_if_set)
                 return 0
-            count = write_file(database, wanted, path, signals.raise_if_set)
+            new_mode = config.files_mode
+            count = write_file(database, wanted, path, signals.raise_if_set, new_mode=new_mode)
         print_results([f"{view}: {many(count, 'row')} in {path}"])
         return 0

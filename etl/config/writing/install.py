@@ -25,6 +25,7 @@ from etl.files import whole_file
 
 FOLDER = SYSTEM_FILE.parent.relative_to("/")
 USER = "heatmap-etl"
+GROUP_MAY_LOOK = "0640"
 KEY_FILES = ("dd_api_key", "dd_app_key")
 
 # In files of their own, because systemd's units hand those over; so there is one place for both.
@@ -73,7 +74,9 @@ def install_system(
     require_options(database_url, views, root / FOLDER)
     asked = _owner_named(user) if user else _usual_owner()
     owner = _present_owner(root) or asked
-    parts = _parts(root, owner, config_template(database_url, views or ("/",), site))
+    # The group of the folder may look: into a database elsewhere, its server lets people.
+    mode = GROUP_MAY_LOOK if database_url.startswith("sqlite:") else ""
+    parts = _parts(root, owner, config_template(database_url, views or ("/",), site, mode))
     try:
         for part in parts:
             if not part.was_there:

@@ -59,13 +59,20 @@ views = {views}
 
 
 def config_template(
-    database_url: str = DEFAULT_DATABASE_URL, views: Sequence[str] = ("/",), site: str = ""
+    database_url: str = DEFAULT_DATABASE_URL,
+    views: Sequence[str] = ("/",),
+    site: str = "",
+    files_mode: str = "",
 ) -> str:
-    """The text of a configuration file that works as it is. `site`: set, and not only shown."""
+    """The text of a configuration file that works as it is.
+
+    `site` and `files_mode`: set, and not only shown.
+    """
     listed = ", ".join(quoted(view) for view in views)
     written = quoted(DISCOVER) if is_discover(views) else f"[{listed}]"
     head = _HEAD.format(database_url=quoted(database_url), views=written)
-    return head + "".join(_section(name, site) for name in SECTIONS)
+    chosen = {"datadog.site": site, "files.mode": files_mode}
+    return head + "".join(_section(name, chosen) for name in SECTIONS)
 
 
 def is_discover(views: Sequence[str]) -> bool:
@@ -73,16 +80,16 @@ def is_discover(views: Sequence[str]) -> bool:
     return list(views) == [DISCOVER]
 
 
-def _section(name: str, site: str) -> str:
+def _section(name: str, chosen: Mapping[str, str]) -> str:
     settings = [s for s in settings_table() if s.key.startswith(f"{name}.")]
-    return f"\n[{name}]\n" + "\n".join(_lines(s, site) for s in settings)
+    return f"\n[{name}]\n" + "\n".join(_lines(s, chosen) for s in settings)
 
 
-def _lines(setting: Setting, site: str) -> str:
+def _lines(setting: Setting, all_chosen: Mapping[str, str]) -> str:
     """A comment with what the setting is for, and its value, or its default as a comment."""
     name = setting.key.rpartition(".")[2]
     value = setting.example if setting.default is None else setting.default
-    chosen = site if setting.key == "datadog.site" else ""
+    chosen, site = all_chosen.get(setting.key, ""), all_chosen["datadog.site"]
     if site and setting.default is None and isinstance(value, str):
         value = _of_site(value, site)
     text = f"{setting.description}. {setting.hint}".strip()

@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.database.batches import BATCH
+from etl.files import PRIVATE
 from etl.library_faults import said_of
 
 Row = Sequence[Any]
@@ -58,8 +59,10 @@ class Dialect(ABC):
     # --- connections ----------------------------------------------------------------------
 
     @abstractmethod
-    def make_engine(self, url: str, schema_name: str | None) -> Engine:
+    def make_engine(self, url: str, schema_name: str | None, file_mode: int = PRIVATE) -> Engine:
         """The engine of `url` (with driver); connects to nothing.
+
+        `file_mode`: permissions of the file, where a connection makes one.
 
         Its connections, or each of their transactions where a pooler may stand between, have the
         isolation level, time-outs and encoding that the program needs.

@@ -41,6 +41,7 @@ from etl.database.dialects.servers import (
     without_values,
 )
 from etl.errors import StoreError
+from etl.files import PRIVATE
 from etl.library_faults import said_of
 
 _KEY_TAKEN = 1062  # by another source first; the repeated transaction then sees it
@@ -143,7 +144,12 @@ class Mysql(Server):
     read_only = literal_column("@@global.read_only")
     try_upgrade_lock = f"SELECT GET_LOCK({_UPGRADE}, 0)"
 
-    def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
+    def make_engine(
+        self,
+        url: str,
+        schema_name: str | None,  # noqa: ARG002
+        file_mode: int = PRIVATE,  # noqa: ARG002
+    ) -> Engine:
         # Given as text, the driver would send it as Latin-1: a password set as UTF-8 would fail.
         password = make_url(url).password
         given = driver_parameters(url)

@@ -52,6 +52,7 @@ from etl.database.dialects.servers import (
     without_values,
 )
 from etl.database.dialects.types import UtcDateTime
+from etl.files import PRIVATE
 from etl.library_faults import said_of
 
 _KEY_TAKEN = "23505"  # by another source first; the repeated transaction then sees it
@@ -168,7 +169,12 @@ class Postgresql(Server):
     read_only = literal_column("current_setting('transaction_read_only') = 'on'")
     try_upgrade_lock = "SELECT pg_try_advisory_xact_lock(hashtext('heatmap-etl upgrade'))"
 
-    def make_engine(self, url: str, schema_name: str | None) -> Engine:
+    def make_engine(
+        self,
+        url: str,
+        schema_name: str | None,
+        file_mode: int = PRIVATE,  # noqa: ARG002
+    ) -> Engine:
         given = driver_parameters(url)
         ours = {
             "connect_timeout": LOGIN_TIMEOUT_S,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -21,10 +22,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.config.files import TMPDIR
+from etl.config.trust import planted
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import LET_WRITE, MAKE_ROOM, Dialect, Row, lookup
 from etl.database.dialects.types import UtcDateTime
-from etl.files import free_bytes, room_left
+from etl.files import PRIVATE, free_bytes, make_empty, room_left
 
 _BUSY_TIMEOUT_S = 30
 _ENOUGH_BYTES = 1_000_000  # with less, not even the index of the log can be made
@@ -35,6 +37,7 @@ _POOL = {"pool_size": 1}
 _SAVE = "put it back from a backup, or save what can be read of it by: sqlite3 FILE .recover"
 _HINTS = (
     ("not a SQLite database|is a folder|is no file|leads to itself", "name another file"),
+    ("of another user|belongs to another user", "remove it, or name a file in another folder"),
     ("cut short", _SAVE),
     ("", "check that the folder exists and can be written"),
 )
@@ -53,7 +56,12 @@ class Sqlite(Dialect):
     family = "sqlite"
     ids_at_once = 10_000  # in one parameter
 
-    def make_engine(self, url: str, schema_name: str | None) -> Engine:  # noqa: ARG002
+    def make_engine(
+        self,
+        url: str,
+        schema_name: str | None,  # noqa: ARG002
+        file_mode: int = PRIVATE,
+    ) -> Engine:
         file = Path(make_url(url).database or "")
         # `immutable` does not look for changes: no connection must outlive its use.
         pool: dict[str, Any] = {"poolclass": NullPool} if must_open_immutable(file) else _POOL
@@ -66,6 +74,7 @@ class Sqlite(Dialect):
             if reason := _why_unusable(file):
                 raise OSError(reason)
             if not must_open_immutable(file):
+                _make_missing(file, file_mode)
                 return None
             return dialect.connect(
                 f"file:{quote(str(file))}?immutable=1", **{**parameters, "uri": True}
@@ -200,6 +209,16 @@ def _has_temporary_folder(file: Path) -> bool:
         os.environ["SQLITE_TMPDIR"] = str(file.parent / named)
     folders = [os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR")]
     return any(f and os.access(f, os.W_OK | os.X_OK) for f in (*folders, *_TEMPORARY_FOLDERS))
+
+
+def _make_missing(file: Path, mode: int) -> None:
+    """Make a database that is not there yet, before SQLite would make it. Raises OSError."""
+    if file.exists():
+        return
+    if reason := planted(file):
+        raise OSError(reason)
+    with contextlib.suppress(OSError):  # SQLite says why it cannot be made
+        make_empty(file, mode)
 
 
 def _why_unusable(file: Path) -> str:

@@ -1,7 +1,6 @@
 """Writes the findings into a Markdown file with a JSON block, to attach to a bug report.
 
-Both are made from the same data. The file is written atomically, readable by its owner only, and
-never replaces another.
+Both are made from the same data. The file is written atomically, and never replaces another.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def write_report(
     if stop.is_set():
         return []
     report = report_data(config, result)
-    _write(path, markdown(report))
+    _write(path, markdown(report), config.files_mode)
     answered = sum(finding["is_answered"] for finding in report["findings"])
     summary = f"{answered} of {len(report['findings'])} questions answered"
     line = f"Wrote {plain(path)}: {summary}, {many(result.requests, 'more request')}."
@@ -97,9 +96,9 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_<>[]|" else c for c in text)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: int) -> None:
     try:
-        with whole_file(path, mode=0o600, replaces=False) as file:
+        with whole_file(path, mode=mode, replaces=False) as file:
             file.write(text.encode())
     except FileExistsError:
         raise EtlError(f"--report: {plain(path)}: {_THERE}") from None

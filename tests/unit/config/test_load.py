@@ -891,7 +891,7 @@ def test_a_heartbeat_url_that_was_never_filled_in_is_refused(tmp_path: Path, url
 
 def test_key_variables_can_be_renamed(tmp_path: Path) -> None:
     text = f'{MINIMAL}[datadog]\napi_key_env = "HEATMAP_ETL_ONE"\napp_key_env = "TWO"'
-    write(tmp_path, "2222\n", "two")
+    write(tmp_path, "2222\n", "two").chmod(0o600)
     config = load(tmp_path, text, {**KEYS, "HEATMAP_ETL_ONE": "1111", "TWO_FILE": "two"})
     assert config.keys == Keys("1111", "2222")
     assert config.warnings == ()
@@ -939,6 +939,36 @@ def test_unusable_keys_do_not_stop_loading(
     with pytest.raises(ConfigError) as caught:
         require_keys(config)
     assert caught.value.problems == (config.keys_problem,)
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [('"0600"', 0o600), ('"0640"', 0o640), ('"644"', 0o644), ('"0660"', 0o660)],
+)
+def test_the_mode_of_new_files_is_octal(tmp_path: Path, value: str, mode: int) -> None:
+    assert load(tmp_path, f"{MINIMAL}files.mode = {value}\n").files_mode == mode
+    environ = {"HEATMAP_ETL_FILES_MODE": value.strip('"')}
+    assert load(tmp_path, MINIMAL, environ).files_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("600", "found a whole number"),
+        ('"0o600"', 'such as "0600"'),
+        ('"rw-------"', 'such as "0600"'),
+        ('"0000600"', 'such as "0600"'),
+        ('"4600"', 'such as "0600"'),
+        ('"0680"', 'such as "0600"'),
+        ('"0400"', "the owner must be able to read and write them"),
+        ('"0666"', "not everybody may write them"),
+        ('"0700"', "nobody runs them"),
+    ],
+)
+def test_a_mode_that_is_no_good_is_refused(tmp_path: Path, value: str, words: str) -> None:
+    problem = only_problem(tmp_path, f"{MINIMAL}files.mode = {value}\n")
+    assert problem.startswith("files.mode: ")
+    assert words in problem
 
 
 # .env

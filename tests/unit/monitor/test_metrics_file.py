@@ -1,5 +1,6 @@
 """`sync --metrics-file`: a file of samples whose counters go on from run to run."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -42,6 +43,26 @@ def test_counters_of_a_file_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "begin at zero again" in caplog.text
     assert parsed(path.read_text())["heatmap_etl_run_duration_seconds_count"] == 1
     assert {file.name for file in tmp_path.iterdir()} == {"x.prom"}
+
+
+def test_the_node_exporter_may_read_it_as_far_as_the_umask_lets(
+    tmp_path: Path,
+) -> None:
+    """It is another user, and no person is in the file; what an administrator chose stays."""
+    config = make_config(f"sqlite:///{tmp_path}/none.db", "http://127.0.0.1:9")
+    sources, path = Sources((config,), is_folder=False), tmp_path / "x.prom"
+    for umask, mode in ((0, 0o644), (0o022, 0o644), (0o027, 0o640), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            write_metrics(path, sources, [new_run(config.source)])
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == mode
+        path.unlink()
+    write_metrics(path, sources, [new_run(config.source)])
+    path.chmod(0o604)
+    write_metrics(path, sources, [new_run(config.source)])
+    assert path.stat().st_mode & 0o777 == 0o604
 
 
 NAMES = (
