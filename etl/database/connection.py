@@ -13,18 +13,22 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.config.model import ON_COMMAND_LINE, Config
+from etl.config.validators import is_secret_name
 from etl.database.dialects import Dialect, dialect_named, dialect_of
 from etl.database.private_errors import hide_values
 from etl.errors import DatabaseUnreachable, StoreError
+from etl.own_keys import NO_KEYS, OwnKeys
 
 T = TypeVar("T")
 
 ATTEMPTS = 5
+SHORTEST_PASSWORD = 6
+"""Characters of a password that is blotted out of errors."""
 ROLES = "docs/databases.md"
 """Where the rights stand that an owner, a writer and a reader need."""
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -154,7 +158,8 @@ class Database:
         return hint or dialect.hint_on_failure(dialect.brief(error))
 
     def _unreachable(self, error: Exception) -> DatabaseUnreachable:
-        return unreachable(self.dialect, self.label, error, self.engine, self.names)
+        passwords = _passwords(self.engine.url, self.label)
+        return unreachable(self.dialect, self.label, error, self.engine, self.names, passwords)
 
     def close(self) -> None:
         """Close every connection."""
@@ -202,8 +207,11 @@ def _database(
     except Exception as error:
         if not _is_of_driver(error):
             raise
-        raise unreachable(dialect, label, error, names=names) from None
-    hide_values(engine, dialect.tell)
+        raise unreachable(
+            dialect, label, error, names=names, passwords=_passwords(make_url(url), label)
+        ) from None
+    passwords = _passwords(make_url(url), label)
+    hide_values(engine, lambda error: passwords.blotted(dialect.tell(error)))
     return Database(engine, label, schema_name, names=names)
 
 
@@ -213,9 +221,10 @@ def unreachable(
     error: Exception,
     engine: Engine | None = None,
     names: SettingNames = CONFIGURED,
+    passwords: OwnKeys = NO_KEYS,
 ) -> DatabaseUnreachable:
     """The error for a database that cannot be opened: the driver's message, and what to do."""
-    message = dialect.brief(error)
+    message = passwords.blotted(dialect.brief(error))
     if not isinstance(error, SQLAlchemyError | OSError | RuntimeError):
         name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
         # Its words may be those of a file that it tried to read, with a password in it.
@@ -223,6 +232,14 @@ def unreachable(
     on_limit = engine and dialect.hint_on_limit(error, engine)
     hint = on_limit or names.put_into(dialect.hint(error, message))
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
+
+
+def _passwords(url: URL, label: str) -> OwnKeys:
+    """What a server or a driver must not repeat; not what every message shows, as a name does that
+    is a password, too. A word of a few letters would spoil the messages and is none."""
+    named = [url.query[name] for name in url.query if is_secret_name(name) or "pass" in name]
+    texts = [url.password or "", *(text for text in named if isinstance(text, str))]
+    return OwnKeys(t for t in texts if len(t) >= SHORTEST_PASSWORD and t not in label)
 
 
 @contextmanager
