@@ -13,23 +13,27 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from etl.config.model import ON_COMMAND_LINE, Config
+from etl.config.validators import is_secret_name
 from etl.database.cursor import DriverFault
 from etl.database.dialects import Dialect, dialect_named, dialect_of
 from etl.database.private_errors import hide_values
 from etl.errors import DatabaseUnreachable, EtlError, StoreError
 from etl.files import PRIVATE
 from etl.library_faults import frames_of, is_raised_in, name_of, packages_of, told
+from etl.own_keys import NO_KEYS, OwnKeys
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+SHORTEST_PASSWORD = 6
+"""Characters of a password that is blotted out of errors."""
 ROLES = "docs/databases.md"
 """Where the rights stand that an owner, a writer and a reader need."""
 _DRIVERS = frozenset({"sqlalchemy", "psycopg", "psycopg_binary", "psycopg_c", "pymysql", "sqlite3"})
@@ -180,7 +184,8 @@ class Database:
         return hint or dialect.hint_on_failure(dialect.brief(error))
 
     def _unreachable(self, error: Exception) -> DatabaseUnreachable:
-        return unreachable(self.dialect, self.label, error, self.engine, self.names)
+        passwords = _passwords(self.engine.url, self.label)
+        return unreachable(self.dialect, self.label, error, self.engine, self.names, passwords)
 
     def close(self) -> None:
         """Close every connection."""
@@ -247,8 +252,11 @@ def _database(
     except Exception as error:
         if not _is_of_driver(error):
             raise
-        raise unreachable(dialect, label, error, names=names) from None
-    hide_values(engine, dialect.tell)
+        raise unreachable(
+            dialect, label, error, names=names, passwords=_passwords(make_url(url), label)
+        ) from None
+    passwords = _passwords(make_url(url), label)
+    hide_values(engine, lambda error: passwords.blotted(dialect.tell(error)))
     return Database(engine, label, schema_name, names=names)
 
 
@@ -258,15 +266,24 @@ def unreachable(
     error: Exception,
     engine: Engine | None = None,
     names: SettingNames = CONFIGURED,
+    passwords: OwnKeys = NO_KEYS,
 ) -> DatabaseUnreachable:
     """The error for a database that cannot be opened: the driver's message, and what to do."""
-    message = dialect.brief(error)
+    message = passwords.blotted(dialect.brief(error))
     if not isinstance(error, SQLAlchemyError | OSError | RuntimeError):
         # Its words may be those of a file that it tried to read, with a password in it.
         message = f"the driver raised {name_of(error)}"
     on_limit = engine and dialect.hint_on_limit(error, engine)
     hint = on_limit or names.put_into(dialect.hint(error, message))
     return DatabaseUnreachable(f"cannot open the database {label}: {message}; {hint}")
+
+
+def _passwords(url: URL, label: str) -> OwnKeys:
+    """What a server or a driver must not repeat; not what every message shows, as a name does that
+    is a password, too. A word of a few letters would spoil the messages and is none."""
+    named = [url.query[name] for name in url.query if is_secret_name(name) or "pass" in name]
+    texts = [url.password or "", *(text for text in named if isinstance(text, str))]
+    return OwnKeys(t for t in texts if len(t) >= SHORTEST_PASSWORD and t not in label)
 
 
 @contextmanager

@@ -63,6 +63,7 @@ from etl.errors import (
 )
 from etl.formatting import LARGEST_SKEW_S, skew_text
 from etl.library_faults import frames_of, packages_of, told
+from etl.own_keys import NO_KEYS, OwnKeys
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ APPLICATIONS = "/api/v2/rum/applications"
 AGGREGATE = "/api/v2/rum/analytics/aggregate"
 CHANGED_ON_THE_WAY, TOO_MANY = 203, 429
 RETRIED_4XX = frozenset({408, 425, TOO_MANY})
+HOLDS_A_KEY = "the answer holds one of our keys; nothing of it was stored"
 USED_UP = f"the rate limit is used up ({TOO_MANY})"
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     `cache_header`: the one that says that it comes from a cache, "" for none; such an answer
     proves no absence. `part_header`: the one that says that it is only a part of the answer.
+    `own_keys`: what its body must not hold.
     """
 
     what: str
@@ -90,9 +93,21 @@ class Answer(msgspec.Struct, frozen=True):
     rate_limit_name: str | None
     cache_header: str = ""
     part_header: str = ""
+    own_keys: OwnKeys = NO_KEYS
 
     def decoded(self, decode: Callable[[bytes], T]) -> T:
-        """What `decode` makes of the body.
+        """What `decode` makes of the body, to be stored or shown.
+
+        Raises DatadogResponseError where the body holds one of our keys. That is not asked for
+        again: the same server would get the keys once more. Otherwise raises as `opened`.
+        """
+        if self.own_keys.are_in(self.body):
+            text = f"{self.what}: 200: {HOLDS_A_KEY}"
+            raise DatadogResponseError(text, status=200, detail=HOLDS_A_KEY, requests=1)
+        return self.opened(decode)
+
+    def opened(self, decode: Callable[[bytes], T]) -> T:
+        """What `decode` makes of the body, of which nothing is stored: it may hold our keys.
 
         Raises `Retryable` where `decode` raises DatadogResponseError, whose text must quote little
         of the body, and where a library raises anything; that error itself where the body is large,
@@ -103,7 +118,7 @@ class Answer(msgspec.Struct, frozen=True):
             return decode(self.body)
         except DatadogResponseError as error:
             is_too_large = isinstance(error, DatadogAnswerTooLarge)
-            detail = one_line(error.detail or str(error))
+            detail = self.safe(error.detail or str(error))
         except Exception as error:
             if not packages_of(error):
                 raise
@@ -116,6 +131,10 @@ class Answer(msgspec.Struct, frozen=True):
             raise DatadogResponseError(text, status=200, detail=detail, requests=1)
         refused = DatadogResponseError(text, status=200, detail=detail, requests=1)
         raise Retryable(refused, began=self.began)
+
+    def safe(self, text: str) -> str:
+        """A text of the answer made fit for a message: one short line without our keys."""
+        return one_line(text, self.own_keys)
 
 
 class Client:
@@ -153,8 +172,8 @@ class Client:
         self._keys = keys
         self._server_clock = server_clock or ServerClock()
         self._validation = validation or Validation()
-        secrets = filter(None, (keys.api_key, keys.app_key, keys.bearer_token))
-        self._secrets = sorted(secrets, key=len, reverse=True)  # one may be part of another
+        own_keys = (keys.api_key, keys.app_key, keys.bearer_token, config.hash_key)
+        self.own_keys = OwnKeys(own_keys)
         self._stop = stop or threading.Event()
         self._clock = clock
         self._monotonic = monotonic
@@ -327,6 +346,7 @@ class Client:
                 name,
                 cache_header=self._safe(cache_header(reply.headers)) or OLD_DATE * reply.is_old,
                 part_header=self._safe(part_header(reply.headers)),
+                own_keys=self.own_keys,
             )
         error = self._passing_error(reply, what)
         self._check_running(requests=1)
@@ -467,7 +487,7 @@ class Client:
 
     def _safe(self, text: str) -> str:
         """Foreign text made fit for a message: one short line, our keys blotted out."""
-        return one_line(text, self._secrets)
+        return one_line(text, self.own_keys)
 
 
 def _untrusted(detail: str) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable
+
+from etl.own_keys import OwnKeys
 
 LONGEST_TEXT = 200
+LONGEST_READ = 20_000
+"""Characters of a foreign text that are read at all."""
 
 
 def error_text(body: bytes) -> str:
@@ -16,10 +19,10 @@ def error_text(body: bytes) -> str:
     with contextlib.suppress(ValueError, RecursionError):
         return _first_error(json.loads(text))
     if not text.startswith("<"):
-        return text[:20_000]
+        return text[:LONGEST_READ]
     import html  # with two thousand names of characters; no usual run sees a page
 
-    page = text[:20_000]
+    page = text[:LONGEST_READ]
     heading = re.search(r"<(?:title|h1)\b[^<>]*>\s*([^<\s][^<]*)", page, re.IGNORECASE)
     return html.unescape(heading[1] if heading else re.sub(r"<[^<>]*>", " ", page)).strip()
 
@@ -53,9 +56,8 @@ def host_of(location: str) -> str:
     return found[1] if found else ""
 
 
-def one_line(text: str, secrets: Iterable[str] = ()) -> str:
-    """Foreign text made fit for a message: one short line, the secrets blotted out."""
+def one_line(text: str, own_keys: OwnKeys) -> str:
+    """Foreign text made fit for a message: one short line, our keys blotted out."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    for secret in secrets:  # in any case: some texts are made small on their way
-        text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+    text = own_keys.blotted(text[:LONGEST_READ])
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 3] + "..."

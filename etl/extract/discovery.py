@@ -97,7 +97,7 @@ def read_applications(client: Client) -> ApplicationList:
         answer = client.list_applications(within_s=max(SHORTEST_EXCHANGE_S, budget.left))
         applications, without_id = answer.decoded(applications_of)
         partial = answer.decoded(open_envelope).partial(len(applications) + without_id)
-        doubt = partial or answer.part_header or answer.cache_header
+        doubt = answer.safe(partial) or answer.part_header or answer.cache_header
         if without_id and not doubt:
             doubt = f"{without_id:,} without a usable id"
         return ApplicationList(applications, doubt)
@@ -224,7 +224,9 @@ class _Search(msgspec.Struct):
         within_s = PAGE_S if self.budget else None
 
         def attempt() -> Page:
-            return self.client.aggregate_rum(query, within_s=within_s).decoded(page_of)
+            answer = self.client.aggregate_rum(query, within_s=within_s)
+            page = answer.decoded(page_of)
+            return msgspec.structs.replace(page, warnings=tuple(map(answer.safe, page.warnings)))
 
         return ask(attempt, self.budget or self.client.retry_budget())
 

@@ -88,7 +88,7 @@ class Fetcher:
     has any answer, no further one is asked.
     `lowered_to`: the limit that the API accepted instead of a larger one; None: it refused none.
     `parts_asked`: how many parts of views it had to ask for. `answers_read`: how many answers
-    were decoded, in all.
+    were decoded, in all. `own_keys`: those of the client, for texts that quote records.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class Fetcher:
         self.lowered_to: int | None = None
         self.parts_asked = 0
         self.answers_read = 0
+        self.own_keys = client.own_keys
         self.buffer = Buffer(MAX_BODIES, stop, spill_folders(config, os.environ))
         self._client = client
         self._config = config

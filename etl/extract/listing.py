@@ -80,7 +80,8 @@ def try_to_read(
     """Send one request for a view. Raises as `Client` does.
 
     The listing has no verdict yet, unless the answer itself says that it is partial, or that it
-    comes from a cache. An answer equal to `last` is not decoded, unless it is partial.
+    comes from a cache. An answer equal to `last` is not decoded, unless it is partial; nor searched
+    for our keys, as that one was.
     `is_fresh`, `within_s`: see `list_snapshots`.
     """
     # A body is not received before there is room for it; else all would wait in memory. Only
@@ -94,7 +95,7 @@ def try_to_read(
             is_fresh=is_fresh,
             within_s=within_s,
         )
-        envelope = answer.decoded(open_envelope)
+        envelope = answer.opened(open_envelope)
         digest = _digest(envelope.essence, limit)
         is_same = last is not None and digest == last.digest
         partial = answer.part_header or (envelope.partial(last.listed) if last and is_same else "")
@@ -115,7 +116,7 @@ def try_to_read(
             rate_limit_name=answer.rate_limit_name,
             named=named_in(decoded.snapshots) if decoded else NOTHING_NAMED,
         )
-        return _judged_by_itself(listing, answer, partial)
+        return _judged_by_itself(listing, answer, answer.safe(partial))
 
 
 def _judged_by_itself(listing: Listing, answer: Answer, partial: str) -> Listing:

@@ -173,11 +173,12 @@ class Verifier:
             read_stored=lambda: self._stored.read_names(view),
         )
         if verdict == OTHERS:
-            return OTHERS, f"the answer is for another view: {naming(names)}"
+            return OTHERS, self._told(f"the answer is for another view: {naming(names)}")
         if reason := other_part(view.application_id, view.device_type, answer.named):
-            return OTHERS, reason
+            return OTHERS, self._told(reason)
         if verdict == UNKNOWN:
-            return UNKNOWN, f"{naming(names)}, and how the API matches names is not known"
+            reason = f"{naming(names)}, and how the API matches names is not known"
+            return UNKNOWN, self._told(reason)
         self._matching |= learned(view.name, names)
         return verdict, ""
 
@@ -298,7 +299,11 @@ class Verifier:
         if doubt[0] == OTHERS or result.listed >= whole.listed:
             return doubt
         reason = other_part(result.view.application_id, result.view.device_type, result.named)
-        return (OTHERS, reason) if reason else doubt
+        return (OTHERS, self._told(reason)) if reason else doubt
+
+    def _told(self, reason: str) -> str:
+        """A reason that quotes a record, without runs of our keys."""
+        return self._fetcher.own_keys.blotted(reason)
 
     def _applications(self, decoded: Decoded) -> Applications:
         if self._known_applications is None:

@@ -5,6 +5,7 @@ import logging
 import sqlite3
 import tempfile
 import traceback
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,8 +19,10 @@ from etl.datadog import retry
 from etl.ledger.results import RunResult
 from etl.monitor.status import read_status
 from etl.runtime import logs
+from tests.support.api import record
 from tests.support.project import Project, make_config, open_project
 from tests.support.raw_server import DATA, RawServer, Reply, answer, reply, view_of
+from tests.support.rum import application
 
 API_KEY, APP_KEY = "Planted-API-key-0a1b2c", "Planted-APP-key-3d4e5f"
 BEARER = "Planted-BEARER-token-6a7b"
@@ -152,6 +155,97 @@ def test_no_key_is_written_down_whatever_the_server_echoes(
     assert_clean(b"".join(file.getvalue() for file in kept).decode("latin-1"), keys)
     assert "***" in everything_in(project)
     assert '"logger": "etl.' in every_log.getvalue()
+
+
+REAL = Keys("3f1c9a7e5b2d4806c8e1f7a95d03b246", "a41d7c0e92b85f36e7d14c09b8a25f631e07d9c4")
+HASH_KEY = "c0ffee5eed8a41d0b7a3942e6f5d1c08"
+PLACES: dict[str, dict[str, object]] = {
+    "/id": {"id": f"x {REAL.app_key}"},
+    "/name": {"snapshot_name": REAL.api_key.upper()},
+    "/unknown": {"colour": b64encode(REAL.app_key.encode()).decode()},
+    "/member": {f"k_{REAL.api_key}": 1},
+    "/escaped": {"event_id": "".join(f"&#{ord(c)};" for c in REAL.api_key)},
+    "/cut": {"session_id": REAL.app_key[-20:]},
+    "/split": {"view_id": REAL.api_key[:16], "session_id": REAL.api_key[16:]},
+    "/hash": {"created_by": HASH_KEY},
+}
+
+
+def snapshot_with(view: str, attributes: dict[str, object]) -> dict[str, object]:
+    identifier = str(attributes.pop("id", f"{view} 1"))
+    return record(identifier, view_name=view, **attributes)
+
+
+def listed_with(view: str) -> Reply:
+    return reply(200, {"data": [snapshot_with(view, dict(PLACES[view]))]})
+
+
+def test_of_an_answer_with_a_key_nothing_is_kept_and_nothing_else_is_lost(
+    open_on: Callable[..., Project], every_log: io.StringIO
+) -> None:
+    """Nor is it asked for again, which would show the keys to the same server once more."""
+    asked: list[str] = []
+
+    def echo(head: bytes) -> Reply:
+        view = view_of(head)
+        asked.append(view)
+        if "/rum/" in head.split(b" ")[1].decode():
+            shown = application("an id", name=f"Shop {REAL.app_key}")
+            return reply(200, {"data": [shown]})
+        return listed_with(view) if view in PLACES else answer(view, 12)
+
+    with RawServer(otherwise=echo) as server:
+        project = open_on(server, [*PLACES, "/good"], REAL)
+        project.configure(hash_key=HASH_KEY, max_wait_s=30.0)
+        runs = [project.run(), project.run()]
+    for run in runs:
+        failed = {v.view.name: v.error for v in run.views if v.verdict == "failed"}
+        assert set(failed) == set(PLACES)
+        for name, error in failed.items():
+            reason = "200: the answer holds one of our keys; nothing of it was stored"
+            assert error == f"view {name}: {reason}"
+    assert all(asked.count(view) == 2 for view in PLACES)
+    assert len(project.live()) == 12
+    assert project.one("SELECT count(*) AS n FROM applications")["n"] == 0
+    for text in (everything_in(project), every_log.getvalue(), *(told(project, r) for r in runs)):
+        assert_clean(text, REAL)
+        assert REAL.app_key[-20:] not in text
+        assert HASH_KEY not in text.replace(repr(HASH_KEY), "")
+
+
+def test_an_answer_that_was_there_before_the_key_is_as_good_as_it_was(
+    open_on: Callable[..., Project],
+) -> None:
+    """An unchanged answer is not even decoded: it is not searched either."""
+    with RawServer(otherwise=listed_with("/name")) as server:
+        project = open_on(server, ["/name"], KEYS)
+        assert project.run().status == "ok"
+        project.configure(keys=REAL)
+        assert project.run().status == "ok"
+        (view,) = project.run("/name", is_full=True).views
+        assert "nothing of it was stored" in str(view.error)
+    assert len(project.live()) == 1
+
+
+def test_what_quotes_an_answer_shows_no_run_of_eight(open_on: Callable[..., Project]) -> None:
+    """Too short to refuse an answer for it, which it may hold by chance."""
+    run = REAL.api_key[4:15]
+    bodies: dict[str, dict[str, object]] = {
+        "/cursor": {"data": [], "meta": {f"{run}_cursor": 1}},
+        "/status": {"data": [], "status": f"late {run}"},
+        "/error": {"data": [], "status": "error", "meta": {"status": f"error {run}"}},
+        "/failed": {"data": [], "errors": [run]},
+        "/no-list": {"errors": [{"detail": f"no {run}"}]},
+        "/another": {"data": [record("1", view_name=f"/other {run}")]},
+    }
+    with RawServer(otherwise=lambda head: reply(200, bodies.get(view_of(head), {}))) as server:
+        project = open_on(server, list(bodies), REAL)
+        result = project.run()
+    reasons = [v.error or v.reason for v in result.views]
+    assert any("***" in reason for reason in reasons)
+    assert run not in told(project, result)
+    ledger = project.rows("SELECT reason, error FROM sync_run_views")
+    assert run not in str(ledger)
 
 
 def test_an_error_and_all_it_was_raised_from_name_no_key(

@@ -22,7 +22,7 @@ PURE = (
     *("etl.transform.envelope", "etl.transform.json_pieces", "etl.transform.strict_json"),
     *("etl.extract.completeness", "etl.extract.names", "etl.extract.partition"),
     *("etl.extract.side_question", "etl.extract.view_selection", "etl.formatting", "etl.causes"),
-    "etl.library_faults",
+    *("etl.library_faults", "etl.own_keys"),
     *("etl.load.changeset", "etl.load.diff", "etl.load.ownership", "etl.load.removals"),
     "etl.load.versions",
     *(
@@ -253,7 +253,7 @@ files formatting ledger ledger.api_state ledger.concerns ledger.evidence ledger.
 ledger.results ledger.retention ledger.runs ledger.side_questions ledger.view_state library_faults
 load load.changeset load.counters load.decide load.diff load.discovered load.loader load.lookup
 load.ownership load.rejects load.removals load.schema_drift load.upsert load.versions load.writer
-monitor monitor.metrics_file pipeline pipeline.applications pipeline.notify
+monitor monitor.metrics_file own_keys pipeline pipeline.applications pipeline.notify
 pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
 pipeline.side_questions pipeline.sync pipeline.watchdog runtime runtime.console runtime.logs
 runtime.refusals runtime.run_context runtime.signals runtime.streams source source.identity

@@ -1,6 +1,7 @@
 """Turns the answers of a probe into one finding for each open question about the API. Pure.
 
-A finding holds only counts, types, member names and redacted error texts of what was received.
+A finding holds only counts, words of a list, documented names and redacted error texts of what was
+received: see `redaction`, which all that is foreign passes.
 A question that could not be answered says why.
 """
 
@@ -19,7 +20,7 @@ from etl.diagnose.probe.records import (
     unknown_names,
     uuid_count,
 )
-from etl.diagnose.probe.redaction import count, media_type
+from etl.diagnose.probe.redaction import count, documented, media_type
 from etl.formatting import many
 
 NAME_VARIANTS = {
@@ -242,7 +243,7 @@ def _rate_limits(probe: Probe) -> Iterator[Finding]:
         headers = probe.answers.get(key, Answer()).headers
         name = headers.get("X-RateLimit-Name", "")
         numbers = {h.lower(): count(headers.get(f"X-RateLimit-{h}", "").strip()) for h in _RATE}
-        facts = {"name": probe.redaction.name(name) if name else None, **numbers}
+        facts = {"name": probe.redaction.limit_name(name) if name else None, **numbers}
         if not any(facts.values()):
             has_answer = probe.answers.get(key, Answer()).status is not None
             yield _unanswered(*about, "no such header" if has_answer else probe.reason_without(key))
@@ -267,13 +268,17 @@ def _of_records(probe: Probe) -> Iterator[Finding]:
         yield from (_unanswered(key, about[key], "no record was read") for key in about)
         return
     dates, kinds = date_forms(records), count_kinds(records)
-    unknown = unknown_names(records, probe.redaction)
+    inner, members = (documented(names) for names in unknown_names(records))
+    unknown = [f"beside attributes: {_listed(*members)}"] if any(members) else []
+    unknown += [_listed(*inner)] if any(inner) else []
+    named = {"names": inner[0], "others": inner[1]}
+    named |= {"names_beside": members[0], "others_beside": members[1]}
     empty = {n: _only(kinds[n], "null", "absent") for n in ("session_id", "view_id")}
     uuids = uuid_count(records)
     answers: Sequence[tuple[str, Mapping[str, Any]]] = (
         (_spelled(dates), dates),
         (_spelled(kinds), kinds),
-        (", ".join(unknown) or "none", {"names": unknown}),
+        ("; ".join(unknown) or "none", named),
         (_spelled(empty), empty),
         (f"{uuids:,} of {len(records):,}", {"uuids": uuids, "records": len(records)}),
     )
@@ -343,8 +348,15 @@ def _members(probe: Probe) -> Finding:
     default = probe.answers.get("default", Answer())
     if default.records is None or not isinstance(default.parsed, dict):
         return _unanswered(*about, probe.reason_without("default"))
-    names = sorted({probe.redaction.name(name) for name in default.parsed if name != "data"})
-    return Finding(*about, ", ".join(names) or "none", facts={"names": names})
+    names, others = documented(name for name in default.parsed if name != "data")
+    text = _listed(names, others) or "none"
+    return Finding(*about, text, facts={"names": names, "others": others})
+
+
+def _listed(names: Sequence[str], others: int) -> str:
+    """Documented names, and how many others there are."""
+    text = f"{many(others, 'name')} that Datadog does not document" if others else ""
+    return ", ".join(filter(None, [*names, text]))
 
 
 def _unpinned(probe: Probe) -> Finding:

@@ -108,7 +108,7 @@ class Probe:
             return answer.fault or "no answer"
         if answer.status == 200:
             return f"200, {answer.fault or 'but no list of records'}"
-        text = self.redaction.sentence(error_text(answer.body))
+        text = self.redaction.sentence(error_text(answer.body), answer.status)
         return f"{answer.status}: {text}" if text else f"{answer.status}, no error text"
 
     def as_json(self, answer: Answer) -> dict[str, Any]:
@@ -117,7 +117,8 @@ class Probe:
         if answer.records is not None:
             facts["records"] = answer.count
         elif answer.status != 200:
-            facts["error"] = self.redaction.sentence(error_text(answer.body)) or answer.fault
+            text = self.redaction.sentence(error_text(answer.body), answer.status)
+            facts["error"] = text or answer.fault
         return facts
 
 

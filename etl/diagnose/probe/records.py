@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from etl.diagnose.probe.redaction import Redaction
 from etl.transform.fields import READERS, instant
 from etl.transform.lenient_json import Constant, Number, Value
 
@@ -20,6 +19,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.(\d+))?(Z|z|[+-]\d\d(?::?\d\d)?)?")
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _FEWEST_FOR_ORDER = 3
+_MOST_DIGITS = 20
 
 
 def attributes_of(record: Value) -> dict[str, Value]:
@@ -64,13 +64,11 @@ def count_kinds(records: Sequence[Value]) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(c.items())) for name, c in sorted(counts.items())}
 
 
-def unknown_names(records: Sequence[Value], redaction: Redaction) -> list[str]:
-    """Attributes and other members of a record that the specification does not name."""
+def unknown_names(records: Sequence[Value]) -> tuple[set[str], set[str]]:
+    """Attributes, and members beside them, that the specification of a snapshot does not name."""
     inner = {name for r in records for name in attributes_of(r)} - set(READERS)
     members = {name for r in records if isinstance(r, dict) for name in r}
-    members -= {"id", "type", "attributes"}
-    shown = {redaction.name(name) for name in inner}
-    return sorted(shown | {f"beside attributes: {redaction.name(name)}" for name in members})
+    return inner, members - {"id", "type", "attributes"}
 
 
 def uuid_count(records: Sequence[Value]) -> int:
@@ -92,13 +90,17 @@ def date_form(value: Value) -> str:
     if not isinstance(value, str):
         return kind_of(value)
     if re.fullmatch(r"[0-9]+", value):
-        return f"{kind_of(value)} of {len(value)} digits"
+        return f"{kind_of(value)} of {_few(len(value))} digits"
     match = _DATE.fullmatch(value)
     if isinstance(value, Number | Constant) or not match:
         return f"another {kind_of(value)}"
     zones = {"": "no zone", "Z": "Z", "+00:00": "+00:00"}
     zone = zones.get((match[2] or "").upper(), "another offset")
-    return f"{len(match[1] or '')} digits {zone}"
+    return f"{_few(len(match[1] or ''))} digits {zone}"
+
+
+def _few(digits: int) -> str:
+    return str(digits) if digits <= _MOST_DIGITS else f"more than {_MOST_DIGITS}"
 
 
 def orders(records: Sequence[Value]) -> dict[str, str]:

@@ -30,9 +30,10 @@ _THERE = "is there already and stays as it is; name another file"
 _INTRODUCTION = """\
 # What the live API answers
 
-Written by `heatmap-etl check --report`; please attach it to a bug report. It holds counts, types,
-names of attributes and redacted error texts: no view name, id, person or key. [view 1]
-stands for the view with the most records. Read it before you send it.
+Written by `heatmap-etl check --report`; please attach it to a bug report. It holds counts, types
+and names that Datadog documents. Of error texts it holds usual words, and numbers about limits:
+[...] is what was left out, and [view 1] the view with the most records. So there should be no name
+of a view, person or host in it, no address, id or key. Read it before you send it.
 """
 
 

@@ -387,6 +387,22 @@ def test_a_server_that_talks_nonsense_is_told_in_one_line(
     assert re.search("host and port in database_url|a login method|others have ended", message)
 
 
+@pytest.mark.parametrize("password", ["s3cret!", "Lo9+ng/Passw0rd=Of-the~House", "etl-etl"])
+def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(
+    password: str, opened: Callable[[str], Database]
+):
+    said = f"no entry for {password.upper()}, {password[2:14]} or {quote(password)} of etl".encode()
+    refused = b"SFATAL\0C28P01\0M" + said + b"\0\0"
+    answer = b"E" + (len(refused) + 4).to_bytes(4, "big") + refused
+    with talking([answer] * 3) as port:
+        url = f"postgresql://etl:{quote(password, safe='')}@127.0.0.1:{port}/x?sslmode=disable"
+        message = refusal(url, opened)
+    assert "no entry for ***" in message
+    assert password.lower() not in message.lower()
+    assert len(password) < 16 or password[2:10] not in message
+    assert " of etl;" in message
+
+
 def test_without_the_library_for_a_login_method_it_is_named(opened: Callable[[str], Database]):
     """The server asks for the password under a public key, as MySQL 8 does without TLS."""
     asks = [mysql_hello(plugin=b"caching_sha2_password"), mysql_packet(b"\1\4", 2)]

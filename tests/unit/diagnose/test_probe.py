@@ -1,7 +1,9 @@
 """`check --report`: what it finds out about servers, and what it does not reveal."""
 
+import itertools
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,11 +17,16 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from httpx import Headers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl.config.credentials import Keys
 from etl.config.model import Config, Sources
 from etl.config.views import View
-from etl.diagnose.probe.answers import findings
+from etl.diagnose.probe.answers import NAME_VARIANTS, findings
+from etl.diagnose.probe.data import Answer as ProbeAnswer
+from etl.diagnose.probe.data import Probe
 from etl.diagnose.probe.questions import MAX_QUESTIONS, credentials, probe
 from etl.diagnose.probe.records import date_form
 from etl.diagnose.probe.redaction import LONGEST, Redaction
@@ -284,7 +291,10 @@ def test_shapes_of_records_are_counted() -> None:
     document = {"data": records, "meta": {"next": "x"}, "links": {}}
     facts = facts_of(lambda _path, _query: (200, JSON, body_of(document)), 4)
     assert answer(facts, "members") == "links, meta"
-    assert answer(facts, "unknown_attributes") == "beside attributes: links, colour"
+    assert answer(facts, "unknown_attributes") == (
+        "beside attributes: links; 1 name that Datadog does not document"
+    )
+    assert facts["unknown_attributes"]["facts"]["others"] == 1
     assert answer(facts, "id_shape") == "1 of 4"
     kinds = facts["attribute_types"]["facts"]
     assert kinds["id"] == {"absent": 1, "number": 1, "string": 2}
@@ -379,6 +389,153 @@ def test_nothing_personal_stands_in_the_report(tmp_path: Path) -> None:
         assert secret.lower() not in text.lower(), secret
     assert "127.0.0.1" not in text
     assert "- site: custom" in text
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# No word of the report begins so; it may hold any other that somebody is called.
+NAMES = st.text(LETTERS, min_size=4, max_size=9).map("zq{}".format)
+NUMBERS = st.integers(20_001, 10**12).map(str)
+ADDRESSES = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=4).map("{}:8443".format),
+    st.ip_addresses(v=6).map(str).filter(lambda text: len(text) > 4),
+    st.ip_addresses(v=6).map(lambda ip: ip.exploded),
+)
+PRIVATE = st.one_of(
+    NAMES,
+    NAMES.map(str.title),
+    st.tuples(NAMES, NAMES).map(" ".join),
+    st.tuples(NAMES, NAMES).map("@".join).map("{}.com".format),
+    st.tuples(NAMES, NAMES).map("_".join),
+    st.tuples(NAMES, st.sampled_from(["local", "api.data", "request.page"])).map(".".join),
+    st.sampled_from(["Max Page", "Will Long", "Bill Short", "May List", "api.page", "/page/list"]),
+    NUMBERS,
+    ADDRESSES,
+    st.uuids().map(str),
+    st.binary(min_size=16, max_size=20).map(bytes.hex),
+    NAMES.map("/{}/?".format),
+    st.tuples(NAMES, NUMBERS).map("".join),
+    st.tuples(NAMES, NUMBERS).map("-".join),
+)
+# What stands before a planted text. After "limit" a number would be one of a limit.
+BEFORE = st.sampled_from(
+    [
+        *("", "user", "for organization", "Invalid value:", "limit for user", "page[limit] of org"),
+        *("host", "from", "by", "(", '"', "missing permission for", "session=", "the key", "id:"),
+        *("Not Found:", "exceeded by user", "at most one view of", "account #", "request_id"),
+    ]
+)
+AFTER = st.sampled_from(["", ".", ")", '"', " is not allowed", ": page[limit] must be at most 100"])
+SENTENCES = st.tuples(BEFORE, PRIVATE, AFTER)
+
+
+def planted_answers(told: list[tuple[str, str, str]], private: list[str]) -> dict[str, Any]:
+    """An answer to every question, with a private text in each place that holds any text."""
+    texts, turn = [" ".join(filter(None, parts)) for parts in told], itertools.count()
+
+    def one() -> str:
+        return private[next(turn) % len(private)]
+
+    def headers() -> Headers:
+        own = {f"X-{name}": one() for name in ("Request-Id", "Org", "Forwarded-For")}
+        limits = {f"X-RateLimit-{name}": one() for name in ("Limit", "Period", "Reset")}
+        limits = {name: value for name, value in limits.items() if not value.isdecimal()}
+        rate = {"X-RateLimit-Name": one(), "Server": one(), "Content-Encoding": one()}
+        return Headers(own | limits | rate | {"Content-Type": f"{one()}/{one()}"})
+
+    def listed_body() -> bytes:
+        names = list(record("x")["attributes"])
+        attributes = {name: one() for name in names} | {one(): one(), "created_at": one()}
+        item = {"id": one(), "type": one(), "attributes": attributes, one(): {one(): one()}}
+        return body_of({"data": [item, {**item, "id": one()}, one()], one(): one()})
+
+    def error_body(number: int) -> bytes:
+        text = texts[number % len(texts)]
+        shapes: list[object] = [
+            {"errors": [text]},
+            {"errors": [{"title": text, "detail": text, "source": {"parameter": one()}}]},
+            {"error": {"message": text}, one(): one()},
+        ]
+        plain = [text.encode(), f"<html><title>{text}</title></html>".encode()]
+        return [*map(body_of, shapes), *plain][number % 5]
+
+    answers = {}
+    for number, key in enumerate(QUESTIONS):
+        is_listed = key in ("default", "limit 1000", "limit 100", "again", "view 2") or number % 4
+        status = 200 if is_listed and number % 5 else (400, 401, 403, 404, 429, 500)[number % 6]
+        body = listed_body() if status == 200 else error_body(number)
+        answers[key] = ProbeAnswer(status, headers(), body)
+    return answers
+
+
+QUESTIONS = (
+    *("default", "limit 10000", "limit 1001", "limit 1000", "limit 100", "again", *NAME_VARIANTS),
+    *("device", "device case", "empty", "missing", "limit zero", "limit negative", "limit text"),
+    *("applications", "aggregate", "view 2", "view 3"),
+)
+
+
+@given(st.lists(SENTENCES, min_size=3, max_size=9), st.lists(PRIVATE, min_size=5, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_no_private_text_is_in_a_report_wherever_it_is_planted(
+    told: list[tuple[str, str, str]], private: list[str]
+) -> None:
+    """Though nothing of it was known before as a value: only what is on a list passes."""
+    result = Probe(7, "bearer token", Redaction())
+    result.answers = planted_answers(told, private)
+    config = make_config(NOWHERE, "http://127.0.0.1:9", ["/home"])
+    report = report_data(config, result)
+    text = json.dumps(report, ensure_ascii=False) + markdown(report)
+    for planted in (*private, *(planted for _, planted, _ in told)):
+        assert planted.lower() not in text.lower()
+        for part in re.findall(r"zq[a-z]+|[0-9]{5,}", planted.lower()):
+            assert part not in text.lower(), planted
+
+
+def test_the_property_can_fail() -> None:
+    """Each kind of text is found where a report repeats what it was told."""
+    told = [("user", "lovelace", ""), ("from", "10.1.2.3", "")]
+    answers = planted_answers(told, ["ada.lovelace@example.com", "44332211", "fe80::1234"])
+    bodies = b"".join(answer.body for answer in answers.values()).decode()
+    heads = repr([dict(answer.headers) for answer in answers.values()])
+    for planted in ("ada.lovelace@example.com", "44332211", "fe80::1234", "lovelace", "10.1.2.3"):
+        assert planted in bodies
+    assert "ada.lovelace@example.com" in heads
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("page[limit] must be at most 1000", "page[limit] must be at most 1000"),
+        ("page[limit] must be between 1 and 1000.", "page[limit] must be between 1 and 1000."),
+        ("page[limit]=10001 exceeds the maximum of 10000", None),
+        ("Limit: 55443, maximum 1,000", "Limit: 55443, maximum 1,000"),
+        ("limit exceeded by user 55443", "limit exceeded by user [...]"),
+        ("org 55443: limit exceeded", "org [...] limit exceeded"),
+        ("limit of 10.20.30.40", "limit of [...]"),
+        ("limit ::1 limit fe80::1 limit 1:2:3", "limit [...] limit [...] limit [...]"),
+        ("limit 5544332211", "limit [...]"),
+        ("at most 100: 55443", "at most 100: [...]"),
+        ("it exceeds the limit. 55443", "it exceeds the limit. [...]"),
+        ("limit exceeded: 55443", "limit exceeded: [...]"),
+        ("limit ) 55443", "limit ) [...]"),
+        ("the maximum is now 55443", "the maximum is [...]"),
+        ("429 Too Many Requests", "429 Too Many Requests"),
+        ("430 Too Many Requests", "[...] Too Many Requests"),
+        ("Max Page is not allowed", "[...] is not allowed"),
+        ("api.page and page/list and list-user", "[...] and [...] and [...]"),
+    ],
+)
+def test_numbers_pass_only_after_words_about_limits(text: str, kept: str | None) -> None:
+    assert Redaction().sentence(text, 429) == (text if kept is None else kept)
+
+
+def test_a_name_of_a_limit_is_shown_when_it_has_only_the_words_of_such_names() -> None:
+    for name in ("rum_replay_heatmap_snapshots", "rum_public_api", "logs_public_search_api"):
+        assert Redaction().limit_name(name) == name
+        assert Redaction([(name, "view")]).limit_name(name) == "a name that is not shown"
+    for name in ("rum_ada_api", "rum-10-1-2-3", "rum_44332211", "ada_lovelace", "api_" * 9, ""):
+        assert Redaction().limit_name(name) == "a name that is not shown"
 
 
 def test_a_report_is_one_structure_told_twice(tmp_path: Path) -> None:
