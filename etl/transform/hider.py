@@ -132,7 +132,7 @@ class Hider:
         return value if is_kept else self._walk(value)
 
     def _in_column(self, name: str, value: Value) -> Value:
-        """What identifies rows and views stays, as it does in columns; people write `snapshot_name`."""
+        """Ids and names of views stay, as in their columns; people write `snapshot_name`."""
         if not isinstance(value, str):
             return self._walk(value)
         found = self.same(value) if name == "snapshot_name" else None
