@@ -1,14 +1,15 @@
 """Writes what an installation holds, as CycloneDX 1.6: sbom LOCK PACKAGES.
 
-LOCK names what is installed. PACKAGES is the folder whose metadata says under which licence. It needs
-what the `requirements.lock` beside it names, and nothing of ours. It names no index and no path.
+LOCK names what is installed. PACKAGES is the folder whose metadata says under which licence. It
+needs what the `requirements.lock` beside it names, and nothing of ours. The list names no index and
+no path.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, PackageMetadata, distributions
 from pathlib import Path
 
 from cyclonedx.contrib.license.factories import LicenseFactory
@@ -30,19 +31,23 @@ def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def _one(metadata: PackageMetadata, name: str) -> str:
+    return str(metadata[name]) if name in metadata else ""
+
+
 def licences(package: Distribution | None) -> list[License]:
     """What its metadata says; nothing where it is installed on other systems only."""
     if package is None:
         return []
-    make = LicenseFactory()
-    if expression := package.metadata.get("License-Expression"):
+    make, metadata = LicenseFactory(), package.metadata
+    if expression := _one(metadata, "License-Expression"):
         return [make.make_from_string(expression)]
     said = [
         classifier.rpartition(" :: ")[2]
-        for classifier in package.metadata.get_all("Classifier", [])
+        for classifier in metadata.get_all("Classifier", [])
         if classifier.startswith("License ::") and not classifier.endswith("OSI Approved")
     ]
-    said = said or [(package.metadata.get("License") or "").partition("\n")[0]]
+    said = said or [_one(metadata, "License").partition("\n")[0]]
     return [make.make_with_name(name) for name in said if name]
 
 

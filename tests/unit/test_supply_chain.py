@@ -3,8 +3,7 @@
 import re
 import subprocess
 from collections.abc import Collection, Iterator
-from email.message import Message
-from importlib.metadata import distribution
+from importlib.metadata import PackageMetadata, distribution
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -95,19 +94,23 @@ _WORDS = {
 }
 
 
-def licences(metadata: Message) -> set[str]:
+def _one(metadata: PackageMetadata, name: str) -> str:
+    return str(metadata[name] or "")
+
+
+def licences(metadata: PackageMetadata) -> set[str]:
     """What a package says, as SPDX names: all of them, whether joined by AND or by OR."""
-    if expression := metadata.get("License-Expression"):
+    if expression := _one(metadata, "License-Expression"):
         return {name for name in re.split(r"\s+(?:AND|OR|WITH)\s+|[()\s]+", expression) if name}
     classifiers = [c for c in metadata.get_all("Classifier", []) if c.startswith("License ::")]
     said = [c.rpartition(" :: ")[2] for c in classifiers if not c.endswith("OSI Approved")]
-    said = said or [metadata.get("License") or "none"]
+    said = said or [_one(metadata, "License") or "none"]
     return {_WORDS.get(word.lower(), word.splitlines()[0][:60]) for word in said}
 
 
-def needed(name: str, extras: Collection[str]) -> dict[str, Message]:
+def needed(name: str, extras: Collection[str]) -> dict[str, PackageMetadata]:
     """The metadata of a package and of all that it needs here, by the plain name of each."""
-    found: dict[str, Message] = {}
+    found: dict[str, PackageMetadata] = {}
     waiting, asked = [(name, frozenset(extras))], set()
     while waiting:
         asked.add(one := waiting.pop())
