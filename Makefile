@@ -7,6 +7,7 @@ ARGS ?=
 
 BIN := .venv/bin
 SITE := build/site-venv
+SBOM := build/sbom-venv
 STAMP := .venv/.installed
 
 # Where it is set, each of the thousand processes of the tests would compile every module again.
@@ -14,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dashboard superset superset-lock dbt-lock pictures test test-quick databases \
-	clients-lock site site-lock readability check db-check docs lock wheel bench bench-quick prove prove-quick clean
+	clients-lock site site-lock sbom sbom-lock build-lock readability check db-check docs lock wheel bench bench-quick prove prove-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 # Half a file would count as made the next time.
@@ -114,6 +115,16 @@ readability: setup $(SITE)/installed.lock ## how readable each page and the help
 	$(BIN)/python -m scripts.help_texts > build/help.md
 	$(SITE)/bin/python -m scripts.readability $(sort $(wildcard *.md docs/*.md)) build/help.md
 
+$(SBOM)/installed.lock: scripts/sbom/requirements.lock
+	sh scripts/make-environment $(PYTHON) $(SBOM) $< 'what writes the list of packages (a few seconds)'
+	touch $@
+
+sbom: setup $(SBOM)/installed.lock ## list what an installation holds: build/sbom.cdx.json (CycloneDX)
+	echo '==> sbom: build/sbom.cdx.json (about 2 s)'
+	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	$(SBOM)/bin/python scripts/sbom requirements.lock "$$packages" > build/sbom.cdx.json.part
+	mv build/sbom.cdx.json.part build/sbom.cdx.json
+
 # No header, no annotations, no addresses: the file says what, the installer knows from where.
 define compile
 	echo '==> uv pip compile (a few seconds; uv itself is installed first)'
@@ -128,6 +139,15 @@ lock: ## write both lock files again from pyproject.toml; ARGS=--upgrade for new
 	# What an installation needs, in the versions that were tested.
 	$(compile) --extra postgres --extra mysql --extra metrics --constraint requirements-dev.lock \
 		pyproject.toml -o requirements.lock
+
+build-lock: ## write requirements-build.lock again, in the versions of requirements-dev.lock
+	$(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		> build/build.in
+	$(compile) --constraint requirements-dev.lock build/build.in -o requirements-build.lock
+
+sbom-lock: ## write scripts/sbom/requirements.lock again from its requirements.in
+	$(compile) scripts/sbom/requirements.in -o scripts/sbom/requirements.lock
 
 superset-lock: ## write dashboards/superset/requirements.lock again from its requirements.in
 	$(compile) dashboards/superset/requirements.in -o dashboards/superset/requirements.lock

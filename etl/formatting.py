@@ -138,8 +138,20 @@ def iso(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+EXTRAS = {
+    "postgres": ("psycopg[binary]>=3.2.10,<4",),
+    "mysql": ("PyMySQL[rsa]>=1.2,<2",),
+    "metrics": ("prometheus-client>=0.21,<1",),
+    "dashboard": ("datasette>=0.65.1,<1", "datasette-dashboards>=0.8,<0.9"),
+    "parquet": ("pyarrow>=18",),
+    "socks": ("httpx[socks]>=0.28,<0.29",),
+}
+"""What each extra of `pyproject.toml` brings; a copy, as a hint must not cost a search for it."""
+
+
 def to_install(extra: str) -> str:
-    """What brings the packages of an extra of ours, which is on no public index."""
-    return (
-        f"pip install '.[{extra}]' in the checkout, or the wheel: pip install 'FILE.whl[{extra}]'"
-    )
+    """What brings the packages of an extra, however the program was installed.
+
+    It names the packages: our own name is on no public index, where a stranger could take it.
+    """
+    return f"python -m pip install {' '.join(map(repr, EXTRAS[extra]))}"

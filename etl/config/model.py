@@ -53,6 +53,7 @@ class Config:
     discover_every_s: float = setting("discover.every")
     discover_max_views: int = setting("discover.max_views")
     created_by: str = setting("privacy.created_by")  # keep, hash or drop
+    person_attributes: tuple[str, ...] = setting("privacy.person_attributes")
     hash_key: str = field(default="", repr=False)  # for "hash"; never printed
     keep_runs_s: float = setting("keep.runs")
     files_mode: int = setting("files.mode")

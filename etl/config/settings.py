@@ -204,6 +204,14 @@ SETTINGS = (
         "`heatmap-etl privacy apply`.",
     ),
     Setting(
+        "privacy.person_attributes",
+        [],
+        "more attributes that hold a person, for hash and drop",
+        v.attribute_names,
+        hint="Known are `created_by`, `modified_by`, `updated_by`, `creator`, `owner` and `user`, "
+        "also as `owner_email`. To change this later: `heatmap-etl privacy apply`.",
+    ),
+    Setting(
         "keep.runs",
         "90d",
         "how long ledger rows are kept",

@@ -211,6 +211,27 @@ def file_mode(value: object) -> int:
     return mode
 
 
+def attribute_names(value: object) -> tuple[str, ...]:
+    """A list of names of attributes, none of which a table has a column for."""
+    names = patterns(value)
+    for name in names:
+        if not re.search(r"[a-zA-Z0-9]", name) or len(name) > 100:
+            raise BadValue(f'expected names of attributes such as "pinned_by", found {shown(name)}')
+        if re.sub(r"[^a-z0-9]", "", name.casefold()) in _COLUMNS:
+            raise BadValue(f"{shown(name)} has a column of its own, which is always stored")
+    return names
+
+
+# Those of a snapshot; `created_by` is hidden without being named here.
+_COLUMNS = frozenset(
+    {
+        *("id", "type", "attributes", "applicationid", "createdat", "devicetype", "eventid"),
+        *("isdevicetypeselectedbyuser", "modifiedat", "orgid", "sessionid", "snapshotname"),
+        *("start", "viewid", "viewname"),
+    }
+)
+
+
 def one_of(*choices: str) -> Check:
     """A check that accepts one of `choices`."""
     expected = ", ".join(f'"{choice}"' for choice in choices)

@@ -108,7 +108,7 @@ class Fetcher:
         self.buffer = Buffer(MAX_BODIES, stop, spill_folders(config, os.environ))
         self._client = client
         self._config = config
-        self._privacy = Privacy(config.created_by, config.hash_key)
+        self._privacy = Privacy(config.created_by, config.hash_key, config.person_attributes)
         self._api_state = api_state
         self._limit = min(config.page_limit, api_state.page_limit or config.page_limit)
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from etl.transform.privacy import without_personal_data
+from etl.transform.privacy import comparable
 from etl.transform.snapshot import CONTENT, Snapshot, mark_of
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -96,8 +96,9 @@ def content_of(snapshot: Snapshot) -> tuple[Any, ...]:
 def differences(stored: StoredRow, snapshot: Snapshot) -> str:
     """As `changed_columns`; under another privacy setting, columns of persons do not count."""
     before, after = stored.content, content_of(snapshot)
-    if mark_of(stored.content_hash) != mark_of(snapshot.content_hash):
-        before, after = without_personal_data(before), without_personal_data(after)
+    marks = mark_of(stored.content_hash), mark_of(snapshot.content_hash)
+    if marks[0] != marks[1]:
+        before, after = comparable(before, after, marks)
     return changed_columns(before, after)
 
 

@@ -44,7 +44,7 @@ KEPT = PrivacyState(KEEP, KEEP, "")
 
 def privacy_of(config: Config) -> Privacy:
     """The configured setting."""
-    return Privacy(config.created_by, config.hash_key)
+    return Privacy(config.created_by, config.hash_key, config.person_attributes)
 
 
 def read_privacy(connection: Connection, config: Config) -> PrivacyState:
@@ -57,9 +57,10 @@ def read_privacy(connection: Connection, config: Config) -> PrivacyState:
     kind = stored.removeprefix(APPLYING).partition(":")[0]
     # Who reads may lack the configuration of the runs, or the key: what cannot be compared fits.
     configured = config.created_by if config.has_views else kind
-    has_key = config.hash_key or configured != HASH
-    is_same = configured == stored or (not has_key and stored.startswith(f"{HASH}:"))
-    problem = "" if is_same else _problem(configured, stored)
+    can_compare = config.has_views and (config.hash_key or configured != HASH)
+    is_cut_short = stored.startswith(APPLYING)
+    is_same = configured == kind and not can_compare and not is_cut_short
+    problem = "" if is_same else _problem(configured, stored, privacy_of(config).setting)
     return PrivacyState(configured, kind, problem)
 
 
@@ -88,10 +89,15 @@ def _has_rows(connection: Connection, source: str) -> bool:
     return any(connection.execute(query).first() is not None for query in first)
 
 
-def _problem(configured: str, stored: str) -> str:
+def _problem(configured: str, stored: str, wanted: str | None) -> str:
     if stored.startswith(APPLYING):
         return f"privacy apply was cut short; {_APPLY}"
     adopted = stored.partition(":")[0]
+    if configured == adopted and wanted and _without_rules(wanted) == _without_rules(stored):
+        return (
+            "privacy.person_attributes, or what this program knows to hold a person, is not what "
+            f"the stored rows follow; {_APPLY}"
+        )
     if configured == adopted:
         return (
             "HEATMAP_ETL_HASH_KEY is not the key that the stored rows were hashed with; "
@@ -101,3 +107,9 @@ def _problem(configured: str, stored: str) -> str:
         f'privacy.created_by is "{configured}", but the stored rows follow "{adopted}"; '
         f"{_APPLY}, or set it back"
     )
+
+
+def _without_rules(setting: str) -> str:
+    """The kind of a setting and the fingerprint of its key; rows of before name no rules."""
+    kind, _, rest = setting.partition(":")
+    return f"{kind}:{rest.partition(':')[0]}" if kind == HASH else kind

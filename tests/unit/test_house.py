@@ -18,8 +18,9 @@ from tests.support.paths import ROOT
 
 PURE = (
     *("etl.transform.lenient_json", "etl.transform.fields", "etl.transform.snapshot"),
-    *("etl.transform.decode", "etl.transform.privacy"),
-    *("etl.transform.envelope", "etl.transform.json_pieces", "etl.transform.strict_json"),
+    *("etl.transform.decode", "etl.transform.privacy", "etl.transform.hider"),
+    *("etl.transform.person_names", "etl.transform.persons", "etl.transform.strict_json"),
+    *("etl.transform.envelope", "etl.transform.json_pieces"),
     *("etl.extract.completeness", "etl.extract.names", "etl.extract.partition"),
     *("etl.extract.side_question", "etl.extract.view_selection", "etl.formatting", "etl.causes"),
     *("etl.library_faults", "etl.own_keys"),
@@ -258,8 +259,9 @@ pipeline.progress_bound pipeline.read_views pipeline.run pipeline.select_views
 pipeline.side_questions pipeline.sync pipeline.watchdog runtime runtime.console runtime.logs
 runtime.refusals runtime.run_context runtime.signals runtime.streams source source.identity
 source.lease source.privacy_setting transform transform.decode transform.envelope
-transform.fields transform.json_pieces transform.lenient_json transform.privacy
-transform.snapshot transform.strict_json
+transform.fields transform.hider transform.json_pieces transform.lenient_json
+transform.person_names transform.persons transform.privacy transform.snapshot
+transform.strict_json
 """
 BEFORE_A_RUN = "httpx, msgspec.json, sqlalchemy, click, sqlite3"
 DIALECTS = {

@@ -39,5 +39,6 @@ def _former_values_lines(rewriting: Rewriting, database: Database) -> list[str]:
         )
         return [copies] if rewriting.is_file_clean else [busy, copies]
     clean_up += " snapshots, snapshot_history, rejected_records, schema_drift"
+    clean_up += ", sync_runs, sync_run_views, view_state"
     dead_rows = f"The server keeps the former values until it cleans up. Do it now: {clean_up}."
     return [f"{dead_rows} {copies}"]

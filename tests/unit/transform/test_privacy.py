@@ -9,16 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.transform.decode import decode
-from etl.transform.privacy import DROP, HASH, KEEP, Privacy, without_personal_data
+from etl.transform.privacy import DROP, HASH, KEEP, Privacy, comparable, without_personal_data
 from etl.transform.snapshot import (
     CONTENT,
     PERSONAL,
     Decoded,
     Snapshot,
+    mark_of,
     record_of,
     reject_text,
+    with_hash,
 )
-from tests.support.strategies import any_records, body, record, snapshot, values, words
+from tests.support.strategies import (
+    any_records,
+    body,
+    odd_attributes,
+    record,
+    snapshot,
+    values,
+    words,
+)
 
 KEY = "planted-hash-key-4711"
 HASHED, DROPPED, KEPT = Privacy(HASH, KEY), Privacy(DROP), Privacy()
@@ -199,15 +209,187 @@ def test_an_example_that_was_cut_short_is_hidden_as_a_whole(privacy: Privacy):
     assert privacy.example("blob", '{"color":"re') == '{"color":"re'
 
 
+# --- more than three names ----------------------------------------------------------------
+
+REACHED = [
+    {"pairs": [{"name": "created_by", "value": "Lovelace"}]},
+    {"pairs": [[{"value": "Lovelace", "extra": 1, "key": "createdBy"}]]},
+    {"pairs": {"field": "CREATED-BY", "value": ["Lovelace"]}},
+    {"pairs": {"attribute": "owner", "old": "Lovelace", "new": {"x": "planted.example"}}},
+    {"name": "created_by", "value": "Lovelace"},
+    {"pair": ["created_by", "Lovelace"]},
+    {"modified_by": "Lovelace"},
+    {"lastUpdatedBy": {"x": "Lovelace"}},
+    {"creator": {"handle": "ada@planted.example", "name": "Lovelace", "x": {"y": "Lovelace"}}},
+    {"owner_email": "ada@planted.example"},
+    {"Owner-Handle": "Lovelace"},
+    {"users": [{"id": 987_654_321_987}]},
+    {"usr.name": "Lovelace"},
+    {"deep": [{"user": {"x": ["Lovelace"]}}]},
+    {"tags": ["env:prod", "owner:Lovelace", "creator=Lovelace"]},
+    {"blob": '{"owner": "Lovelace"}'},
+    {"blob": json.dumps(json.dumps([{"name": "user", "value": "Lovelace"}]))},
+    {"blob": '{"user": {"na'},
+    {"owner:Lovelace": True},
+]
+
+
+@pytest.mark.parametrize("attributes", REACHED, ids=json.dumps)
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_other_names_of_persons_are_reached_too(privacy: Privacy, attributes: dict[str, Any]):
+    for place in (record("a", **attributes), {**record("a"), **attributes}, {"at": attributes}):
+        found = privacy.apply(decode(body(place)))
+        for part in (found.snapshots, found.rejected):
+            assert [word for word in PLANTED if word in repr(part)] == []
+
+
+EQUAL = [
+    {"nick": "Ada Lovelace"},
+    {"nick": " ADA lovelace\n"},
+    {"deep": [{"x": ["ada@PLANTED.example"]}]},
+    {"number": 987_654_321_987},
+    {"text": "987654321987"},
+    {"counts": {"ada@planted.example": 5}},
+    {"snapshot_name": "ada lovelace "},
+]
+
+
+@pytest.mark.parametrize("attributes", EQUAL, ids=json.dumps)
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_a_text_that_equals_a_person_of_its_record_is_hidden(
+    privacy: Privacy, attributes: dict[str, Any]
+):
+    planted = ("lovelace", "planted.example", "987654321987")
+    for place in (record("a", **ADA, **attributes), {**record(None, **ADA), **attributes}):
+        after = privacy.apply(decode(body(place)))
+        assert [word for word in planted if word in texts_of(after).casefold()] == []
+
+
+def test_such_a_text_has_the_hash_of_its_column():
+    found = protected(HASHED, **ADA, nick="ada lovelace", snapshot_name="ada@planted.example")
+    assert extra_of(found) == {
+        "nick": {"$hash": found.created_by},
+        "snapshot_name": {"$hash": found.created_by_handle},
+    }
+    assert found.snapshot_name is None
+    pair = protected(HASHED, **ADA, pair={"value": "Ada Lovelace", "name": "created_by"})
+    assert extra_of(pair)["pair"] == {"name": "created_by", "value": {"$hash": pair.created_by}}
+
+
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_ids_views_and_devices_stay_whatever_they_equal(privacy: Privacy):
+    same = "Ada Lovelace"
+    names = ("application_id", "session_id", "view_id", "event_id", "view_name", "device_type")
+    (found,) = privacy.apply(
+        decode(body(record(same, **ADA, **dict.fromkeys(names, same))))
+    ).snapshots
+    assert [found.id, *(getattr(found, name) for name in names)] == [same] * 7
+
+
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_what_only_sounds_like_a_person_stays(privacy: Privacy):
+    attributes = {
+        "user_agent": "Firefox",
+        "ownership": "shared",
+        "recreator_count": 3,
+        "note": "the user said so: created by hand",
+        "pair": {"name": "color", "value": "red"},
+        "width": 1000,
+        "is_device_type_selected_by_user": "yes",
+    }
+    assert extra_of(protected(privacy, **ADA, **attributes)) == attributes
+
+
+def test_more_names_can_be_told():
+    more = ("pinned_by", "Team.Lead")
+    record_ = record("a", pinnedBy="Lovelace", team_lead_email="ada@planted.example")
+    assert "Lovelace" in texts_of(HASHED.apply(decode(body(record_))))
+    for privacy in (Privacy(HASH, KEY, more), Privacy(DROP, "", more)):
+        assert [w for w in PLANTED if w in texts_of(privacy.apply(decode(body(record_))))] == []
+    assert Privacy(HASH, KEY, more).setting != HASHED.setting
+    assert Privacy(DROP, "", more).mark != DROPPED.mark
+    assert Privacy(DROP, "", more).setting == Privacy(DROP, "", ("teamLead", "PINNED-BY")).setting
+    assert len(f"1{Privacy(HASH, KEY, more).mark}~:") + 32 <= 64  # the column
+
+
+# --- what earlier rules hid ---------------------------------------------------------------
+
+
+def of_before(privacy: Privacy, mark: str, extra: Any, name: str | None = None) -> Snapshot:
+    """A row as the first rules left it: the columns hidden, all else as it came."""
+    found = protected(privacy, **ADA)
+    content = [getattr(found, column) for column in CONTENT[:-1]]
+    content[CONTENT.index("snapshot_name")] = name
+    return with_hash("a", tuple(content), json.dumps(extra, sort_keys=True), mark)
+
+
+EXTRA = {"owner": "Grace Hopper", "nick": "Ada Lovelace", "pair": {"name": None, "value": "Hopper"}}
+
+
+def test_a_hash_of_before_is_not_hashed_again_and_the_rest_is_hidden():
+    fingerprint = HASHED.mark[:17]
+    stored = of_before(HASHED, fingerprint, EXTRA, "ada@planted.example")
+    again = HASHED.rewritten(stored)
+    assert again is not None
+    assert again.created_by == protected(HASHED, **ADA).created_by
+    assert [word for word in (*PLANTED, "Hopper") if word in repr(again)] == []
+    assert extra_of(again)["nick"] == {"$hash": again.created_by}
+    assert HASHED.rewritten(again) is None
+    dropped = DROPPED.rewritten(again)
+    assert dropped is not None
+    assert "$hash" not in repr(dropped)
+
+
+def test_a_name_that_was_hashed_in_a_pair_still_names_its_value():
+    name = HASHED.masked("", "createdBy")
+    found = HASHED.rewritten(
+        of_before(HASHED, HASHED.mark[:17], {"p": {"key": name, "value": "L"}})
+    )
+    assert found is not None
+    assert set(extra_of(found)["p"]["value"]) == {"$hash"}
+
+
+def test_what_was_dropped_before_is_hidden_as_far_as_it_can_be_told():
+    again = DROPPED.rewritten(of_before(DROPPED, "d", EXTRA))
+    assert again is not None
+    assert "Hopper" not in repr(again)
+    assert DROPPED.rewritten(again) is None
+
+
+@pytest.mark.parametrize("privacy", SETTINGS, ids=[HASH, DROP])
+def test_the_next_reading_after_that_is_no_change(privacy: Privacy):
+    before = of_before(privacy, "d" if privacy is DROPPED else HASHED.mark[:17], EXTRA, "Lovelace")
+    again = privacy.rewritten(before)
+    now = protected(privacy, **ADA, owner="Grace Hopper", nick="Ada Lovelace", snapshot_name=None)
+    assert again is not None
+    contents = [tuple(getattr(s, n) for n in CONTENT) for s in (again, now)]
+    marks = (mark_of(again.content_hash), mark_of(now.content_hash))
+    assert marks[0] != marks[1]
+    one, other = comparable(contents[0], contents[1], marks)
+    assert one == other
+
+
 # --- properties ---------------------------------------------------------------------------
 
 _people = st.sampled_from(
     ["Ada Lovelace", "ada@planted.example", 987_654_321_987, 987654321987.5, ["Lovelace"]]
 )
 _names = st.sampled_from(
-    ["created_by", "created_by_handle", "created_by_user_id", "createdBy", "created_by_name"]
+    [
+        *("created_by", "created_by_handle", "created_by_user_id", "createdBy", "created_by_name"),
+        *("MODIFIED-BY", "updatedBy", "creator", "owner_handle", "userEmail", "Owner", "user"),
+    ]
 )
-_persons = st.dictionaries(_names, _people | st.builds(lambda x: {"x": x}, _people), min_size=1)
+_pairs = st.builds(
+    lambda naming, name, value, person: {value: person, naming: name},
+    st.sampled_from(["name", "key", "field", "Attribute-Name"]),
+    _names,
+    st.sampled_from(["value", "values", "to", "x"]),
+    _people | st.lists(_people, max_size=2),
+)
+_persons = (
+    st.dictionaries(_names, _people | st.builds(lambda x: {"x": x}, _people), min_size=1) | _pairs
+)
 _planted = st.recursive(
     _persons | _persons.map(json.dumps),
     lambda inner: (
@@ -231,6 +413,22 @@ def test_no_planted_person_survives(records: list[Any]):
     for privacy in SETTINGS:
         found = texts_of(applied(privacy, *records))
         assert [word for word in PLANTED if word in found] == []
+
+
+@given(
+    attributes=odd_attributes,
+    texts=st.lists(st.sampled_from(["Ada Lovelace", " ada@PLANTED.example ", "987654321987"])),
+    where=st.sampled_from(["snapshot_name", "color", "beside"]),
+)
+def test_no_text_of_a_person_survives_beside_the_column(
+    attributes: dict[str, Any], texts: list[str], where: str
+):
+    placed: Any = texts[0] if texts and where == "snapshot_name" else {"x": [texts]}
+    attributes = {k: v for k, v in attributes.items() if k not in ADA} | ADA
+    rows = [record("a", **{**attributes, where: placed}), {**record("b", **ADA), where: placed}]
+    for privacy in SETTINGS:
+        found = texts_of(applied(privacy, *rows)).casefold()
+        assert [word for word in PLANTED if word.casefold() in found] == []
 
 
 odd = st.lists(any_records | planted_records, max_size=3)
