@@ -247,8 +247,8 @@ async def _say_farewell(client: socket.socket) -> None:
     client.shutdown(socket.SHUT_WR)
     with suppress(TimeoutError):
         async with asyncio.timeout(_FAREWELL_S):
-            while await asyncio.get_running_loop().sock_recv(client, 65_536):
-                await asyncio.sleep(0)
+            while await asyncio.get_running_loop().sock_recv(client, 65_536):  # noqa: ASYNC110
+                await asyncio.sleep(0)  # lets the others go on
 
 
 def _made(path: str, page: Page) -> Response:
