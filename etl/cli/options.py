@@ -147,6 +147,19 @@ def address_options(*, port: int) -> Callable[[F], F]:
     return lambda command: host(number(command))
 
 
+def allow_host_option(command: F) -> F:
+    """Add `--allow-host`, for commands that serve something."""
+    return click.option(
+        "--allow-host",
+        "allowed_names",
+        type=HOST,
+        metavar="NAME",
+        multiple=True,
+        help="Also answer requests for this host name, such as that of a reverse proxy. Can be "
+        "given several times. Loopback names and the address to listen on need none.",
+    )(command)
+
+
 def database_option(command: F) -> F:
     """Add `--database`, for commands that only read."""
     return click.option(

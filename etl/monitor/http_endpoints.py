@@ -11,7 +11,7 @@ from etl.config.model import Config
 from etl.database.migrations import opened_ready
 from etl.errors import EtlError
 from etl.ledger.results import CONTRACT
-from etl.monitor.http_server import Pages, Response, json_response
+from etl.monitor.http_server import Page, Pages, Response, json_response
 from etl.monitor.metrics_file import MISSING_LIBRARY
 from etl.monitor.schedule_health import read_health
 from etl.schedule.daemon import Daemon
@@ -28,7 +28,7 @@ def pages_of(daemon: Daemon, metrics: Metrics | None) -> Pages:
     """Every page, by path."""
     configs, database_lock = [job.config for job in daemon.jobs], threading.Lock()
 
-    def one_at_a_time(make_response: Callable[[], Response]) -> Callable[[], Response]:
+    def one_at_a_time(make_response: Callable[[], Response]) -> Page:
         """Only one request at a time uses the databases: probes come even while these hang."""
 
         def respond() -> Response:
@@ -41,10 +41,10 @@ def pages_of(daemon: Daemon, metrics: Metrics | None) -> Pages:
             finally:
                 database_lock.release()
 
-        return respond
+        return Page(respond)
 
     return {
-        "/healthz": lambda: _alive(daemon),
+        "/healthz": Page(lambda: _alive(daemon), may_block=False),
         "/readyz": one_at_a_time(lambda: _ready(configs)),
         "/status": one_at_a_time(lambda: _status(daemon)),
         "/metrics": one_at_a_time(lambda: _metrics(configs, metrics)),

@@ -2,14 +2,16 @@
 
 import json
 import re
+import resource
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,6 +234,49 @@ def test_a_daemon_that_listens(overdue: Cli, started: Callable[..., Daemon]) -> 
     assert json.loads(answers["status"])["sources"][0]["last_run"]["missed_slots"] == 0
     assert 'heatmap_etl_runs_total{source="datadoghq.com",status="ok"} 1.0' in answers["metrics"]
     assert daemon.end().code == 0
+
+
+def test_a_thousand_slow_clients_stop_no_run_and_no_probe(
+    overdue: Cli, api: Api, started: Callable[..., Daemon]
+) -> None:
+    """With 64 descriptors. Each client sends the begin of a request, and no more."""
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def answer() -> list[Any]:
+        is_asked.set()
+        may_answer.wait(60)
+        return [record("1"), record("2")]
+
+    api.views["/home"] = answer
+    daemon = started(overdue, "schedule", "--listen", "127.0.0.1:0")
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+    assert is_asked.wait(60)
+    found = re.search(r"listening on http://([\d.]+):(\d+)", daemon.log)
+    assert found
+    with ExitStack() as stack:
+        stack.callback(may_answer.set)
+        for _ in range(1000):
+            client = socket.create_connection((found[1], int(found[2])), timeout=60)
+            stack.enter_context(client).sendall(b"GET /healthz HTTP/1.1\r\n")
+        for path in ("healthz", "readyz", "metrics"):
+            url = f"http://{found[1]}:{found[2]}/{path}"
+            with urllib.request.urlopen(url, timeout=60) as response:
+                assert response.status == 200
+        may_answer.set()
+        daemon.says(": ok, 1 view", 60)
+    assert statuses(overdue) == ["ok", "ok"]
+    assert daemon.end().code == 0
+
+
+@pytest.mark.parametrize("name", ["daemon.example", "127.0.0.1"])
+def test_a_name_that_is_allowed(cli: Cli, started: Callable[..., Daemon], name: str) -> None:
+    daemon = started(cli, "schedule", "--listen", "127.0.0.1:0", "--allow-host", "daemon.example")
+    daemon.says("listening on")
+    (port,) = re.findall(r"listening on \S+:(\d+)", daemon.log)
+    url = f"http://127.0.0.1:{port}/healthz"
+    request = urllib.request.Request(url, headers={"Host": name})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.status == 200
 
 
 @pytest.mark.parametrize("address", ["9102", "host:", "host:x", "127.0.0.1:70000", ""])

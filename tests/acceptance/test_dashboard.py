@@ -47,6 +47,7 @@ class Shown:
 
     file: Path
     url: str
+    pid: int = 0
 
     def get(self, path: str, **query: str) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", params=query or None, timeout=60)  # {} drops path's
@@ -75,7 +76,7 @@ def dashboard(file: Path, *more: str) -> Iterator[Shown]:
             line = process.stdout.readline()
             found = re.search(r"http://127\.0\.0\.1:\d+", line)
             assert found, line
-            yield Shown(file, found.group())
+            yield Shown(file, found.group(), process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0

@@ -13,6 +13,7 @@ from etl.cli.options import (
     GlobalOptions,
     PathType,
     address_options,
+    allow_host_option,
     load_sources,
     looking_options,
     require_single_database,
@@ -37,17 +38,24 @@ Examples:
     help="A SQLite file. Default: the configured database.",
 )
 @address_options(port=8001)
+@allow_host_option
 @click.option("--no-open", is_flag=True, help="Do not open a browser.")
 @looking_options
 @click.pass_obj
 def dashboard(
-    options: GlobalOptions, file: Path | None, host: str, port: int, no_open: bool
+    options: GlobalOptions,
+    file: Path | None,
+    host: str,
+    port: int,
+    allowed_names: tuple[str, ...],
+    no_open: bool,
 ) -> int:
     """Show the dashboard in a browser, until Ctrl-C.
 
     Datasette serves it. It reads the SQLite file and never writes to it. Needs the extra
     [dashboard].
     """
+    from etl.config.allowed_hosts import AllowedHosts
     from etl.serve.dashboard.server import PAGE, bind, require_datasette, serve
 
     require_datasette()
@@ -64,7 +72,7 @@ def dashboard(
             webbrowser.open(url)
 
     with listener:
-        serve(path, listener, on_ready)
+        serve(path, listener, AllowedHosts.of(host, allowed_names), on_ready)
     return 0
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 import click
 
-from etl.cli.options import HOST, TEXT, GlobalOptions, global_options, load_sources
+from etl.cli.options import (
+    HOST,
+    TEXT,
+    GlobalOptions,
+    allow_host_option,
+    global_options,
+    load_sources,
+)
 
 
 def _address(
@@ -38,9 +45,12 @@ Example:
     callback=_address,
     help="Serve /healthz, /readyz, /status and /metrics at this address.",
 )
+@allow_host_option
 @global_options
 @click.pass_obj
-def schedule(options: GlobalOptions, listen: tuple[str, int] | None) -> int:
+def schedule(
+    options: GlobalOptions, listen: tuple[str, int] | None, allowed_names: tuple[str, ...]
+) -> int:
     """Run sync at the times that [schedule] sets, until Ctrl-C.
 
     It stays in the foreground. The database knows what is due: after downtime one run makes up for
@@ -48,6 +58,7 @@ def schedule(options: GlobalOptions, listen: tuple[str, int] | None) -> int:
     """
     import logging
 
+    from etl.config.allowed_hosts import AllowedHosts
     from etl.runtime.signals import stop_on_signals
 
     log = logging.getLogger(__name__)
@@ -67,8 +78,10 @@ def schedule(options: GlobalOptions, listen: tuple[str, int] | None) -> int:
         names = [config.source for config in sources.configs]
         metrics = metrics_type(names) if metrics_type else None
         daemon = Daemon(sources, signals.stop, metrics.add if metrics else None)
-        with listening(listen, pages_of(daemon, metrics)) if listen else nullcontext("") as url:
-            if url:
-                log.info("listening on %s", url)
+        with ExitStack() as stack:
+            if listen:
+                allowed = AllowedHosts.of(listen[0], allowed_names)
+                pages = pages_of(daemon, metrics)
+                log.info("listening on %s", stack.enter_context(listening(listen, pages, allowed)))
             daemon.run()
     return 0

@@ -10,16 +10,17 @@ import json
 import signal
 import socket
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import parse_qsl
 
 from msgspec.structs import asdict
 from sqlalchemy import Boolean, Table
 
+from etl.config.allowed_hosts import AllowedHosts
 from etl.database import schema, sql_views
 from etl.database.connection import Database, is_there
 from etl.database.dialects.sqlite import must_open_immutable
@@ -27,7 +28,16 @@ from etl.database.dialects.types import UtcDateTime
 from etl.database.migrations import require_schema
 from etl.errors import EtlError
 from etl.formatting import to_install
+from etl.serve.dashboard.bounded_sqlite import TEMPORARY_FILE, BoundedConnection
 from etl.serve.dashboard.charts import DASHBOARD
+from etl.serve.dashboard.gate import (
+    MOST_AT_ONCE,
+    App,
+    answer,
+    bounding_answers,
+    refusing_foreigners,
+    with_security_headers,
+)
 from etl.serve.dashboard.questions import MOMENT, QUESTIONS, Filter, Question
 
 NAME = "heatmaps"
@@ -35,15 +45,8 @@ NAME = "heatmaps"
 _LIST = "/-/dashboards"
 PAGE = f"{_LIST}/{NAME}"
 _FILES = Path(__file__).resolve().parent / "files"
-
-App: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
-
-# Vega compiles expressions with eval, and Datasette's pages have inline scripts.
-_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
+_BACKLOG = 64  # asyncio takes as many connections at once as wait, before one can be dropped
+_FAREWELL_S = 15  # a query ends within ten
 
 
 def require_file(database: Database) -> Path:
@@ -79,9 +82,13 @@ def bind(host: str, port: int) -> socket.socket:
         raise EtlError(f"cannot listen on {host}:{port}: {reason}") from None
 
 
-def serve(file: Path, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+def serve(
+    file: Path, listener: socket.socket, allowed: AllowedHosts, on_ready: Callable[[], None]
+) -> None:
     """Serve until SIGINT or SIGTERM; `on_ready` is called once requests are answered."""
     import uvicorn
+
+    from etl.serve.dashboard.connections import BoundedProtocol
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -89,7 +96,17 @@ def serve(file: Path, listener: socket.socket, on_ready: Callable[[], None]) -> 
             on_ready()
 
     # Its access log would show each query; errors are still logged.
-    config = uvicorn.Config(make_app(file), log_level="error", lifespan="on")
+    config = uvicorn.Config(
+        make_app(file, allowed),
+        http=BoundedProtocol,
+        ws="none",
+        log_level="error",
+        lifespan="on",
+        backlog=_BACKLOG,
+        server_header=False,
+        timeout_graceful_shutdown=_FAREWELL_S,
+    )
+    _bound_temporary_files()
     # When it is done, uvicorn raises the signal that ended it once more.
     previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -99,7 +116,17 @@ def serve(file: Path, listener: socket.socket, on_ready: Callable[[], None]) -> 
         signal.signal(signal.SIGTERM, previous_handler)
 
 
-def make_app(file: Path) -> App:
+def _bound_temporary_files() -> None:
+    """A query may sort more than the disk has; nothing else here writes a file."""
+    with suppress(ImportError):  # not on Windows
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        limits = [TEMPORARY_FILE, *(limit for limit in (soft, hard) if limit >= 0)]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (min(limits), hard))
+
+
+def make_app(file: Path, allowed: AllowedHosts) -> App:
     """Datasette with the file and the page, and nothing else."""
     from datasette.app import Datasette
     from datasette.database import Database as DatasetteDatabase
@@ -112,10 +139,18 @@ def make_app(file: Path) -> App:
                 raise sqlite3.OperationalError("attempt to write a readonly database")
             mode = "immutable=1" if must_open_immutable(file) else "mode=ro"
             uri = f"{file.absolute().as_uri()}?{mode}"
-            connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            connection = sqlite3.connect(
+                uri, uri=True, check_same_thread=False, factory=BoundedConnection
+            )
             self._all_file_connections.append(connection)
             return connection
 
+        async def execute(self, *arguments: Any, **settings: Any) -> Any:
+            # Else each query that fails would be in the log, with all that a reader wrote in it.
+            return await super().execute(*arguments, **{**settings, "log_sql_errors": False})
+
+    # Datasette turns it on; a function that refuses would be in the log, as if it were a bug.
+    sqlite3.enable_callback_tracebacks(False)
     datasette = Datasette(
         metadata=metadata(),
         template_dir=str(_FILES / "templates"),
@@ -123,7 +158,9 @@ def make_app(file: Path) -> App:
         settings={
             "sql_time_limit_ms": 10_000,
             "allow_download": False,
-            "num_sql_threads": 4,
+            "max_returned_rows": 1000,
+            "max_csv_mb": 100,
+            "num_sql_threads": MOST_AT_ONCE,
             "default_page_size": 50,
         },
     )
@@ -135,7 +172,9 @@ def make_app(file: Path) -> App:
     datasette.remove_database("_memory")
     datasette.add_database(ReadOnlyFile(datasette, path=str(file), is_mutable=True), name=NAME)
     app: App = datasette.app()
-    return _with_security_headers(_with_own_answers(app))
+    return with_security_headers(
+        refusing_foreigners(bounding_answers(_with_own_answers(app)), allowed)
+    )
 
 
 def _with_own_answers(app: App) -> App:
@@ -144,7 +183,7 @@ def _with_own_answers(app: App) -> App:
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
         if path.rstrip("/") == _LIST:
-            await _answer(send, 302, (b"location", PAGE.encode()))
+            await answer(send, 302, (b"location", PAGE.encode()))
             return
         name, _, ending = path.removeprefix(f"/{NAME}/").partition(".")
         pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
@@ -153,7 +192,7 @@ def _with_own_answers(app: App) -> App:
             await app(scope, receive, send)
         elif ending:
             refusal = json.dumps({"ok": False, "error": " ".join(complaints)}).encode()
-            await _answer(send, 400, (b"content-type", b"application/json"), body=refusal)
+            await answer(send, 400, (b"content-type", b"application/json"), body=refusal)
         else:
             await app(scope, receive, _refusing(send))  # our template shows the complaints
 
@@ -167,29 +206,6 @@ def _refusing(send: Any) -> Any:
         await send({**message, "status": 400} if "status" in message else message)
 
     return send_refusal
-
-
-async def _answer(send: Any, status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _with_security_headers(app: App) -> App:
-    """Add a policy that keeps pages from sending requests to any other server."""
-
-    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                extra = [
-                    (b"content-security-policy", _POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
-            await send(message)
-
-        await app(scope, receive, send_with_headers)
-
-    return wrapped
 
 
 # --- what it shows ------------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""What is refused before Datasette sees it, and what each answer tells the browser."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeAlias
+
+from etl.config.allowed_hosts import REFUSAL, AllowedHosts
+
+App: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
+
+LONGEST_BODY = 16_000_000
+"""Bytes of one answer. Each control character of a text takes six in JSON."""
+
+MOST_AT_ONCE = 4
+"""Answers that are made at once, as many as there are threads for queries."""
+
+# Vega compiles expressions with eval, and Datasette's pages have inline scripts.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_FILES = ("/assets/", "/-/static")  # no query is made for them
+_PLAIN = ((b"content-type", b"text/plain; charset=utf-8"),)
+
+
+def with_security_headers(app: App) -> App:
+    """Add what keeps pages from asking other servers, and pages of others from showing ours."""
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    return wrapped
+
+
+def refusing_foreigners(app: App, allowed: AllowedHosts) -> App:
+    """Answer only GET and HEAD, for hosts that are allowed, and no page of another site."""
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        refusal = _refusal(scope, allowed) if scope["type"] == "http" else None
+        if refusal:
+            status, text = refusal
+            await answer(send, status, *_PLAIN, body=f"{text}\n".encode())
+        else:
+            await app(scope, receive, send)
+
+    return wrapped
+
+
+def _refusal(scope: Any, allowed: AllowedHosts) -> tuple[int, str] | None:
+    def values(name: bytes) -> list[str]:
+        return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+
+    if not allowed.allow(values(b"host"), is_old=scope["http_version"] == "1.0"):
+        return 421, REFUSAL
+    if scope["method"] not in ("GET", "HEAD"):
+        return 405, "only GET and HEAD are answered"
+    if not scope["raw_path"].startswith(b"/"):
+        return 400, "ask for a path, such as /"
+    is_link = (values(b"sec-fetch-mode"), values(b"sec-fetch-dest")) == (["navigate"], ["document"])
+    if {"cross-site", "same-site"} & {*values(b"sec-fetch-site")} and not is_link:
+        return 403, "a page of another site may link to this page, not load it"
+    return None
+
+
+def bounding_answers(app: App) -> App:
+    """Make few answers at once, and none that would take the memory of many.
+
+    A whole answer is sent when all that it was made of is freed: its client may read slowly.
+    """
+    turns = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_FILES):
+            await app(scope, receive, send)
+            return
+        kept: list[Any] = []
+        turn = AsyncExitStack()
+
+        async def keep(message: Any) -> None:
+            if message.get("more_body"):  # it comes in parts, each sent when the last one was read
+                await turn.aclose()
+                for earlier in kept:
+                    await send(earlier)
+                kept.clear()
+                await send(message)
+            else:
+                kept.append(message)
+
+        async with turn:
+            await turn.enter_async_context(turns)
+            await app(scope, receive, keep)
+        if sum(len(message.get("body", b"")) for message in kept) > LONGEST_BODY:
+            text = f"the answer has more than {LONGEST_BODY // 1_000_000} MB; ask for less\n"
+            await answer(send, 400, *_PLAIN, body=text.encode())
+            return
+        while kept:
+            await send(kept.pop(0))
+
+    return wrapped
+
+
+async def answer(send: Any, status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> None:
+    """Send a whole answer."""
+    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+    await send({"type": "http.response.body", "body": body})
