@@ -33,7 +33,7 @@ from etl.errors import ConfigError, DatadogError, DatadogResponseError, SpillFai
 from etl.extract import spill_file
 from etl.ledger.results import exit_code, new_run
 from etl.library_faults import name_of, packages_of, said_of, told
-from etl.monitor.http_server import Pages, listening
+from etl.monitor.http_server import Page, Pages, listening
 from etl.monitor.metrics_file import write_metrics
 from etl.pipeline import notify
 from etl.pipeline.run import Options
@@ -468,7 +468,7 @@ def test_whether_it_is_a_refusal_can_be_told_of_any_error() -> None:
 
 def test_a_page_of_the_daemon_answers_whatever_is_raised() -> None:
     for kind in ("one that cannot be said", "an error of the system that cannot be said"):
-        pages: Pages = {"/x": throwing(kind, "json.decoder")}
+        pages: Pages = {"/x": Page(throwing(kind, "json.decoder"))}
         with (
             listening(("127.0.0.1", 0), pages) as url,
             pytest.raises(urllib.error.HTTPError) as caught,
