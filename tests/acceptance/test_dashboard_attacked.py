@@ -16,7 +16,7 @@ from etl.database.connection import open_database
 from etl.database.migrations import prepare_schema
 from etl.serve.dashboard.connections import MOST, REQUEST_S
 from etl.serve.dashboard.server import NAME, PAGE
-from tests.acceptance.test_dashboard import Shown, dashboard
+from tests.support.dashboards import Shown, dashboard
 
 pytestmark = pytest.mark.slow
 

@@ -112,27 +112,35 @@ def bounding_answers(app: App) -> App:
         async with turn:
             await turn.enter_async_context(turns)
             await app(scope, receive, keep)
-        size = sum(len(message.get("body", b"")) for message in kept)
-        if size > LONGEST_BODY:
-            kept.clear()
-            gc.collect()
-            text = f"the answer has more than {LONGEST_BODY // 1_000_000} MB; ask for less\n"
-            await answer(send, 400, *_PLAIN, body=text.encode())
-            return
-        drop = scope.get("state", {}).get("drop", _keep)
-        while unsent and size + sum(unsent.values()) > _MOST_UNSENT:
-            oldest = next(iter(unsent))
-            unsent.pop(oldest)
-            oldest()
-        unsent[drop] = size
-        if size > _MUCH:
-            gc.collect()  # Datasette leaves the text of an answer in a circle of references
+        await _send_whole(kept, unsent, scope.get("state", {}).get("drop", _keep), send)
+
+    return wrapped
+
+
+async def _send_whole(
+    kept: list[Any], unsent: dict[Callable[[], None], int], drop: Callable[[], None], send: Any
+) -> None:
+    """Send an answer that was kept until now, and forget it."""
+    size = sum(len(message.get("body", b"")) for message in kept)
+    if size > LONGEST_BODY:
+        kept.clear()
+        gc.collect()
+        text = f"the answer has more than {LONGEST_BODY // 1_000_000} MB; ask for less\n"
+        await answer(send, 400, *_PLAIN, body=text.encode())
+        return
+    while unsent and size + sum(unsent.values()) > _MOST_UNSENT:
+        oldest = next(iter(unsent))
+        unsent.pop(oldest)
+        oldest()
+    unsent[drop] = size
+    if size > _MUCH:
+        gc.collect()  # Datasette leaves the text of an answer in a circle of references
+    try:
         while kept:
             for piece in _pieces(kept.pop(0)):
                 await send(piece)
+    finally:
         unsent.pop(drop, None)
-
-    return wrapped
 
 
 def _keep() -> None:
