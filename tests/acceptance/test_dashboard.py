@@ -4,19 +4,15 @@ import hashlib
 import html.parser
 import json
 import re
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
 from etl.cli.app import main
@@ -32,6 +28,7 @@ from etl.pipeline.sync import sync
 from etl.serve.dashboard.charts import DASHBOARD
 from etl.serve.dashboard.questions import QUESTIONS, Question
 from etl.serve.dashboard.server import NAME, PAGE, metadata, page
+from tests.support.dashboards import Shown, dashboard
 from tests.support.paths import ROOT
 
 CHARTS, NUMBERS, LAYOUT = DASHBOARD.charts, DASHBOARD.numbers, DASHBOARD.rows
@@ -39,47 +36,6 @@ SCRIPT = "<script>alert(1)</script>"
 IMAGE = "'\"><img src=x onerror=alert(2)>"
 FORMULA = "=cmd|' /C calc'!A0"
 HOSTILE = (SCRIPT, IMAGE, FORMULA)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A file, and the dashboard on it."""
-
-    file: Path
-    url: str
-    pid: int = 0
-
-    def get(self, path: str, **query: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=query or None, timeout=60)  # {} drops path's
-
-    def rows(self, sql: str, **filters: str) -> list[dict]:
-        answer = self.get(f"/{NAME}.json", sql=sql, _shape="objects", **filters)
-        assert answer.status_code == 200, answer.text
-        assert not answer.json()["truncated"]
-        rows: list[dict] = answer.json()["rows"]
-        return rows
-
-    def ask(self, sql: str, **values: str) -> list[dict]:
-        """The same of SQLite itself."""
-        with closing(sqlite3.connect(self.file)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(sql, values)]
-
-
-@contextmanager
-def dashboard(file: Path, *more: str) -> Iterator[Shown]:
-    command = [sys.executable, "-m", "etl", "dashboard", "--port", "0", *more]
-    command += ["--database", str(file)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:\d+", line)
-            assert found, line
-            yield Shown(file, found.group(), process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
 
 
 def filled(file: Path) -> None:

@@ -36,6 +36,7 @@ PURE = (
         "etl.datadog.wire.proxy",
     ),
     *("etl.config.cron_line", "etl.config.host_name", "etl.schedule.cron"),
+    *("etl.config.allowed_hosts", "etl.monitor.http_request"),
     "etl.pipeline.progress_bound",
     "etl.source.true_instants",
     *("etl.diagnose.probe.redaction", "etl.diagnose.probe.data", "etl.diagnose.probe.records"),

@@ -16,14 +16,14 @@ from typing import Any
 
 LONGEST_VALUE = 500_000
 """Bytes of a text or blob, and of a row of a sort."""
-MOST_OF_AN_ANSWER = 8_000_000
+MOST_OF_AN_ANSWER = 4_000_000
 """Bytes of all rows of an answer in Python's memory, as far as we count them."""
 HEAP = 64 * 2**20
 """Bytes that SQLite may hold, of all connections of the process together."""
 TEMPORARY_FILE = 512 * 2**20
 """Bytes of one temporary file, such as that of a sort."""
 
-_CELL = 64  # bytes that a value takes beside its text
+_CELL = 16  # bytes that a value takes beside its text
 _STEPS = 50  # of SQLite's program between two looks at the clock; 1,000 of them may take minutes
 _LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: LONGEST_VALUE,

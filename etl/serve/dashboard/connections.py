@@ -14,7 +14,6 @@ REQUEST_S = 10.0
 """Seconds from a connection, or the first byte of its next request, to the end of the request."""
 ANSWER_S = 300.0
 """Seconds until all of an answer is sent: a query takes ten at most, and each page has several."""
-_UNSENT = 24 * 2**20  # bytes of all answers that wait for their clients
 
 
 class BoundedProtocol(H11Protocol):
@@ -23,6 +22,10 @@ class BoundedProtocol(H11Protocol):
     born = 0.0
     _deadline: asyncio.TimerHandle | None = None
     _timed: Any = None  # the exchange that has its deadline
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.app_state = {**self.app_state, "drop": self._drop}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or drop it where all others are being answered."""
@@ -60,20 +63,14 @@ class BoundedProtocol(H11Protocol):
         self._clear_deadline()
         super().connection_lost(exc)
 
-    def pause_writing(self) -> None:
-        """Its client reads slowly: drop the largest of such answers when they take much memory."""
-        super().pause_writing()
-        sizes = {other: other.transport.get_write_buffer_size() for other in self._all()}
-        while sum(sizes.values()) > _UNSENT:
-            largest = max(sizes, key=lambda other: sizes[other])
-            if sizes.pop(largest):
-                largest.transport.abort()
-
     def _time_answer(self) -> None:
         is_whole = self.conn.their_state is not h11.SEND_BODY
         if is_whole and self.is_answering() and self._timed is not self.cycle:
             self._timed = self.cycle
             self._set_deadline(ANSWER_S)
+
+    def _drop(self) -> None:
+        self.transport.abort()
 
     def _set_deadline(self, seconds: float) -> None:
         self._clear_deadline()

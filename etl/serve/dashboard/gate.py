@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import gc
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, TypeAlias
 
@@ -11,8 +12,10 @@ from etl.config.allowed_hosts import REFUSAL, AllowedHosts
 
 App: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
 
-LONGEST_BODY = 16_000_000
-"""Bytes of one answer. Each control character of a text takes six in JSON."""
+LONGEST_BODY = 6_000_000
+"""Bytes of one answer."""
+_MUCH = 500_000
+_MOST_UNSENT = 40_000_000
 
 MOST_AT_ONCE = 4
 """Answers that are made at once, as many as there are threads for queries."""
@@ -32,6 +35,7 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _FILES = ("/assets/", "/-/static")  # no query is made for them
+_PIECE = 65_536
 _PLAIN = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 
@@ -82,9 +86,11 @@ def _refusal(scope: Any, allowed: AllowedHosts) -> tuple[int, str] | None:
 def bounding_answers(app: App) -> App:
     """Make few answers at once, and none that would take the memory of many.
 
-    A whole answer is sent when all that it was made of is freed: its client may read slowly.
+    A whole answer is sent when all that it was made of is freed: its client may read slowly. When
+    all such answers take much memory, the oldest is given up.
     """
     turns = asyncio.Semaphore(MOST_AT_ONCE)
+    unsent: dict[Callable[[], None], int] = {}  # bytes of each, by what drops its connection
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"].startswith(_FILES):
@@ -106,14 +112,48 @@ def bounding_answers(app: App) -> App:
         async with turn:
             await turn.enter_async_context(turns)
             await app(scope, receive, keep)
-        if sum(len(message.get("body", b"")) for message in kept) > LONGEST_BODY:
-            text = f"the answer has more than {LONGEST_BODY // 1_000_000} MB; ask for less\n"
-            await answer(send, 400, *_PLAIN, body=text.encode())
-            return
-        while kept:
-            await send(kept.pop(0))
+        await _send_whole(kept, unsent, scope.get("state", {}).get("drop", _keep), send)
 
     return wrapped
+
+
+async def _send_whole(
+    kept: list[Any], unsent: dict[Callable[[], None], int], drop: Callable[[], None], send: Any
+) -> None:
+    """Send an answer that was kept until now, and forget it."""
+    size = sum(len(message.get("body", b"")) for message in kept)
+    if size > LONGEST_BODY:
+        kept.clear()
+        gc.collect()
+        text = f"the answer has more than {LONGEST_BODY // 1_000_000} MB; ask for less\n"
+        await answer(send, 400, *_PLAIN, body=text.encode())
+        return
+    while unsent and size + sum(unsent.values()) > _MOST_UNSENT:
+        oldest = next(iter(unsent))
+        unsent.pop(oldest)
+        oldest()
+    unsent[drop] = size
+    if size > _MUCH:
+        gc.collect()  # Datasette leaves the text of an answer in a circle of references
+    try:
+        while kept:
+            for piece in _pieces(kept.pop(0)):
+                await send(piece)
+    finally:
+        unsent.pop(drop, None)
+
+
+def _keep() -> None:
+    """Under a server that cannot drop a connection."""
+
+
+def _pieces(message: Any) -> Iterator[Any]:
+    """uvicorn copies what it sends, several times: so it gets little at once."""
+    body = memoryview(message.get("body", b""))
+    while len(body) > _PIECE:
+        yield {**message, "body": bytes(body[:_PIECE]), "more_body": True}
+        body = body[_PIECE:]
+    yield {**message, "body": bytes(body)} if "body" in message else message
 
 
 async def answer(send: Any, status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> None:
