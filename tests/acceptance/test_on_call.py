@@ -398,6 +398,16 @@ def test_a_new_attribute(shift: Shift, scripted: Api, entry: Entry):
 # --- keys ---------------------------------------------------------------------------------
 
 
+@plays("the answer holds one of our keys")
+def test_a_server_that_repeats_the_keys(shift: Shift, scripted: Api, entry: Entry):
+    whole = scripted.views["/home"]
+    repeated = shift.environ["DD_API_KEY"].upper()
+    scripted.views["/home"] = [record(f"r{number}", snapshot_name=repeated) for number in range(5)]
+    shift.sees(entry)
+    scripted.views["/home"] = whole
+    shift.mends(entry)
+
+
 @plays("these keys belong to another organization")
 def test_swapped_keys(shift: Shift, scripted: Api, entry: Entry):
     ours = scripted.views["/home"]

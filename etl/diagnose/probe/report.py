@@ -31,7 +31,7 @@ _INTRODUCTION = """\
 # What the live API answers
 
 Written by `heatmap-etl check --report`; please attach it to a bug report. It holds counts, types
-and names that Datadog documents. Of error texts it holds usual words, and numbers about limits:
+and names that Datadog documents. It keeps usual words of error texts, and numbers about limits:
 [...] is what was left out, and [view 1] the view with the most records. So there should be no name
 of a view, person or host in it, no address, id or key. Read it before you send it.
 """
