@@ -304,7 +304,7 @@ def _warn_of_exposure(
     """Warn of a configuration, and of files with secrets, that others may change or read."""
     if file:
         has_password = bool(_PASSWORD.search(str(document.get("database_url", ""))))
-        findings.warnings += exposure(file, "a password" * has_password, is_ours=True)
+        findings.warnings += exposure(file, "a password" * has_password)
     names = (settings["datadog.api_key_env"], settings["datadog.app_key_env"])
     for name in filter(None, (*names, BEARER, HASH_KEY, DATABASE_URL)):
         if named := environment.get(f"{name}_FILE"):

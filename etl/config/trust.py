@@ -64,10 +64,11 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
     return Distrust(f"{plain(entry)} belongs to another user ({_name(owner)})", _chown(entry))
 
 
-def exposure(path: Path, secret: str = "", *, is_ours: bool = False) -> list[str]:
+def exposure(path: Path, secret: str = "") -> list[str]:
     """What to warn of: that others may write a file, its folder, or read the `secret` in it.
 
-    `is_ours`: it should belong to root or this user; a key may belong to the one that it is for.
+    A file may belong to another user, such as the one who runs the job. But where everybody may
+    write, anybody may have put it there.
     Nothing is said of what is no regular file, nor of one on a read-only file system, such as a
     secret of a container: nobody can change its mode there.
     """
@@ -81,7 +82,7 @@ def exposure(path: Path, secret: str = "", *, is_ours: bool = False) -> list[str
     except (OSError, ValueError):  # reading it says why
         return []
     name, mode = plain(path), _mode(status)
-    if is_ours and status.st_uid not in _trusted():
+    if planted(path):
         owner = f"belongs to another user ({_name(status.st_uid)})"
         found.append(f"{name}: {owner}, who can change it; {_chown(path)}")
     if _others_may_write(status):
