@@ -64,10 +64,11 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
     return Distrust(f"{plain(entry)} belongs to another user ({_name(owner)})", _chown(entry))
 
 
-def exposure(path: Path, secret: str = "", *, is_ours: bool = False) -> list[str]:
-    """What to warn of: that others may write a file, its folder, or read the `secret` in it.
+def exposure(path: Path, secret: str = "") -> list[str]:
+    """What to warn of: that others may write a file, or read the `secret` in it.
 
-    `is_ours`: it should belong to root or this user; a key may belong to the one that it is for.
+    A file may belong to another user, such as the one who runs the job. But in a folder such as
+    /tmp anybody may have put it there.
     Nothing is said of what is no regular file, nor of one on a read-only file system, such as a
     secret of a container: nobody can change its mode there.
     """
@@ -77,11 +78,11 @@ def exposure(path: Path, secret: str = "", *, is_ours: bool = False) -> list[str
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or os.statvfs(path).f_flag & os.ST_RDONLY:
             return []
-        found = [_open_folder(folder) for folder, _ in _way(path)]
+        is_common = path.parent.stat().st_mode & stat.S_ISVTX
     except (OSError, ValueError):  # reading it says why
         return []
-    name, mode = plain(path), _mode(status)
-    if is_ours and status.st_uid not in _trusted():
+    name, mode, found = plain(path), _mode(status), list[str]()
+    if is_common and planted(path):
         owner = f"belongs to another user ({_name(status.st_uid)})"
         found.append(f"{name}: {owner}, who can change it; {_chown(path)}")
     if _others_may_write(status):
@@ -90,11 +91,17 @@ def exposure(path: Path, secret: str = "", *, is_ours: bool = False) -> list[str
     if secret and status.st_mode & stat.S_IROTH:
         advice = _chmod("o-r", path, status)
         found.append(f"{name}: holds {secret} and can be read by others {mode}; {advice}")
-    return list(dict.fromkeys(text for text in found if text))
+    return found
 
 
-def _open_folder(folder: Path) -> str:
-    status = folder.stat()
+def open_folder(folder: Path) -> str:
+    """What to warn of where others may replace what is in a folder; "" for nothing."""
+    if os.name != "posix":
+        return ""
+    try:
+        status = folder.stat()
+    except OSError:
+        return ""
     if not _others_may_write(status) or status.st_mode & stat.S_ISVTX:
         return ""
     return (

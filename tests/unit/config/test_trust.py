@@ -243,9 +243,11 @@ def test_a_configuration_that_others_may_write_is_warned_of(folder: Path, mode: 
     )
 
 
-def test_a_configuration_of_another_user_is_warned_of(folder: Path) -> None:
+def test_a_configuration_that_anybody_may_have_put_there_is_warned_of(folder: Path) -> None:
     path = folder / "heatmap-etl.toml"
     os.chown(path, STRANGER, STRANGER)
+    assert warnings(folder) == ()  # of the user who runs the job; this one looks
+    folder.chmod(0o1777)
     (line,) = warnings(folder)
     assert line.startswith(f"{path}: belongs to another user (uid {STRANGER}), who can change it; ")
 
