@@ -116,11 +116,11 @@ class Oracle:
     """Of each view in each run."""
 
     def tell(self, answers: Answers, readings: Iterable[Reading]) -> None:
-        """One run, in which the views answered so and these readings were applied."""
+        """One run, in which the views answered so and these readings were applied, in order."""
         listings = {view: _listing(records) for view, records in answers.items()}
         # Decided by what was stored when the run began: all views answer before rows go.
         absent = {view: self._absent(view, listing) for view, listing in listings.items()}
-        for reading in sorted(readings):
+        for reading in readings:
             self._apply(reading, listings, absent)
 
     def live(self) -> dict[str, Row]:

@@ -90,11 +90,11 @@ class _Teller:
                 for _ in range(self._size_at_first(view)):
                     self._pin(view)
             return self._answers()
-        self._end_absences()
         for view in VIEWS:
             # A view that changed nothing answers byte for byte as before: the shortcut.
             if view not in self.away and self.chance.random() < 0.6:
                 self._change(view, before[view])
+        self._end_absences()
         self._move(before)
         if self.chance.random() < 0.35:
             self._lose_much()
@@ -122,11 +122,13 @@ class _Teller:
             pins[identifier] = self._edited(pins[identifier])
         for identifier in self._some(before & pins.keys(), 2):
             self.gone[identifier] = pins.pop(identifier)
-        for identifier in self._some(self.gone.keys() - before, 2):
+        # One whose removal is held stays away: which view answers first would decide what counts.
+        free = {i for i, pin in self.gone.items() if pin.view not in self.away}
+        for identifier in self._some(free - before, 2):
             again = self.gone.pop(identifier)
             # Pinned again as it was, changed, or on another view.
             again = again if self.chance.random() < 0.5 else self._edited(again)
-            if again.view in self.away or self.chance.random() < 0.3:
+            if self.chance.random() < 0.3:
                 again = replace(again, view=view)
             if self._has_room(again.view):
                 self.pins[again.view][identifier] = again

@@ -83,11 +83,11 @@ class Telling:
 
 def readings(of_views: Iterable[TableRow], run_id: str) -> list[Reading]:
     """The readings of one run that the ledger says were applied."""
-    return [
+    return sorted(
         Reading(row["read_at"], run_id, row["view_name"])
         for row in of_views
         if row["run_id"] == run_id and row["read_at"] is not None
-    ]
+    )
 
 
 def rows_of(database: Database, table: str) -> list[TableRow]:
