@@ -134,10 +134,10 @@ def _load_all() -> None:
 def serve() -> None:
     """Until stdin ends."""
     _load_all()
-    print("ready", flush=True)  # noqa: T201 - the protocol
+    print("ready", flush=True)
     for line in sys.stdin:
         ended = _forked(msgspec.json.decode(line, type=Order))
-        print(msgspec.json.encode(ended).decode(), flush=True)  # noqa: T201
+        print(msgspec.json.encode(ended).decode(), flush=True)
 
 
 def _forked(order: Order) -> Ended:

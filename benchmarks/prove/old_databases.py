@@ -116,7 +116,7 @@ def make(revisions: Collection[str]) -> None:
                         packed = lzma.compress(msgspec.json.encode(old), preset=9)
                         path = FOLDER / f"{revision}-{seed}.json.xz"
                         path.write_bytes(packed)
-                        print(path.name, len(packed), "bytes")  # noqa: T201
+                        print(path.name, len(packed), "bytes")
         finally:
             servers.stop()
 

@@ -134,7 +134,9 @@ class Oracle:
         state = self.views.get(view)
         if listing.rejects and (state is None or listing.rejects - state.rejects):
             return set()
-        return {i for i, row in self.live().items() if row.now.view == view} - listing.records.keys()
+        return {
+            i for i, row in self.live().items() if row.now.view == view
+        } - listing.records.keys()
 
     def _apply(
         self, reading: Reading, listings: Mapping[str, _Listing], absent: Mapping[str, set[str]]

@@ -27,7 +27,11 @@ HOLD_ABOVE, HOLD_MIN = 0.3, 3
 """Settings of `removals` that a story is told with."""
 PERSONS = tuple(f"Person-{name}" for name in ("Ada", "Bo", "Çelik", "Dvořák", "Eve"))
 APPLICATIONS = ("aaaaaaaa-1111-2222-3333-bbbbbbbbbbbb", "cccccccc-1111-2222-3333-dddddddddddd")
-UNREADABLE: tuple[Any, ...] = ("no object", {"type": "snapshots"}, {"id": "x" * 300, "type": "snapshots"})
+UNREADABLE: tuple[Any, ...] = (
+    "no object",
+    {"type": "snapshots"},
+    {"id": "x" * 300, "type": "snapshots"},
+)
 """Records without an id that can be used."""
 
 _FEWEST, _MOST = (5, 31), (26, 38)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from benchmarks.prove.oracle import COLUMNS, COUNTS, DISTINCT, Oracle, Reading, Row, Seen, Version
+from benchmarks.prove.oracle import COUNTS, DISTINCT, Oracle, Reading, Row, Seen, Version
 from benchmarks.prove.story import APPLICATIONS, HOLD_ABOVE, HOLD_MIN, VIEWS, Answers
 from etl.config.credentials import Keys
 from etl.config.model import Config
@@ -47,9 +47,7 @@ def configure(url: str, api_url: str, **changes: Any) -> Config:
 def serve(api: Api, answers: Answers) -> None:
     """From now on the API answers so."""
     api.applications = {"data": [application(i, name=f"App {i[:4]}") for i in APPLICATIONS]}
-    api.views = {
-        view: json.dumps({"data": records}).encode() for view, records in answers.items()
-    }
+    api.views = {view: json.dumps({"data": records}).encode() for view, records in answers.items()}
 
 
 @dataclass
@@ -75,6 +73,16 @@ class Telling:
                 self.oracle.tell(answers, readings(of_views, run["run_id"]))
         if number is None:
             self.rounds += 1
+
+    def hear_each_run(self, rounds: int) -> None:
+        """Each run of the ledger was one round of the story."""
+        runs = rows_of(self.database, "sync_runs")
+        ids = [run["run_id"] for run in sorted(runs, key=lambda run: run["started_at"])]
+        assert len(ids) == rounds, f"{len(ids)} runs are in the ledger, {rounds} were told"
+        for number, run_id in enumerate(ids):
+            self.heard = set(ids) - {run_id}
+            self.hear(number)
+        self.heard, self.rounds = set(ids), rounds
 
     def check(self, source: str = SOURCE, *, hidden: Collection[str] = ()) -> None:
         check_tables(self.oracle, self.database, source, hidden=hidden)
@@ -110,9 +118,18 @@ def as_stored(rows: Iterable[TableRow], *keys: str) -> dict[Any, TableRow]:
 
 
 def check_tables(
-    oracle: Oracle, database: Database, source: str = SOURCE, *, hidden: Collection[str] = ()
+    oracle: Oracle,
+    database: Database,
+    source: str = SOURCE,
+    *,
+    hidden: Collection[str] = (),
+    unknown: Collection[str] = (),
 ) -> None:
-    """Raises AssertionError with the first difference. Columns that are `hidden` may differ."""
+    """Raises AssertionError with the first difference.
+
+    Columns of the content that are `hidden` may differ; those of `view_state` that are `unknown`
+    are NULL.
+    """
     snapshots = as_stored(rows_of(database, "snapshots"), "id")
     history = as_stored(rows_of(database, "snapshot_history"), "snapshot_id", "version")
     check_spans(snapshots, history)
@@ -127,13 +144,11 @@ def check_tables(
     _same_keys("snapshot_history", history, past)
     for key, version in past.items():
         _same(f"version {key}", _of_version(version, source), history[key], hidden)
-    _check_states(oracle, database, source)
-    _check_seen(oracle, database, source, hidden)
+    _check_states(oracle, database, source, unknown)
+    _check_seen(oracle, database, source)
 
 
-def check_spans(
-    snapshots: dict[str, TableRow], history: dict[tuple[str, int], TableRow]
-) -> None:
+def check_spans(snapshots: dict[str, TableRow], history: dict[tuple[str, int], TableRow]) -> None:
     """Each id has the versions 1, 2, ... without a gap, and no two of them at one time."""
     by_id: dict[str, list[TableRow]] = {identifier: [] for identifier in snapshots}
     for (identifier, _), row in sorted(history.items()):
@@ -174,7 +189,9 @@ def _of_version(version: Version, source: str) -> dict[str, Any]:
     }
 
 
-def _check_states(oracle: Oracle, database: Database, source: str) -> None:
+def _check_states(
+    oracle: Oracle, database: Database, source: str, unknown: Collection[str]
+) -> None:
     states = as_stored(rows_of(database, "view_state"), "view_name")
     _same_keys("view_state", states, oracle.views)
     for view, state in oracle.views.items():
@@ -191,14 +208,13 @@ def _check_states(oracle: Oracle, database: Database, source: str) -> None:
             "consecutive_failures": 0,
             "is_watched": True,
             **{name: state.counts[name] for name in COUNTS if name in states[view]},
+            **dict.fromkeys(unknown),
         }
         _same(f"state of {view}", expected, states[view])
         assert not states[view]["needs_acceptance"], f"state of {view}: needs_acceptance"
 
 
-def _check_seen(
-    oracle: Oracle, database: Database, source: str, hidden: Collection[str]
-) -> None:
+def _check_seen(oracle: Oracle, database: Database, source: str) -> None:
     rejects = as_stored(rows_of(database, "rejected_records"), "view_key", "raw_hash")
     by_raw = {(key[0], json.dumps(json.loads(row["raw"]), sort_keys=True)): row
               for key, row in rejects.items()}  # fmt: skip
@@ -262,7 +278,9 @@ def check_ledger(oracle: Oracle, database: Database, source: str = SOURCE) -> No
         assert row["verdict"] == "complete", f"{view} in {run_id}: {row['verdict']} {row['reason']}"
         assert row["view_key"] == View(view).key(source), f"{view} in {run_id}: view_key"
         parts = sum(row[name] for name in DISTINCT)
-        assert row["listed"] == parts, f"{view} in {run_id}: {row['listed']} listed, {parts} counted"
+        assert row["listed"] == parts, (
+            f"{view} in {run_id}: {row['listed']} listed, {parts} counted"
+        )
         counted = oracle.counts.get((run_id, view), Counter())
         found = {name: row[name] for name in COUNTS}
         assert found == {name: counted[name] for name in COUNTS}, (
@@ -278,5 +296,3 @@ def open_runs(database: Database) -> int:
 
 def leases(database: Database) -> int:
     return sum(row["lease_token"] is not None for row in rows_of(database, "sources"))
-
-
