@@ -157,7 +157,7 @@ def _forked(order: Order) -> Ended:
         watch.start()
     else:
         os.kill(pid, signal.SIGKILL)  # one that has ended is a zombie until somebody waits for it
-    with open(reading, "rb") as output:
+    with os.fdopen(reading, "rb") as output:
         said = output.read().decode(errors="replace")
     _, status = os.waitpid(pid, 0)
     seconds = time.monotonic() - began

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ import msgspec
 from sqlalchemy.engine import make_url
 
 from benchmarks.prove.story import HOLD_ABOVE, HOLD_MIN, VIEWS, invent
-from benchmarks.prove.told import serve
+from benchmarks.prove.told import Telling, rows_of, serve
+from etl.database.connection import Database
+from etl.transform.snapshot import NORMALIZER_VERSION
 from tests.support.api import Api
 from tests.support.servers import PASSWORD, Servers, find_program
 
@@ -44,6 +47,7 @@ PROGRAMS = {
 """The last commit of the main line with each revision."""
 STORIES = {2: 8, 3: 11}
 """How many rounds of which story were told then."""
+LONGEST_RUN = timedelta(minutes=1)
 ROUNDS = 16
 NO_LONGER_NEEDED = ("tenacity>=9,<10",)
 """What the old programs import, and the environment of today has not."""
@@ -85,16 +89,48 @@ def load(dump: str, url: str) -> None:
         import pymysql
         from pymysql.constants import CLIENT
 
-        of_session = {"client_flag": CLIENT.MULTI_STATEMENTS, "ssl_disabled": True}
+        login["client_flag"] = CLIENT.MULTI_STATEMENTS
         with (
             contextlib.closing(
-                pymysql.connect(**login, database=parsed.database, autocommit=True, **of_session)
+                pymysql.connect(
+                    **login, database=parsed.database, autocommit=True, ssl_disabled=True
+                )
             ) as server,
             server.cursor() as cursor,
         ):
             cursor.execute(dump)
             while cursor.nextset():
                 pass
+
+
+def heard(old: OldDatabase, database: Database) -> Telling:
+    """The telling of an old database that was upgraded, and what its program knew less exactly.
+
+    That is, until the next reading: in `schema_drift`, of the readings of one run, which was first
+    or last (all revisions); in `view_state`, when a view last listed a snapshot (0001 did not
+    note it, 0002 not where an answer was as the last one). And where its normalizer was another
+    one, the next answer of each view counts as changed.
+    """
+    telling = Telling(database, old.story)
+    telling.hear_each_run(old.told)
+    oracle = telling.oracle
+    for row in rows_of(database, "schema_drift"):
+        seen = oracle.drift[row["name"], row["kind"]]
+        for name in ("first_seen_at", "last_seen_at"):
+            off = abs(row[name] - getattr(seen, name))
+            assert off < LONGEST_RUN, f"drift {row['name']}: {name} is off by {off}"
+            setattr(seen, name, row[name])
+    versions = {row["normalizer_version"] for row in rows_of(database, "sources")}
+    for state in oracle.views.values() if versions != {NORMALIZER_VERSION} else ():
+        state.body = ""
+    if old.revision <= "0002":
+        for row in rows_of(database, "view_state"):
+            state = oracle.views[row["view_name"]]
+            at = row["last_nonempty_at"]
+            assert at is None or at <= state.last_read_at, f"{row['view_name']}: last_nonempty_at"
+            assert (at is None) == (old.revision == "0001"), f"{row['view_name']}: {at}"
+            state.last_nonempty_at = at
+    return telling
 
 
 # --- how they were made --------------------------------------------------------------------

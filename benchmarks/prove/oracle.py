@@ -204,10 +204,11 @@ class Oracle:
         view, at, before = reading.view, reading.read_at, self.views.get(reading.view)
         if before is None or before.body != listing.body:
             self._note_oddities(view, at, listing)
+        last_nonempty_at = before.last_nonempty_at if before else None
         self.views[view] = ViewState(
             first_read_at=before.first_read_at if before else at,
             last_read_at=at,
-            last_nonempty_at=at if listing.listed else before and before.last_nonempty_at,
+            last_nonempty_at=at if listing.listed else last_nonempty_at,
             last_run_id=reading.run_id,
             counts=counts,
             body=listing.body,

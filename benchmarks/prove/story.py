@@ -112,8 +112,10 @@ class _Teller:
 
     def _pin(self, view: str) -> None:
         self.number += 1
-        places = (("application_id", self.chance.choice(APPLICATIONS)),)
-        places += (("device_type", self.chance.choice(["desktop", "mobile", "tablet"])),)
+        places = (
+            ("application_id", self.chance.choice(APPLICATIONS)),
+            ("device_type", self.chance.choice(["desktop", "mobile", "tablet"])),
+        )
         pin = _Pin(f"pin-{self.number:04}", view, self.chance.randrange(len(PERSONS)), 0, places)
         self.pins[view][pin.id] = pin
 

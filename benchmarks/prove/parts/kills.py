@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
+from itertools import count, pairwise
 from statistics import median
 from typing import Any
 
@@ -132,7 +132,7 @@ class World:
                 assert ended.code == 0, f"{order.act} ended with {ended.code}: {ended.said}"
             after()
 
-    def begin_story(self, url: str, database: Database, rounds: int = 0, **changes: Any) -> Telling:
+    def begin_story(self, url: str, database: Database, rounds: int = 0) -> Telling:
         """A database with the tables, to which so many rounds were told undisturbed."""
         self.do(self.order("upgrade", url))
         telling = Telling(database, invent(self.chance.randrange(10**9), ROUNDS))
@@ -194,8 +194,7 @@ def kill_upgrades(world: World) -> None:
         world.kill_some(order, after=nothing)
         world.do(order)
         assert schema_state(database).state == "current", "the schema is not current"
-        telling = Telling(database, old.story)
-        telling.hear_each_run(old.told)
+        telling = old_databases.heard(old, database)
         serve(world.api, old.story[old.told])
         world.do(world.order("sync", url))
         telling.hear()
@@ -285,7 +284,7 @@ def kill_renames(world: World) -> None:
     with world.database() as (url, database):
         telling = world.begin_story(url, database, 3)
         labels = [SOURCE, "organization-2", "Ünï ☃", "datadoghq.eu"]
-        for old, new in zip(labels, labels[1:], strict=False):
+        for old, new in pairwise(labels):
             order = world.order("rename", url, old=old, new=new)
             world.kill_some(order, most=3, after=has_one_label(database, old, new))
             if labels_of(database) == {old}:  # else the last one was killed behind its commit

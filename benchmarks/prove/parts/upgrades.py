@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, MetaData, inspect, select, text
@@ -21,9 +21,11 @@ from benchmarks.prove.part import Effort, Findings
 from benchmarks.prove.places import WORDS, Places, opened
 from benchmarks.prove.told import Telling, check_tables, configure, serve
 from etl.cli.commands.db import upgrade_schema
+from etl.config.model import Config
 from etl.database import schema
 from etl.database.connection import Database
-from etl.errors import EtlError, SchemaMismatch
+from etl.errors import SchemaMismatch
+from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
 from tests.support.api import Api
@@ -36,7 +38,7 @@ SOURCES_0002 = (
     "largest_accepted_limit_at", "privacy", "applications_read_at", "discovered_at",
 )  # fmt: skip
 VIEW_STATE_0002 = ("last_trusted_at", "last_nonempty_at", "needs_acceptance")
-ADDED = {
+ADDED: dict[str, dict[str, tuple[str, ...]]] = {
     "0002": {"sources": SOURCES_0002, "view_state": VIEW_STATE_0002},
     "0003": {"view_state": ("is_watched",)},
     "0004": {"sources": ("name_matching",)},
@@ -86,19 +88,20 @@ def prove_one(old: OldDatabase, dump: str, url: str, api: Api, findings: Finding
     config = configure(url, api.url)
     with opened(url) as database:
         before = raw_rows(database)
-        refused(database, config, "run: heatmap-etl db upgrade")
+        said = refusal(lambda: run(config, database))
+        assert said.exit_code == 2, f"refused with exit code {said.exit_code}"
+        assert "run: heatmap-etl db upgrade" in str(said), f"refused without advice: {said}"
         assert raw_rows(database) == before, "a run that was refused has changed rows"
         upgrade_schema(database)
         check_kept(before, raw_rows(database), old.revision)
-        telling = Telling(database, old.story)
-        telling.hear_each_run(old.told)
+        telling = old_databases.heard(old, database)
         unknown = {n for r, added in ADDED.items() if r > old.revision
                    for n in added.get("view_state", ())}  # fmt: skip
         check_tables(telling.oracle, database, unknown=unknown)
         findings.tried["rounds told by an earlier program"] += old.told
         for answers in old.story[old.told :]:
             serve(api, answers)
-            result = sync(config, database, Options(), stop=threading.Event())
+            result = run(config, database)
             assert result.status == "ok", f"a run after the upgrade is {result.status}"
             telling.hear()
             telling.check()
@@ -107,15 +110,17 @@ def prove_one(old: OldDatabase, dump: str, url: str, api: Api, findings: Finding
         of_future(database, config)
 
 
-def refused(database: Database, config: Any, advice: str) -> None:
+def refusal(act: Callable[[], object]) -> SchemaMismatch:
+    """What the program says where the revision is not its own."""
     try:
-        sync(config, database, Options(), stop=threading.Event())
-    except EtlError as error:
-        assert isinstance(error, SchemaMismatch), f"refused with {error!r}"
-        assert error.exit_code == 2, f"refused with exit code {error.exit_code}"
-        assert advice in str(error), f"refused without advice: {error}"
-    else:
-        raise AssertionError("a run was not refused")
+        act()
+    except SchemaMismatch as error:
+        return error
+    raise AssertionError("it was not refused")
+
+
+def run(config: Config, database: Database) -> RunResult:
+    return sync(config, database, Options(), stop=threading.Event())
 
 
 def check_kept(before: Raw, after: Raw, revision: str) -> None:
@@ -141,8 +146,7 @@ def raw_rows(database: Database) -> Raw:
 
     def read(connection: Connection) -> Raw:
         found = MetaData()
-        names = [n for n in inspect(connection).get_table_names()]
-        found.reflect(connection, only=names)
+        found.reflect(connection, only=inspect(connection).get_table_names())
         rows = {}
         for name, table in found.tables.items():
             query = select(table).order_by(*table.primary_key.columns)
@@ -165,21 +169,18 @@ def check_sql_views(telling: Telling, database: Database) -> None:
 
 def asked(database: Database, query: str) -> list[dict[str, Any]]:
     def read(connection: Connection) -> list[dict[str, Any]]:
-        return [dict(row._mapping) for row in connection.execute(text(query))]
+        return [row._asdict() for row in connection.execute(text(query))]
 
     return database.read(read)
 
 
-def of_future(database: Database, config: Any) -> None:
+def of_future(database: Database, config: Config) -> None:
     """An older program, which this one is to a revision to come, touches nothing."""
     revision = text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
     database.transaction(lambda connection: connection.execute(revision))
     before = raw_rows(database)
-    refused(database, config, "install a newer heatmap-etl")
-    try:
-        upgrade_schema(database)
-    except SchemaMismatch as error:
-        assert "install a newer heatmap-etl" in str(error), f"refused without advice: {error}"
-    else:
-        raise AssertionError("a database of a newer revision was upgraded")
+    for act in (lambda: run(config, database), lambda: upgrade_schema(database)):
+        said = refusal(act)
+        assert said.exit_code == 2, f"refused with exit code {said.exit_code}"
+        assert "install a newer heatmap-etl" in str(said), f"refused without advice: {said}"
     assert raw_rows(database) == before, "what was refused has changed rows"
