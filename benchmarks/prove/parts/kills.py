@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +54,7 @@ def prove(effort: Effort) -> Findings:
         findings.tried.update(world.findings.tried)
         findings.broken += world.findings.broken
         late += world.late
+    findings.tried = Counter(dict(sorted(findings.tried.items())))
     kills = sum(n for kind, n in findings.tried.items() if kind.startswith("kill -9"))
     findings.measured["kills"] = f"{kills:,}; {late:,} more came too late and count as none"
     return findings
@@ -72,7 +73,9 @@ def prove_on(dialect: str, places: Places, effort: Effort) -> World:
                     break
                 world.kind, world.left = kind, left
                 again = f"--seed {effort.seed}, story {number} of it"
-                with world.findings.trial(f"compared after kills {what}", again=again):
+                with world.findings.trial(
+                    f"story with kills {what}, {WORDS[dialect]}", again=again
+                ):
                     act(world)
     return world
 
@@ -102,6 +105,15 @@ class World:
         with opened(url) as database:
             yield url, database
         self.places.drop(url)
+
+    def compare(
+        self, telling: Telling, source: str = SOURCE, *, hidden: Collection[str] = ()
+    ) -> None:
+        """All tables with the oracle; and nothing is left open."""
+        self.findings.tried[f"comparison with the oracle, {WORDS[self.dialect]}"] += 1
+        telling.check(source, hidden=hidden)
+        assert not open_runs(telling.database), "a run was left open"
+        assert not leases(telling.database), "a lease was left"
 
     def order(self, act: str, url: str, **changes: Any) -> Order:
         return Order(act, url, self.api.url, None, changes)
@@ -159,11 +171,6 @@ def nothing() -> None:
     """There is nothing to look at before it is done."""
 
 
-def all_is_closed(database: Database) -> None:
-    assert not open_runs(database), "a run was left open"
-    assert not leases(database), "a lease was left"
-
-
 # --- what is killed ------------------------------------------------------------------------
 
 
@@ -177,8 +184,7 @@ def kill_runs(world: World) -> None:
             world.kill_some(order, after=at_most_one_is_open(database))
             world.do(order)
             telling.hear()
-            telling.check()
-            all_is_closed(database)
+            world.compare(telling)
             if world.left <= 0:
                 return
 
@@ -198,8 +204,7 @@ def kill_upgrades(world: World) -> None:
         serve(world.api, old.story[old.told])
         world.do(world.order("sync", url))
         telling.hear()
-        telling.check()
-        all_is_closed(database)
+        world.compare(telling)
 
 
 def kill_first_upgrades(world: World) -> None:
@@ -208,8 +213,7 @@ def kill_first_upgrades(world: World) -> None:
         order = world.order("upgrade", url)
         world.kill_some(order, after=nothing)
         telling = world.begin_story(url, database, 1)
-        telling.check()
-        all_is_closed(database)
+        world.compare(telling)
 
 
 def kill_privacy(world: World) -> None:
@@ -222,14 +226,13 @@ def kill_privacy(world: World) -> None:
             world.kill_some(order, most=4, after=nothing)
             world.do(order)
             hears_of_no_person(database, telling, is_hashed=setting == "hash")
-            telling.check(hidden=PERSONAL)
+            world.compare(telling, hidden=PERSONAL)
             # The next run hides them alike, and so finds nothing changed.
             run = world.order("sync", url, **changes)
             world.do(run)
             telling.hear(telling.rounds - 1)
-            telling.check(hidden=PERSONAL)
+            world.compare(telling, hidden=PERSONAL)
             hears_of_no_person(database, telling, is_hashed=setting == "hash")
-            all_is_closed(database)
 
 
 def hears_of_no_person(database: Database, telling: Telling, *, is_hashed: bool) -> None:
@@ -261,18 +264,16 @@ def kill_copies(world: World) -> None:
         world.took.setdefault(_name(order), deque([1.0], maxlen=5))
         world.kill_some(order, most=4, after=nothing)
         world.do(order)
-        all_is_closed(database)
         for table in schema.metadata.tables:
             here, there = ordered(rows_of(database, table)), ordered(rows_of(copied, table))
             assert here == there, f"{table} differs from its copy"
-        telling.check()
+        world.compare(telling)
         other = Telling(copied, telling.story, telling.oracle, telling.rounds, telling.heard)
-        other.check()
+        world.compare(other)
         serve(world.api, telling.story[telling.rounds])
         world.do(world.order("sync", target))
         other.hear()
-        other.check()
-        all_is_closed(copied)
+        world.compare(other)
 
 
 def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -290,11 +291,10 @@ def kill_renames(world: World) -> None:
             if labels_of(database) == {old}:  # else the last one was killed behind its commit
                 world.do(order)
             assert labels_of(database) == {new}, f"the source is {labels_of(database)}"
-            telling.check(source=new)
+            world.compare(telling, source=new)
             world.do(world.order("sync", url, source=new))
             telling.hear(telling.rounds - 1)
-            telling.check(source=new)
-            all_is_closed(database)
+            world.compare(telling, source=new)
 
 
 def labels_of(database: Database) -> set[str]:
@@ -326,9 +326,8 @@ def kill_pruning(world: World) -> None:
             left = [row for row in rows_of(database, "sync_runs") if is_old(row)]
             assert not left, f"{len(left)} old runs are left"
             telling.hear()
-            telling.check()
+            world.compare(telling)
             assert telling.heard <= {row["run_id"] for row in rows_of(database, "sync_runs")}
-            all_is_closed(database)
             if world.left <= 0:
                 return
 
@@ -372,12 +371,12 @@ def prunes_whole_runs(database: Database) -> Callable[[], None]:
 
 
 ACTS: dict[str, tuple[Callable[[World], None], int, int]] = {
-    "in a run": (kill_runs, 245, 10),
+    "in a run": (kill_runs, 245, 24),
     "in db upgrade": (kill_upgrades, 30, 2),
     "in the first db upgrade": (kill_first_upgrades, 10, 1),
-    "in privacy apply": (kill_privacy, 24, 2),
+    "in privacy apply": (kill_privacy, 24, 3),
     "in db copy": (kill_copies, 15, 2),
-    "in db rename-source": (kill_renames, 12, 1),
+    "in db rename-source": (kill_renames, 12, 2),
     "in a run that prunes the ledger": (kill_pruning, 16, 2),
 }
 """What is killed, and how often on each database: in the whole proof, and in the quick one."""

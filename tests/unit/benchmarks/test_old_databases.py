@@ -1,0 +1,31 @@
+"""The databases of earlier revisions are complete: a new revision needs one of the last."""
+
+from benchmarks.prove import old_databases
+from benchmarks.prove.parts.upgrades import ADDED
+from etl.database.schema import HEAD
+from tests.support.paths import ROOT
+from tests.support.servers import DIALECTS
+
+
+def revisions() -> list[str]:
+    files = (ROOT / "migrations" / "versions").glob("[0-9]*.py")
+    return sorted(file.name.partition("_")[0] for file in files)
+
+
+def test_each_earlier_revision_has_a_database_of_each_story() -> None:
+    """After a new revision: add the one before it to `PROGRAMS`, and make its databases."""
+    earlier = [revision for revision in revisions() if revision != HEAD]
+    assert sorted(old_databases.PROGRAMS) == earlier
+    stories = old_databases.STORIES
+    expected = [f"{revision}-{seed}" for revision in earlier for seed in sorted(stories)]
+    assert old_databases.names() == expected
+    for name in expected:
+        old = old_databases.read(name)
+        revision, _, seed = name.partition("-")
+        assert (old.revision, old.told) == (revision, stories[int(seed)])
+        assert sorted(old.dumps) == sorted(DIALECTS)
+        assert len(old.story) == old_databases.ROUNDS
+
+
+def test_what_each_revision_added_is_listed() -> None:
+    assert sorted(ADDED) == revisions()[1:]
