@@ -72,11 +72,11 @@ def prove_on(dialect: str, places: Places, effort: Effort) -> World:
                 if left <= 0 or number > 3 * kills:
                     break
                 world.kind, world.left = kind, left
-                again = f"--seed {effort.seed}, story {number} of it"
-                with world.findings.trial(
-                    f"story with kills {what}, {WORDS[dialect]}", again=again
-                ):
+                again = f"--seed {effort.seed}, {what}, story {number}"
+                with world.findings.trial(f"story with kills, {WORDS[dialect]}", again=again):
                     act(world)
+            if (done := world.findings.tried[kind]) < kills:
+                world.findings.broken.append(f"{kind}: only {done} of {kills} came in time")
     return world
 
 
