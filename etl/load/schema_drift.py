@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, case, insert, literal, select
 
 from etl.database.dialects import FITS_EVERYWHERE, dialect_of
 from etl.database.schema import schema_drift
@@ -40,20 +41,19 @@ def save_drift(
     query = select(d.name, d.kind).where(d.source == source)
     known = {Drift(row.name, row.kind) for row in connection.execute(query)}
     storable = _storable(drift, known, _longest_name(connection, drift))
-    values = {"last_seen_at": read_at}
     repeated = storable.keys() & known
     for kind in sorted({key.kind for key in repeated}):
         of_kind = (d.source == source) & (d.kind == kind)
         more = {key.name: storable[key][0] for key in repeated if key.kind == kind}
-        add_counts(connection, schema_drift, of_kind, d.name, more, values)
+        add_counts(connection, schema_drift, of_kind, d.name, more, _widened(read_at))
     rows = [
         {"name": key.name, "kind": key.kind, "count": count, "example": example[:_MAX_EXAMPLE]}
         for key, (count, example) in sorted(storable.items())
         if key not in known
     ]
-    common = {"source": source, "first_seen_at": read_at}
+    common = {"source": source, "first_seen_at": read_at, "last_seen_at": read_at}
     if rows:
-        connection.execute(insert(schema_drift), [{**row, **common, **values} for row in rows])
+        connection.execute(insert(schema_drift), [{**row, **common} for row in rows])
     new = sorted(key.name for key in storable.keys() - known)
     beside = [name.removeprefix(BESIDE) for name in new if name.startswith(BESIDE)]
     if beside:
@@ -62,6 +62,17 @@ def save_drift(
             source,
             ", ".join(shortened(" ".join(name.split())) for name in beside[:_MAX_WARNED]),
         )
+
+
+def _widened(read_at: datetime) -> dict[str, Any]:
+    """First and last seen, with this reading: a view that waits for others is written after them,
+    though its answer came before theirs."""
+    first, last = schema_drift.c.first_seen_at, schema_drift.c.last_seen_at
+    at = literal(read_at, first.type)
+    return {
+        "first_seen_at": case((first > at, at), else_=first),
+        "last_seen_at": case((last < at, at), else_=last),
+    }
 
 
 def _longest_name(connection: Connection, drift: Iterable[Drift]) -> int:

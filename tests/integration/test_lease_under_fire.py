@@ -1,6 +1,8 @@
-"""Processes fight for a source, are stopped, continued, killed: nothing is lost or double."""
+"""Processes fight for a source, are stopped and continued: nothing is lost or double.
 
-import random
+What `kill -9` leaves is tried by `benchmarks.prove.parts.kills`.
+"""
+
 import signal
 import subprocess
 import time
@@ -15,9 +17,6 @@ from tests.support.project import Project
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-
-KILLS = 20
-ROUNDS = 6
 
 
 @pytest.fixture
@@ -78,41 +77,3 @@ def test_who_was_stopped_beyond_its_lease_cannot_write(
     assert after == before
     rows = project.rows("SELECT status FROM sync_runs ORDER BY started_at")
     assert [row["status"] for row in rows] == ["died", "ok"]
-
-
-def contents(project: Project) -> tuple[Any, ...]:
-    """What two ways to the same state must agree on: everything but when it was read."""
-    of_row = "id, view_key, content_hash, version, began, changed_columns"
-    rows = project.rows(f"SELECT {of_row}, removed_at IS NULL AS live FROM snapshots ORDER BY id")
-    of_version = "snapshot_id, version, content_hash, began, changed_columns, ended"
-    versions = project.rows(f"SELECT {of_version} FROM snapshot_history ORDER BY 1, 2")
-    return rows, versions
-
-
-def test_killed_at_any_moment_nothing_is_lost_or_double(
-    project: Project, api: Api, run: Callable[..., subprocess.Popen[str]], new_database: Any
-) -> None:
-    undisturbed, killed, seed = [], 0, random.randrange(2**32)
-    chance = random.Random(seed)
-    for number in range(ROUNDS):
-        serve(api, number, delay_s=0.05)
-        for _ in range(-(-KILLS // ROUNDS)):
-            api.requests.clear()
-            process = run()
-            wait_until(lambda: api.requests, 60)
-            time.sleep(chance.uniform(0, 0.4))
-            process.kill()
-            killed += process.wait() == -signal.SIGKILL
-        assert ended(run()) == (0, "ok\n"), seed
-        undisturbed.append(contents(project))
-    statuses = [row["status"] for row in project.rows("SELECT status FROM sync_runs")]
-    assert set(statuses) <= {"ok", "died"}
-    assert statuses.count("died") >= killed / 2, (seed, killed)
-    project.execute("DELETE FROM snapshot_history")
-    project.execute("DELETE FROM snapshots")
-    project.execute("DELETE FROM view_state")
-    project.watch(*(f"/v{n}" for n in range(4)))
-    for number in range(ROUNDS):
-        serve(api, number)
-        project.run()
-        assert contents(project) == undisturbed[number], seed

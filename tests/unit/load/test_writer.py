@@ -10,7 +10,9 @@ import pytest
 from etl.config.views import View
 from etl.database import sql_views
 from etl.database.migrations import downgrade, upgrade
+from etl.load.schema_drift import save_drift
 from etl.source.reapply_privacy import apply_privacy
+from etl.transform.snapshot import Drift
 from tests.support.api import Api, record
 from tests.support.project import Project, counts
 
@@ -290,6 +292,19 @@ def test_drift_is_counted_once_for_each_changed_answer(project: Project, api: Ap
     api.views["/home"] = [record("1", theme="dark", start="12")]
     project.run()
     assert [row["count"] for row in project.rows(query)] == [2, 3]
+
+
+def test_drift_is_first_and_last_seen_by_readings_whichever_is_written_last(
+    project: Project,
+) -> None:
+    """A view that waits for others is written after them, though its answer came before theirs."""
+    early, middle, late = (datetime(2026, 2, 1, 10, n, tzinfo=UTC) for n in range(3))
+    drift = {Drift("theme", "unknown attribute"): (2, '"dark"')}
+    for read_at in (middle, late, early):
+        project.database.transaction(lambda c, at=read_at: save_drift(c, "s", drift, at))  # type: ignore[misc]
+    row = project.one("SELECT count, first_seen_at, last_seen_at FROM schema_drift")
+    assert row["count"] == 6
+    assert (utc(row["first_seen_at"]), utc(row["last_seen_at"])) == (early, late)
 
 
 def test_what_no_column_can_hold_comes_back_from_extra(project: Project, api: Api) -> None:
