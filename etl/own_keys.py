@@ -56,7 +56,9 @@ _ESCAPE = re.compile(
         rb"[%\\&](?:"  # one set first: what begins with alternatives is tried at every byte, too
         rb"(?<=%)(?:25)*(?:([0-7]H)|[cC]2%(?:25)*[aA][0dD]|[eE]2%(?:25)*8[01]%(?:25)*[89abAB]H"
         rb"|[eE][fF]%(?:25)*[bB]{2}%(?:25)*[bB][fF])"
-        rb"|(?<=\\)\\*(?:(?:u00|x|U000000)([0-7]H)|u\{0*([0-7]?H)\}|u(?:" + _UNSEEN + rb")"
+        rb"|(?<=\\)(?<!\\\\)\\*+(?:(?:u00|x|U000000)([0-7]H)|u\{0*([0-7]?H)\}|u(?:"
+        + _UNSEEN
+        + rb")"
         rb"|[nrtbf/])"
         rb"|(?<=&)(?:amp;)*(?:#0*([0-9]{1,7});?|#[xX]0*(H{1,6});?|([A-Za-z]{2,31}[0-9]{0,2});)"
         rb")"
@@ -148,7 +150,8 @@ class OwnKeys:
         for hit in hits:
             for guise in self._grams[plain[hit : hit + SHORTEST_RUN]]:
                 for piece in _pieces(guise.text, plain, hit):
-                    near = [p for p in pieces.get(guise, ()) if hit - p[0] <= _NEAR]
+                    others = (p for p in pieces.get(guise, ()) if p[1] != piece)
+                    near = [p for p in others if hit - p[0] <= _NEAR]
                     pieces[guise] = [*near, (hit, piece)]
                     together = len({at for _, part in pieces[guise] for at in part})
                     if len(piece) >= guise.run or together >= guise.pieces:

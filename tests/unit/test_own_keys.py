@@ -202,6 +202,14 @@ def test_endless_pieces_of_a_key_cost_no_endless_time() -> None:
     assert KEYS.are_in((API_KEY[:8] + "-" + "zq" * 600).encode() * 5 + API_KEY[:8].encode() * 2000)
 
 
+@pytest.mark.parametrize("sign", ["\\", "%", "&", "%25", "&amp;", "25", "&#0", "\\u{0", "&a"])
+def test_endless_escapes_cost_no_endless_time(sign: str) -> None:
+    """Each run of signs is read once: a look at it from each of its signs would take minutes."""
+    body = sign.encode() * (own_keys._CHUNK // len(sign))
+    assert not KEYS.are_in(body)
+    assert KEYS.are_in(body + b"u" + escaped(API_KEY, "\\u{:04x}").encode())
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_can_be_searched(body: bytes) -> None:
     assert not KEYS.are_in(body)
