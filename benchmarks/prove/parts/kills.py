@@ -126,13 +126,17 @@ class World:
         return ended
 
     def kill_some(
-        self, order: Order, most: int = 5, *, earliest: float = 0.0, after: Callable[[], None]
-    ) -> None:
-        """Begin it a few times, and kill it at some moment; then `after` looks at the tables."""
+        self, order: Order, most: int = 5, *, earliest: float = 0.0, after: Callable[[], bool]
+    ) -> bool:
+        """Begin it a few times, and kill it at some moment.
+
+        Each time `after` looks at the tables, and says whether it is done nevertheless, so that it
+        cannot begin again. Returns what `after` said last.
+        """
         longest = median(self.took.get(_name(order)) or [0.3])
         for _ in range(self.chance.randint(1, most)):
             if self.left <= 0:
-                return
+                return False
             order.kill_after_s = self.chance.uniform(earliest, 1.0) * longest
             ended = self.forks(order)
             order.kill_after_s = None
@@ -142,7 +146,9 @@ class World:
             else:
                 self.late += 1
                 assert ended.code == 0, f"{order.act} ended with {ended.code}: {ended.said}"
-            after()
+            if after():
+                return True
+        return False
 
     def begin_story(self, url: str, database: Database, rounds: int = 0) -> Telling:
         """A database with the tables, to which so many rounds were told undisturbed."""
@@ -159,16 +165,18 @@ def _name(order: Order) -> str:
     return f"{order.act} {sorted(order.changes)}"
 
 
-def at_most_one_is_open(database: Database) -> Callable[[], None]:
-    def look() -> None:
+def at_most_one_is_open(database: Database) -> Callable[[], bool]:
+    def look() -> bool:
         number = open_runs(database)
         assert number <= 1, f"{number} runs are open"
+        return False
 
     return look
 
 
-def nothing() -> None:
-    """There is nothing to look at before it is done."""
+def nothing() -> bool:
+    """There is nothing to look at before it is done, and it can always begin again."""
+    return False
 
 
 # --- what is killed ------------------------------------------------------------------------
@@ -262,8 +270,8 @@ def kill_copies(world: World) -> None:
         telling = world.begin_story(url, database, 2)
         order = world.order("copy", url, to=target)
         world.took.setdefault(_name(order), deque([1.0], maxlen=5))
-        world.kill_some(order, most=4, after=nothing)
-        world.do(order)
+        if not world.kill_some(order, most=4, after=lambda: is_whole(copied)):
+            world.do(order)
         for table in schema.metadata.tables:
             here, there = ordered(rows_of(database, table)), ordered(rows_of(copied, table))
             assert here == there, f"{table} differs from its copy"
@@ -274,6 +282,11 @@ def kill_copies(world: World) -> None:
         world.do(world.order("sync", target))
         other.hear()
         world.compare(other)
+
+
+def is_whole(copied: Database) -> bool:
+    """Whether the copy was ended: its schema is current, also before its first row."""
+    return schema_state(copied).state == "current" and bool(rows_of(copied, "sources"))
 
 
 def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -287,8 +300,7 @@ def kill_renames(world: World) -> None:
         labels = [SOURCE, "organization-2", "Ünï ☃", "datadoghq.eu"]
         for old, new in pairwise(labels):
             order = world.order("rename", url, old=old, new=new)
-            world.kill_some(order, most=3, after=has_one_label(database, old, new))
-            if labels_of(database) == {old}:  # else the last one was killed behind its commit
+            if not world.kill_some(order, most=3, after=has_one_label(database, old, new)):
                 world.do(order)
             assert labels_of(database) == {new}, f"the source is {labels_of(database)}"
             world.compare(telling, source=new)
@@ -302,10 +314,13 @@ def labels_of(database: Database) -> set[str]:
     return {row["source"] for table in tables for row in rows_of(database, table.name)}
 
 
-def has_one_label(database: Database, old: str, new: str) -> Callable[[], None]:
-    def look() -> None:
+def has_one_label(database: Database, old: str, new: str) -> Callable[[], bool]:
+    """Whether it is the new one, in all tables."""
+
+    def look() -> bool:
         labels = labels_of(database)
         assert labels in ({old}, {new}), f"the source is {labels}"
+        return labels == {new}
 
     return look
 
@@ -360,12 +375,13 @@ def is_old(row: dict[str, Any]) -> bool:
     return bool(row["run_id"].startswith("old-"))
 
 
-def prunes_whole_runs(database: Database) -> Callable[[], None]:
-    def look() -> None:
+def prunes_whole_runs(database: Database) -> Callable[[], bool]:
+    def look() -> bool:
         at_most_one_is_open(database)()
         runs = {row["run_id"] for row in rows_of(database, "sync_runs") if is_old(row)}
         views = {row["run_id"] for row in rows_of(database, "sync_run_views") if is_old(row)}
         assert runs == views, f"{len(runs ^ views)} runs were pruned by half"
+        return False
 
     return look
 

@@ -8,7 +8,7 @@ from benchmarks.prove import old_databases
 from benchmarks.prove.oracle import Oracle, Reading
 from benchmarks.prove.story import LARGEST, VIEWS, Answers, invent
 
-SEEDS = range(10)
+SEEDS = range(8)
 ROUNDS = 20
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -34,7 +34,8 @@ def test_the_same_seed_tells_the_same_and_more_rounds_begin_alike() -> None:
 
 def test_in_no_round_does_it_matter_which_view_is_written_first() -> None:
     stories = [invent(seed, ROUNDS) for seed in SEEDS]
-    stories += [old_databases.read(name).story for name in old_databases.names()]
+    # Those that are kept are the same for each revision.
+    stories += [old_databases.read(f"0001-{seed}").story for seed in old_databases.STORIES]
     for story in stories:
         assert told(story, 1) == told(story, 2)
 
