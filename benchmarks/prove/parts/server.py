@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, cast
+from typing import cast
 from unittest.mock import patch
 
 from benchmarks.prove.answerer import Answerer, InMemory, InTurn
-from benchmarks.prove.memory_tables import ROLLED_BACK, MemoryWriter, Tables, Written
+from benchmarks.prove.memory_tables import ROLLED_BACK, MemoryWriter, Row, Tables, Written
 from benchmarks.prove.organizations import (
     LISTED,
     ROUND_NUMBERS,
@@ -53,6 +53,7 @@ JSON_EACH = 32
 """One organization of so many answers with JSON, which is decoded."""
 _MOST_TOLD = 20
 
+_SOURCE = "datadoghq.com"
 _key = cache(View.key)
 
 
@@ -201,7 +202,7 @@ def _stored(story: Story) -> Stored:
         return {s.application_id for s in stored}, {s.device_type for s in stored}
 
     def names(view: View) -> set[str]:
-        key = _key(view, "datadoghq.com")
+        key = _key(view, _SOURCE)
         named = {row.snapshot.view_name for row in rows.values() if row.view_key == key}
         return {name for name in named if name is not None}
 
@@ -230,12 +231,12 @@ class Judge:
     answerer: Answerer
     written: dict[View, Written]
     pinned: dict[str, Spec]
-    rows: dict[str, Any]
+    rows: dict[str, Row]
     cap_before: int | None
 
     def judge(self, *, accepts: bool) -> None:
         for view, written in self.written.items():
-            if written.verdict != "failed":
+            if written.verdict != "failed" and not self.story.organization.is_prefix:
                 self._nothing_sent_is_lost(view, written)
         self._two_wrong_answers_are_a_failure()
         if not self._is_betrayed():
@@ -254,7 +255,7 @@ class Judge:
         """What was there all the time is listed, with the content that it has."""
         self.story.tally.counts["checked: listings said to be complete"] += 1
         organization, rows = self.story.organization, self.story.tables.rows_by_id
-        key = _key(view, "datadoghq.com")
+        key = _key(view, _SOURCE)
         for identifier, spec in self.pinned.items():
             if not organization.matches(view.name, spec[1]):
                 continue
@@ -262,7 +263,8 @@ class Judge:
                 continue
             row = rows.get(identifier)
             if row is None or row.is_removed:
-                if not self._could_not_know(spec[2][0], view):
+                is_known = not self._could_not_know(spec[2][0], view)
+                if is_known and not self._is_foreign(row, view):
                     self.story.broken("complete, but lacks", view, written, identifier)
             elif row.view_key == key and row.snapshot != snapshot_of(spec):
                 self.story.broken("complete, with an earlier content", view, written, identifier)
@@ -270,7 +272,7 @@ class Judge:
     def _removals_are_true(self) -> None:
         """No row is removed whose view lists it all the time."""
         organization = self.story.organization
-        views = {_key(view, "datadoghq.com"): view for view in self.written}
+        views = {_key(view, _SOURCE): view for view in self.written}
         for identifier, row in self.story.tables.rows_by_id.items():
             before = self.rows.get(identifier)
             if not row.is_removed or before is None or before.is_removed:
@@ -289,7 +291,7 @@ class Judge:
         for identifier in self.answerer.sent.get(view.name, ()):
             if identifier not in known:
                 row = rows.get(identifier)
-                if row is None or row.is_removed:
+                if row is None or (row.is_removed and not self._is_foreign(row, view)):
                     self.story.broken("sent, and not stored", view, written, identifier)
 
     def _two_wrong_answers_are_a_failure(self) -> None:
@@ -317,7 +319,7 @@ class Judge:
                 self._what_is_gone_is_removed(view, written)
 
     def _what_is_gone_is_removed(self, view: View, written: Written) -> None:
-        organization, key = self.story.organization, _key(view, "datadoghq.com")
+        organization, key = self.story.organization, _key(view, _SOURCE)
         for identifier, row in self.story.tables.rows_by_id.items():
             if row.view_key == key and not row.is_removed:
                 spec = organization.items.get(identifier)
@@ -343,8 +345,11 @@ class Judge:
         limits = self.answerer.limits
         if len(limits) > 1 or cap in limits:
             return limits == {cap}
-        failed = {view.name for view, w in self.written.items() if w.verdict == "failed"}
-        sizes = [max(n) for name, n in self.answerer.sizes.items() if name not in failed]
+        sizes = [
+            max(self.answerer.sizes[view.name])
+            for view, written in self.written.items()
+            if view.name in self.answerer.sizes and not _is_doubted(written)
+        ]
         at_cap = sum(size == cap for size in sizes)
         if at_cap >= 3 and 5 * at_cap >= sum(size > 0 for size in sizes):
             return True
@@ -355,6 +360,12 @@ class Judge:
             for view in organization.views
         )
 
+    def _is_foreign(self, row: Row | None, view: View) -> bool:
+        """Whether it is the row of another view, which gave no answer in this run: by rule 6 it
+        waits for that answer."""
+        failed = [_key(v, _SOURCE) for v, w in self.written.items() if w.verdict == "failed"]
+        return row is not None and row.view_key in failed and row.view_key != _key(view, _SOURCE)
+
     def _could_not_know(self, application: str | None, view: View) -> bool:
         """Whether it is on no list, and no stored row and no answer for the view ever named it."""
         if application in LISTED:
@@ -363,6 +374,11 @@ class Judge:
         sent = self.answerer.sent.get(view.name, set())
         named |= {self.pinned[i][2][0] for i in sent if i in self.pinned}
         return application not in named
+
+
+def _is_doubted(written: Written) -> bool:
+    """Whether it is not certain that the answer was for this view: then it is no evidence."""
+    return written.verdict == "failed" or "how the API matches names" in written.reason
 
 
 def examples(seed: int, numbers: range) -> Iterator[str]:
