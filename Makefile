@@ -15,7 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dashboard superset superset-lock dbt-lock pictures test test-quick databases \
-	clients-lock site site-lock sbom sbom-lock build-lock readability check db-check docs lock wheel bench bench-quick prove prove-quick clean
+	clients-lock fuzz-lock site site-lock sbom sbom-lock build-lock readability check db-check docs lock \
+	wheel bench bench-quick prove prove-quick clean
 # The work is in the recipes; what they do is said by their own echo.
 .SILENT:
 # Half a file would count as made the next time.
@@ -161,6 +162,9 @@ clients-lock: ## write tests/support/clients/requirements.lock again from its re
 site-lock: ## write docs/requirements.lock again from its requirements.in
 	$(compile) docs/requirements.in -o docs/requirements.lock
 
+fuzz-lock: ## write benchmarks/prove/fuzz.lock again from its fuzz.in
+	$(compile) benchmarks/prove/fuzz.in -o benchmarks/prove/fuzz.lock
+
 wheel: setup ## build sdist and wheel in dist/, without the network (about 2 s)
 	echo '==> hatchling build (about 2 s)'
 	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
@@ -173,11 +177,20 @@ bench-quick: setup databases ## measure the same in about a minute, less exactly
 	echo '==> benchmarks, quick'
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 
-prove: setup databases ## try every promise thousands of times (about an hour); writes benchmarks/PROOF.md
+# Unpacked, not installed: it needs nothing, and nothing but the part `fuzz` needs it. Without it that
+# part tries the kept inputs only, and says so.
+build/fuzz/installed.lock: benchmarks/prove/fuzz.lock | setup
+	echo '==> Atheris into build/fuzz for the proof (35 MB, a few seconds)'
+	rm -rf build/fuzz
+	if $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --no-deps \
+		--no-compile --only-binary :all: --require-hashes -r $< --target build/fuzz; then cp $< $@; \
+	else echo '!!! pip could not install Atheris: nothing new will be fuzzed' >&2; fi
+
+prove: setup databases build/fuzz/installed.lock ## try every promise thousands of times (about an hour); writes benchmarks/PROOF.md
 	echo '==> prove (about an hour)'
 	$(BIN)/python -m benchmarks.prove $(ARGS)
 
-prove-quick: setup databases ## try the same less often (a few minutes); ARGS='--part kills --seed 7'
+prove-quick: setup databases build/fuzz/installed.lock ## try the same less often (a few minutes); ARGS='--part kills --seed 7'
 	echo '==> prove, quick (a few minutes)'
 	$(BIN)/python -m benchmarks.prove --quick $(ARGS)
 

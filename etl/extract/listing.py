@@ -114,7 +114,7 @@ def try_to_read(
             page_limit=limit,
             rate_limit_remaining=answer.rate_limit_remaining,
             rate_limit_name=answer.rate_limit_name,
-            named=named_in(decoded.snapshots) if decoded else NOTHING_NAMED,
+            named=named_in(decoded.snapshots, decoded.rejected) if decoded else NOTHING_NAMED,
         )
         return _judged_by_itself(listing, answer, answer.safe(partial))
 

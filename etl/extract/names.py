@@ -7,6 +7,7 @@ records of the very name, and of others.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +19,7 @@ from unicodedata import normalize
 import msgspec
 
 from etl.formatting import clean, shortened
-from etl.transform.snapshot import Snapshot
+from etl.transform.snapshot import Rejected, Snapshot
 
 OURS, UNKNOWN, OTHERS = "ours", "unknown", "others"
 """Whose answer it is: that of the view asked for, not to be told, or another one's."""
@@ -37,14 +38,25 @@ class Named(msgspec.Struct, frozen=True):
 NOTHING_NAMED = Named()
 
 
-def named_in(snapshots: Collection[Snapshot]) -> Named:
-    """What the records name."""
+def named_in(snapshots: Collection[Snapshot], rejected: Collection[Rejected] = ()) -> Named:
+    """What the records name: one without a usable id may still say whose it is."""
+    rejects = [_attributes_of(reject) for reject in rejected]
 
     def count(attribute: str) -> Mapping[str, int]:
         counts = Counter(map(attrgetter(attribute), snapshots))
+        counts.update(reject.get(attribute) for reject in rejects)
         return {value: times for value, times in counts.items() if value is not None}
 
     return Named(count("view_name"), count("application_id"), count("device_type"))
+
+
+def _attributes_of(reject: Rejected) -> Mapping[str, str]:
+    """The texts among the attributes of a record that is no row."""
+    record = json.loads(reject.raw)
+    attributes = record.get("attributes") if isinstance(record, dict) else None
+    if not isinstance(attributes, dict):
+        return {}
+    return {name: value for name, value in attributes.items() if isinstance(value, str)}
 
 
 # --- how names match ----------------------------------------------------------------------

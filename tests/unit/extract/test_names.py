@@ -15,10 +15,13 @@ from etl.extract.names import (
     Named,
     judge,
     learned,
+    named_in,
     naming,
     other_part,
     relation,
 )
+from etl.transform.decode import decode
+from tests.support.strategies import body, record
 
 CONFIGURED = ("/home", "/HOME", "/homepage", "/checkout/?", "/b")
 
@@ -183,3 +186,14 @@ def test_a_foreign_name_is_short_and_clean() -> None:
     assert text.startswith("all 1,000 records name /\\x1b[2J\\n")
     assert len(text) < 110
     assert text.isprintable()
+
+
+def test_a_record_without_a_usable_id_still_names_its_view():
+    """An answer of nothing else would else belong to every view that asks."""
+    place = {"view_name": "/b", "application_id": "app-1", "device_type": "mobile"}
+    rejects = [record(None, **place), record(7, **place), record("", view_name=5), 3, [record()]]
+    decoded = decode(body(*rejects, record("x", view_name="/b")))
+    assert len(decoded.rejected) == 5
+    assert named_in(decoded.snapshots, decoded.rejected) == Named(
+        {"/b": 3}, {"app-1": 2}, {"mobile": 2}
+    )

@@ -1,0 +1,192 @@
+"""Runs tests against one mutant after the other, inside one session of pytest.
+
+What the tests import is loaded once. Each mutant is put into a fork of that process, and only
+the tests that reach its line run there, the quickest first, until one fails.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import coverage
+import msgspec
+import pytest
+
+from benchmarks.prove.mutants import Mutant, put_in
+
+LANES = 2
+PATIENCE_S = 900.0
+"""Of the wall clock; a mutant that waits longer never ends: it is killed, too."""
+EXAMPLES = 20
+"""Of a test of Hypothesis that does not say how many it needs."""
+
+Reach = dict[str, dict[int, list[int]]]
+"""By path and line: numbers of the tests that come there, the quickest first."""
+
+
+@dataclass
+class Outcome:
+    """`unreached`: no test comes to their lines."""
+
+    killed: list[str] = field(default_factory=list)
+    survived: list[str] = field(default_factory=list)
+    unreached: list[str] = field(default_factory=list)
+    tests: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+class Session:
+    """A plugin of pytest that takes the place of its loop over the tests."""
+
+    def __init__(self, root: Path, mutants: Sequence[Mutant]) -> None:
+        self.outcome = Outcome()
+        self._seconds: dict[int, float] = {}
+        self._root = root
+        self._mutants = mutants
+        self._failed: list[str] = []
+        self._ends_at_failure = False
+
+    def pytest_collection(self) -> None:
+        # After the profile of conftest.py, before the tests are loaded. Pytest must see it first.
+        from hypothesis import settings
+
+        settings.register_profile(
+            "mutation", deadline=None, derandomize=True, max_examples=EXAMPLES, database=None
+        )
+        settings.load_profile("mutation")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed.append(report.nodeid)
+            if self._ends_at_failure:
+                os._exit(1)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = session.items
+        self.outcome.tests = len(items)
+        reach = self._reach(items)
+        if not self.outcome.broken:
+            self._try_all(items, reach)
+        return True
+
+    def _reach(self, items: Sequence[pytest.Item]) -> Reach:
+        """Run all tests once, without a mutant, in a fork: what they cache must not stay."""
+        with tempfile.NamedTemporaryFile() as file:
+
+            def measure() -> None:
+                found = self._measured(items), self._seconds, self._failed
+                Path(file.name).write_bytes(msgspec.msgpack.encode(found))
+
+            _wait(_forked(measure))
+            reach, self._seconds, self.outcome.broken = msgspec.msgpack.decode(
+                Path(file.name).read_bytes(), type=tuple[Reach, dict[int, float], list[str]]
+            )
+        return reach
+
+    def _measured(self, items: Sequence[pytest.Item]) -> Reach:
+        paths = sorted({mutant.path for mutant in self._mutants})
+        cover = coverage.Coverage(
+            data_file=None, include=[str(self._root / path) for path in paths], config_file=False
+        )
+        cover.start()
+        for number, item in enumerate(items):
+            cover.switch_context(str(number))
+            began = time.process_time()
+            _run(item, items[number + 1] if number + 1 < len(items) else None)
+            self._seconds[number] = time.process_time() - began
+        cover.stop()
+        data, reach = cover.get_data(), Reach()
+        for path in paths:
+            lines = data.contexts_by_lineno(str(self._root / path))
+            reach[path] = {
+                line: sorted((int(c) for c in contexts if c), key=self._seconds.__getitem__)
+                for line, contexts in lines.items()
+            }
+        return reach
+
+    def _try_all(self, items: Sequence[pytest.Item], reach: Reach) -> None:
+        running: dict[int, tuple[Mutant, float]] = {}
+        for mutant in self._mutants:
+            tests = _tests_of(mutant, reach)
+            if not tests:
+                self.outcome.unreached.append(mutant.name)
+                continue
+            while len(running) >= LANES:
+                self._reap(running)
+            child = _forked(self._trial(mutant, items, tests))
+            running[child] = mutant, time.monotonic()
+        while running:
+            self._reap(running)
+
+    def _trial(
+        self, mutant: Mutant, items: Sequence[pytest.Item], tests: Sequence[int]
+    ) -> Callable[[], None]:
+        def run() -> None:
+            self._ends_at_failure = True
+            # By its own CPU time: on a busy machine a clock would end mutants that nothing kills.
+            most_s = 10 + 4 * int(sum(self._seconds[number] for number in tests))
+            resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))
+            put_in(mutant)
+            chosen = [items[number] for number in tests]
+            for item, following in zip(chosen, [*chosen[1:], None], strict=True):
+                _run(item, following)
+
+        return run
+
+    def _reap(self, running: dict[int, tuple[Mutant, float]]) -> None:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if child in running:
+            mutant, _ = running.pop(child)
+            (self.outcome.killed if status else self.outcome.survived).append(mutant.name)
+            return
+        for late, (_, began) in running.items():
+            if time.monotonic() - began > PATIENCE_S:
+                os.kill(late, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _tests_of(mutant: Mutant, reach: Reach) -> list[int]:
+    lines = reach.get(mutant.path, {})
+    if mutant.place:
+        return lines.get(mutant.line, [])
+    return sorted({number for numbers in lines.values() for number in numbers})
+
+
+def _run(item: pytest.Item, following: pytest.Item | None) -> None:
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+
+
+def _forked(act: Callable[[], None]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    if "MUTATION_DEBUG" not in os.environ:
+        os.dup2(nowhere, 2)
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001 - a fork must not go on as its parent
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        os._exit(2)
+    os._exit(0)
+
+
+def _wait(child: int) -> None:
+    os.waitpid(child, 0)
+
+
+def run_session(root: Path, mutants: Sequence[Mutant], tests: Sequence[str]) -> Outcome:
+    """Try the mutants with these tests; what is broken without any mutant is said instead."""
+    session = Session(root, mutants)
+    options = ["-q", "-s", "-p", "no:randomly", "-p", "no:cacheprovider", "--rootdir", str(root)]
+    pytest.main([*options, *(str(root / test) for test in tests)], plugins=[session])
+    return session.outcome
