@@ -36,9 +36,8 @@ Row = Mapping[str, Any]
 
 
 def rows(database: Database, query: str) -> list[dict[str, Any]]:
-    """What a query gives."""
-    with database.connect(write=False) as connection:
-        return [dict(row) for row in connection.execute(text(query)).mappings()]
+    """What a query gives. Raises `EtlError`."""
+    return database.read(lambda c: [dict(row) for row in c.execute(text(query)).mappings()])
 
 
 def versions(database: Database) -> list[dict[str, Any]]:
