@@ -318,12 +318,12 @@ class Story:
         self._lane.slots[slots] += 1
         self._lane.deadlocks += self._deadlocks(outage) - deadlocks
         self._lane.quiet[outage.name] += daemon.warnings() == warnings
+        self._compare()
         assert slots <= MOST_SLOTS, f"a run was good again only in slot {slots}"
         daemon.waits_to_say("/readyz", 200)
         daemon.waits_to_say("/status", 200)
         if by_hand:
             check_by_hand(by_hand)
-        self._compare()
 
     def _deadlocks(self, outage: Outage) -> int:
         """So far; a server counts from its start."""
