@@ -14,10 +14,13 @@ import time_machine
 from sqlalchemy import text
 
 from etl.config.model import Sources
+from etl.database.connection import Database
+from etl.database.migrations import SchemaState
 from etl.errors import SlotTaken
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
+from etl.schedule import due
 from etl.schedule.cron import Every
 from etl.schedule.daemon import TICK_S, Daemon, Job
 from etl.schedule.due import due_now
@@ -72,6 +75,28 @@ def ledger(project: Project) -> list[tuple[Any, ...]]:
 
 
 # --- one job ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_file_that_is_away_for_a_moment_counts_no_slot_again(
+    job: Job, project: Project, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone when the daemon looks what is due, and back when the run begins."""
+    job.look()
+    project.database.close()
+    clock.shift(QUARTER)
+    file, real = project.database.file, due.found_schema
+    assert file
+
+    def while_it_is_away(database: Database) -> SchemaState:
+        away = file.rename(file.with_suffix(".away"))
+        found = real(database)
+        away.rename(file)
+        return found
+
+    monkeypatch.setattr(due, "found_schema", while_it_is_away)
+    job.look()
+    assert ledger(project) == [(0, 0, "schedule", "ok"), (1, 0, "schedule", "ok")]
 
 
 def test_a_slot_is_run_once_and_stands_in_the_ledger(job: Job, project: Project) -> None:
