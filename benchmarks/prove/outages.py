@@ -118,7 +118,7 @@ class File(Place):
         return [
             Outage("disk full", self._full),
             Outage("locked by another process", self._locked),
-            Outage("made read-only", self._read_only, comes_first=True),
+            Outage("made read-only", self._read_only),
             Outage("moved away", self._moved, is_away=True),
         ]
 
@@ -146,19 +146,14 @@ class File(Place):
 
     @contextmanager
     def _read_only(self, _: random.Random) -> Iterator[None]:
-        """The whole disk, as soon as nobody has a file open to write."""
-        self._remount("ro")
+        """For all who open it from now on; who has it open may go on."""
+        folder = str(self._data)
+        mount("--bind", folder, folder)
         try:
+            mount("-o", "remount,bind,ro", folder)
             yield
         finally:
-            self._remount("rw")
-
-    def _remount(self, how: str) -> None:
-        command = ["mount", "-o", f"remount,{how}", str(self.disk.folder)]
-        end = time.monotonic() + 60
-        while subprocess.run(command, check=False, capture_output=True).returncode:
-            assert time.monotonic() < end, "the disk is always in use"
-            time.sleep(0.02)
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
     @contextmanager
     def _moved(self, _: random.Random) -> Iterator[None]:
@@ -169,6 +164,10 @@ class File(Place):
             yield
         finally:
             away.rename(self._data)
+
+
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
 
 
 # --- servers ------------------------------------------------------------------------------

@@ -23,23 +23,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import pytest
 
 from benchmarks.prove import coherence
+from benchmarks.prove.compressed_daemon import SCRIPT
 from benchmarks.prove.outages import PLACES, Outage, Place, Served
 from benchmarks.prove.part import Effort, Findings
-from etl.config.credentials import Keys
+from benchmarks.prove.undisturbed import Undisturbed, told
 from etl.database.connection import Database, opened
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
 from etl.ledger.runs import FULFILS
-from tests.support.project import make_config, open_project
+from tests.support.project import make_config
 from tests.support.servers import PASSWORD, free_port
 
 T = TypeVar("T")
@@ -54,38 +55,6 @@ PATIENCE_S = 90.0
 KEYS = {"DD_API_KEY": API_KEY, "DD_APP_KEY": APP_KEY}
 GROWTH = 40
 """More snapshots for each view, where a disk is full: else there would be room for a few."""
-
-# The shortest interval is a minute, so every wait is a fifteenth of what it is, too.
-DAEMON = """
-import sys
-from etl.database.dialects import servers, sqlite
-servers.LOCK_TIMEOUT_S, sqlite._BUSY_TIMEOUT_S = 1, 2
-from etl.schedule import daemon
-daemon._HELD_S, daemon._LONGEST_RETRY_S = daemon._HELD_S / 15, daemon._LONGEST_RETRY_S / 15
-from etl.cli.app import main
-from msgspec.structs import force_setattr
-from etl.config import settings, validators
-force_setattr(settings._BY_KEY["schedule.every"], "check", validators.duration("1s", "52w"))
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-COMPARED = (
-    "snapshot_id",
-    "version",
-    "began",
-    "ended_by",
-    "changed_columns",
-    "content_hash",
-    "view_key",
-    "synced_view",
-    "snapshot_name",
-    "view_name",
-    "application_id",
-    "device_type",
-    "start_ms",
-    "created_by_handle",
-)
 
 
 def prove(effort: Effort) -> Findings:
@@ -188,7 +157,7 @@ class Daemon:
         options = ["--config", str(self.config), "--log-format", "json", *listen]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", DAEMON, *options],
+                [sys.executable, "-c", SCRIPT, *options],
                 cwd=ROOT,
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
@@ -259,9 +228,7 @@ class Story:
     def __init__(self, lane: Lane, datadog: FakeDatadog, daemon: Daemon, stack: ExitStack) -> None:
         self._lane, self._datadog, self._daemon = lane, datadog, daemon
         self._dice = random.Random(lane.seed)
-        config = make_config(f"sqlite:///{lane.place.folder}/oracle.db", datadog.url, VIEWS)
-        self._oracle = open_project(replace(config, keys=Keys(API_KEY, APP_KEY), max_wait_s=60.0))
-        stack.callback(self._oracle.database.close)
+        self._undisturbed = stack.enter_context(Undisturbed(lane.place.folder, datadog, VIEWS))
         self._stalls = stack.enter_context(Stalls())
 
     def tell(self) -> None:
@@ -375,11 +342,7 @@ class Story:
 
     def _compare(self) -> None:
         """With an undisturbed reading of the same."""
-        self._oracle.run()
-        expected = told(self._oracle.database)
-        found = self._read(told)
-        wrong = {row[0] for row in found ^ expected}
-        assert not wrong, f"{len(wrong)} snapshots differ from an undisturbed reading: {min(wrong)}"
+        self._undisturbed.compare(self._read(told))
 
     def _faults(self, database: Database) -> list[str]:
         found = coherence.versions(database)
@@ -388,18 +351,6 @@ class Story:
             *coherence.faults_of_ledger(database, found),
             *faults_of_slots(database),
         ]
-
-
-def told(database: Database) -> set[tuple[Any, ...]]:
-    """Every version of every snapshot, without the instants of the readings."""
-    versions = coherence.versions(database)
-    return {tuple(_plain(one[name]) for name in COMPARED) for one in versions}
-
-
-def _plain(value: Any) -> Any:
-    """JSON as PostgreSQL and the others spell it."""
-    is_json = isinstance(value, str) and value.startswith("[")
-    return json.dumps(json.loads(value)) if is_json else value
 
 
 def faults_of_slots(database: Database) -> Iterator[str]:
