@@ -15,12 +15,11 @@ from sqlalchemy import text
 
 from etl.config.model import Sources
 from etl.database.connection import Database
-from etl.database.migrations import SchemaState
+from etl.database.migrations import SchemaState, found_schema
 from etl.errors import SlotTaken
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
 from etl.pipeline.sync import sync
-from etl.schedule import due
 from etl.schedule.cron import Every
 from etl.schedule.daemon import TICK_S, Daemon, Job
 from etl.schedule.due import due_now
@@ -85,16 +84,16 @@ def test_a_file_that_is_away_for_a_moment_counts_no_slot_again(
     job.look()
     project.database.close()
     clock.shift(QUARTER)
-    file, real = project.database.file, due.found_schema
+    file = project.database.file
     assert file
 
     def while_it_is_away(database: Database) -> SchemaState:
         away = file.rename(file.with_suffix(".away"))
-        found = real(database)
+        found = found_schema(database)
         away.rename(file)
         return found
 
-    monkeypatch.setattr(due, "found_schema", while_it_is_away)
+    monkeypatch.setattr("etl.schedule.due.found_schema", while_it_is_away)
     job.look()
     assert ledger(project) == [(0, 0, "schedule", "ok"), (1, 0, "schedule", "ok")]
 
