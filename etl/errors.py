@@ -21,7 +21,7 @@
     ├── ClockAhead                this machine's clock is too far ahead of the server's
     ├── RunStuck                  a run made no progress, and was ended (exit 1)
     │   └── RunAbandoned          it could not be ended: its thread still hangs
-    ├── SystemRefused             no file, room or thread where none of the others is meant (exit 1)
+    ├── SystemRefused             no file, room, memory or thread, where no other is meant (exit 1)
     ├── OutputError               a result could not be written to stdout (exit 1)
     └── Stopped                   SIGINT or SIGTERM (exit 130, 143)
 
@@ -159,7 +159,7 @@ class RunAbandoned(RunStuck):
 
 
 class SystemRefused(EtlError):
-    """The operating system refused what no other error is about: a file, room on disk, a thread."""
+    """The operating system refused what no other error is about: a file, room, memory, a thread."""
 
     exit_code = 1
 

@@ -42,6 +42,10 @@ def refusal_of(error: BaseException) -> SystemRefused | None:
     """
     if isinstance(error, RuntimeError) and _NO_THREAD in said_of(error):
         text = "no thread can be started; raise the limit on processes (ulimit -u, TasksMax, pids)"
+    elif isinstance(error, MemoryError):
+        text = (
+            "there is no memory left; give this process more (ulimit -v, MemoryMax, a container's)"
+        )
     elif isinstance(error, OSError) and error.errno is not None and error.errno not in _BUGS:
         where = f": {clean(str(error.filename))}" if error.filename is not None else ""
         text = f"{error.strerror or type(error).__name__}{where}{_ADVICE.get(error.errno, '')}"
@@ -56,7 +60,7 @@ def refusals_told() -> Iterator[None]:
     """Raises `SystemRefused` in place of what the system refuses inside."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         if refusal := refusal_of(error):
             raise refusal from error
         raise

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from etl.config.model import Config
 from etl.config.validators import UTC_NAMES
 from etl.database.connection import Database
-from etl.database.migrations import found_schema
+from etl.database.migrations import found_schema, prepare_schema
 from etl.ledger.results import JOB
 from etl.ledger.runs import last_slot_run
 from etl.schedule.cron import Due, Every, Slots, parse_cron
@@ -39,9 +39,15 @@ def schedule_text(config: Config) -> str:
 
 
 def due_now(config: Config, database: Database, *, since: datetime, now: datetime) -> Due | None:
-    """The slot to run now, or None. When none was ever run, slots later than `since` count."""
+    """The slot to run now, or None. When none was ever run, slots later than `since` count.
+
+    Where a run is due, the ledger that says so is there. One that seems to have no tables may be on
+    a disk that is away for a moment: then slots that were run would count as missed.
+    """
     if found_schema(database).state != "current":
-        return slots_of(config).due(since, now)
+        if slots_of(config).due(since, now) is None:
+            return None
+        prepare_schema(database)
     return database.read(lambda c: read_agenda(c, config, since, now)).due
 
 

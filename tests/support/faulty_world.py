@@ -4,12 +4,14 @@
 
 `Truth` has the snapshots of each view and changes between runs. `Cache` sometimes hands out what
 belongs to another question or to an earlier run. `ApiServer` speaks TLS and HTTP, and drips, breaks
-off, says too much or only a part. `Proxy` takes CONNECT and often fails behind it. Each misdeed is
-drawn by a seed, the run, the view and the number of the try, so that it does not depend on which
-thread comes first; only a poisoned entry of the cache stays, for two runs and every try. While
-`Faults.is_off` everything is in order.
+off, refuses, says nonsense, too much or only a part. `Proxy` takes CONNECT and often fails behind
+it; `resolver` does not always know where it is. Each misdeed is drawn by a seed, the run, the view
+and the number of the try, so that it does not depend on which thread comes first; only a poisoned
+entry of the cache stays, for two runs and every try. While `Faults.is_off` everything is in order.
 """
 
+import contextlib
+import gzip
 import json
 import random
 import shutil
@@ -20,7 +22,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -31,11 +33,14 @@ from tests.support.tunnel import ConnectionServer, relay_to, wait_for_the_end
 
 HOST = "api.datadog.test"
 """The name on the certificate; only the proxy knows where it is."""
+PROXY_HOST = "proxy.datadog.test"
+"""The name of the proxy, which only `resolver` knows."""
 APPS = ("app-a", "app-b")
 DEVICES = ("desktop", "mobile")
 FOR_EVER_S = 15.0
 """How long the world keeps up a drip or a silence at most: a client without a deadline hangs."""
 _PAUSE_S = 0.03
+_SLOW_S = 0.3
 
 
 def make_certificate(folder: Path, name: str) -> Path:
@@ -133,26 +138,44 @@ class Truth:
 # --- what goes wrong ----------------------------------------------------------------------
 
 MISDEEDS: Mapping[str, tuple[float, tuple[str, ...]]] = {
-    "tls": (1 / 3, ("closed", "garbage", "untrusted", "silent")),
-    "drip": (1 / 10, ("head", "interim", "extension", "trailer", "body")),
+    "resolver": (1 / 12, ("name unknown", "try again", "slow")),
+    "proxy": (1 / 12, ("refuses", "wants a login", "resets")),
+    "tls": (1 / 4, ("closed", "garbage", "untrusted", "silent")),
+    "drip": (1 / 20, ("head", "interim", "extension", "trailer", "body")),
     "cache": (1 / 20, ("other view", "other view, marked", "earlier run")),
     "poisoned cache": (1 / 40, ("other view, for two runs",)),
-    "partial": (1 / 25, ("status", "link")),
-    "break": (1 / 25, ("500", "reset", "cut")),
-    "stray": (1 / 25, ("second answer",)),
+    "partial": (1 / 30, ("status", "link")),
+    "break": (1 / 16, ("reset", "cut", "chunks cut", "silent", "hung up", "no HTTP")),
+    "status": (1 / 25, ("408", "500", "502", "503", "504")),
+    "429 storm": (1 / 30, ("Reset", "Retry-After", "without a word")),
+    "redirect": (1 / 80, ("301", "302", "307", "308")),
+    "coding": (1 / 30, ("bad gzip", "cut gzip", "unasked")),
+    "body": (1 / 20, ("empty", "HTML", "cut JSON", "two in one", "no list", "name twice")),
+    "stray": (1 / 30, ("second answer",)),
     "hang up": (1 / 4, ("close",)),
 }
 """For each kind how often it happens, and its forms."""
+HARMLESS = ("hang up",)
+"""What spoils no answer: a server may always end a connection after one."""
+STORM_TRIES = 3
+"""So many tries in a row of one question get a 429."""
 
 
 @dataclass
 class Faults:
-    """Draws misdeeds, and counts those done."""
+    """Draws misdeeds, and counts those done.
+
+    `attempts`: requests sent, and connections for one that failed before; `spoilt`: how many of
+    them got no answer, or another than the true one.
+    """
 
     seed: int
     run: int = 0
     is_off: bool = False
     done: Counter[str] = field(default_factory=Counter)
+    attempts: int = 0
+    spoilt: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def draw(self, kind: str, key: object, *, runs: int = 1) -> str:
         """The form in which `kind` of misdeed happens to `key` in this run; "": it does not.
@@ -164,16 +187,29 @@ class Faults:
         if self.is_off or dice.random() >= share:
             return ""
         form = dice.choice(forms)
-        self.done[f"{kind}: {form}"] += 1
+        with self._lock:
+            self.done[f"{kind}: {form}"] += 1
         return form
+
+    def note_attempt(self, *, is_spoilt: bool) -> None:
+        """Not while everything is in order."""
+        if not self.is_off:
+            with self._lock:
+                self.attempts += 1
+                self.spoilt += is_spoilt
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes over the wire: a 200 with these headers."""
+    """What goes over the wire: a 200 with these headers, unless the status is another one.
+
+    `is_wrong`: it is not what the question should get.
+    """
 
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+    is_wrong: bool = False
 
 
 class Cache:
@@ -192,13 +228,13 @@ class Cache:
             self._earlier.setdefault(view, (self._faults.run, body))
         if form == "earlier run" and run < self._faults.run:
             self._earlier.pop(view)
-            return Answer(earlier, {"Age": "3600", "X-Cache": "HIT"})
+            return Answer(earlier, {"Age": "3600", "X-Cache": "HIT"}, is_wrong=True)
         if form.startswith("other view"):
             views = sorted(self._truth.pins)
             other = views[(views.index(view) + 1) % len(views)]
             body = encoded(self._truth.answer({**query, "filter[view_name]": other}))
             headers = {"Age": "60"} if form.endswith("marked") else {}
-            return Answer(body, headers)
+            return Answer(body, headers, is_wrong=True)
         return Answer(body)
 
     def of_another(self, query: Mapping[str, str]) -> bytes:
@@ -232,15 +268,27 @@ class Proxy(ConnectionServer):
         self._faults, self._server = faults, server
         self._untrusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._untrusted.load_cert_chain(untrusted)
+        self._lock = threading.Lock()
         self.tunnels = 0
+        self.strange: list[bytes] = []  # requests for another host: nobody may send keys there
 
     def serve(self, connection: socket.socket) -> None:
         head = read_head(connection)
         if not head:  # its deadline came before it could ask
             return
-        assert head.startswith(f"CONNECT {HOST}:443 ".encode()), head
-        self.tunnels += 1
-        form = self._faults.draw("tls", self.tunnels)
+        if not head.startswith(f"CONNECT {HOST}:443 ".encode()):
+            self.strange.append(head)
+            return
+        with self._lock:
+            self.tunnels += 1
+            number = self.tunnels
+        refusal = self._faults.draw("proxy", number)
+        form = "" if refusal else self._faults.draw("tls", number)
+        if refusal or form:  # else the server behind counts it
+            self._faults.note_attempt(is_spoilt=True)
+        if refusal:
+            self._refuse(connection, refusal)
+            return
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         if form == "garbage":
             connection.sendall(b"HTTP/1.1 503 upstream\r\n\r\n")
@@ -252,6 +300,13 @@ class Proxy(ConnectionServer):
             wait_for_the_end(connection)
         elif not form:
             relay_to(self._server.port)(connection)
+
+    def _refuse(self, connection: socket.socket, form: str) -> None:
+        if form == "resets":
+            reset(connection)
+            return
+        status = "503 Busy" if form == "refuses" else "407 Who are you"
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 class ApiServer(ConnectionServer):
@@ -284,28 +339,65 @@ class ApiServer(ConnectionServer):
             listed = [{"id": app, "type": "rum_application", "attributes": {}} for app in APPS]
             connection.sendall(message(Answer(encoded(listed))))
             return True
-        if form := self._faults.draw("break", key):
-            return self._break_off(connection, form)
-        answer = self._cache.answer(query, key)
-        if form := self._faults.draw("drip", key):
-            self._drip(connection, answer, form)
-            return False
-        if form := self._faults.draw("partial", key):
-            answer = partial_answer(answer, form)
-        connection.sendall(message(answer))
-        if self._faults.draw("stray", key):
-            connection.sendall(message(Answer(self._cache.of_another(query))))
-        return not self._faults.draw("hang up", key)
+        is_open, is_spoilt = self._answer(connection, query, key)
+        self._faults.note_attempt(is_spoilt=is_spoilt)
+        return is_open
 
-    def _break_off(self, connection: ssl.SSLSocket, form: str) -> bool:
-        if form == "500":
-            connection.sendall(b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops")
-            return True
+    def _answer(
+        self, connection: ssl.SSLSocket, query: dict[str, str], key: str
+    ) -> tuple[bool, bool]:
+        """Whether the connection stays open, and whether the answer was spoilt."""
+        faults = self._faults
+        if form := faults.draw("break", key):
+            self._break_off(connection, form)
+            return False, True
+        if refusal := self._refusal(key):
+            connection.sendall(message(refusal))
+            return True, True
+        answer = self._cache.answer(query, key)
+        if form := faults.draw("drip", key):
+            self._drip(connection, answer, form)
+            return False, True
+        if form := faults.draw("partial", key):
+            answer = partial_answer(answer, form)
+        if form := faults.draw("coding", key) or faults.draw("body", key):
+            answer = nonsense(answer, form)
+        connection.sendall(message(answer))
+        if stray := faults.draw("stray", key):
+            connection.sendall(message(Answer(self._cache.of_another(query))))
+        return not faults.draw("hang up", key), bool(stray) or answer.is_wrong
+
+    def _refusal(self, key: str) -> Answer | None:
+        """Instead of an answer."""
+        faults = self._faults
+        target, number = key.rsplit(" ", 1)
+        if int(number) <= STORM_TRIES and (form := faults.draw("429 storm", target)):
+            headers = {
+                "Reset": {"X-RateLimit-Reset": "1", "X-RateLimit-Remaining": "0"},
+                "Retry-After": {"Retry-After": "1"},
+            }
+            return Answer(b'{"errors": ["slow down"]}', headers.get(form, {}), 429)
+        if form := faults.draw("redirect", key):
+            return Answer(b"", {"Location": f"https://elsewhere.test{target}"}, int(form))
+        if form := faults.draw("status", key):
+            return Answer(b"oops", {}, int(form))
+        return None
+
+    def _break_off(self, connection: ssl.SSLSocket, form: str) -> None:
+        """Answer with half of something, or not at all; then the connection ends."""
         if form == "cut":
             connection.sendall(message(Answer(encoded([])))[:-6])
-            return False
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        return False
+        elif form == "chunks cut":
+            chunk = b'{"data": ['
+            head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head + b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        elif form == "no HTTP":
+            connection.sendall(b"220 mail.example.com ESMTP\r\n")
+        elif form == "silent":
+            connection.settimeout(FOR_EVER_S)
+            wait_for_the_end(connection)
+        elif form == "reset":
+            reset(connection)
 
     def _drip(self, connection: ssl.SSLSocket, answer: Answer, form: str) -> None:
         """Begin an answer that never ends: the next piece always comes before a time-out."""
@@ -320,7 +412,8 @@ class ApiServer(ConnectionServer):
 def message(answer: Answer) -> bytes:
     lines = {"Content-Type": "application/json", **answer.headers}
     lines["Content-Length"] = str(len(answer.body))
-    return b"HTTP/1.1 200 OK\r\n" + header_lines(lines) + b"\r\n" + answer.body
+    status = b"HTTP/1.1 %d Said\r\n" % answer.status
+    return status + header_lines(lines) + b"\r\n" + answer.body
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
@@ -331,9 +424,34 @@ def partial_answer(answer: Answer, form: str) -> Answer:
     """Half of the records, and beside them that there is more."""
     records = json.loads(answer.body)["data"]
     half = records[: len(records) // 2]
-    if form == "status":
-        return Answer(encoded(half, meta={"status": "timeout"}), answer.headers)
-    return Answer(encoded(half, links={"next": f"https://{HOST}/more"}), answer.headers)
+    beside: dict[str, Any] = {"meta": {"status": "timeout"}}
+    if form == "link":
+        beside = {"links": {"next": f"https://{HOST}/more"}}
+    return Answer(encoded(half, **beside), answer.headers, is_wrong=True)
+
+
+def nonsense(answer: Answer, form: str) -> Answer:
+    """A 200 that means nothing."""
+    body, zipped = answer.body, gzip.compress(answer.body)
+    bodies = {
+        "bad gzip": body,
+        "cut gzip": zipped[:-9],
+        "unasked": body,
+        "empty": b"",
+        "HTML": b"<!doctype html><title>Sign in</title>",
+        "cut JSON": body[: len(body) // 2],
+        "two in one": body + body,
+        "no list": b'{"data": null}',
+        "name twice": body[:-1] + b', "data": []}',
+    }
+    codings = {"bad gzip": "gzip", "cut gzip": "gzip", "unasked": "br"}
+    coding = {"Content-Encoding": codings[form]} if form in codings else {}
+    return Answer(bodies[form], {**answer.headers, **coding}, is_wrong=True)
+
+
+def reset(connection: socket.socket) -> None:
+    """When it is closed, which must follow, the other side gets a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def dripping(answer: Answer, form: str) -> tuple[bytes, bytes]:
@@ -350,6 +468,36 @@ def dripping(answer: Answer, form: str) -> tuple[bytes, bytes]:
     }[form]
 
 
+@contextlib.contextmanager
+def resolver(faults: Faults) -> Iterator[None]:
+    """Of this process: it knows the proxy's name, and sometimes it does not. The rest is as ever.
+
+    A slow one answers late, but it answers.
+    """
+    before, looked_up, lock = socket.getaddrinfo, Counter[int](), threading.Lock()
+
+    def getaddrinfo(host: Any, *given: Any, **named: Any) -> Any:
+        if host not in (PROXY_HOST, PROXY_HOST.encode()):
+            return before(host, *given, **named)
+        with lock:
+            looked_up[faults.run] += 1
+            number = looked_up[faults.run]
+        form = faults.draw("resolver", number)
+        if form == "slow":
+            time.sleep(_SLOW_S)
+        elif form:
+            faults.note_attempt(is_spoilt=True)
+            code = socket.EAI_NONAME if form == "name unknown" else socket.EAI_AGAIN
+            raise socket.gaierror(code, "the resolver is away")
+        return before("127.0.0.1", *given, **named)
+
+    socket.getaddrinfo = getaddrinfo
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = before
+
+
 class FaultyWorld:
     """All of it, as a context manager. `url` is asked through `proxy_url`, trusting `certificate`.
 
@@ -363,14 +511,17 @@ class FaultyWorld:
         self._server = ApiServer(self.faults, Cache(self.truth, self.faults), self.certificate)
         self._proxy = Proxy(self.faults, self._server, make_certificate(folder, "untrusted"))
         self.url = f"https://{HOST}"
-        self.proxy_url = f"http://127.0.0.1:{self._proxy.port}"
+        self.proxy_url = f"http://{PROXY_HOST}:{self._proxy.port}"
+        self._resolver = resolver(self.faults)
 
     def __enter__(self) -> Self:
         self._server.__enter__()
         self._proxy.__enter__()
+        self._resolver.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._resolver.__exit__(None, None, None)
         self._proxy.__exit__()
         self._server.__exit__()
 
@@ -383,6 +534,11 @@ class FaultyWorld:
     def tunnels(self) -> int:
         """Connections that were asked for at the proxy."""
         return self._proxy.tunnels
+
+    @property
+    def strange(self) -> list[bytes]:
+        """Requests for another host than the API's."""
+        return self._proxy.strange
 
     def begin(self, run: int) -> None:
         self.faults.run = run

@@ -89,7 +89,13 @@ class PgBouncer(Behind):
 
 @dataclass
 class HotStandby(Behind):
-    """A copy that follows its primary, until `pause`."""
+    """Follows its primary until `pause` or `promote`. `at_port`: where it listens; 0: anywhere."""
+
+    at_port: int = 0
+
+    def promote(self) -> None:
+        """From now on it is a primary itself."""
+        self.execute("select pg_promote()")
 
     def pause(self) -> None:
         """From now on it stays as it is."""
@@ -103,6 +109,9 @@ class HotStandby(Behind):
         origin = f"host=127.0.0.1 port={self.origin.port} user={ADMIN} password={PASSWORD}"
         copy = [str(program), "-d", origin, "-D", str(self._data), "-R", "-c", "fast", "-N"]
         self._run_once(copy, account)
+
+    def _new_port(self) -> int:
+        return self.at_port or super()._new_port()
 
 
 @dataclass

@@ -222,7 +222,7 @@ class Server(ABC):
 
     def _start(self, account: str | None) -> None:
         for attempt in range(PORT_TRIES):
-            self.port = free_port()
+            self.port = self._new_port()
             self._launch(account)
             if self._answers():
                 return
@@ -230,6 +230,9 @@ class Server(ABC):
             # Between finding the port and using it another process may have taken it.
             if attempt + 1 == PORT_TRIES or not self._port_was_taken():
                 raise self._failure(f"{self.dialect} ended with {self.process.returncode}")
+
+    def _new_port(self) -> int:
+        return free_port()
 
     def _launch(self, account: str | None) -> None:
         with self._log.open("ab") as log:
@@ -343,7 +346,8 @@ class PostgreSQL(Server):
             "full_page_writes": "off",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [str(self._programs()[1]), "-D", str(self._data), *options]
+        # Given last, an option of a test counts.
+        return [str(self._programs()[1]), "-D", str(self._data), *options, *self.options]
 
     def _programs(self) -> tuple[Path, Path]:
         return self.binaries()

@@ -17,6 +17,7 @@ from etl.runtime.refusals import refusal_of, refusals_told
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; make room"),
         (PermissionError(errno.EACCES, "Permission denied", "/a\nb"), r"denied: /a\nb"),
         (RuntimeError("can't start new thread"), "no thread can be started; raise the limit"),
+        (MemoryError(), "there is no memory left; give this process more"),
     ],
     ids=str,
 )
@@ -50,6 +51,10 @@ def test_a_bug_stays_a_bug(error: BaseException) -> None:
     assert caught.value is error
 
 
-def test_a_refusal_is_raised_in_its_place() -> None:
-    with pytest.raises(SystemRefused, match="Too many"), refusals_told():
-        raise OSError(errno.EMFILE, "Too many open files")
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(OSError(errno.EMFILE, "Too many open files"), "Too many"), (MemoryError(), "no memory left")],
+)
+def test_a_refusal_is_raised_in_its_place(error: Exception, line: str) -> None:
+    with pytest.raises(SystemRefused, match=line), refusals_told():
+        raise error

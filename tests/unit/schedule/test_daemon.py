@@ -14,6 +14,8 @@ import time_machine
 from sqlalchemy import text
 
 from etl.config.model import Sources
+from etl.database.connection import Database
+from etl.database.migrations import SchemaState, found_schema
 from etl.errors import SlotTaken
 from etl.ledger.results import RunResult
 from etl.pipeline.run import Options
@@ -72,6 +74,28 @@ def ledger(project: Project) -> list[tuple[Any, ...]]:
 
 
 # --- one job ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_file_that_is_away_for_a_moment_counts_no_slot_again(
+    job: Job, project: Project, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone when the daemon looks what is due, and back when the run begins."""
+    job.look()
+    project.database.close()
+    clock.shift(QUARTER)
+    file = project.database.file
+    assert file
+
+    def while_it_is_away(database: Database) -> SchemaState:
+        away = file.rename(file.with_suffix(".away"))
+        found = found_schema(database)
+        away.rename(file)
+        return found
+
+    monkeypatch.setattr("etl.schedule.due.found_schema", while_it_is_away)
+    job.look()
+    assert ledger(project) == [(0, 0, "schedule", "ok"), (1, 0, "schedule", "ok")]
 
 
 def test_a_slot_is_run_once_and_stands_in_the_ledger(job: Job, project: Project) -> None:
