@@ -26,6 +26,7 @@ from etl.datadog.client import Answer
 from etl.datadog.retry import Retryable, RetryBudget
 from etl.errors import DatadogError, DatadogRequestError, DatadogUnavailable
 from etl.extract.fetch import Fetcher, Result
+from etl.own_keys import NO_KEYS
 from etl.transform.envelope import open_envelope
 from etl.transform.snapshot import Decoded
 
@@ -77,6 +78,7 @@ class Answerer:
         self.gone: set[str] = set()
         self.came: set[str] = set()
         self.wrong: dict[str, int] = {}
+        self.own_keys = NO_KEYS
         self._asked: list[View] = []
         self._is_json = is_json
         self._stop = Event()
