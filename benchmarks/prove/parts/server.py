@@ -321,8 +321,10 @@ class Judge:
     def _what_is_gone_is_removed(self, view: View, written: Written) -> None:
         organization, key = self.story.organization, _key(view, _SOURCE)
         for identifier, row in self.story.tables.rows_by_id.items():
-            if row.view_key == key and not row.is_removed and (
-                identifier not in organization.items
+            if (
+                row.view_key == key
+                and not row.is_removed
+                and (identifier not in organization.items)
             ):  # one that moved may wait for a failed view
                 self.story.broken("gone, but not removed", view, written, identifier)
 

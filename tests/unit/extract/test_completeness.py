@@ -39,6 +39,7 @@ SUSPICIONS = {
         "3 views stop at this number",
     ),
     "three of sixteen are not": (1000, None, [37] * 3 + [5] * 13, 37, ""),
+    "a view with one row counts among them": (1000, None, [37] * 3 + [1] * 13, 37, ""),
     "views without rows are not counted": (
         1000,
         None,
@@ -103,3 +104,19 @@ DEVICES_ASKED = {
 @pytest.mark.parametrize(("seen", "asked"), DEVICES_ASKED.values(), ids=DEVICES_ASKED)
 def test_device_types_asked_are(seen: list[str | None], asked: list[str]) -> None:
     assert device_types(seen) == asked
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (0, "0 of 9 asked for"),
+        (1, "1 of 9 asked for; another view had 5"),
+        (5, "5 of 9 asked for"),
+    ],
+)
+def test_the_reason_names_the_larger_answer(count: int, reason: str) -> None:
+    assert Evidence(9, largest=5).reason(count) == reason
+
+
+def test_the_spelling_is_that_of_a_usual_device() -> None:
+    assert device_types(["TV", "mobile"]) == ["TV", "desktop", "mobile", "tablet"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etl.load.changeset import Absence, ChangeSet, StoredId, StoredIds
 from etl.load.decide import RunState, decide
-from etl.load.diff import OTHER_SOURCE, unique
+from etl.load.diff import OTHER_SOURCE, diff, unique
 from etl.transform.snapshot import Snapshot, record_of, reject_text
 from tests.support.run_state import BLUE, OWNER, RED, run_state
 from tests.support.strategies import snapshot
@@ -39,6 +39,21 @@ def outcome(changes: ChangeSet) -> dict[str, Any]:
         fields[name] = [read.id for read in fields[name]]
     del fields["absence"], fields["taken"]
     return {name: value for name, value in (fields | absence).items() if value}
+
+
+# --- the rows of a view with nothing special about them -------------------------------------
+
+
+def test_plain_rows_are_compared_by_their_hashes_and_counted_with_the_others():
+    new, same, other = snapshot("n"), snapshot("s"), snapshot("o")
+    plain = {"s": same.content_hash, "o": "1:before", "gone": "1:before"}
+    held = StoredId("1:before", "mine", "s", is_removed=False, is_missing=True)
+    changes = diff([new, same, other], StoredIds(plain, {"held": held}), OWNER)
+    assert changes.unchanged == 1
+    assert [[s.id for s in some] for some in (changes.new, changes.changed)] == [["n"], ["o"]]
+    absence = changes.absence
+    assert (absence.live, absence.unlisted) == (4, ["gone", "held"])
+    assert (absence.absent, absence.missing) == (["gone", "held"], frozenset({"held"}))
 
 
 # --- one listed id ------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from etl.load.changeset import Absence, ChangeSet
+from etl.load.changeset import Absence, ChangeSet, StoredId
 from tests.support.run_state import run_state
+from tests.support.strategies import snapshot
 
 
 def waits(absent: str, **more: Any) -> ChangeSet:
@@ -50,3 +51,20 @@ def test_view_that_failed_was_not_read_but_what_it_listed_is_not_gone():
     state.ownership.record_failure("other", ["a"])
     assert (state.ownership.unread, state.ownership.absent) == ({"mine"}, {})
     assert state.ownership.is_listed_elsewhere("a", "mine")
+
+
+def test_a_row_that_was_taken_over_is_listed_by_its_new_owner():
+    state = run_state()
+    state.record("mine", ChangeSet(taken={"a": "other"}), ["a"])
+    assert state.ownership.is_listed_elsewhere("a", "other")
+    assert not state.ownership.is_listed_elsewhere("a", "mine")
+
+
+def test_what_is_taken_over_stands_in_the_order_of_ids():
+    ownership = run_state(read=("other",), absent={"other": frozenset("ab")}).ownership
+    changes = ChangeSet(changed=[snapshot("c")], returned=[snapshot("d")])
+    old, removed = (StoredId("1:before", "other", "s", is_removed=r) for r in (False, True))
+    changes.elsewhere = [(snapshot("a"), old), (snapshot("b"), removed)]
+    ownership.assign(changes, "mine")
+    assert [s.id for s in changes.changed] == ["a", "c"]
+    assert [s.id for s in changes.returned] == ["b", "d"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.prove.mutants import mutants_of, put_in
-from benchmarks.prove.parts.mutation import MODULES, all_mutants, explanations
+from benchmarks.prove.mutation import MODULES, all_mutants, explanations
 
 SOURCE = '''
 """For this test."""

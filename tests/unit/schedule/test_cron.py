@@ -199,6 +199,11 @@ def test_missed_slots_collapse_into_the_latest(
     assert found.due(at(f"2026-01-01 {last}"), at(f"2026-01-01 {now}")) == expected
 
 
+def test_a_slot_at_midnight_belongs_to_the_day_that_begins():
+    due = parse_cron("0 0 * * *", UTC).due(at("2026-11-23 10:00"), at("2026-11-26 10:00"))
+    assert due == Due(at("2026-11-26 00:00"), missed_slots=2)
+
+
 def test_every_minute_of_a_year_is_counted_through_both_changes_of_clocks():
     begin, end = at("2026-01-01T00:00", BERLIN), at("2027-01-01T00:00", BERLIN)
     assert parse_cron("* * * * *", BERLIN).due(begin, end) == Due(end, 365 * 24 * 60 - 1)
