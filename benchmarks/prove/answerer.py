@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Event
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.prove.organizations import (
     LISTED,
@@ -27,7 +27,6 @@ from etl.datadog.retry import Retryable, RetryBudget
 from etl.errors import DatadogError, DatadogRequestError, DatadogUnavailable
 from etl.extract.fetch import Fetcher, Result
 from etl.own_keys import NO_KEYS
-from etl.transform.envelope import open_envelope
 from etl.transform.snapshot import Decoded
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -45,8 +44,14 @@ class Records:
         self.cache_header = cache_header
         self.part_header = part_header
 
-    def decoded(self, decode: Callable[[bytes], Any]) -> Any:
-        return self if decode is open_envelope else self._decoded
+    def opened(self, _decode: Callable[[bytes], Any]) -> Self:
+        return self
+
+    def decoded(self, _decode: Callable[[bytes], Any]) -> Decoded:
+        return self._decoded
+
+    def safe(self, text: str) -> str:
+        return text
 
     @property
     def essence(self) -> bytes:
