@@ -157,9 +157,10 @@ def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 def _clean_logging() -> Iterator[None]:
     """A command run inside a test sets up logging for its process, which is that of the tests."""
     root, ours = logging.getLogger(), logging.getLogger("etl")
-    levels = root.level, ours.level
+    levels, disabled = (root.level, ours.level), root.manager.disable
     yield
     logging.captureWarnings(False)
+    logging.disable(disabled)
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
     for handler in [h for h in root.handlers if type(h).__module__ == "etl.runtime.logs"]:

@@ -157,7 +157,8 @@ class Privacy:
 
     def drift_name(self, name: str, persons: Persons) -> str:
         """The name of drift under this setting: a member may be called as a person is."""
-        return self._hider(persons).key(name) or OTHER_NAMES
+        key = self._hider(persons).key(name)
+        return OTHER_NAMES if key is None else key
 
     def nobody(self) -> Persons:
         """Persons to be collected under this setting."""
@@ -249,8 +250,9 @@ class Privacy:
     ) -> dict[Drift, tuple[int, str]]:
         hidden = Decoded()
         for (name, kind), (count, text) in drift.items():
-            example = self.example(name, text, everybody)
-            hidden.add_drift({Drift(self.drift_name(name, everybody), kind): (count, example)})
+            shown = self.drift_name(name, everybody)
+            example = self.example(OTHER_NAMES if shown == OTHER_NAMES else name, text, everybody)
+            hidden.add_drift({Drift(shown, kind): (count, example)})
         return hidden.drift
 
     def masked(self, name: str, value: Value) -> Value:

@@ -380,7 +380,7 @@ def made_files(tree: ast.AST) -> list[str]:
         ]
         written = ast.unparse(node)
         is_mode = any(re.fullmatch(r"[rwaxbt+]*[wax+][rwaxbt+]*", text) for text in texts)
-        is_read_only = "mode=ro" in written or ", uri=True" in written
+        is_read_only = "mode=ro" in written or ", uri=True" in written or ":memory:" in texts
         if (
             name in MAKES_FILES
             or (name == "open" and (is_mode or "os.O_" in written or "O_WRONLY" in written))

@@ -18,6 +18,7 @@ DIALECT_NAME = "dialect.name"
 MAY_BRANCH = {
     "config/database_url.py",  # what people write, and which driver it needs
     "config/url_parameters.py",  # what each driver takes
+    "formatting.py",  # the names of our extras
 }
 
 

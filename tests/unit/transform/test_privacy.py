@@ -474,3 +474,9 @@ def test_what_is_gone_is_never_hashed(wider: Privacy):
     for narrow in (DROPPED, Privacy(HASH, "another key of length")):
         assert wider.rewritten(protected(narrow, **ADA)) is None
     assert (KEEP, HASH, DROP) == ("keep", "hash", "drop")
+
+
+def test_an_attribute_without_a_name_keeps_its_name_in_drift():
+    for privacy in SETTINGS:
+        found = applied(privacy, record("a", **{"": {"created_by": "Ada"}}))
+        assert [drift.name for drift in found.drift] == [""]
