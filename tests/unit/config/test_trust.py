@@ -77,6 +77,29 @@ def test_one_of_another_user_is_refused(folder: Path) -> None:
     )
 
 
+def test_one_of_another_user_is_refused_before_it_is_read(folder: Path) -> None:
+    """Nobody would ever write into the pipe, and the device never ends."""
+    path = folder / ".env"
+    path.unlink()
+    os.mkfifo(path)
+    os.chown(path, STRANGER, STRANGER)
+    assert "it belongs to another user" in refused(folder)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert "others can write it (mode 0666)" in refused(folder)
+
+
+def test_a_dotenv_that_is_covered_or_empty_holds_nothing_to_refuse(folder: Path) -> None:
+    path = folder / ".env"
+    path.unlink()
+    path.symlink_to(os.devnull)
+    assert not is_used(folder)
+    path.unlink()
+    path.touch()
+    os.chown(path, STRANGER, STRANGER)
+    assert not is_used(folder)
+
+
 def test_with_sudo_that_of_the_caller_is_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
