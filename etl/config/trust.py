@@ -110,10 +110,11 @@ def open_folder(folder: Path) -> str:
     )
 
 
-def planted(path: Path) -> str:
+def planted(path: Path, shared: int = stat.S_IWOTH) -> str:
     """Why a file written to `path` would go where another user wants it; "" where not.
 
-    He may have put a link in its way, or, where everybody may write, a file that stays his own.
+    He may have put a link in its way, or a file that stays his own into a folder that has a bit of
+    `shared`: where everybody may write.
     """
     if os.name != "posix":
         return ""
@@ -125,7 +126,7 @@ def planted(path: Path) -> str:
                 continue
             if stat.S_ISLNK(status.st_mode):
                 return f"{plain(entry)} is a link of another user ({_name(status.st_uid)})"
-            if folder.stat().st_mode & stat.S_IWOTH:
+            if folder.stat().st_mode & shared:
                 return f"{plain(entry)} belongs to another user ({_name(status.st_uid)})"
         except OSError:
             break
