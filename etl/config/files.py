@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from etl.config.settings import Findings
-from etl.config.trust import distrust
+from etl.config.trust import distrust, is_read_only
 from etl.config.validators import is_secret_name, plain
 from etl.errors import ConfigError
 from etl.library_faults import name_of
@@ -218,7 +218,7 @@ def process_variables(
 def warn_of_open_dotenv(
     path: Path, dotenv: Mapping[str, str], secrets: Iterable[str], findings: Findings
 ) -> None:
-    """Warn when others may read a `.env` that holds a secret."""
+    """Warn when others may read a `.env` that holds a secret, where that can be changed."""
     names = set(secrets)
     if os.name != "posix" or not any(
         n in names or is_secret_name(n) or ("://" in value and "@" in value)
@@ -226,6 +226,8 @@ def warn_of_open_dotenv(
     ):
         return
     try:
+        if is_read_only(path):
+            return
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:  # deleted since it was read
         return

@@ -54,10 +54,11 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
         return Distrust(f"{where} belongs to another user ({_name(status.st_uid)})", _chown(folder))
     if not _others_may_write(status):
         return None
-    if not status.st_mode & stat.S_ISVTX:
+    if not status.st_mode & stat.S_ISVTX and not is_read_only(folder):
         why = f"others can write {where} {_mode(status)} and replace it"
         return Distrust(why, _chmod("go-w", folder, status))
-    # In a folder such as /tmp each user may replace what is his own.
+    # In a folder such as /tmp each user may replace what is his own. On a read-only file system
+    # nobody may: the folder of a ConfigMap of Kubernetes is 0777.
     owner = entry.lstat().st_uid
     if owner in trusted:
         return None
@@ -76,7 +77,7 @@ def exposure(path: Path, secret: str = "") -> list[str]:
         return []
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or os.statvfs(path).f_flag & os.ST_RDONLY:
+        if not stat.S_ISREG(status.st_mode) or is_read_only(path):
             return []
         is_common = path.parent.stat().st_mode & stat.S_ISVTX
     except (OSError, ValueError):  # reading it says why
@@ -100,9 +101,10 @@ def open_folder(folder: Path) -> str:
         return ""
     try:
         status = folder.stat()
+        is_closed = bool(status.st_mode & stat.S_ISVTX) or is_read_only(folder)
     except OSError:
         return ""
-    if not _others_may_write(status) or status.st_mode & stat.S_ISVTX:
+    if is_closed or not _others_may_write(status):
         return ""
     return (
         f"{plain(folder)}: can be written by others {_mode(status)}, who could replace "
@@ -131,6 +133,11 @@ def planted(path: Path, shared: int = stat.S_IWOTH) -> str:
         except OSError:
             break
     return ""
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether nobody can change anything there. Raises OSError."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _way(path: Path) -> Iterator[tuple[Path, Path]]:

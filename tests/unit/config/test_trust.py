@@ -222,6 +222,24 @@ def test_the_private_group_of_a_user_is_nobody_else(
     assert "others can write it" in str(distrust(folder / ".env", {STRANGER}))
 
 
+def make_read_only(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    found = os.statvfs(path)
+    read_only = os.statvfs_result((*found[:8], found.f_flag | os.ST_RDONLY, found[9]))
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+
+
+def test_a_dotenv_of_a_config_map_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes makes its folder 0777, and what is in it 0644, and mounts it read-only."""
+    (folder / ".env").chmod(0o644)
+    folder.chmod(0o777)
+    assert "others can write its folder" in refused(folder)
+    make_read_only(monkeypatch, folder)
+    assert is_used(folder)
+    assert load_configs(folder, {})[0].warnings == ()
+    os.chown(folder / ".env", STRANGER, STRANGER)
+    assert "it belongs to another user" in refused(folder)
+
+
 # --- without a configuration file ---------------------------------------------------------
 
 ENOUGH = {"HEATMAP_ETL_VIEWS": '["/a"]', "HEATMAP_ETL_DATABASE_URL": "sqlite:///x.db"}
@@ -335,9 +353,7 @@ def test_what_nobody_can_change_there_is_not_warned_of(
     path.touch(mode=0o600)
     path.chmod(0o444)
     assert exposure(path, "a secret")
-    found = os.statvfs(path)
-    read_only = os.statvfs_result((*found[:8], found.f_flag | os.ST_RDONLY, found[9]))
-    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    make_read_only(monkeypatch, path)
     assert exposure(path, "a secret") == []
     for other in ("/dev/null", "none", "a\0b"):
         assert exposure(folder / other, "a secret") == []
