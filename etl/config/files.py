@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from etl.config.settings import Findings
-from etl.config.trust import distrust
+from etl.config.trust import distrust, is_read_only
 from etl.config.validators import is_secret_name, plain
 from etl.errors import ConfigError
 from etl.library_faults import name_of
@@ -106,10 +106,12 @@ def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
     somebody else could have written is refused, and nothing in it is used: it says where the keys
     of the environment are sent.
     """
-    text = _dotenv_text(path, findings)
-    if not text:
+    # Before it is read: it may be a pipe into which nobody writes, or not fit into memory.
+    found = distrust(path) if _may_hold_text(path) else None
+    text = "" if found else _dotenv_text(path, findings)
+    if not text and not found:
         return {}
-    if found := distrust(path):
+    if found := found or distrust(path):
         findings.refused.append(f"{plain(path)}: is not used: {found.reason}; {found.advice}")
         return {}
     # Most installations under cron have no .env. Its parser alone: the rest logs in its own words.
@@ -130,6 +132,17 @@ def read_dotenv(path: Path, findings: Findings) -> dict[str, str]:
         elif line.key and line.value:
             values[line.key] = line.value
     return values
+
+
+def _may_hold_text(path: Path) -> bool:
+    """Whether this user can read something there; not from /dev/null, which may cover a `.env`."""
+    try:
+        status = path.stat()
+        is_empty = stat.S_ISREG(status.st_mode) and not status.st_size
+        is_usable = not is_empty and not stat.S_ISDIR(status.st_mode) and os.access(path, os.R_OK)
+        return is_usable and not os.path.samestat(status, Path(os.devnull).stat())
+    except (OSError, ValueError):
+        return False
 
 
 def _dotenv_text(path: Path, findings: Findings) -> str:
@@ -205,7 +218,7 @@ def process_variables(
 def warn_of_open_dotenv(
     path: Path, dotenv: Mapping[str, str], secrets: Iterable[str], findings: Findings
 ) -> None:
-    """Warn when others may read a `.env` that holds a secret."""
+    """Warn when others may read a `.env` that holds a secret, where that can be changed."""
     names = set(secrets)
     if os.name != "posix" or not any(
         n in names or is_secret_name(n) or ("://" in value and "@" in value)
@@ -213,6 +226,8 @@ def warn_of_open_dotenv(
     ):
         return
     try:
+        if is_read_only(path):
+            return
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:  # deleted since it was read
         return

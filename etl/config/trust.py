@@ -54,10 +54,11 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
         return Distrust(f"{where} belongs to another user ({_name(status.st_uid)})", _chown(folder))
     if not _others_may_write(status):
         return None
-    if not status.st_mode & stat.S_ISVTX:
+    if not status.st_mode & stat.S_ISVTX and not is_read_only(folder):
         why = f"others can write {where} {_mode(status)} and replace it"
         return Distrust(why, _chmod("go-w", folder, status))
-    # In a folder such as /tmp each user may replace what is his own.
+    # In a folder such as /tmp each user may replace what is his own. On a read-only file system
+    # nobody may: the folder of a ConfigMap of Kubernetes is 0777.
     owner = entry.lstat().st_uid
     if owner in trusted:
         return None
@@ -65,7 +66,7 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
 
 
 def exposure(path: Path, secret: str = "") -> list[str]:
-    """What to warn of: that others may write a file, or read the `secret` in it.
+    """What to warn of: that others may write or replace a file, or read the `secret` in it.
 
     A file may belong to another user, such as the one who runs the job. But in a folder such as
     /tmp anybody may have put it there.
@@ -76,12 +77,12 @@ def exposure(path: Path, secret: str = "") -> list[str]:
         return []
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or os.statvfs(path).f_flag & os.ST_RDONLY:
+        if not stat.S_ISREG(status.st_mode) or is_read_only(path):
             return []
         is_common = path.parent.stat().st_mode & stat.S_ISVTX
     except (OSError, ValueError):  # reading it says why
         return []
-    name, mode, found = plain(path), _mode(status), list[str]()
+    name, mode, found = plain(path), _mode(status), [*filter(None, [_open_folder(path.parent)])]
     if is_common and planted(path):
         owner = f"belongs to another user ({_name(status.st_uid)})"
         found.append(f"{name}: {owner}, who can change it; {_chown(path)}")
@@ -94,15 +95,16 @@ def exposure(path: Path, secret: str = "") -> list[str]:
     return found
 
 
-def open_folder(folder: Path) -> str:
+def _open_folder(folder: Path) -> str:
     """What to warn of where others may replace what is in a folder; "" for nothing."""
     if os.name != "posix":
         return ""
     try:
         status = folder.stat()
+        is_closed = bool(status.st_mode & stat.S_ISVTX) or is_read_only(folder)
     except OSError:
         return ""
-    if not _others_may_write(status) or status.st_mode & stat.S_ISVTX:
+    if is_closed or not _others_may_write(status):
         return ""
     return (
         f"{plain(folder)}: can be written by others {_mode(status)}, who could replace "
@@ -110,10 +112,11 @@ def open_folder(folder: Path) -> str:
     )
 
 
-def planted(path: Path) -> str:
+def planted(path: Path, shared: int = stat.S_IWOTH) -> str:
     """Why a file written to `path` would go where another user wants it; "" where not.
 
-    He may have put a link in its way, or, where everybody may write, a file that stays his own.
+    He may have put a link in its way, or a file that stays his own into a folder that has a bit of
+    `shared`: where everybody may write.
     """
     if os.name != "posix":
         return ""
@@ -125,11 +128,16 @@ def planted(path: Path) -> str:
                 continue
             if stat.S_ISLNK(status.st_mode):
                 return f"{plain(entry)} is a link of another user ({_name(status.st_uid)})"
-            if folder.stat().st_mode & stat.S_IWOTH:
+            if folder.stat().st_mode & shared:
                 return f"{plain(entry)} belongs to another user ({_name(status.st_uid)})"
         except OSError:
             break
     return ""
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether nobody can change anything there. Raises OSError."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _way(path: Path) -> Iterator[tuple[Path, Path]]:

@@ -112,7 +112,7 @@ class Database:
             if write:
                 try:
                     self.dialect.prepare_to_write(connection)
-                except DBAPIError as error:
+                except (DBAPIError, OSError) as error:
                     raise self._unreachable(error) from None
             else:
                 connection = self.dialect.prepare_to_read(connection)

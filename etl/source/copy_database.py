@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Connection, String, Table, delete, func, inspect, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
+from etl.config.trust import planted
 from etl.database import schema
 from etl.database.connection import Database
 from etl.database.dialects import dialect_of
@@ -194,7 +195,7 @@ def _of_no_state(marker: str) -> str:
 
 def _begin(source: Database, target: Database, marker: str) -> None:
     """Make the target ready to be filled; raises `SchemaMismatch` where anything else is in it."""
-    if source.file and target.file:
+    if source.file and target.file and not planted(target.file):  # opening it refuses that
         mode, owner = rights_of(source.file)
         with contextlib.suppress(OSError):  # opening it says why it cannot be made
             make_empty(target.file, (mode or 0) | PRIVATE, owner)

@@ -440,6 +440,23 @@ def test_a_login_that_may_only_read_the_source_learns_what_it_lacks(
     assert cli.files() == set()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="LOUD: only root can give a link away")
+@pytest.mark.parametrize("is_there", [False, True])
+def test_no_copy_goes_behind_a_link_of_another_user(
+    source: str, tmp_path: Path, copy: Callable[..., Result], *, is_there: bool
+) -> None:
+    filled(source, 1)
+    link, there = tmp_path / "copy.db", tmp_path / "there.db"
+    if is_there:
+        there.touch(mode=0o666)
+    link.symlink_to(there)
+    os.chown(link, 20003, 20003, follow_symlinks=False)
+    done = copy(source, f"sqlite:///{link}")
+    assert done.code == 2
+    assert "copy.db is a link of another user" in done.err
+    assert not there.exists() or not there.stat().st_size
+
+
 def test_what_cannot_be_a_target_is_refused(
     source: str, tmp_path: Path, copy: Callable[..., Result], cli: Cli
 ) -> None:

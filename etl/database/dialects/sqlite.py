@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from etl.config.files import TMPDIR
+from etl.config.output_file import files_of_sqlite
 from etl.config.trust import planted
 from etl.database.cursor import driver_cursor
 from etl.database.dialects import LET_WRITE, MAKE_ROOM, Dialect, Row, lookup
@@ -37,7 +38,8 @@ _POOL = {"pool_size": 1}
 _SAVE = "put it back from a backup, or save what can be read of it by: sqlite3 FILE .recover"
 _HINTS = (
     ("not a SQLite database|is a folder|is no file|leads to itself", "name another file"),
-    ("of another user|belongs to another user", "remove it, or name a file in another folder"),
+    ("of another user", "remove it, or name a file in another folder"),
+    ("belongs to another user", "run this as that user, or name a file in another folder"),
     ("cut short", _SAVE),
     ("", "check that the folder exists and can be written"),
 )
@@ -111,8 +113,13 @@ class Sqlite(Dialect):
         return connection.execution_options(sqlite_begin="DEFERRED")
 
     def prepare_to_write(self, connection: Connection) -> None:
-        """Switch to write-ahead logging; a reader does not change the file."""
+        """Switch to write-ahead logging; a reader does not change the file.
+
+        Raises OSError for a file that another user keeps.
+        """
         if not connection.info.get("writes_ahead"):
+            if reason := _kept_by_another(connection.engine.url):
+                raise OSError(reason)
             with driver_cursor(connection, begins=False) as cursor:
                 _write_ahead(cursor)
             connection.info["writes_ahead"] = True
@@ -219,6 +226,17 @@ def _make_missing(file: Path, mode: int) -> None:
         raise OSError(reason)
     with contextlib.suppress(OSError):  # SQLite says why it cannot be made
         make_empty(file, mode)
+
+
+def _kept_by_another(url: URL) -> str:
+    """Why another user would get to read what is written; "" where not.
+
+    In a folder such as /tmp he may have put there the database, or what SQLite writes next to it.
+    Without its bit anybody may replace any file of a shared folder: an owner says nothing there.
+    """
+    file = Path(url.database or "")
+    beside = files_of_sqlite(Path(os.path.realpath(file)))
+    return next(filter(None, (planted(f, stat.S_ISVTX) for f in (file, *beside))), "")
 
 
 def _why_unusable(file: Path) -> str:

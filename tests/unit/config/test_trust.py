@@ -77,6 +77,29 @@ def test_one_of_another_user_is_refused(folder: Path) -> None:
     )
 
 
+def test_one_of_another_user_is_refused_before_it_is_read(folder: Path) -> None:
+    """Nobody would ever write into the pipe, and the device never ends."""
+    path = folder / ".env"
+    path.unlink()
+    os.mkfifo(path)
+    os.chown(path, STRANGER, STRANGER)
+    assert "it belongs to another user" in refused(folder)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert "others can write it (mode 0666)" in refused(folder)
+
+
+def test_a_dotenv_that_is_covered_or_empty_holds_nothing_to_refuse(folder: Path) -> None:
+    path = folder / ".env"
+    path.unlink()
+    path.symlink_to(os.devnull)
+    assert not is_used(folder)
+    path.unlink()
+    path.touch()
+    os.chown(path, STRANGER, STRANGER)
+    assert not is_used(folder)
+
+
 def test_with_sudo_that_of_the_caller_is_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +222,24 @@ def test_the_private_group_of_a_user_is_nobody_else(
     assert "others can write it" in str(distrust(folder / ".env", {STRANGER}))
 
 
+def make_read_only(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    found = os.statvfs(path)
+    read_only = os.statvfs_result((*found[:8], found.f_flag | os.ST_RDONLY, found[9]))
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+
+
+def test_a_dotenv_of_a_config_map_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes makes its folder 0777, and what is in it 0644, and mounts it read-only."""
+    (folder / ".env").chmod(0o644)
+    folder.chmod(0o777)
+    assert "others can write its folder" in refused(folder)
+    make_read_only(monkeypatch, folder)
+    assert is_used(folder)
+    assert load_configs(folder, {})[0].warnings == ()
+    os.chown(folder / ".env", STRANGER, STRANGER)
+    assert "it belongs to another user" in refused(folder)
+
+
 # --- without a configuration file ---------------------------------------------------------
 
 ENOUGH = {"HEATMAP_ETL_VIEWS": '["/a"]', "HEATMAP_ETL_DATABASE_URL": "sqlite:///x.db"}
@@ -250,6 +291,21 @@ def test_a_configuration_that_anybody_may_have_put_there_is_warned_of(folder: Pa
     folder.chmod(0o1777)
     (line,) = warnings(folder)
     assert line.startswith(f"{path}: belongs to another user (uid {STRANGER}), who can change it; ")
+
+
+def test_a_folder_in_which_others_could_replace_it_is_warned_of(folder: Path) -> None:
+    (folder / ".env").unlink()
+    folder.chmod(0o777)
+    line = f"{folder}: can be written by others (mode 0777), who could replace what is in it; "
+    assert warnings(folder) == (f"{line}run: chmod go-w {folder}",)
+    # That of a key as well.
+    place = folder / "keys"
+    place.mkdir()
+    (place / "key").touch(mode=0o600)
+    place.chmod(0o777)
+    folder.chmod(0o755)
+    (line,) = warnings(folder, DD_API_KEY_FILE="keys/key")
+    assert line.startswith(f"{place}: can be written by others (mode 0777), who could replace")
 
 
 def test_its_folder_is_warned_of_once_for_all_in_it(folder: Path) -> None:
@@ -312,9 +368,7 @@ def test_what_nobody_can_change_there_is_not_warned_of(
     path.touch(mode=0o600)
     path.chmod(0o444)
     assert exposure(path, "a secret")
-    found = os.statvfs(path)
-    read_only = os.statvfs_result((*found[:8], found.f_flag | os.ST_RDONLY, found[9]))
-    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    make_read_only(monkeypatch, path)
     assert exposure(path, "a secret") == []
     for other in ("/dev/null", "none", "a\0b"):
         assert exposure(folder / other, "a secret") == []

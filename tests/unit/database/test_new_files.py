@@ -81,6 +81,36 @@ def test_no_database_is_made_behind_a_link_of_another_user(file: Path, tmp_path:
     assert not (tmp_path / "there.db").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="LOUD: only root can give a file away")
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
+def test_nothing_is_written_to_what_another_user_keeps_in_a_shared_folder(
+    file: Path, tmp_path: Path, end: str
+) -> None:
+    beside = Path(f"{file}{end}")
+    beside.touch(mode=0o666)
+    os.chown(beside, STRANGER, STRANGER)
+    tmp_path.chmod(0o1777)
+    refused = rf"{beside} belongs to another user \(uid 20003\); run this as that user, or name"
+    with pytest.raises(DatabaseUnreachable, match=refused):
+        modes_in_use(file)
+    assert beside.stat().st_size == 0
+    tmp_path.chmod(0o755)  # a folder of ours: the owner of the job, whom root helps
+    modes_in_use(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="LOUD: only root can give a link away")
+def test_nothing_is_written_to_a_database_behind_a_link_of_another_user(
+    file: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "there.db"
+    there.touch()
+    file.symlink_to(there)
+    os.chown(file, STRANGER, STRANGER, follow_symlinks=False)
+    with pytest.raises(DatabaseUnreachable, match="is a link of another user"):
+        modes_in_use(file)
+    assert there.stat().st_size == 0
+
+
 def test_exports_have_it_too_and_an_old_one_keeps_its_own(file: Path, tmp_path: Path) -> None:
     config = make_config(f"sqlite:///{file}", "http://127.0.0.1:9")
     path = tmp_path / "x.csv"
