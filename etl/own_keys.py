@@ -3,7 +3,7 @@
 A server or a proxy that echoes keys is broken or hostile, so that an answer which holds one is no
 answer. What is looked for, in any case of letters, and cut anywhere:
 
-- the key itself, also split by blanks, signs or characters that nobody sees;
+- the key itself, also split by blanks, signs, tags or characters that nobody sees;
 - the same in base64 (at any of three alignments), and in hexadecimal;
 - any of these with percent, JSON, HTML and C escapes, also mixed and one within another.
 
@@ -48,25 +48,25 @@ _LOWER = bytes(range(256)).lower()
 # tried at every byte.
 _HEX = rb"[0-9A-Fa-f]"
 _UNSEEN = (
-    rb"00[aA][0dD]|034[fF]|061[cC]|11[56][0fF]|17[bB][45]|180[eE]|20[0-6]H|3000|[fF][eE]0H"
-    rb"|[fF][eE][fF]{2}"
+    rb"00[aA][0dD]|034[fF]|061[cC]|11[56][0fF]|17[bB][45]|180[bBcCdDeE]|20[0-6]H|3000"
+    rb"|[fF][eE]0H|[fF][eE][fF]{2}|[dD][bB]40|[dD][cC][0-7]H|[dD][dD][0-9a-eA-E]H"
 )
 _ESCAPE = re.compile(
     (
-        rb"[%\\&](?:"  # one set first: what begins with alternatives is tried at every byte, too
+        rb"[%\\&<](?:"  # one set first: what begins with alternatives is tried at every byte, too
         rb"(?<=%)(?:25)*(?:([0-7]H)|[cC]2%(?:25)*[aA][0dD]|[eE]2%(?:25)*8[01]%(?:25)*[89abAB]H"
         rb"|[eE][fF]%(?:25)*[bB]{2}%(?:25)*[bB][fF])"
-        rb"|(?<=\\)(?<!\\\\)\\*+(?:(?:u00|x|U000000)([0-7]H)|u\{0*([0-7]?H)\}|u(?:"
-        + _UNSEEN
-        + rb")"
-        rb"|[nrtbf/])"
+        # From the first of its backslashes: to try at each of a million would take hours.
+        rb"|(?<=\\)(?<!\\\\)\\*+(?:(?:u00|x|U000000)([0-7]H)|u\{0*([0-7]?H)\}"
+        rb"|u(?:" + _UNSEEN + rb")|([01][0-7]{2})|[nrtbf/])"
         rb"|(?<=&)(?:amp;)*(?:#0*([0-9]{1,7});?|#[xX]0*(H{1,6});?|([A-Za-z]{2,31}[0-9]{0,2});)"
+        rb"|(?<=<)/?[A-Za-z]{1,10}/?>"
         rb")"
     ).replace(b"H", _HEX)
 )
-_BASE_OF_GROUP = (16, 16, 16, 10, 16)  # in the order of the groups above
-_SIGNS = frozenset({b"amp", b"lt", b"gt", b"quot", b"apos", b"nbsp"})
-_MARKERS = (b"%", b"\\", b"&")
+_BASE_OF_GROUP = (16, 16, 16, 8, 10, 16)  # in the order of the groups above
+_SIGNS = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b"", b"apos": b"", b"nbsp": b""}
+_MARKERS = (b"%", b"\\", b"&", b"<")
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,10 @@ def _read(escape: re.Match[bytes]) -> bytes:
         if digits := escape[number]:
             code = int(digits, base)
             return bytes([code]) if code < 128 else b""
-    name = escape[6]
-    if name and name not in _SIGNS:
+    name = escape[7]
+    if name in _SIGNS:
+        return _SIGNS[name]
+    if name:
         import html  # with two thousand names of characters; no usual answer holds one
 
         return html.unescape(f"&{name.decode()};").encode("ascii", "ignore")

@@ -80,10 +80,14 @@ def is_wrapper(value: Value) -> bool:
 
 @dataclass(slots=True)
 class Persons:
-    """Values of persons, by their plain spelling: under which name each stands, and the value."""
+    """Values of persons, by their plain spelling: under which name each stands, and the value.
+
+    `are_some_gone`: earlier rules hid values without looking for texts that equal them.
+    """
 
     rules: Rules
     values: dict[str, tuple[str, str]] = field(default_factory=dict)
+    are_some_gone: bool = False
 
     def find(self, text: str) -> tuple[str, str] | None:
         """The value that a text equals, after its name; None for none."""

@@ -138,7 +138,8 @@ class Privacy:
     def example(self, name: str, text: str, persons: Persons | None = None) -> str:
         """An example of drift in `name` under this setting; the table may have cut both short.
 
-        `persons`: those whom the answers of the example named.
+        `persons`: those whom the answers of the example named. Where some of them are gone, no text
+        can be compared with them, and none stays.
         """
         if self.created_by == KEEP:
             return text
@@ -149,9 +150,9 @@ class Privacy:
         except lenient_json.NotJson:
             is_named = quotes_a_name(text, self.person_attributes) or persons.are_in(text)
             value, is_person = text, is_person or is_named
-            if not is_person:
+            if not (is_person or persons.are_some_gone):
                 return text
-        if is_person:
+        if is_person or (persons.are_some_gone and _may_be_person(value)):
             return lenient_json.rewrite(self.masked(name, value))
         return lenient_json.rewrite(self._hider(persons).attribute(name, value))
 
@@ -166,7 +167,9 @@ class Privacy:
 
     def collect(self, persons: Persons, stored: Snapshot) -> None:
         """Note whom a stored snapshot names, where that is not hidden yet."""
-        if not mark_of(stored.content_hash):
+        mark = mark_of(stored.content_hash)
+        persons.are_some_gone |= bool(mark) and not _rules_of(mark)
+        if not mark:
             _, *content, extra, _ = msgspec.structs.astuple(stored)
             persons.add_all(_columns(self, *content[_PERSONAL])[1])
             value = lenient_json.reparse(extra or "{}")
@@ -349,6 +352,13 @@ def _rules_of(mark: str) -> str:
     if mark.startswith(HASHED):
         return mark[1 + _FINGERPRINT :].lstrip(".")
     return mark.removeprefix(_DROPPED_MARK)
+
+
+def _may_be_person(value: Value) -> bool:
+    """Whether it holds a text or a long number that may equal a value of a person."""
+    persons = Persons(Rules())
+    persons.add("", value)
+    return bool(persons.values) or isinstance(value, dict)
 
 
 def _text(digest: bytes) -> str:

@@ -64,6 +64,12 @@ GUISES = {
         c if n % 3 else f"\\u{ord(c):04x}" for n, c in enumerate(key)
     ),
     "x-escapes": lambda key: escaped(key, "\\x{:02x}"),
+    "octal": lambda key: escaped(key, "\\\\{:03o}"),
+    "tags": lambda key: spread(key, "<wbr>", 4),
+    "tags-closed": lambda key: spread(key, "<b><\\/b>", 5),
+    "tags-escaped": lambda key: spread(key, "&lt;i/&gt;", 3),
+    "tag-characters": lambda key: spread(key, "\\udb40\\udc20", 1),
+    "variation-selectors": lambda key: spread(key, "\\udb40\\udd00", 4),
     "u-braces": lambda key: escaped(key, "\\u{{{:x}}}"),
     "decimal-entities": lambda key: escaped(key, "&#{};"),
     "decimal-entities-zeros": lambda key: escaped(key, "&#{:07};"),
@@ -196,6 +202,13 @@ def test_a_key_across_the_border_of_two_chunks_is_found() -> None:
     border = own_keys._CHUNK
     for at in range(border - 40, border + 10, 7):
         assert KEYS.are_in(b"x" * at + API_KEY.encode() + b"y" * 10_000)
+
+
+def test_endless_backslashes_cost_no_endless_time() -> None:
+    # Tried from each of its backslashes, one such text would take hours.
+    body = b'{"data":[{"id":"' + b"\\" * 2_000_000 + b'"}]}'
+    assert not KEYS.are_in(body)
+    assert KEYS.blotted("\\" * 20_000) == "\\" * 20_000
 
 
 def test_endless_pieces_of_a_key_cost_no_endless_time() -> None:

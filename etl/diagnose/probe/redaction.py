@@ -68,6 +68,7 @@ _BETWEEN = _set_of("""
     a an and as at be between by equal from in integer is must not number of or positive size than
     that the to value was
 """)
+_MOST_NUMBERS = 2  # of a range; more after one word may be an address or a telephone number
 _PERMISSIONS = ("rum_apps_read", "rum_session_replay_read", "session_replay_read")
 DOCUMENTED = _set_of("""
     after application_id attributes client_token count created_at created_by_handle cursor data
@@ -108,10 +109,12 @@ class Redaction:
             if value in text.lower():
                 text = _replaced(text, value, f" [{self._values[value]}] ")
         shown: list[str] = []
-        is_about_limit = False
+        is_about_limit, numbers = False, 0
         for word in _words(text):
             shown.append(self._word(word, is_about_limit=is_about_limit, status=status))
+            numbers = numbers + bool(_NUMBERS.fullmatch(word)) if is_about_limit else 0
             is_about_limit = shown[-1] != HIDDEN and _leads_to_number(word, is_about_limit)
+            is_about_limit = is_about_limit and numbers < _MOST_NUMBERS
         kept = " ".join(shown)
         kept = re.sub(rf"{re.escape(HIDDEN)}(?: {re.escape(HIDDEN)})+", HIDDEN, kept)
         return kept if len(kept) <= LONGEST else f"{kept[: LONGEST - 3]}..."
