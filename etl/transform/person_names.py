@@ -21,6 +21,8 @@ _NAMING = frozenset(
     for name in (*_NAMES, "label", "facet", "path")
     for suffix in ("", "name")
 )
+_OTHER_NAMING = frozenset({"id", "k", "n", "title", "type"})
+"""These say more often what a thing is: `{"type": "user", ...}` is no pair, but created_by is."""
 FORMER_SPELLINGS = frozenset(
     spelling
     for part in ("", "handle", "user_id", "id", "name", "email")
@@ -62,9 +64,15 @@ def may_name(text: str, more: tuple[str, ...] = ()) -> bool:
     return any(is_personal(t, more) or quotes_a_name(t, more) for t in _STRING.findall(text))
 
 
-def is_naming(name: str) -> bool:
-    """Whether a member of this name may say what other members of its object are the values of."""
-    return len(name) <= _LONGEST and _is_naming(name)
+def is_naming(name: str, value: str = "") -> bool:
+    """Whether a member of this name may say what other members of its object are the values of.
+
+    With `value`, also one of the names that do so only for what somebody did, such as created_by.
+    """
+    if len(name) > _LONGEST:
+        return False
+    is_act = value != "" and name.casefold() in _OTHER_NAMING and _ACT.match(value) is not None
+    return is_act or _is_naming(name)
 
 
 def tagged(text: str, more: tuple[str, ...] = ()) -> tuple[str, str] | None:
@@ -108,4 +116,4 @@ def _anywhere(more: tuple[str, ...]) -> re.Pattern[str]:
 @lru_cache(maxsize=64)
 def _role(more: tuple[str, ...]) -> re.Pattern[str]:
     roles = "|".join(sorted({*_ROLES, *map(plain, more)}))
-    return re.compile(rf"(?:{roles})s?(?:(?:{'|'.join(_PARTS)})s?)?")
+    return re.compile(rf"(?:{roles})s?(?:users?)?(?:(?:{'|'.join(_PARTS)})s?)?")

@@ -34,11 +34,11 @@ class Rules:
 
     def names(self, key: str, value: Value) -> bool:
         """Whether a member says which attribute its object holds: {"name": "created_by", ...}."""
-        if not is_naming(key):
+        if not is_naming(key, value if isinstance(value, str) else ""):
             return False
         if isinstance(value, str) and is_personal(value, self.more):
             return True
-        return self.is_hidden_name is not None and self.is_hidden_name(value)
+        return is_naming(key) and self.is_hidden_name is not None and self.is_hidden_name(value)
 
 
 class Member(NamedTuple):

@@ -217,6 +217,9 @@ REACHED = [
     {"pairs": {"field": "CREATED-BY", "value": ["Lovelace"]}},
     {"pairs": {"attribute": "owner", "old": "Lovelace", "new": {"x": "planted.example"}}},
     {"name": "created_by", "value": "Lovelace"},
+    {"pairs": [{"id": "created_by", "value": "Lovelace"}, {"title": "updatedBy", "x": "Lovelace"}]},
+    {"pairs": [{"k": "modified_by", "v": "Lovelace"}, {"type": "created_by", "x": "Lovelace"}]},
+    {"creator_user_id": "Lovelace", "owner_user_handle": "ada@planted.example"},
     {"pair": ["created_by", "Lovelace"]},
     {"modified_by": "Lovelace"},
     {"lastUpdatedBy": {"x": "Lovelace"}},
@@ -294,6 +297,7 @@ def test_what_only_sounds_like_a_person_stays(privacy: Privacy):
         "recreator_count": 3,
         "note": "the user said so: created by hand",
         "pair": {"name": "color", "value": "red"},
+        "kinds": [{"type": "user", "page": "start"}, {"id": "owner", "title": "user"}],
         "width": 1000,
         "is_device_type_selected_by_user": "yes",
     }
