@@ -14,6 +14,7 @@ from etl.config.validators import plain
 
 NOBODY: frozenset[int] = frozenset()
 _MOST_LINKS = 40  # as many as Linux follows
+_NUMBERS, _NO_NUMBER = Path("/proc/self/uid_map"), Path("/proc/sys/kernel/overflowuid")
 
 
 class Distrust(NamedTuple):
@@ -50,7 +51,7 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
     """Why somebody else can put another entry into the folder."""
     status = folder.stat()
     where = f"its folder {plain(folder)}"
-    if status.st_uid not in trusted:
+    if status.st_uid not in trusted | _without_number():
         return Distrust(f"{where} belongs to another user ({_name(status.st_uid)})", _chown(folder))
     if not _others_may_write(status):
         return None
@@ -126,6 +127,9 @@ def planted(path: Path, shared: int = stat.S_IWOTH) -> str:
             status = entry.lstat()
             if status.st_uid in trusted or stat.S_ISDIR(status.st_mode):
                 continue
+            is_open = bool(folder.stat().st_mode & (stat.S_IWOTH | stat.S_IWGRP))
+            if not is_open and status.st_uid in _without_number():
+                continue
             if stat.S_ISLNK(status.st_mode):
                 return f"{plain(entry)} is a link of another user ({_name(status.st_uid)})"
             if folder.stat().st_mode & shared:
@@ -167,6 +171,20 @@ def _trusted() -> set[int]:
     user = os.geteuid()
     called_by = os.environ.get("SUDO_UID", "") if user == 0 else ""
     return {0, user, *([int(called_by)] if called_by.isdecimal() else [])}
+
+
+def _without_number() -> set[int]:
+    """The owner of what belongs to the machine's root where he has no number of his own.
+
+    So it is in a sandbox such as those of bubblewrap and Apptainer. Everybody else without a number
+    looks the same, so this is no reason to trust a file: only `/` and the folders on the way.
+    """
+    try:
+        if "0" in _NUMBERS.read_text().split()[1::3]:
+            return set()
+        return {int(_NO_NUMBER.read_text())}
+    except (OSError, ValueError):  # no Linux
+        return set()
 
 
 def _others_may_write(status: os.stat_result) -> bool:

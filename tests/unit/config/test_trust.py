@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from etl.config import trust
 from etl.config.database_url import parse_database
 from etl.config.load import load_config, load_configs
 from etl.config.model import Needs
@@ -220,6 +221,27 @@ def test_the_private_group_of_a_user_is_nobody_else(
     assert distrust(folder / ".env", {STRANGER}) is None
     monkeypatch.setattr(grp, "getgrgid", lambda _: group("ann", "bob"))
     assert "others can write it" in str(distrust(folder / ".env", {STRANGER}))
+
+
+def test_in_a_sandbox_the_root_of_the_machine_has_no_number(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There `/` belongs to nobody, as does a file of any other user."""
+    for name, number in (("_NUMBERS", "0 1000 1\n1 100000 65536\n"), ("_NO_NUMBER", STRANGER)):
+        (tmp_path / name).write_text(f"{number}\n", encoding="utf-8")
+    os.chown(folder, STRANGER, STRANGER)
+    (folder / "link").symlink_to(tmp_path)
+    os.chown(folder / "link", STRANGER, STRANGER, follow_symlinks=False)
+    assert "its folder" in refused(folder)
+    assert "is a link of another user" in planted(folder / "link" / "x")
+    for name in ("_NUMBERS", "_NO_NUMBER"):
+        monkeypatch.setattr(trust, name, tmp_path / name)
+    assert is_used(folder)
+    assert planted(folder / "link" / "x") == ""
+    folder.chmod(0o1777)  # anybody may have put the link there
+    assert "is a link of another user" in planted(folder / "link" / "x")
+    os.chown(folder / ".env", STRANGER, STRANGER)
+    assert "it belongs to another user" in refused(folder)
 
 
 def make_read_only(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
