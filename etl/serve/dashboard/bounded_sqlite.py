@@ -2,8 +2,9 @@
 
 Readers of the dashboard write SQL of their own. A query is ended by the progress handler that
 Datasette sets; SQLite calls it where its program jumps, never within a function, nor between the
-hundreds of functions that a row may hold. So each of them is bounded too: by the length of a value,
-and where it compares two values piece by piece, by the product of their lengths.
+thousands of functions that a row may hold. So each of them is bounded too: by the length of a
+value, and where it compares two values piece by piece, by the product of their lengths. Of these
+slow functions each call asks the handler, too.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _LONGEST_PRODUCT = 5_000_000  # of two lengths; SQLite takes up to 15 ms for it
 _WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(\*|[0-9]{4})")
 _TOO_MUCH = f"the query needs more than the {HEAP // 2**20} MB that SQLite may use here"
 _LONG_VALUE = f"a value has more than {LONGEST_VALUE // 1000} kB; ask for part of it with substr()"
+_INTERRUPTED = "interrupted"  # by this word Datasette knows that the time is over
 _LONG_ANSWER = (
     f"the answer has more than {MOST_OF_AN_ANSWER // 1_000_000} MB; ask for fewer columns, or for "
     "fewer rows with LIMIT"
@@ -91,6 +93,7 @@ class BoundedConnection(sqlite3.Connection):
     """SQLite within the bounds above. `refusal`: why a function did not answer."""
 
     refusal = ""
+    _handler: Callable[[], Any] | None = None
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -100,13 +103,14 @@ class BoundedConnection(sqlite3.Connection):
         super().execute(f"PRAGMA hard_heap_limit={HEAP}").fetchall()
         self._plain = sqlite3.connect(":memory:", check_same_thread=False)
         self._plain.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-        for name, number, check in _SLOW:
+        for name, number, check in _slow():
             self.create_function(name, number, self._checked(name, check), deterministic=True)
 
     def cursor(self, factory: Any = BoundedCursor) -> Any:
         return super().cursor(factory)
 
     def set_progress_handler(self, handler: Any, n: int) -> None:
+        self._handler = handler
         super().set_progress_handler(handler, min(n, _STEPS))
 
     def close(self) -> None:
@@ -119,6 +123,9 @@ class BoundedConnection(sqlite3.Connection):
         def function(*values: Any) -> Any:
             if not check(*values):
                 self.refusal = f"{name}() is not answered for values, or a width, of that length"
+                raise sqlite3.OperationalError(self.refusal)
+            if self._handler and self._handler():
+                self.refusal = _INTERRUPTED
                 raise sqlite3.OperationalError(self.refusal)
             marks = ", ".join("?" * len(values))
             return self._plain.execute(f"SELECT {name}({marks})", values).fetchone()[0]
@@ -157,3 +164,9 @@ _SLOW: tuple[tuple[str, int, Callable[..., bool]], ...] = (
     ("rtrim", 2, _are_short),
     ("json_patch", 2, _are_short),
 )
+
+
+def _slow() -> Iterator[tuple[str, int, Callable[..., bool]]]:
+    yield from _SLOW
+    if sqlite3.sqlite_version_info >= (3, 41):
+        yield "unhex", 2, _are_short
