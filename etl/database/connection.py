@@ -247,15 +247,13 @@ def _database(
     names: SettingNames,
     file_mode: int,
 ) -> Database:
+    passwords = _passwords(make_url(url), label)
     try:
         engine = dialect.make_engine(url, schema_name, file_mode)
     except Exception as error:
         if not _is_of_driver(error):
             raise
-        raise unreachable(
-            dialect, label, error, names=names, passwords=_passwords(make_url(url), label)
-        ) from None
-    passwords = _passwords(make_url(url), label)
+        raise unreachable(dialect, label, error, names=names, passwords=passwords) from None
     hide_values(engine, lambda error: passwords.blotted(dialect.tell(error)))
     return Database(engine, label, schema_name, names=names)
 
