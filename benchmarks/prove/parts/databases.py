@@ -74,13 +74,11 @@ def prove(effort: Effort) -> Findings:
     found, slots, quiet, deadlocks = Findings(), Counter[int](), Counter[str](), 0
     with ThreadPoolExecutor(len(lanes)) as pool:
         for lane in pool.map(Lane.go, [lane for lane in lanes if lane.order]):
-            found.tried.update(lane.findings.tried)
-            found.versions.update(lane.findings.versions)
-            found.broken += lane.findings.broken
+            found.add(lane.findings)
             slots.update(lane.slots)
             quiet.update(lane.quiet)
             deadlocks += lane.deadlocks
-    found.measured = {
+    found.measured |= {
         "slots until a run was good again": ", ".join(
             f"{count} in slot {number}" for number, count in sorted(slots.items())
         ),

@@ -51,8 +51,7 @@ def prove(effort: Effort) -> Findings:
             found = list(pool.map(lambda d: prove_on(d, places, effort), effort.databases))
     late = 0
     for world in found:
-        findings.tried.update(world.findings.tried)
-        findings.broken += world.findings.broken
+        findings.add(world.findings)
         late += world.late
     findings.tried = Counter(dict(sorted(findings.tried.items())))
     kills = sum(n for kind, n in findings.tried.items() if kind.startswith("kill -9"))
