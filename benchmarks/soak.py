@@ -30,13 +30,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
+from benchmarks.prove.coherence import instant
 from etl.config.load import load_config
 from etl.database.connection import Database, open_database
 from etl.fake_datadog import (
@@ -232,12 +233,6 @@ def check_pruning(soak: Soak, database: Database) -> None:
         kept = connection.execute(text("SELECT count(*) FROM sync_runs")).scalar()
     if soak.seconds > 3 * KEEP_RUNS_S and not (kept and kept < len(soak.ledger)):
         soak.problems.append(f"{kept} rows stand in the ledger of {len(soak.ledger)}")
-
-
-def instant(value: Any) -> datetime:
-    """SQLite gives text, the others an instant."""
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def check_rows(soak: Soak, database: Database, config: Any, datadog: FakeDatadog) -> None:

@@ -31,7 +31,7 @@ def name_of(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
 
 
-def told(error: BaseException) -> str:
+def origin_of(error: BaseException) -> str:
     """The class and the module that raised it, and no word of the message: it may quote a key."""
     modules = [_module_of(frame) for frame, _ in traceback.walk_tb(error.__traceback__)]
     return f"{name_of(error)} in {modules[-1]}" if modules else name_of(error)

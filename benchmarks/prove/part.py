@@ -43,6 +43,13 @@ class Findings:
     versions: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
+    def add(self, others: Findings) -> None:
+        """Take over all that was found in another thread."""
+        self.tried.update(others.tried)
+        self.measured |= others.measured
+        self.versions |= others.versions
+        self.broken += others.broken
+
     @contextmanager
     def trial(self, kind: str, *, again: str) -> Iterator[None]:
         """Counts one trial of `kind`; an AssertionError in it is a broken promise, not the end.

@@ -57,7 +57,7 @@ from etl.config.views import EXPECTED as EXPECTED_VIEWS
 from etl.errors import ConfigError
 
 _SOURCE = {"datadog.source", "datadog.site"}  # each names a source
-_PASSWORD = re.compile(r"//[^/@]*:[^/@]+@|[?&]pass(word|wd)?=")  # of a URL
+_PASSWORD = re.compile(r"//[^:/]*:[^@]+@|[?&]pass(word|wd)?=")  # as SQLAlchemy reads a URL
 _SETTINGS = {
     field.name: field.metadata["setting"] for field in fields(Config) if "setting" in field.metadata
 }

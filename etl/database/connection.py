@@ -24,7 +24,7 @@ from etl.database.dialects import Dialect, dialect_named, dialect_of
 from etl.database.private_errors import hide_values
 from etl.errors import DatabaseUnreachable, EtlError, StoreError
 from etl.files import PRIVATE
-from etl.library_faults import frames_of, is_raised_in, name_of, packages_of, told
+from etl.library_faults import frames_of, is_raised_in, name_of, origin_of, packages_of
 from etl.own_keys import NO_KEYS, OwnKeys
 
 T = TypeVar("T")
@@ -128,11 +128,11 @@ class Database:
             fault = _driver_fault(error)
             if fault is None:
                 raise
-            log.debug("%s was raised here:\n%s", told(fault), frames_of(fault))
+            log.debug("%s was raised here:\n%s", origin_of(fault), frames_of(fault))
             if not connection.closed:
                 connection.invalidate()
             # Neither its message nor a traceback of it: both may hold a row.
-            raise StoreError(f"{self.label}: the driver raised {told(fault)}") from None
+            raise StoreError(f"{self.label}: the driver raised {origin_of(fault)}") from None
 
     def transaction(self, action: Callable[[Connection], T]) -> T:
         """Run `action` in one transaction, and repeat it whole when the database asks for it.
@@ -247,15 +247,13 @@ def _database(
     names: SettingNames,
     file_mode: int,
 ) -> Database:
+    passwords = _passwords(make_url(url), label)
     try:
         engine = dialect.make_engine(url, schema_name, file_mode)
     except Exception as error:
         if not _is_of_driver(error):
             raise
-        raise unreachable(
-            dialect, label, error, names=names, passwords=_passwords(make_url(url), label)
-        ) from None
-    passwords = _passwords(make_url(url), label)
+        raise unreachable(dialect, label, error, names=names, passwords=passwords) from None
     hide_values(engine, lambda error: passwords.blotted(dialect.tell(error)))
     return Database(engine, label, schema_name, names=names)
 

@@ -62,7 +62,7 @@ from etl.errors import (
     DatadogUnavailable,
 )
 from etl.formatting import LARGEST_SKEW_S, skew_text
-from etl.library_faults import frames_of, packages_of, told
+from etl.library_faults import frames_of, origin_of, packages_of
 from etl.own_keys import NO_KEYS, OwnKeys
 
 T = TypeVar("T")
@@ -122,8 +122,8 @@ class Answer(msgspec.Struct, frozen=True):
         except Exception as error:
             if not packages_of(error):
                 raise
-            log.debug("%s was raised here:\n%s", told(error), frames_of(error))
-            detail = f"it could not be read: {told(error)}"
+            log.debug("%s was raised here:\n%s", origin_of(error), frames_of(error))
+            detail = f"it could not be read: {origin_of(error)}"
         text = f"{self.what}: 200: {detail}"
         if is_too_large:  # waiting would not help
             raise DatadogAnswerTooLarge(text, status=200, detail=detail, requests=1)

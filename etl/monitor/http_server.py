@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 32
 _REQUEST_S = 10.0  # from the connection to the last byte of the head
-_RESPONSE_S = 60.0  # from there to the last byte of the response; a database may be slow
+_RESPONSE_S = 60.0  # until it is made, as a database may be slow; and then to its last byte
 _FAREWELL_S = 1.0
 _PAUSE_S = 0.5  # when the system gives no descriptor
 _MOST_PAGES = 8  # that are made at once; each has a thread
@@ -118,14 +118,18 @@ class _Server:
     _connections: dict[_Connection, None] = field(default_factory=dict)  # the oldest first
     _pages_under_way: int = 0
     _accepting: asyncio.Task[None] | None = None
+    _is_stopped: bool = False
 
     def stop(self) -> None:
         """End the server: its thread ends soon."""
+        self._is_stopped = True
         if self._accepting:
             self._accepting.cancel()
 
     async def serve(self) -> None:
         self._accepting = asyncio.create_task(self._accept())
+        if self._is_stopped:  # before this thread came so far
+            self._accepting.cancel()
         with suppress(asyncio.CancelledError):
             await self._accepting
         for connection in [*self._connections]:
@@ -226,7 +230,11 @@ class _Server:
         except RuntimeError as error:  # no thread can be started
             return Response(503, f"{refusal_of(error) or error}\n".encode())
         self._pages_under_way += 1
-        return await made
+        try:
+            async with asyncio.timeout(_RESPONSE_S):
+                return await made
+        except TimeoutError:  # its thread still counts, until it ends
+            return Response(503, f"no response was made within {_RESPONSE_S:g} s\n".encode())
 
 
 async def _receive_head(client: socket.socket) -> tuple[bytes, bool]:

@@ -18,7 +18,7 @@ from etl.errors import ConfigError
 from etl.files import rights_of, whole_file
 from etl.formatting import to_install
 from etl.ledger.results import RunResult
-from etl.library_faults import packages_of, said_of, told
+from etl.library_faults import origin_of, packages_of, said_of
 
 if TYPE_CHECKING:
     from etl.monitor.metrics import Metrics
@@ -74,7 +74,7 @@ def write_metrics(path: Path, sources: Sources, runs: Sequence[RunResult]) -> No
         is_foreseen = isinstance(error, OSError | ValueError)
         if not is_foreseen and not packages_of(error):
             raise
-        said = plain(said_of(error)) if is_foreseen else told(error)
+        said = plain(said_of(error)) if is_foreseen else origin_of(error)
         log.warning("%s: its counters begin at zero again: %s", plain(path), said)
     for run in runs:
         metrics.add(run)

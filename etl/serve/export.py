@@ -33,7 +33,7 @@ from etl.database.sql_views import metadata
 from etl.errors import ConfigError, EtlError
 from etl.files import PRIVATE, rights_of, whole_file
 from etl.formatting import iso, to_install
-from etl.library_faults import packages_of, told
+from etl.library_faults import origin_of, packages_of
 
 FORMATS = ("csv", "jsonl", "parquet")
 _BY_ENDING = {**{name: name for name in FORMATS}, "ndjson": "jsonl"}
@@ -163,7 +163,7 @@ def write_file(
     except Exception as error:
         if isinstance(error, EtlError) or not packages_of(error):
             raise
-        raise EtlError(f"{plain(path)}: cannot be written: {told(error)}") from None
+        raise EtlError(f"{plain(path)}: cannot be written: {origin_of(error)}") from None
 
 
 def write_rows(

@@ -32,7 +32,7 @@ from etl.datadog.retry import Retryable
 from etl.errors import ConfigError, DatadogError, DatadogResponseError, SpillFailed, StoreError
 from etl.extract import spill_file
 from etl.ledger.results import exit_code, new_run
-from etl.library_faults import name_of, packages_of, said_of, told
+from etl.library_faults import name_of, origin_of, packages_of, said_of
 from etl.monitor.http_server import Page, Pages, listening
 from etl.monitor.metrics_file import write_metrics
 from etl.pipeline import notify
@@ -80,7 +80,7 @@ def test_a_line_of_a_library_is_told_from_one_of_ours() -> None:
     for kind in EVERY:
         error = thrown(kind, "json.decoder")
         assert packages_of(error) == {"json"}
-        assert told(error) == f"{name_of(error)} in json.decoder"
+        assert origin_of(error) == f"{name_of(error)} in json.decoder"
         assert isinstance(said_of(error), str)
         assert packages_of(thrown(kind, "etl.transform.decode")) == frozenset()
 

@@ -27,7 +27,7 @@ from benchmarks.prove.oracle import PERSONAL
 from benchmarks.prove.part import Effort, Findings
 from benchmarks.prove.places import WORDS, Places, opened
 from benchmarks.prove.story import PERSONS, invent
-from benchmarks.prove.told import SOURCE, Telling, leases, open_runs, rows_of, serve
+from benchmarks.prove.telling import SOURCE, Telling, leases, open_runs, rows_of, serve
 from etl.database import schema
 from etl.database.connection import Database
 from etl.database.migrations import schema_state
@@ -51,8 +51,7 @@ def prove(effort: Effort) -> Findings:
             found = list(pool.map(lambda d: prove_on(d, places, effort), effort.databases))
     late = 0
     for world in found:
-        findings.tried.update(world.findings.tried)
-        findings.broken += world.findings.broken
+        findings.add(world.findings)
         late += world.late
     findings.tried = Counter(dict(sorted(findings.tried.items())))
     kills = sum(n for kind, n in findings.tried.items() if kind.startswith("kill -9"))

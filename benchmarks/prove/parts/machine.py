@@ -73,8 +73,7 @@ def prove(effort: Effort) -> Findings:
 
     with ThreadPoolExecutor(len(effort.databases)) as pool:
         for found in pool.map(on, effort.databases):
-            findings.tried += found.tried
-            findings.broken += found.broken
+            findings.add(found)
     return findings
 
 

@@ -52,15 +52,14 @@ def prove(effort: Effort) -> Findings:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(lanes), mp_context=context) as pool:
         for lane in pool.map(Lane.go, lanes):
-            found.tried.update(lane.findings.tried)
-            found.broken += lane.findings.broken
+            found.add(lane.findings)
             broken.update(lane.done)
             spoilt, attempts = spoilt + lane.spoilt, attempts + lane.attempts
             longest_s = max(longest_s, lane.longest_s)
     for kind, (_, forms) in MISDEEDS.items():
         count = sum(broken[f"{kind}: {form}"] for form in forms)
         found.tried[f"{kind} ({', '.join(forms)})"] = count
-    found.measured = {
+    found.measured |= {
         "requests": f"{attempts:,}, of which {spoilt:,} failed ({spoilt / attempts:.0%})",
         "ways to fail": f"{sum(form.partition(':')[0] not in HARMLESS for form in broken)}",
         "longest run": f"{longest_s:.1f} s, its bound is {lanes[0].bound_s:.0f} s",

@@ -18,7 +18,7 @@ import httpx
 from etl.datadog.wire.deadline import Deadline
 from etl.datadog.wire.network import Network, Route
 from etl.datadog.wire.proxy import Proxy
-from etl.library_faults import frames_of, said_of, told
+from etl.library_faults import frames_of, origin_of, said_of
 
 IDLE_S = 5.0
 """Seconds after which an idle connection is not used again: a server may be about to close it."""
@@ -46,8 +46,8 @@ def network_faults() -> Iterator[None]:
     except NETWORK_FAULTS:
         raise
     except Exception as error:
-        log.debug("%s was raised here:\n%s", told(error), frames_of(error))
-        raise UnknownFault(told(error)) from error
+        log.debug("%s was raised here:\n%s", origin_of(error), frames_of(error))
+        raise UnknownFault(origin_of(error)) from error
 
 
 class Gateway:

@@ -343,6 +343,7 @@ def test_its_folder_is_warned_of_once_for_all_in_it(folder: Path) -> None:
     ("url", "mode", "is_warned"),
     [
         ("postgresql://u:planted@h/d", 0o644, True),
+        ("postgresql://u:plan/ted@h/d", 0o644, True),
         ("postgresql://h/d?user=u&password=planted", 0o644, True),
         ("postgresql://u:planted@h/d", 0o640, False),
         ("postgresql://u@h/d", 0o644, False),

@@ -1,5 +1,6 @@
 """The server of `--listen` among clients that are slow, many, rude or foreign."""
 
+import asyncio
 import http.client
 import logging
 import resource
@@ -163,6 +164,14 @@ def test_pages_that_hang_keep_no_other_from_its_answer(
     assert said(address, status)[0] == 200
 
 
+def test_a_page_that_hangs_has_a_deadline(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "_RESPONSE_S", 0.2)
+    code, _, text = said(address, HEALTHZ.replace(b"healthz", b"status"))
+    assert (code, b"within 0.2 s" in text) == (503, True)
+
+
 def test_clients_that_do_not_read_make_room(address: tuple[str, int]) -> None:
     large = HEALTHZ.replace(b"healthz", b"large")
     with ExitStack() as stack:
@@ -222,3 +231,11 @@ def test_it_ends_though_a_page_hangs(blocked: threading.Event) -> None:
         assert begun.wait(WAIT_S)
     with closing(client):
         assert is_dropped(client)
+
+
+def test_one_that_is_stopped_before_it_has_begun_ends() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.setblocking(False)
+        server = http_server._Server(listener, {}, AllowedHosts.of("127.0.0.1"), MOST_CONNECTIONS)
+        server.stop()
+        asyncio.run(asyncio.wait_for(server.serve(), WAIT_S))

@@ -24,6 +24,17 @@ def test_a_trial_counts_and_keeps_what_did_not_hold():
     ]
 
 
+def test_what_several_threads_found_is_added():
+    both = Findings()
+    for number in (1, 2):
+        one = Findings(measured={f"lane {number}": "not tried"}, broken=[f"broken {number}"])
+        one.tried["numbers"] = number
+        both.add(one)
+    assert both.tried == {"numbers": 3}
+    assert both.measured == {"lane 1": "not tried", "lane 2": "not tried"}
+    assert both.broken == ["broken 1", "broken 2"]
+
+
 def test_a_fault_of_a_part_is_no_finding():
     findings = Findings()
     with pytest.raises(KeyError), findings.trial("numbers", again="seed 7"):
