@@ -42,6 +42,14 @@ class Outcome:
     tests: int = 0
     broken: list[str] = field(default_factory=list)
 
+    def add(self, other: Outcome) -> None:
+        """What another session found, too."""
+        self.killed += other.killed
+        self.survived += other.survived
+        self.unreached += other.unreached
+        self.tests += other.tests
+        self.broken += other.broken
+
 
 class Session:
     """A plugin of pytest that takes the place of its loop over the tests."""
