@@ -7,7 +7,6 @@ the tests that reach its line run there, the quickest first, until one fails.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -42,6 +41,23 @@ class Outcome:
     tests: int = 0
     broken: list[str] = field(default_factory=list)
 
+    def add(self, other: Outcome) -> None:
+        """What another session found, too."""
+        self.killed += other.killed
+        self.survived += other.survived
+        self.unreached += other.unreached
+        self.tests += other.tests
+        self.broken += other.broken
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mutant in a process. `killer`: a pipe that says which test killed it."""
+
+    mutant: Mutant
+    killer: int
+    began: float
+
 
 class Session:
     """A plugin of pytest that takes the place of its loop over the tests."""
@@ -52,7 +68,9 @@ class Session:
         self._root = root
         self._mutants = mutants
         self._failed: list[str] = []
-        self._ends_at_failure = False
+        self._killers: dict[tuple[str, str], list[int]] = {}
+        self._now = 0
+        self._killer: int | None = None  # in a trial: where to say which test killed
 
     def pytest_collection(self) -> None:
         # After the profile of conftest.py, before the tests are loaded. Pytest must see it first.
@@ -66,7 +84,8 @@ class Session:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._failed.append(report.nodeid)
-            if self._ends_at_failure:
+            if self._killer is not None:
+                os.write(self._killer, str(self._now).encode())
                 os._exit(1)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -113,7 +132,7 @@ class Session:
         return reach
 
     def _try_all(self, items: Sequence[pytest.Item], reach: Reach) -> None:
-        running: dict[int, tuple[Mutant, float]] = {}
+        running: dict[int, Trial] = {}
         for mutant in self._mutants:
             tests = _tests_of(mutant, reach)
             if not tests:
@@ -121,36 +140,47 @@ class Session:
                 continue
             while len(running) >= LANES:
                 self._reap(running)
-            child = _forked(self._trial(mutant, items, tests))
-            running[child] = mutant, time.monotonic()
+            # What killed another mutant of the same function is likely to kill this one.
+            first = self._killers.get((mutant.path, mutant.place), [])
+            tests = [*(n for n in first if n in tests), *(n for n in tests if n not in first)]
+            killer, end = os.pipe()
+            child = _forked(self._trial(mutant, items, tests, end))
+            os.close(end)
+            running[child] = Trial(mutant, killer, time.monotonic())
         while running:
             self._reap(running)
 
     def _trial(
-        self, mutant: Mutant, items: Sequence[pytest.Item], tests: Sequence[int]
+        self, mutant: Mutant, items: Sequence[pytest.Item], tests: Sequence[int], killer: int
     ) -> Callable[[], None]:
         def run() -> None:
-            self._ends_at_failure = True
-            # By its own CPU time: on a busy machine a clock would end mutants that nothing kills.
-            most_s = 10 + 4 * int(sum(self._seconds[number] for number in tests))
-            resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))
+            self._killer = killer
             put_in(mutant)
-            chosen = [items[number] for number in tests]
-            for item, following in zip(chosen, [*chosen[1:], None], strict=True):
-                _run(item, following)
+            for number, following in zip(tests, [*tests[1:], None], strict=True):
+                self._now = number
+                # By its own CPU time: on a busy machine a clock would end what nothing kills.
+                signal.setitimer(signal.ITIMER_PROF, 2 + 5 * self._seconds[number])
+                _run(items[number], None if following is None else items[following])
 
         return run
 
-    def _reap(self, running: dict[int, tuple[Mutant, float]]) -> None:
+    def _reap(self, running: dict[int, Trial]) -> None:
         child, status = os.waitpid(-1, os.WNOHANG)
         if child in running:
-            mutant, _ = running.pop(child)
-            (self.outcome.killed if status else self.outcome.survived).append(mutant.name)
+            trial = running.pop(child)
+            name, killer = trial.mutant.name, os.read(trial.killer, 20)
+            os.close(trial.killer)
+            (self.outcome.killed if status else self.outcome.survived).append(name)
+            if killer:
+                tests = self._killers.setdefault((trial.mutant.path, trial.mutant.place), [])
+                if int(killer) in tests:
+                    tests.remove(int(killer))
+                tests.insert(0, int(killer))
             return
-        for late, (_, began) in running.items():
-            if time.monotonic() - began > PATIENCE_S:
+        for late, trial in running.items():
+            if time.monotonic() - trial.began > PATIENCE_S:
                 os.kill(late, signal.SIGKILL)
-        time.sleep(0.01)
+        time.sleep(0.005)
 
 
 def _tests_of(mutant: Mutant, reach: Reach) -> list[int]:

@@ -9,6 +9,7 @@ parts (`partition`) that can prove it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -26,7 +27,7 @@ class Evidence(msgspec.Struct):
     """How large the answers of one run under one limit were, parts excluded.
 
     `largest`: records in the largest; `at_largest`: how many answers have as many; `with_rows`: how
-    many have any.
+    many have any. `unproven`: how many answers that may be for another view have so many records.
     """
 
     limit: int
@@ -34,6 +35,7 @@ class Evidence(msgspec.Struct):
     largest: int = 0
     at_largest: int = 0
     with_rows: int = 0
+    unproven: Counter[int] = msgspec.field(default_factory=Counter)
 
     def add(self, count: int) -> None:
         """Add an answer of `count` records."""
@@ -41,6 +43,10 @@ class Evidence(msgspec.Struct):
         if count > self.largest:
             self.largest, self.at_largest = count, 0
         self.at_largest += count == self.largest
+
+    def add_unproven(self, count: int) -> None:
+        """Add one that may be for another view: a cap cuts it, too, but it proves nothing whole."""
+        self.unproven[count] += 1
 
     def clears(self, count: int) -> bool:
         """Whether an answer of `count` records is whole, as the server was seen to send more."""
@@ -56,8 +62,9 @@ class Evidence(msgspec.Struct):
             return "the API stopped at this number before"
         if count in ROUND_NUMBERS:
             return "a round number"
-        is_shared = self.at_largest >= 3 and 5 * self.at_largest >= self.with_rows
-        return f"{self.at_largest} views stop at this number" if is_shared else ""
+        stopped = self.at_largest + self.unproven[count]
+        is_shared = stopped >= 3 and 5 * stopped >= self.with_rows
+        return f"{stopped} views stop at this number" if is_shared else ""
 
     def reason(self, count: int) -> str:
         """Why an answer of `count` records is whole, for the ledger."""

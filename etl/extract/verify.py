@@ -118,12 +118,14 @@ class Verifier:
             return [result]
         self._rate_limit_name = result.rate_limit_name or self._rate_limit_name
         judged = self._judged(result)
-        if isinstance(judged, Failed) and result.view not in self._doubted:
-            self._doubted[result.view] = result
-            return []
-        if isinstance(judged, Failed) or judged.verdict:
-            return [judged]
+        if isinstance(judged, Failed):
+            is_second = result.view in self._doubted
+            self._doubted.setdefault(result.view, result)
+            return [judged] if is_second else []
         evidence = self._evidence_of(result)
+        if judged.verdict:
+            evidence.add_unproven(result.listed)
+            return [judged]
         evidence.add(result.listed)
         if self._learned_cap and evidence.largest > self._learned_cap:
             self._learned_cap = evidence.learned_cap = None

@@ -122,16 +122,12 @@ class Persons:
 
     def collect_record(self, record: Value) -> None:
         """Note every value of a person in a parsed record."""
-        if not isinstance(record, dict) or is_wrapper(record):
+        if not isinstance(record, dict):
             self.collect(record)
             return
-        attributes = record.get("attributes")
         others = {key: value for key, value in record.items() if key != "attributes"}
         self.collect(others, OF_RECORD)
-        if isinstance(attributes, dict) and not is_wrapper(attributes):
-            self.collect(attributes, OF_ATTRIBUTES)
-        else:
-            self.collect(attributes)
+        self.collect(record.get("attributes"), OF_ATTRIBUTES)
 
     def collect_extra(self, members: Mapping[str, Value]) -> None:
         """Note every value of a person in a parsed `extra`."""

@@ -141,6 +141,15 @@ def test_a_doubted_view_that_then_gives_no_answer_says_how_often_it_was_asked(
 # --- how names match ----------------------------------------------------------------------
 
 
+def test_a_cap_that_also_cuts_a_listing_without_proof_is_seen(project: Project, api: Api) -> None:
+    project.watch("/home", "/b", "/c")
+    api.views = {"/home": named("/home", 37), "/b": named("/b", 37), "/c": named("/C", 37)}
+    run = project.run()
+    verdicts = {v.view.name: v.verdict for v in run.views}
+    assert verdicts["/c"] == "unproven"
+    assert "complete" not in verdicts.values()
+
+
 def test_without_knowledge_a_listing_is_stored_and_removes_nothing(
     project: Project, api: Api
 ) -> None:

@@ -350,7 +350,7 @@ class Judge:
         sizes = [
             max(self.answerer.sizes[view.name])
             for view, written in self.written.items()
-            if view.name in self.answerer.sizes and not _is_doubted(written)
+            if view.name in self.answerer.sizes and written.verdict != "failed"
         ]
         at_cap = sum(size == cap for size in sizes)
         if at_cap >= 3 and 5 * at_cap >= sum(size > 0 for size in sizes):
@@ -376,11 +376,6 @@ class Judge:
         sent = self.answerer.sent.get(view.name, set())
         named |= {self.pinned[i][2][0] for i in sent if i in self.pinned}
         return application not in named
-
-
-def _is_doubted(written: Written) -> bool:
-    """Whether it is not certain that the answer was for this view: then it is no evidence."""
-    return written.verdict == "failed" or "how the API matches names" in written.reason
 
 
 def examples(seed: int, numbers: range) -> Iterator[str]:

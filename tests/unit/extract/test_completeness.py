@@ -65,6 +65,30 @@ def test_a_number_is_doubted(
         assert evidence.suspicion(count) == why
 
 
+@pytest.mark.parametrize(
+    ("counts", "unproven", "why"),
+    [
+        ([37, 37], [37], "3 views stop at this number"),
+        ([37], [37, 37], "3 views stop at this number"),
+        ([37], [37], ""),
+        ([37, 37], [38], ""),
+        ([37] * 2 + [5] * 13, [37], "3 views stop at this number"),
+        ([37] * 2 + [5] * 14, [37], ""),
+        ([37], [5] * 3, ""),
+    ],
+)
+def test_what_may_be_another_views_makes_a_number_doubted_and_clears_none(
+    counts: list[int], unproven: list[int], why: str
+) -> None:
+    evidence = Evidence(1000)
+    for number in unproven:
+        evidence.add_unproven(number)
+    for number in counts:
+        evidence.add(number)
+    assert not evidence.clears(37)
+    assert evidence.suspicion(37) == why
+
+
 ROUND = (10, 20, 25, 30, 40, 50, 60, 75, 80, 90, 100, 150, 200, 250, 300, 400, 500, 750)
 LARGE = (1000, 1500, 2000, 2500, 5000, 10000)
 
