@@ -22,7 +22,7 @@ MOST_AT_ONCE = 4
 MAKING_S = 60.0
 """Seconds in which an answer is made: a page has several queries, of ten seconds at most."""
 MOST_PARAMETERS = 100
-"""Of one address. Each may stand for a query, such as that of a facet."""
+"""In one address. Each may stand for a query, such as that of a facet."""
 
 # Vega compiles expressions with eval, and Datasette's pages have inline scripts.
 _POLICY = (
