@@ -47,7 +47,7 @@ class Ended(msgspec.Struct):
 
 
 def sync(order: Order) -> int:
-    from benchmarks.prove.told import configure
+    from benchmarks.prove.telling import configure
     from etl.pipeline.run import Options
     from etl.pipeline.sync import sync as run
 
@@ -67,7 +67,7 @@ def upgrade(order: Order) -> int:
 
 
 def privacy(order: Order) -> int:
-    from benchmarks.prove.told import configure
+    from benchmarks.prove.telling import configure
     from etl.source import reapply_privacy
 
     reapply_privacy.BATCH = 7  # as many transactions as a large database has
@@ -117,9 +117,10 @@ def _load_all() -> None:
     import importlib
 
     for name in (
-        "alembic.command", "alembic.ddl.mysql", "alembic.ddl.postgresql", "benchmarks.prove.told",
-        "etl.cli.commands.db", "etl.cli.output.schema", "etl.database.comments",
-        "etl.database.ddl", "etl.database.dialects.mysql", "etl.database.dialects.postgresql",
+        "alembic.command", "alembic.ddl.mysql", "alembic.ddl.postgresql",
+        "benchmarks.prove.telling", "etl.cli.commands.db", "etl.cli.output.schema",
+        "etl.database.comments", "etl.database.ddl", "etl.database.dialects.mysql",
+        "etl.database.dialects.postgresql",
         "etl.database.dialects.sqlite", "etl.datadog.client", "etl.pipeline.sync",
         "etl.source.copy_database", "etl.source.reapply_privacy", "etl.source.rename", "httpx",
         "psycopg", "pymysql", "sqlalchemy.dialects.mysql.pymysql",

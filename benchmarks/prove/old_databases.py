@@ -29,7 +29,7 @@ import msgspec
 from sqlalchemy.engine import make_url
 
 from benchmarks.prove.story import HOLD_ABOVE, HOLD_MIN, VIEWS, invent
-from benchmarks.prove.told import Telling, rows_of, serve
+from benchmarks.prove.telling import Telling, rows_of, serve
 from etl.database.connection import Database
 from etl.transform.snapshot import NORMALIZER_VERSION
 from tests.support.api import Api

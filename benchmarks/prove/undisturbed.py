@@ -14,7 +14,7 @@ from etl.database.connection import Database
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog
 from tests.support.project import make_config, open_project
 
-Told = set[tuple[Any, ...]]
+Contents = set[tuple[Any, ...]]
 
 COMPARED = (
     "snapshot_id",
@@ -34,7 +34,7 @@ COMPARED = (
 )
 
 
-def told(database: Database) -> Told:
+def contents(database: Database) -> Contents:
     """Every version of every snapshot, without the instants of the readings."""
     versions = coherence.versions(database)
     return {tuple(_plain(one[name]) for name in COMPARED) for one in versions}
@@ -60,9 +60,9 @@ class Undisturbed:
     def __exit__(self, *_: object) -> None:
         self._project.database.close()
 
-    def compare(self, found: Told) -> None:
+    def compare(self, found: Contents) -> None:
         """Read what is listed now; AssertionError says where `found` differs."""
         run = self._project.run()
         assert run.status == "ok", f"the undisturbed reading itself is {run.status}"
-        wrong = {row[0] for row in found ^ told(self._project.database)}
+        wrong = {row[0] for row in found ^ contents(self._project.database)}
         assert not wrong, f"{len(wrong)} snapshots differ from an undisturbed reading: {min(wrong)}"

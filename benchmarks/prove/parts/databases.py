@@ -35,7 +35,7 @@ from benchmarks.prove import coherence
 from benchmarks.prove.compressed_daemon import SCRIPT
 from benchmarks.prove.outages import PLACES, Outage, Place, Served
 from benchmarks.prove.part import Effort, Findings
-from benchmarks.prove.undisturbed import Undisturbed, told
+from benchmarks.prove.undisturbed import Undisturbed, contents
 from etl.database.connection import Database, opened
 from etl.errors import EtlError
 from etl.fake_datadog import API_KEY, APP_KEY, FakeDatadog, World
@@ -340,7 +340,7 @@ class Story:
 
     def _compare(self) -> None:
         """With an undisturbed reading of the same."""
-        self._undisturbed.compare(self._read(told))
+        self._undisturbed.compare(self._read(contents))
 
     def _faults(self, database: Database) -> list[str]:
         found = coherence.versions(database)

@@ -27,7 +27,7 @@ from benchmarks.prove.oracle import PERSONAL
 from benchmarks.prove.part import Effort, Findings
 from benchmarks.prove.places import WORDS, Places, opened
 from benchmarks.prove.story import PERSONS, invent
-from benchmarks.prove.told import SOURCE, Telling, leases, open_runs, rows_of, serve
+from benchmarks.prove.telling import SOURCE, Telling, leases, open_runs, rows_of, serve
 from etl.database import schema
 from etl.database.connection import Database
 from etl.database.migrations import schema_state

@@ -19,7 +19,7 @@ from benchmarks.prove import old_databases
 from benchmarks.prove.old_databases import OldDatabase
 from benchmarks.prove.part import Effort, Findings
 from benchmarks.prove.places import WORDS, Places, opened
-from benchmarks.prove.told import Telling, check_tables, configure, serve
+from benchmarks.prove.telling import Telling, check_tables, configure, serve
 from etl.cli.commands.db import upgrade_schema
 from etl.config.model import Config
 from etl.database import schema

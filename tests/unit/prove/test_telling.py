@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.prove.places import opened
 from benchmarks.prove.story import invent
-from benchmarks.prove.told import Telling, configure, serve
+from benchmarks.prove.telling import Telling, configure, serve
 from tests.support.api import Api
 from tests.support.project import Project
 
