@@ -119,8 +119,8 @@ def _load_all() -> None:
     for name in (
         "alembic.command", "alembic.ddl.mysql", "alembic.ddl.postgresql",
         "benchmarks.prove.telling", "etl.cli.commands.db", "etl.cli.output.schema",
-        "etl.database.comments",
-        "etl.database.ddl", "etl.database.dialects.mysql", "etl.database.dialects.postgresql",
+        "etl.database.comments", "etl.database.ddl", "etl.database.dialects.mysql",
+        "etl.database.dialects.postgresql",
         "etl.database.dialects.sqlite", "etl.datadog.client", "etl.pipeline.sync",
         "etl.source.copy_database", "etl.source.reapply_privacy", "etl.source.rename", "httpx",
         "psycopg", "pymysql", "sqlalchemy.dialects.mysql.pymysql",
