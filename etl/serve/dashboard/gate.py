@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, TypeAlias
 
@@ -19,6 +19,10 @@ _MOST_UNSENT = 40_000_000
 
 MOST_AT_ONCE = 4
 """Answers that are made at once, as many as there are threads for queries."""
+MAKING_S = 60.0
+"""Seconds in which an answer is made: a page has several queries, of ten seconds at most."""
+MOST_PARAMETERS = 100
+"""An address may have so many. Each may stand for a query, such as that of a facet."""
 
 # Vega compiles expressions with eval, and Datasette's pages have inline scripts.
 _POLICY = (
@@ -77,6 +81,8 @@ def _refusal(scope: Any, allowed: AllowedHosts) -> tuple[int, str] | None:
         return 405, "only GET and HEAD are answered"
     if not scope["raw_path"].startswith(b"/"):
         return 400, "ask for a path, such as /"
+    if scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+        return 400, f"the address has more than {MOST_PARAMETERS} parameters"
     is_link = (values(b"sec-fetch-mode"), values(b"sec-fetch-dest")) == (["navigate"], ["document"])
     if {"cross-site", "same-site"} & {*values(b"sec-fetch-site")} and not is_link:
         return 403, "a page of another site may link to this page, not load it"
@@ -86,6 +92,7 @@ def _refusal(scope: Any, allowed: AllowedHosts) -> tuple[int, str] | None:
 def bounding_answers(app: App) -> App:
     """Make few answers at once, and none that would take the memory of many.
 
+    An answer whose client has gone, or that takes too long, is given up: others wait for its turn.
     A whole answer is sent when all that it was made of is freed: its client may read slowly. When
     all such answers take much memory, the oldest is given up.
     """
@@ -98,9 +105,11 @@ def bounding_answers(app: App) -> App:
             return
         kept: list[Any] = []
         turn = AsyncExitStack()
+        limit = asyncio.timeout(None)
 
         async def keep(message: Any) -> None:
             if message.get("more_body"):  # it comes in parts, each sent when the last one was read
+                limit.reschedule(None)
                 await turn.aclose()
                 for earlier in kept:
                     await send(earlier)
@@ -109,12 +118,45 @@ def bounding_answers(app: App) -> App:
             else:
                 kept.append(message)
 
-        async with turn:
-            await turn.enter_async_context(turns)
-            await app(scope, receive, keep)
+        async def make() -> None:
+            async with turn:
+                await turn.enter_async_context(turns)
+                async with limit:
+                    limit.reschedule(asyncio.get_running_loop().time() + MAKING_S)
+                    await app(scope, receive, keep)
+
+        try:
+            if not await _is_done_before(_has_gone(receive), make()):
+                return
+        except TimeoutError:
+            text = f"the answer takes more than {MAKING_S:g} s; ask for less\n"
+            kept.clear()
+            await answer(send, 400, *_PLAIN, body=text.encode())
+            return
         await _send_whole(kept, unsent, scope.get("state", {}).get("drop", _keep), send)
 
     return wrapped
+
+
+async def _has_gone(receive: Any) -> None:
+    """Ends when the client has left; what it sends as a body is for nobody."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _is_done_before(end: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was done; if not, it was given up at the end."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(end)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        is_done = tasks[0].done()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if is_done:
+        tasks[0].result()
+    return is_done
 
 
 async def _send_whole(
