@@ -15,6 +15,9 @@ import httpx
 from etl.serve.dashboard.server import NAME
 from tests.support.paths import ROOT
 
+TLS = httpx.create_ssl_context()
+"""Of no use to http, but httpx makes one for each request else, which takes longer than to ask."""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -25,7 +28,8 @@ class Shown:
     pid: int = 0
 
     def get(self, path: str, **query: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=query or None, timeout=60)  # {} drops path's
+        params = query or None  # {} drops path's
+        return httpx.get(f"{self.url}{path}", params=params, timeout=60, verify=TLS)
 
     def rows(self, sql: str, **filters: str) -> list[dict]:
         answer = self.get(f"/{NAME}.json", sql=sql, _shape="objects", **filters)
