@@ -1,8 +1,8 @@
 """The HTTP server of `--listen`; it knows only paths and responses.
 
 It must neither keep the daemon from its work nor stop to answer, whoever connects. So it holds few
-connections, each for a few seconds. When all are taken, the one that has waited longest for its
-request makes room: a probe sends its whole request at once.
+connections, each for a few seconds. When all are taken, the oldest that waits for no answer makes
+room: a probe sends its whole request at once, and reads the answer at once.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _serve(loop: asyncio.AbstractEventLoop, server: _Server) -> None:
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """`is_asked`: its request is there."""
+    """`is_asked`: its request is there, and no answer yet."""
 
     socket: socket.socket
     task: asyncio.Task[None] | None = None
@@ -149,9 +149,9 @@ class _Server:
             await asyncio.sleep(0)  # what it has sent is read before another can take its place
 
     def _make_room(self) -> None:
-        """Drop the oldest connection without a request; where each has one, the oldest."""
-        waiting = (c for c in self._connections if not c.is_asked)
-        oldest = next(waiting, None) or next(iter(self._connections), None)
+        """Drop the oldest connection that waits for no answer; where each does, the oldest."""
+        others = (c for c in self._connections if not c.is_asked)
+        oldest = next(others, None) or next(iter(self._connections), None)
         if oldest:
             self._drop(oldest)
 
@@ -191,6 +191,7 @@ class _Server:
         except Refused as refused:
             has_more = True
             response = Response(refused.status, f"{refused}\n".encode())
+        connection.is_asked = False
         async with asyncio.timeout(_RESPONSE_S):
             await loop.sock_sendall(connection.socket, _encoded(response, method))
         if has_more:

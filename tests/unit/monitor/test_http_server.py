@@ -171,6 +171,21 @@ def test_clients_that_do_not_read_make_room(address: tuple[str, int]) -> None:
         assert said(address, HEALTHZ)[0] == 200
 
 
+@pytest.mark.parametrize("other", [HEALTHZ + b"X", HEALTHZ.replace(b"healthz", b"large")])
+def test_who_waits_for_an_answer_does_not_make_room_for_those_that_have_one(
+    address: tuple[str, int], blocked: threading.Event, other: bytes
+) -> None:
+    with ExitStack() as stack:
+        status = HEALTHZ.replace(b"healthz", b"status")
+        waiting = stack.enter_context(closing(connected(address, status)))
+        assert said(address, HEALTHZ)[0] == 200  # so the server has the request
+        for _ in range(MOST_CONNECTIONS + 8):
+            client = stack.enter_context(closing(connected(address, other)))
+            assert client.recv(12) == b"HTTP/1.1 200"
+        blocked.set()
+        assert everything(waiting).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_bug_is_told_in_the_log_only(
     address: tuple[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
