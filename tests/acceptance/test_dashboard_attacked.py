@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -300,14 +300,14 @@ def test_clients_that_do_not_read_take_little_memory(shown: Shown) -> None:
 
 def test_clients_that_do_not_read_a_stream_make_room(shown: Shown) -> None:
     """A CSV is sent row by row, and each row waits for its client."""
-    sql = f"{ENDLESS}SELECT {ZEROS} FROM k LIMIT 16"
-    path = f"/{NAME}.csv?sql={quote(sql)}"
+    path = f"/{NAME}.csv?sql={quote(f'{ENDLESS}SELECT {ZEROS} FROM k LIMIT 16')}"
     with memory_bounded(shown), ExitStack() as stack:
         clients = [stack.enter_context(connected(shown, buffer=4096)) for _ in range(MOST)]
         for client in clients:
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         for client in clients:
-            client.recv(1)  # its answer has begun
+            with suppress(ConnectionError):  # others made it go
+                client.recv(1)  # its answer has begun
         assert is_well(shown)
 
 
