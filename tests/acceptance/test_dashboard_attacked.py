@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -198,9 +198,14 @@ def raw(shown: Shown, text: str) -> tuple[str, bytes]:
     return head.decode("latin-1"), body
 
 
-def connected(shown: Shown) -> socket.socket:
+def connected(shown: Shown, buffer: int = 0) -> socket.socket:
     found = urlsplit(shown.url)
-    return socket.create_connection((found.hostname or "", found.port or 0), timeout=60)
+    client = socket.socket()
+    if buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    client.settimeout(60)
+    client.connect((found.hostname or "", found.port or 0))
+    return client
 
 
 @pytest.mark.parametrize(
@@ -290,6 +295,19 @@ def test_clients_that_do_not_read_take_little_memory(shown: Shown) -> None:
         clients = [stack.enter_context(connected(shown)) for _ in range(MOST - 2)]
         for client in clients:
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert is_well(shown)
+
+
+def test_clients_that_do_not_read_a_stream_make_room(shown: Shown) -> None:
+    """A CSV is sent row by row, and each row waits for its client."""
+    path = f"/{NAME}.csv?sql={quote(f'{ENDLESS}SELECT {ZEROS} FROM k LIMIT 16')}"
+    with memory_bounded(shown), ExitStack() as stack:
+        clients = [stack.enter_context(connected(shown, buffer=4096)) for _ in range(MOST)]
+        for client in clients:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        for client in clients:
+            with suppress(ConnectionError):  # others made it go
+                client.recv(1)  # its answer has begun
         assert is_well(shown)
 
 

@@ -17,7 +17,10 @@ ANSWER_S = 300.0
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection; the oldest that has no request to answer makes room for a new one."""
+    """One connection. For a new one the oldest makes room that waits for no answer.
+
+    Where each waits for one, it is the oldest that does not read its answer.
+    """
 
     born = 0.0
     _deadline: asyncio.TimerHandle | None = None
@@ -28,12 +31,13 @@ class BoundedProtocol(H11Protocol):
         self.app_state = {**self.app_state, "drop": self._drop}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, or drop it where all others are being answered."""
+        """Take the connection, or drop it where all others wait for their answers."""
         others = [other for other in self._all() if not other.transport.is_closing()]
         super().connection_made(transport)
         if len(others) >= MOST:
             idle = [other for other in others if not other.is_answering()]
-            min(idle, key=lambda other: other.born, default=self).transport.abort()
+            slow = [other for other in others if other.flow.write_paused]
+            min(idle or slow, key=lambda other: other.born, default=self).transport.abort()
         self.born = self.loop.time()
         self._set_deadline(REQUEST_S)
 

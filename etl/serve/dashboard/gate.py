@@ -16,13 +16,14 @@ LONGEST_BODY = 6_000_000
 """Bytes of one answer."""
 _MUCH = 500_000
 _MOST_UNSENT = 40_000_000
+_UNSENT_OF_STREAM = 4_000_000  # while it is sent, all rows of its query are in memory
 
 MOST_AT_ONCE = 4
 """Answers that are made at once, as many as there are threads for queries."""
 MAKING_S = 60.0
 """Seconds in which an answer is made: a page has several queries, of ten seconds at most."""
 MOST_PARAMETERS = 100
-"""In one address. Each may stand for a query, such as that of a facet."""
+"""An address may have so many. Each may stand for a query, such as that of a facet."""
 
 # Vega compiles expressions with eval, and Datasette's pages have inline scripts.
 _POLICY = (
@@ -94,7 +95,7 @@ def bounding_answers(app: App) -> App:
 
     An answer whose client has gone, or that takes too long, is given up: others wait for its turn.
     A whole answer is sent when all that it was made of is freed: its client may read slowly. When
-    all such answers take much memory, the oldest is given up.
+    all that is being sent takes much memory, the oldest is given up.
     """
     turns = asyncio.Semaphore(MOST_AT_ONCE)
     unsent: dict[Callable[[], None], int] = {}  # bytes of each, by what drops its connection
@@ -106,9 +107,13 @@ def bounding_answers(app: App) -> App:
         kept: list[Any] = []
         turn = AsyncExitStack()
         limit = asyncio.timeout(None)
+        drop = scope.get("state", {}).get("drop", _keep)
 
         async def keep(message: Any) -> None:
             if message.get("more_body"):  # it comes in parts, each sent when the last one was read
+                if drop not in unsent:
+                    _make_room(unsent, _UNSENT_OF_STREAM)
+                    unsent[drop] = _UNSENT_OF_STREAM
                 limit.reschedule(None)
                 await turn.aclose()
                 for earlier in kept:
@@ -133,7 +138,9 @@ def bounding_answers(app: App) -> App:
             kept.clear()
             await answer(send, 400, *_PLAIN, body=text.encode())
             return
-        await _send_whole(kept, unsent, scope.get("state", {}).get("drop", _keep), send)
+        finally:
+            unsent.pop(drop, None)
+        await _send_whole(kept, unsent, drop, send)
 
     return wrapped
 
@@ -170,10 +177,7 @@ async def _send_whole(
         text = f"the answer has more than {LONGEST_BODY // 1_000_000} MB; ask for less\n"
         await answer(send, 400, *_PLAIN, body=text.encode())
         return
-    while unsent and size + sum(unsent.values()) > _MOST_UNSENT:
-        oldest = next(iter(unsent))
-        unsent.pop(oldest)
-        oldest()
+    _make_room(unsent, size)
     unsent[drop] = size
     if size > _MUCH:
         gc.collect()  # Datasette leaves the text of an answer in a circle of references
@@ -183,6 +187,13 @@ async def _send_whole(
                 await send(piece)
     finally:
         unsent.pop(drop, None)
+
+
+def _make_room(unsent: dict[Callable[[], None], int], size: int) -> None:
+    while unsent and size + sum(unsent.values()) > _MOST_UNSENT:
+        oldest = next(iter(unsent))
+        unsent.pop(oldest)
+        oldest()
 
 
 def _keep() -> None:
