@@ -332,6 +332,22 @@ def test_a_hashed_name_of_a_pair_is_known_by_the_key() -> None:
     assert "Bob" not in pair(HASHED.mark[:17], HASHED.masked("", "color"))
 
 
+def test_whom_extra_names_is_hidden_in_all_of_extra() -> None:
+    extra = '{"nick":" BOB","owner":"Bob"}'
+    hashed = digest('owner:"Bob"')[:32]
+    found = column(HASHED.rewritten(stored("", extra)), "extra")
+    assert found == f'{{"nick":{{"$hash":"{hashed}"}},"owner":{{"$hash":"{hashed}"}}}}'
+    assert column(DROPPED.rewritten(stored("", extra)), "extra") == '{"nick":null}'
+
+
+def test_whether_a_value_was_the_name_of_a_pair_is_a_plain_answer() -> None:
+    for privacy in (HASHED, DROPPED):
+        assert privacy.nobody().rules.names("name", "color") is False
+        assert privacy.nobody().rules.names("name", None) is False
+    assert HASHED.nobody().rules.names("name", HASHED.masked("", "created_by")) is True
+    assert DROPPED.nobody().rules.names("name", HASHED.masked("", "created_by")) is False
+
+
 # --- what is the same ---------------------------------------------------------------------
 
 
