@@ -74,10 +74,15 @@ class Session:
 
     def pytest_collection(self) -> None:
         # After the profile of conftest.py, before the tests are loaded. Pytest must see it first.
-        from hypothesis import settings
+        from hypothesis import Phase, settings
 
         settings.register_profile(
-            "mutation", deadline=None, derandomize=True, max_examples=EXAMPLES, database=None
+            "mutation",
+            deadline=None,
+            derandomize=True,
+            max_examples=EXAMPLES,
+            database=None,
+            phases=(Phase.explicit, Phase.generate),  # the first that fails is enough
         )
         settings.load_profile("mutation")
 
@@ -217,6 +222,18 @@ def _wait(child: int) -> None:
 def run_session(root: Path, mutants: Sequence[Mutant], tests: Sequence[str]) -> Outcome:
     """Try the mutants with these tests; what is broken without any mutant is said instead."""
     session = Session(root, mutants)
-    options = ["-q", "-s", "-p", "no:randomly", "-p", "no:cacheprovider", "--rootdir", str(root)]
+    options = [
+        "-q",
+        "-s",
+        "--tb=no",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(root),
+    ]
     pytest.main([*options, *(str(root / test) for test in tests)], plugins=[session])
     return session.outcome

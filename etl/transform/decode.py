@@ -117,8 +117,6 @@ def decode(body: bytes | Envelope) -> Decoded:
     """
     envelope = body if isinstance(body, Envelope) else open_envelope(body)
     decoded = _decode_quickly(envelope) or _decode_one_by_one(envelope)
-    if decoded.listed > MAX_RECORDS:
-        raise _too_many()
     if decoded.listed and decoded.drift.get(_WRONG_TYPE) == (decoded.listed, _APPLICATION):
         raise DatadogResponseError("the answer lists applications, and no snapshots")
     for name, example in envelope.drift():

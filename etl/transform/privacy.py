@@ -231,8 +231,7 @@ class Privacy:
         is_former_name = self._is_former_name if _rules_of(before) else _may_be_former_name
         persons = Persons(Rules(self.person_attributes, is_former_name))
         persons.collect_extra(members)
-        is_own = self.created_by == HASH and before.startswith(self.mark[: 1 + _FINGERPRINT])
-        hashes = frozenset(str(value) for value in content[_PERSONAL] if is_own and value)
+        hashes = frozenset(map(str, content[_PERSONAL]))  # those of another key equal none of ours
         text = self._hide_texts(content, members, self._hider(persons, hashes))
         if self.created_by == DROP:
             content[_PERSONAL] = [None] * 3
@@ -350,7 +349,7 @@ _DROPPING = Privacy(DROP)
 def _rules_of(mark: str) -> str:
     """Which rules hid persons, by the mark of a content; "" for the first, which left no mark."""
     if mark.startswith(HASHED):
-        return mark[1 + _FINGERPRINT :].lstrip(".")
+        return mark.partition(".")[2]
     return mark.removeprefix(_DROPPED_MARK)
 
 

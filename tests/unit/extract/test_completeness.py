@@ -89,6 +89,13 @@ def test_what_may_be_another_views_makes_a_number_doubted_and_clears_none(
     assert evidence.suspicion(37) == why
 
 
+def test_one_record_may_fill_a_limit_and_none_is_always_whole() -> None:
+    evidence = Evidence(1)
+    assert evidence.clears(0) is True
+    evidence.add(1)
+    assert evidence.suspicion(1) == "fills the limit"
+
+
 ROUND = (10, 20, 25, 30, 40, 50, 60, 75, 80, 90, 100, 150, 200, 250, 300, 400, 500, 750)
 LARGE = (1000, 1500, 2000, 2500, 5000, 10000)
 

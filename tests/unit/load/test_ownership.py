@@ -68,3 +68,19 @@ def test_what_is_taken_over_stands_in_the_order_of_ids():
     ownership.assign(changes, "mine")
     assert [s.id for s in changes.changed] == ["a", "c"]
     assert [s.id for s in changes.returned] == ["b", "d"]
+
+
+def test_a_view_that_answers_as_last_time_has_lost_nothing_and_waits_no_longer():
+    state = run_state(absent={"mine": frozenset("a")}, waiting={"mine": frozenset("b")})
+    state.record_same("mine", has_rows=True)
+    ownership = state.ownership
+    assert (ownership.unread, ownership.deferred) == (set(), {})
+    assert ownership.absent == {"mine": frozenset()}
+    assert state.organization.is_seen
+
+
+def test_whether_a_row_may_be_taken_over_is_a_plain_answer():
+    ownership = run_state(unread=("other",), read=("third",)).ownership
+    for owner in ("other", "third"):
+        row = StoredId("1:before", owner, "s", is_removed=False)
+        assert ownership._may_take("a", row) is False

@@ -105,6 +105,30 @@ def test_of_any_views_what_goes_and_what_waits_is_as_the_rules_say(
             assert absence.needs_acceptance is waits
 
 
+@pytest.mark.parametrize(
+    ("sizes", "outcome"),
+    [((20,), "held"), ((21,), "waits"), ((10, 10), "held"), ((10, 11), "waits")],
+)
+def test_more_than_twenty_rows_that_are_all_there_was_wait(
+    sizes: tuple[int, ...], outcome: str
+) -> None:
+    lost: Lost = {
+        f"/{n}": (size, [f"{n}-{k}" for k in range(size)]) for n, size in enumerate(sizes)
+    }
+    assert {kind(absence) for absence in told(lost).values()} == {outcome}
+
+
+def test_one_row_that_is_not_all_there_was_goes_even_if_no_number_is_small_enough() -> None:
+    found = told({"/a": (10, ["a"])}, removals=Removals(RemovalGuard(0.3, 0)))
+    assert kind(found["/a"]) == "gone"
+
+
+def test_the_view_that_is_decided_counts_before_it_is_recorded() -> None:
+    ownership, removals = elsewhere(), Removals(GUARD)
+    given = removals.hold(changes(3, ["a", "b", "c"], ownership, "/a"), "/a", ownership)
+    assert kind(given.absence) == "held"
+
+
 def test_what_was_missing_before_goes_and_the_rest_is_held() -> None:
     found = told({"/a": (30, ["d", "b", "c", "a"] + [f"x{n}" for n in range(20)])}, {"a", "d"})
     assert found["/a"].removed == ["d", "a"]
@@ -153,6 +177,22 @@ def test_what_another_view_listed_since_is_no_loss(later: tuple[str, ...], waits
         given = removals.hold(changes(3, lost[view], ownership, view), view, ownership)
         assert given.absence.held == lost[view]
         assert given.absence.needs_acceptance is waits
+
+
+@pytest.mark.parametrize("same", [(), ("/e",)])
+@pytest.mark.parametrize("size", [3, 12])
+def test_it_is_counted_again_before_a_person_is_asked(size: int, same: tuple[str, ...]) -> None:
+    """Of three views that lost all, or of all that was there, one has only moved its rows."""
+    ownership, removals = elsewhere(), Removals(GUARD)
+    for view in same:
+        removals.record_same(view, has_rows=True)
+    names = ("/a", "/b", "/c") if size == 3 else ("/a", "/b")
+    lost = {view: [f"{view[1]}{n:02}" for n in range(size)] for view in names}
+    for view, absent in lost.items():
+        removals.record(view, changes(size, absent, ownership, view), ownership)
+    ownership.claims.add("/d", lost["/b"])
+    given = removals.hold(changes(size, lost["/a"], ownership, "/a"), "/a", ownership)
+    assert kind(given.absence) == "held"
 
 
 def test_a_row_that_moved_shows_for_good_that_not_all_is_lost() -> None:

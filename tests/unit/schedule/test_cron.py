@@ -1,8 +1,9 @@
 """When a job is due: standard cron, intervals, both changes of clocks, and what was missed."""
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import pairwise, takewhile
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -322,3 +323,27 @@ def test_a_slot_is_on_the_clock_or_in_the_gap_of_it(found: Cron, moment: datetim
     assert (local.second, local.microsecond) == (0, 0)
     assert is_on_the_clock or (is_shifted and not is_real_time)
     assert local.fold == 0 or is_real_time
+
+
+def test_in_the_middle_of_a_change_the_slots_are_those_from_before_it():
+    """Lord Howe goes back half an hour at 2 o'clock; cronsim counts 2:20 twice from in between."""
+    job = Cron("*/20 2 * * *", LORD_HOWE)
+    day = list(islice(job.slots_after(datetime(2026, 4, 4, 12, tzinfo=UTC)), 4))
+    for minute in range(0, 4 * 60, 5):
+        moment = datetime(2026, 4, 4, 13, 0, 7, tzinfo=UTC) + timedelta(minutes=minute)
+        assert job.next_after(moment) == next(slot for slot in day if slot > moment)
+
+
+def test_whole_days_are_not_listed_slot_by_slot(monkeypatch: pytest.MonkeyPatch):
+    """A year of minutes would take seconds."""
+    listed, real = [], Cron.slots_after
+
+    def noted(job: Cron, moment: datetime) -> Iterator[datetime]:
+        listed.append(moment)
+        return real(job, moment)
+
+    monkeypatch.setattr(Cron, "slots_after", noted)
+    begin = datetime(2026, 1, 1, tzinfo=UTC) - timedelta(seconds=1)
+    due = Cron("* * * * *", UTC).due(begin, begin + timedelta(days=365))
+    assert due == Due(datetime(2026, 12, 31, 23, 59, tzinfo=UTC), 365 * 24 * 60 - 1)
+    assert listed == [begin]  # the rest of its day

@@ -136,9 +136,9 @@ def test_the_same_text_stands_under_its_column_first_then_by_name_then_by_spelli
             found.add(name, name[0] + "da".upper())
             found.add(name, "Ada")
         assert found.find(" aDa ") == ("created_by", "Ada")
-    for names in (("user", "owner"), ("owner", "user")):
+    for two in (("user", "owner"), ("owner", "user")):
         found = Persons(RULES)
-        for name in names:
+        for name in two:
             found.add(name, "Ada")
         assert found.find("ada") == ("owner", "Ada")
     for spellings in (("ADA", "Ada"), ("Ada", "ADA")):
