@@ -126,7 +126,7 @@ class Lane:
                 daemon = stack.enter_context(Daemon(self.place, datadog.url))
                 Story(self, datadog, daemon, stack).tell()
         except pytest.skip.Exception as error:
-            self.findings.measured[self.place.kind] = f"not tried: {error}"
+            self.findings.broken.append(f"{self.place.kind}: not tried: {error}")
         return self
 
 
