@@ -38,6 +38,7 @@ class Records:
     rate_limit_remaining = None
     rate_limit_name = None
     arrived_at = NOW
+    own_keys = NO_KEYS
 
     def __init__(self, decoded: Decoded, *, cache_header: str, part_header: str) -> None:
         self._decoded = decoded

@@ -20,10 +20,11 @@ from etl.extract.buffer import Buffer, Records
 from etl.extract.completeness import COMPLETE, TRUNCATED, UNPROVEN, Evidence
 from etl.extract.names import NOTHING_NAMED, Named, named_in
 from etl.extract.partition import NO_PROOF, Partition, PartitionedListing, Proof
+from etl.own_keys import OwnKeys
 from etl.transform.decode import decode
 from etl.transform.envelope import open_envelope
 from etl.transform.privacy import Privacy
-from etl.transform.snapshot import NORMALIZER_VERSION, Decoded
+from etl.transform.snapshot import NORMALIZER_VERSION, Decoded, Drift
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -103,6 +104,7 @@ def try_to_read(
         decoded = None
         if not is_same:
             decoded = privacy.apply(answer.decoded(lambda _: decode(envelope)))
+            decoded = _without_keys(decoded, answer.own_keys)
             partial = partial or decoded.partial
         listing = Listing(
             view=view,
@@ -117,6 +119,18 @@ def try_to_read(
             named=named_in(decoded.snapshots, decoded.rejected) if decoded else NOTHING_NAMED,
         )
         return _judged_by_itself(listing, answer, answer.safe(partial))
+
+
+def _without_keys(decoded: Decoded, own_keys: OwnKeys) -> Decoded:
+    """Names and examples of drift are shown to people: no run of eight of a key stays in them."""
+    texts = "\n".join(f"{name}\n{example}" for (name, _), (_, example) in decoded.drift.items())
+    if own_keys.blotted(texts) == texts:
+        return decoded
+    shown = Decoded()
+    for (name, kind), (count, example) in decoded.drift.items():
+        key = Drift(own_keys.blotted(name), kind)
+        shown.add_drift({key: (count, own_keys.blotted(example))})
+    return dataclasses.replace(decoded, drift=shown.drift)
 
 
 def _judged_by_itself(listing: Listing, answer: Answer, partial: str) -> Listing:

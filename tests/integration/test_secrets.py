@@ -291,3 +291,20 @@ def test_what_waits_on_disk_has_no_name(
     assert len(seen) > 6
     assert not any(seen)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_name_or_example_of_drift_shows_a_run_of_eight(
+    open_on: Callable[..., Project], every_log: io.StringIO
+) -> None:
+    run = REAL.api_key[4:15]
+    body = {"data": [record("1", **{f"x_{run}": 1, "colour": f"red {run}"})], f"beside_{run}": 2}
+    with RawServer(otherwise=lambda _: reply(200, body)) as server:
+        project = open_on(server, ["/home"], REAL)
+        assert project.run().status == "ok"
+    drift = project.rows("SELECT name, example FROM schema_drift ORDER BY name")
+    assert [(row["name"], row["example"]) for row in drift] == [
+        ("$body.beside_***", "2"),
+        ("colour", '"red ***"'),
+        ("x_***", "1"),
+    ]
+    assert run not in every_log.getvalue()

@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+from etl.config import validators
 from etl.transform.decode import decode
+from etl.transform.fields import READERS
 from etl.transform.lenient_json import Number, Value
+from etl.transform.person_names import plain
 from etl.transform.persons import Persons
 from etl.transform.privacy import DROP, HASH, Privacy, comparable
 from etl.transform.snapshot import (
     CONTENT,
+    PERSONAL,
     Decoded,
     Drift,
     Snapshot,
@@ -375,3 +379,9 @@ def test_two_contents_are_compared_by_what_every_rule_leaves(
 ) -> None:
     one, other = comparable(before, after, marks)
     assert (one == other) is is_same
+
+
+def test_no_attribute_with_a_column_can_be_named_as_a_person():
+    """`config` keeps these names by itself: it may not import the transform."""
+    columns = {plain(name) for name in READERS} | {"id", "type", "attributes"}
+    assert columns - {plain(name) for name in PERSONAL} == validators._COLUMNS
