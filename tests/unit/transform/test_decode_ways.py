@@ -77,9 +77,16 @@ def test_the_quickest_way_that_is_exact_is_taken(
 
 @pytest.mark.parametrize("at", [f"{AT}Z", AT])
 def test_keys_are_counted_whatever_is_missing(at: str, ways: list[str]) -> None:
-    full = dict.fromkeys(READERS) | {"created_at": at, "view_name": "a, b"}
-    some = {"view_id": ",", "modified_at": at}
-    for attributes in ([{}], [full], [full, full], [full, some, {}, some, full], [some, {}, full]):
+    full: dict[str, Any] = dict.fromkeys(READERS) | {"created_at": at, "view_name": "a, b"}
+    some: dict[str, Any] = {"view_id": ",", "modified_at": at}
+    answers: list[list[dict[str, Any]]] = [
+        [{}],
+        [full],
+        [full, full],
+        [full, some, {}, some, full],
+        [some, {}, full],
+    ]
+    for attributes in answers:
         ways.clear()
         assert decode(body(*[record("a,b", **a) for a in attributes])).listed == len(attributes)
         is_exact = at.endswith("Z") or attributes == [{}]
