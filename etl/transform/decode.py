@@ -250,8 +250,6 @@ def _decode_texts(records: list[_Record[_WithTexts]], text: bytes) -> Decoded:
 def _typed_instant(
     decoded: Decoded, extra: dict[str, str], name: str, text: str | None
 ) -> datetime | None:
-    if text is None:
-        return None
     read = instant(text)
     if read.kind:
         extra[name] = lenient_json.canonical(text)

@@ -10,6 +10,7 @@ from etl.errors import DatadogAnswerTooLarge, DatadogResponseError
 from etl.transform import decode as decoding
 from etl.transform.decode import decode
 from etl.transform.envelope import Envelope
+from etl.transform.fields import READERS
 from tests.support.strategies import body, record
 
 WAYS = ("_decode_exact", "_decode_texts", "_decode_one_by_one", "_decode_lenient")
@@ -58,6 +59,13 @@ def said(attributes: str) -> bytes:
         ('"created_at":"soon"', [TEXTS]),
         ('"view_name":"\\u0000"', [ONE_BY_ONE, LENIENT]),
         ('"color":"red"', [ONE_BY_ONE, LENIENT]),
+        (f'"created_at":"{AT}+01:00","modified_at":"{AT}-01:00"', [EXACT]),
+        ('"view_name":"a,b","view_id":",,"', [EXACT]),
+        ('"view_name":"\\u002c"', [EXACT]),
+        ('"view_name":"\\u002C,"', [EXACT, TEXTS, ONE_BY_ONE, EXACT, TEXTS, LENIENT]),
+        ('"view_name":"a","view_name":"b"', [EXACT, TEXTS, ONE_BY_ONE, EXACT, TEXTS, LENIENT]),
+        (f'"created_at":"{AT}","view_name":"a,b"', [EXACT, TEXTS]),
+        (f'"created_at":"{AT}","modified_at":null', [EXACT, TEXTS]),
     ],
 )
 def test_the_quickest_way_that_is_exact_is_taken(
@@ -65,6 +73,24 @@ def test_the_quickest_way_that_is_exact_is_taken(
 ) -> None:
     assert decode(said(attributes)).listed == 1
     assert ways == expected
+
+
+@pytest.mark.parametrize("at", [f"{AT}Z", AT])
+def test_keys_are_counted_whatever_is_missing(at: str, ways: list[str]) -> None:
+    full: dict[str, Any] = dict.fromkeys(READERS) | {"created_at": at, "view_name": "a, b"}
+    some: dict[str, Any] = {"view_id": ",", "modified_at": at}
+    answers: list[list[dict[str, Any]]] = [
+        [{}],
+        [full],
+        [full, full],
+        [full, some, {}, some, full],
+        [some, {}, full],
+    ]
+    for attributes in answers:
+        ways.clear()
+        assert decode(body(*[record("a,b", **a) for a in attributes])).listed == len(attributes)
+        is_exact = at.endswith("Z") or attributes == [{}]
+        assert ways == ([EXACT] if is_exact else [EXACT, TEXTS])
 
 
 def sized(size: int, extra: str = "") -> Envelope:
@@ -132,6 +158,26 @@ def test_records_are_counted_first_where_they_may_be_too_many(
     monkeypatch.setattr(decoding, "MAX_RECORDS", 2)
     text = b"{" * objects + b"," * commas
     assert decoding._may_be_too_many(Envelope(b"{," + text + b"{,", 2, 2 + len(text))) is may
+
+
+def test_too_many_records_are_refused_before_one_is_read(
+    ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 5)
+    odd = record("a", color={"x": {}})
+    assert decode(body(*[odd] * 5)).listed == 5  # many objects, but not too many records
+    ways.clear()
+    with pytest.raises(DatadogAnswerTooLarge, match="more than 5 records"):
+        decode(body(*[odd] * 6))
+    assert ways == [ONE_BY_ONE]
+
+
+def test_few_records_are_not_counted_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(_: Envelope) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(decoding, "_pieces", counted)
+    assert decode(body(record("a", color=1))).listed == 1
 
 
 ROOM_FOR = 1000  # bytes of a row
