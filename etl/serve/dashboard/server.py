@@ -10,6 +10,7 @@ import json
 import signal
 import socket
 import sqlite3
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
@@ -151,6 +152,8 @@ def make_app(file: Path, allowed: AllowedHosts) -> App:
 
     # Datasette turns it on; a function that refuses would be in the log, as if it were a bug.
     sqlite3.enable_callback_tracebacks(False)
+    # Neither is it one when a page is given up whose parts Datasette has made, but not yet begun.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     datasette = Datasette(
         metadata=metadata(),
         template_dir=str(_FILES / "templates"),
