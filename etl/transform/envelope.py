@@ -99,7 +99,7 @@ def open_envelope(body: bytes) -> Envelope:
     if opening:
         # The first bracket that closes is the last of all: there is nothing beside the records.
         closing = body.find(b"]", opening.end())
-        is_near = 0 <= len(body) - closing < _LONGEST_BLANK
+        is_near = len(body) - closing < _LONGEST_BLANK
         if is_near and body[closing + 1 :].strip(b" \t\n\r") == b"}":
             return Envelope(body, opening.end(), closing + 1)
     try:

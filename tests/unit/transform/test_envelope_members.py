@@ -1,6 +1,7 @@
 """What one member beside the records says, function by function."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -219,6 +220,41 @@ def test_where_the_records_are(text: bytes, beside: int) -> None:
     for data in (b"", ONE, ONE + b"," + ONE):
         assert records(text.replace(b"%b", data)) == b"[" + data + b"]"
     assert len(open_envelope(text.replace(b"%b", ONE)).beside) == beside
+
+
+@pytest.mark.parametrize(
+    ("text", "ways"),
+    [
+        (b'{"data":[%b]' + b" " * 61 + b"}", []),
+        (b'{"data":[%b]' + b" " * 62 + b"}", ["_quick_bounds"]),
+        (b'{"data":[%b]}x', ["_quick_bounds", "_exact_bounds"]),
+        (b'{"data":[%b],"x":1}', ["_quick_bounds"]),
+        (b'{"x":[],"data":[%b]}', ["_quick_bounds"]),
+        (b'{"x":{"data":[7]},"data":[%b]}', ["_quick_bounds", "_exact_bounds"]),
+        (b'{"x":NaN,"data":[%b]}', ["_quick_bounds", "_exact_bounds"]),
+    ],
+)
+def test_the_quickest_way_that_is_certain_is_taken(
+    text: bytes, ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def noting(name: str) -> Callable[[bytes], Any]:
+        real = getattr(envelope, name)
+
+        def noted(body: bytes) -> Any:
+            taken.append(name)
+            return real(body)
+
+        return noted
+
+    for name in ("_quick_bounds", "_exact_bounds"):
+        monkeypatch.setattr(envelope, name, noting(name))
+    try:
+        open_envelope(text.replace(b"%b", ONE))
+    except DatadogResponseError:
+        assert text.endswith(b"x")
+    assert taken == ways
 
 
 @pytest.mark.parametrize(
