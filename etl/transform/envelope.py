@@ -154,7 +154,7 @@ def _exact_bounds(body: bytes) -> tuple[int, int]:
             depth += 1
             if depth == 2 and first == ord("[") and not start and _names_data(key):
                 start = token.start() if body[key_end : token.start()].strip() == b":" else 0
-        elif first in b"]}":
+        else:
             depth -= 1
             if depth == 1 and start:
                 return start, token.end()
