@@ -17,7 +17,6 @@ from etl.transform.fields import (
     instant,
     integer,
     is_storable,
-    is_storable,
     text,
 )
 from etl.transform.lenient_json import Constant, Number
