@@ -139,7 +139,7 @@ class Session:
     def _try_all(self, items: Sequence[pytest.Item], reach: Reach) -> None:
         running: dict[int, Trial] = {}
         for mutant in self._mutants:
-            tests = _tests_of(mutant, reach)
+            tests = self._tests_of(mutant, reach)
             if not tests:
                 self.outcome.unreached.append(mutant.name)
                 continue
@@ -154,6 +154,12 @@ class Session:
             running[child] = Trial(mutant, killer, time.monotonic())
         while running:
             self._reap(running)
+
+    def _tests_of(self, mutant: Mutant, reach: Reach) -> list[int]:
+        """For a number of a module all of them: who reads it cannot be told by the line."""
+        if mutant.place:
+            return reach[mutant.path].get(mutant.line, [])
+        return sorted(self._seconds, key=self._seconds.__getitem__)
 
     def _trial(
         self, mutant: Mutant, items: Sequence[pytest.Item], tests: Sequence[int], killer: int
@@ -186,13 +192,6 @@ class Session:
             if time.monotonic() - trial.began > PATIENCE_S:
                 os.kill(late, signal.SIGKILL)
         time.sleep(0.005)
-
-
-def _tests_of(mutant: Mutant, reach: Reach) -> list[int]:
-    lines = reach.get(mutant.path, {})
-    if mutant.place:
-        return lines.get(mutant.line, [])
-    return sorted({number for numbers in lines.values() for number in numbers})
 
 
 def _run(item: pytest.Item, following: pytest.Item | None) -> None:

@@ -121,11 +121,11 @@ def test_what_is_too_large_to_be_read_at_once(
 def test_many_objects_are_not_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than twice as many as records are allowed, and as long as so many records."""
     shortest = len('{"id":"1","type":"snapshots","attributes":{}}')
-    monkeypatch.setattr(decoding, "MAX_RECORDS", 2)
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 3)
     fits = decoding._fit_in_memory
-    assert fits(b"{" * 5 + b" " * (2 * shortest - 6)) is True
-    assert fits(b"{" * 5 + b" " * (2 * shortest - 5)) is False
-    assert fits(b"{" * 4 + b" " * (2 * shortest - 4)) is True
+    assert fits(b"{" * 7 + b" " * (3 * shortest - 8)) is True
+    assert fits(b"{" * 7 + b" " * (3 * shortest - 7)) is False
+    assert fits(b"{" * 6 + b" " * (3 * shortest - 6)) is True
     monkeypatch.setattr(decoding, "MAX_AT_ONCE", 10)
     assert fits("ä".encode() * 6) is False
 
@@ -150,12 +150,12 @@ def test_a_record_that_is_only_spelt_oddly_makes_no_other_one_odd(ways: list[str
 
 
 @pytest.mark.parametrize(
-    ("objects", "commas", "may"), [(4, 0, False), (5, 0, True), (0, 34, False), (0, 35, True)]
+    ("objects", "commas", "may"), [(6, 0, False), (7, 0, True), (0, 51, False), (0, 52, True)]
 )
 def test_records_are_counted_first_where_they_may_be_too_many(
     objects: int, commas: int, may: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "MAX_RECORDS", 2)
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 3)
     text = b"{" * objects + b"," * commas
     assert decoding._may_be_too_many(Envelope(b"{," + text + b"{,", 2, 2 + len(text))) is may
 
