@@ -172,6 +172,26 @@ def test_too_many_records_are_refused_before_one_is_read(
     assert ways == [ONE_BY_ONE]
 
 
+@pytest.mark.parametrize(
+    ("data", "is_at_once"),
+    [
+        (b"[1,2,3]", True),
+        (b"[1,2,3,4]", False),
+        (b"[1" + b" " * 17 + b"]", True),
+        (b"[1" + b" " * 18 + b"]", False),
+        (b"[NaN]", False),
+    ],
+)
+def test_records_are_cut_at_once_where_they_are_few(
+    data: bytes, is_at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MAX_AT_ONCE", 20)
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 3)
+    cut = decoding._records(Envelope(b",,,,x" + data + b",,,,", 5, 5 + len(data)))
+    assert isinstance(cut, map) is is_at_once
+    assert [*map(bytes.strip, cut)] == data.strip(b"[]").replace(b" ", b"").split(b",")
+
+
 def test_few_records_are_not_counted_first(monkeypatch: pytest.MonkeyPatch) -> None:
     def counted(_: Envelope) -> None:
         raise AssertionError
