@@ -257,3 +257,9 @@ def test_the_bounds() -> None:
     assert decoding.MAX_RECORD == 2**25
     assert decoding.MAX_VALUES == 2**20
     assert decoding.MAX_MEMORY == 3 * 2**27
+
+
+@pytest.mark.parametrize("odd", [{}, {"color": True}])
+def test_an_id_may_be_so_long_whatever_way_is_taken(odd: dict[str, Any]) -> None:
+    assert len(decode(body(record("x" * 255, **odd))).snapshots) == 1
+    assert len(decode(body(record("x" * 256, **odd))).rejected) == 1
