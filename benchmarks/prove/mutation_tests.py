@@ -221,18 +221,11 @@ def _wait(child: int) -> None:
 def run_session(root: Path, mutants: Sequence[Mutant], tests: Sequence[str]) -> Outcome:
     """Try the mutants with these tests; what is broken without any mutant is said instead."""
     session = Session(root, mutants)
-    options = [
-        "-q",
-        "-s",
-        "--tb=no",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(root),
+    options = ["-q", "-s", "--tb=no", "--rootdir", str(root)]
+    options += [
+        part for name in ("xdist", "randomly", "cacheprovider") for part in ("-p", f"no:{name}")
     ]
+    # The frame of the proof has loaded other parts, and with them plugins of pytest.
+    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     pytest.main([*options, *(str(root / test) for test in tests)], plugins=[session])
     return session.outcome
