@@ -139,7 +139,7 @@ class Session:
     def _try_all(self, items: Sequence[pytest.Item], reach: Reach) -> None:
         running: dict[int, Trial] = {}
         for mutant in self._mutants:
-            tests = _tests_of(mutant, reach)
+            tests = self._tests_of(mutant, reach)
             if not tests:
                 self.outcome.unreached.append(mutant.name)
                 continue
@@ -154,6 +154,12 @@ class Session:
             running[child] = Trial(mutant, killer, time.monotonic())
         while running:
             self._reap(running)
+
+    def _tests_of(self, mutant: Mutant, reach: Reach) -> list[int]:
+        """For a number of a module all of them: who reads it cannot be told by the line."""
+        if mutant.place:
+            return reach[mutant.path].get(mutant.line, [])
+        return sorted(self._seconds, key=self._seconds.__getitem__)
 
     def _trial(
         self, mutant: Mutant, items: Sequence[pytest.Item], tests: Sequence[int], killer: int
@@ -188,13 +194,6 @@ class Session:
         time.sleep(0.005)
 
 
-def _tests_of(mutant: Mutant, reach: Reach) -> list[int]:
-    lines = reach.get(mutant.path, {})
-    if mutant.place:
-        return lines.get(mutant.line, [])
-    return sorted({number for numbers in lines.values() for number in numbers})
-
-
 def _run(item: pytest.Item, following: pytest.Item | None) -> None:
     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
@@ -222,18 +221,11 @@ def _wait(child: int) -> None:
 def run_session(root: Path, mutants: Sequence[Mutant], tests: Sequence[str]) -> Outcome:
     """Try the mutants with these tests; what is broken without any mutant is said instead."""
     session = Session(root, mutants)
-    options = [
-        "-q",
-        "-s",
-        "--tb=no",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(root),
+    options = ["-q", "-s", "--tb=no", "--rootdir", str(root)]
+    options += [
+        part for name in ("xdist", "randomly", "cacheprovider") for part in ("-p", f"no:{name}")
     ]
+    # The frame of the proof has loaded other parts, and with them plugins of pytest.
+    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     pytest.main([*options, *(str(root / test) for test in tests)], plugins=[session])
     return session.outcome

@@ -292,7 +292,8 @@ def _decode_one_by_one(envelope: Envelope) -> Decoded:
 
 def _decode_alone(record: bytes) -> Decoded | None:
     """One record, read with types; None where that cannot be."""
-    decoded = _decode_quickly(Envelope(b"[%b]" % record, 0, len(record) + 2))
+    text = b"[%b]" % record
+    decoded = _decode_quickly(Envelope(text, 0, len(text)))
     return decoded if decoded and decoded.snapshots else None
 
 

@@ -99,7 +99,7 @@ def open_envelope(body: bytes) -> Envelope:
     if opening:
         # The first bracket that closes is the last of all: there is nothing beside the records.
         closing = body.find(b"]", opening.end())
-        is_near = 0 <= len(body) - closing < _LONGEST_BLANK
+        is_near = len(body) - closing < _LONGEST_BLANK
         if is_near and body[closing + 1 :].strip(b" \t\n\r") == b"}":
             return Envelope(body, opening.end(), closing + 1)
     try:
@@ -154,7 +154,7 @@ def _exact_bounds(body: bytes) -> tuple[int, int]:
             depth += 1
             if depth == 2 and first == ord("[") and not start and _names_data(key):
                 start = token.start() if body[key_end : token.start()].strip() == b":" else 0
-        elif first in b"]}":
+        else:
             depth -= 1
             if depth == 1 and start:
                 return start, token.end()

@@ -101,8 +101,6 @@ def _write(value: Value, spell: Callable[[str], str]) -> str:
         return str(value)
     if isinstance(value, Constant):
         return _literal(str(value))
-    if isinstance(value, str):
-        return json.dumps(value)
     if isinstance(value, list):
         return "[" + ",".join(_write(item, spell) for item in value) + "]"
     if isinstance(value, dict):

@@ -121,11 +121,11 @@ def test_what_is_too_large_to_be_read_at_once(
 def test_many_objects_are_not_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than twice as many as records are allowed, and as long as so many records."""
     shortest = len('{"id":"1","type":"snapshots","attributes":{}}')
-    monkeypatch.setattr(decoding, "MAX_RECORDS", 2)
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 3)
     fits = decoding._fit_in_memory
-    assert fits(b"{" * 5 + b" " * (2 * shortest - 6)) is True
-    assert fits(b"{" * 5 + b" " * (2 * shortest - 5)) is False
-    assert fits(b"{" * 4 + b" " * (2 * shortest - 4)) is True
+    assert fits(b"{" * 7 + b" " * (3 * shortest - 8)) is True
+    assert fits(b"{" * 7 + b" " * (3 * shortest - 7)) is False
+    assert fits(b"{" * 6 + b" " * (3 * shortest - 6)) is True
     monkeypatch.setattr(decoding, "MAX_AT_ONCE", 10)
     assert fits("ä".encode() * 6) is False
 
@@ -150,12 +150,12 @@ def test_a_record_that_is_only_spelt_oddly_makes_no_other_one_odd(ways: list[str
 
 
 @pytest.mark.parametrize(
-    ("objects", "commas", "may"), [(4, 0, False), (5, 0, True), (0, 34, False), (0, 35, True)]
+    ("objects", "commas", "may"), [(6, 0, False), (7, 0, True), (0, 51, False), (0, 52, True)]
 )
 def test_records_are_counted_first_where_they_may_be_too_many(
     objects: int, commas: int, may: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "MAX_RECORDS", 2)
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 3)
     text = b"{" * objects + b"," * commas
     assert decoding._may_be_too_many(Envelope(b"{," + text + b"{,", 2, 2 + len(text))) is may
 
@@ -170,6 +170,26 @@ def test_too_many_records_are_refused_before_one_is_read(
     with pytest.raises(DatadogAnswerTooLarge, match="more than 5 records"):
         decode(body(*[odd] * 6))
     assert ways == [ONE_BY_ONE]
+
+
+@pytest.mark.parametrize(
+    ("data", "is_at_once"),
+    [
+        (b"[1,2,3]", True),
+        (b"[1,2,3,4]", False),
+        (b"[1" + b" " * 17 + b"]", True),
+        (b"[1" + b" " * 18 + b"]", False),
+        (b"[NaN]", False),
+    ],
+)
+def test_records_are_cut_at_once_where_they_are_few(
+    data: bytes, is_at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MAX_AT_ONCE", 20)
+    monkeypatch.setattr(decoding, "MAX_RECORDS", 3)
+    cut = decoding._records(Envelope(b",,,,x" + data + b",,,,", 5, 5 + len(data)))
+    assert isinstance(cut, map) is is_at_once
+    assert [*map(bytes.strip, cut)] == data.strip(b"[]").replace(b" ", b"").split(b",")
 
 
 def test_few_records_are_not_counted_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,3 +257,9 @@ def test_the_bounds() -> None:
     assert decoding.MAX_RECORD == 2**25
     assert decoding.MAX_VALUES == 2**20
     assert decoding.MAX_MEMORY == 3 * 2**27
+
+
+@pytest.mark.parametrize("odd", [{}, {"color": True}])
+def test_an_id_may_be_so_long_whatever_way_is_taken(odd: dict[str, Any]) -> None:
+    assert len(decode(body(record("x" * 255, **odd))).snapshots) == 1
+    assert len(decode(body(record("x" * 256, **odd))).rejected) == 1

@@ -1,6 +1,7 @@
 """What one member beside the records says, function by function."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from etl.errors import DatadogAnswerTooLarge, DatadogResponseError
 from etl.transform import envelope
 from etl.transform.envelope import Envelope, open_envelope
-from etl.transform.lenient_json import Constant, Number, Value
+from etl.transform.lenient_json import Constant, NotJson, Number, Value, parse
 
 
 def repr_of(value: object) -> str:
@@ -187,6 +188,12 @@ def test_a_member_says_that_something_went_wrong(members: dict[str, Any], failur
     assert envelope._failure({name: strict(value) for name, value in members.items()}) == failure
 
 
+def test_what_says_nothing_of_its_kind_gives_no_text() -> None:
+    assert envelope._wrong("color", "color", "red") == ""
+    assert envelope._more("total", "total", None, 2) == ""
+    assert envelope._more("color", "color", "red", 2) == ""
+
+
 # --- where the records are ----------------------------------------------------------------
 
 
@@ -222,6 +229,41 @@ def test_where_the_records_are(text: bytes, beside: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "ways"),
+    [
+        (b'{"data":[%b]' + b" " * 61 + b"}", []),
+        (b'{"data":[%b]' + b" " * 62 + b"}", ["_quick_bounds"]),
+        (b'{"data":[%b]}x', ["_quick_bounds", "_exact_bounds"]),
+        (b'{"data":[%b],"x":1}', ["_quick_bounds"]),
+        (b'{"x":[],"data":[%b]}', ["_quick_bounds"]),
+        (b'{"x":{"data":[7]},"data":[%b]}', ["_quick_bounds", "_exact_bounds"]),
+        (b'{"x":NaN,"data":[%b]}', ["_quick_bounds", "_exact_bounds"]),
+    ],
+)
+def test_the_quickest_way_that_is_certain_is_taken(
+    text: bytes, ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def noting(name: str) -> Callable[[bytes], Any]:
+        real = getattr(envelope, name)
+
+        def noted(body: bytes) -> Any:
+            taken.append(name)
+            return real(body)
+
+        return noted
+
+    for name in ("_quick_bounds", "_exact_bounds"):
+        monkeypatch.setattr(envelope, name, noting(name))
+    try:
+        open_envelope(text.replace(b"%b", ONE))
+    except DatadogResponseError:
+        assert text.endswith(b"x")
+    assert taken == ways
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         (b"", "is not JSON"),
@@ -247,11 +289,11 @@ def test_what_is_no_answer_says_why(text: bytes, said: str) -> None:
 
 def test_no_more_is_read_than_there_is_time_and_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     text = b'{"x":NaN,"data":[[],[]]}'
-    tokens = 9  # the object, two names, and three lists
+    tokens = 8  # before the bracket that closes the list
     monkeypatch.setattr(envelope, "MAX_TOKENS", tokens)
     assert records(text) == b"[[],[]]"
-    monkeypatch.setattr(envelope, "MAX_TOKENS", tokens - 3)
-    with pytest.raises(DatadogAnswerTooLarge, match="more than 6 texts and brackets"):
+    monkeypatch.setattr(envelope, "MAX_TOKENS", tokens - 1)
+    with pytest.raises(DatadogAnswerTooLarge, match="more than 7 texts and brackets"):
         records(text)
     beside = b'{"x":1,"data":[]}'
     monkeypatch.setattr(envelope, "MAX_BESIDE", len(beside) - 2)
@@ -263,6 +305,24 @@ def test_no_more_is_read_than_there_is_time_and_room_for(monkeypatch: pytest.Mon
         envelope._why_no_list(b'{"error":1}' + b" " * 3) == "the answer holds error beside its data"
     )
     assert envelope._why_no_list(b'{"error":1}' + b" " * 4) == 'the answer is not {"data": [...]}'
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [(b'"data"', True), (b'"\\u0064ata"', True), (b'"Data"', False), (b"", False)],
+)
+def test_a_key_names_the_records(key: bytes, names: bool) -> None:
+    assert envelope._names_data(key) is names
+    assert envelope._names_data(b'"\\x41"') is False
+
+
+def test_a_list_that_does_not_follow_its_name_is_a_fault_of_the_text() -> None:
+    text = b'{"x":NaN,"data":5 [1]}'
+    with pytest.raises(NotJson) as fault:
+        parse(text)
+    with pytest.raises(DatadogResponseError, match="the answer is not JSON") as caught:
+        open_envelope(text)
+    assert str(fault.value) in str(caught.value)
 
 
 def test_the_bounds() -> None:

@@ -327,3 +327,25 @@ def test_null_is_no_drift(name):
 @pytest.mark.parametrize("received", [True, False, [], {}, Constant("-Infinity")], ids=repr)
 def test_wrong_types_give_no_value(name, received):
     assert READERS[name](received) == no_row("wrong type")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("-9223372036854775808.0", -(2**63)),
+        ("9223372036854775807.0", 2**63 - 1),
+        ("-9223372036854775809.0", None),
+        ("9223372036854775808.0", None),
+        ("1e18", 10**18),
+        ("1e19", None),
+    ],
+)
+def test_a_whole_number_spelled_as_a_float_has_the_same_bounds(text, value):
+    assert integer(Number(text)) == (value, "float for integer", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"), [("a", True), ("é", True), ("\0", False), ("é\0", False), ("\ud800", False)]
+)
+def test_text_that_every_database_stores(text, is_one):
+    assert is_storable(text) is is_one

@@ -248,3 +248,18 @@ def test_split_is_what_join_was_given(members):
 def test_escaped_keys_stay_apart_and_never_look_like_ours(one, other):
     assert (jsontext.escape(one) == jsontext.escape(other)) is (one == other)
     assert jsontext.escape(one) not in {"$top", "$literal"}
+
+
+@pytest.mark.parametrize("text", ["1", nested(MAX_DEPTH), nested(MAX_DEPTH, "1")])
+def test_what_is_not_too_deep_is_read_once(text, monkeypatch):
+    def read_again(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(jsontext, "_loads_deep", read_again)
+    assert canonical(text) == text
+
+
+def test_a_raw_line_break_is_read_however_deep_it_is_and_beside_a_key_twice():
+    assert r"a\nb" in canonical(nested(MAX_DEPTH + 6, '"a\nb"')).replace("\\\\", "\\")
+    with pytest.raises(KeyTwice):
+        jsontext.parse(b'{"a":1,"a":"x\ny"}')
