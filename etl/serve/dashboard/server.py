@@ -152,7 +152,7 @@ def make_app(file: Path, allowed: AllowedHosts) -> App:
 
     # Datasette turns it on; a function that refuses would be in the log, as if it were a bug.
     sqlite3.enable_callback_tracebacks(False)
-    # A page that is given up is no bug either: Datasette has made parts of it, but not yet begun them.
+    # A page that is given up is no bug either: Datasette has made parts of it, and not begun them.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     datasette = Datasette(
         metadata=metadata(),
