@@ -347,3 +347,9 @@ def test_whole_days_are_not_listed_slot_by_slot(monkeypatch: pytest.MonkeyPatch)
     due = Cron("* * * * *", UTC).due(begin, begin + timedelta(days=365))
     assert due == Due(datetime(2026, 12, 31, 23, 59, tzinfo=UTC), 365 * 24 * 60 - 1)
     assert listed == [begin]  # the rest of its day
+
+
+@pytest.mark.parametrize(("day", "keeps"), [(29, True), (30, False), (31, False)])
+def test_a_day_that_is_left_out_does_not_keep_the_clock(day: int, keeps: bool):
+    """The day after it is as long as others, but its ends are not on the same clock."""
+    assert Cron("0 0 * * *", APIA)._keeps_clock(datetime(2011, 12, day, tzinfo=UTC).date()) is keeps
