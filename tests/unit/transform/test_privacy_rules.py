@@ -385,3 +385,23 @@ def test_no_attribute_with_a_column_can_be_named_as_a_person():
     """`config` keeps these names by itself: it may not import the transform."""
     columns = {plain(name) for name in READERS} | {"id", "type", "attributes"}
     assert columns - {plain(name) for name in PERSONAL} == validators._COLUMNS
+
+
+def test_where_the_first_rules_hid_a_row_some_are_gone() -> None:
+    marks = {"": False, HASHED.mark: False, HASHED.mark[:17]: True, "d": True, "d2": False}
+    for mark, are_gone in marks.items():
+        found = HASHED.nobody()
+        HASHED.collect(found, stored(mark, None, created_by="Ada"))
+        assert found.are_some_gone is are_gone
+        HASHED.collect(found, stored("", None, created_by="Ada"))
+        assert found.are_some_gone is are_gone
+
+
+@pytest.mark.parametrize(
+    ("text", "is_hidden"),
+    [('"x"', True), ("12345", True), ("{}", True), ("12", False), ("true", False), ("[]", False)],
+)
+def test_where_some_are_gone_any_text_may_be_one(text: str, is_hidden: bool) -> None:
+    persons = HASHED.nobody()
+    persons.are_some_gone = True
+    assert (HASHED.example("color", text, persons) != text) is is_hidden
