@@ -50,7 +50,7 @@ from etl.config.settings import (
     warn_of_unknown_variables,
 )
 from etl.config.sites import DEFAULT_SITE, Hosts, hosts, sends_keys_in_clear, site_warning
-from etl.config.trust import exposure
+from etl.config.trust import exposure, open_folder
 from etl.config.validators import BadValue, plain
 from etl.config.views import DISCOVER, View, parse_views
 from etl.config.views import EXPECTED as EXPECTED_VIEWS
@@ -172,6 +172,7 @@ def load_configs(
 def _with_neighbours(configs: list[Config], folder: Path) -> list[Config]:
     """The configurations, each with the sources of the others, and its file in its warnings."""
     warnings = without_repeats([(config.path or folder, config.warnings) for config in configs])
+    warnings[0] += filter(None, [open_folder(folder)])
     return [
         replace(
             config,

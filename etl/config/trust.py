@@ -67,7 +67,7 @@ def _distrust_step(folder: Path, entry: Path, trusted: AbstractSet[int]) -> Dist
 
 
 def exposure(path: Path, secret: str = "") -> list[str]:
-    """What to warn of: that others may write or replace a file, or read the `secret` in it.
+    """What to warn of: that others may write a file, or read the `secret` in it.
 
     A file may belong to another user, such as the one who runs the job. But in a folder such as
     /tmp anybody may have put it there.
@@ -83,7 +83,7 @@ def exposure(path: Path, secret: str = "") -> list[str]:
         is_common = path.parent.stat().st_mode & stat.S_ISVTX
     except (OSError, ValueError):  # reading it says why
         return []
-    name, mode, found = plain(path), _mode(status), [*filter(None, [_open_folder(path.parent)])]
+    name, mode, found = plain(path), _mode(status), list[str]()
     if is_common and planted(path):
         owner = f"belongs to another user ({_name(status.st_uid)})"
         found.append(f"{name}: {owner}, who can change it; {_chown(path)}")
@@ -96,7 +96,7 @@ def exposure(path: Path, secret: str = "") -> list[str]:
     return found
 
 
-def _open_folder(folder: Path) -> str:
+def open_folder(folder: Path) -> str:
     """What to warn of where others may replace what is in a folder; "" for nothing."""
     if os.name != "posix":
         return ""

@@ -315,21 +315,6 @@ def test_a_configuration_that_anybody_may_have_put_there_is_warned_of(folder: Pa
     assert line.startswith(f"{path}: belongs to another user (uid {STRANGER}), who can change it; ")
 
 
-def test_a_folder_in_which_others_could_replace_it_is_warned_of(folder: Path) -> None:
-    (folder / ".env").unlink()
-    folder.chmod(0o777)
-    line = f"{folder}: can be written by others (mode 0777), who could replace what is in it; "
-    assert warnings(folder) == (f"{line}run: chmod go-w {folder}",)
-    # That of a key as well.
-    place = folder / "keys"
-    place.mkdir()
-    (place / "key").touch(mode=0o600)
-    place.chmod(0o777)
-    folder.chmod(0o755)
-    (line,) = warnings(folder, DD_API_KEY_FILE="keys/key")
-    assert line.startswith(f"{place}: can be written by others (mode 0777), who could replace")
-
-
 def test_its_folder_is_warned_of_once_for_all_in_it(folder: Path) -> None:
     (folder / ".env").unlink()
     (folder / "b.toml").write_text(f'{MINIMAL}datadog.source = "b"\n', encoding="utf-8")
