@@ -27,7 +27,7 @@ _DEVICES = {
 _WEEKEND = 0.06  # share of the changes of a working day
 _HOLIDAYS = {8: 0.4, 12: 0.6}  # the same for August and December
 _UNPINNED, _REPOINTED = 0.004, 0.003  # share of all snapshots on a working day
-_MISTAKEN = 0.2  # share of those unpinned that are soon pinned again
+_MISTAKEN = 0.25  # share of those unpinned that are soon pinned again
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class Year:
         self._pinned: dict[str, list[str]] = {page.name: [] for page in PAGES}
         self._emptied: set[str] = set()
         self._mistaken: list[tuple[str, str]] = []  # view and id of those unpinned by mistake
+        self._began_at = (end_at - timedelta(days=DAYS)).date()
         self.world = World(SEED, views=(), start_at=end_at - timedelta(days=DAYS))
         for page in PAGES:
             for _ in range(page.before):
@@ -122,8 +123,8 @@ class Year:
                 self.world.unpin(self._pinned[page.name].pop())
             self._mistaken = [item for item in self._mistaken if item[0] != page.name]
             return
-        now = self.world.now
-        activity = _WEEKEND if now.weekday() >= 5 else _HOLIDAYS.get(now.month, 1.0)
+        today = self._began_at + timedelta(days=self.day)
+        activity = _WEEKEND if today.weekday() >= 5 else _HOLIDAYS.get(today.month, 1.0)
         is_redesigned = page.application == CHECKOUT and self.day in _REDESIGN
         for snapshot_id in tuple(self._pinned[page.name]):
             chance = self._random.random() / activity
