@@ -57,6 +57,7 @@ class Roles:
             f'[datadog]\napi_url = "{self.api.url}"\n',
             encoding="utf-8",
         )
+        config.chmod(0o600)  # there is a password in it
         return main([*arguments, "--config", str(config)])
 
     def make(self, block: list[str], url: str) -> None:
