@@ -8,6 +8,7 @@ each request as it came.
 import contextlib
 import gzip
 import json
+import re
 import socket
 import ssl
 import struct
@@ -166,11 +167,19 @@ class RawServer:
             connection.close()
 
     def _head(self, connection: socket.socket) -> bytes:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
+        """The head of the next request. Its body, which may come with it, is read and dropped."""
+        received, end = b"", -1
+        while end < 0:
             if not (got := connection.recv(65536)):
                 return b""
-            head += got
+            received += got
+            end = received.find(b"\r\n\r\n")
+        head, body = received[: end + 4], received[end + 4 :]
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+        while length and len(body) < int(length[1]):
+            if not (got := connection.recv(65536)):
+                break
+            body += got
         return head
 
     def _answer(self, connection: socket.socket, head: bytes) -> bool:
