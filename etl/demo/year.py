@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +105,9 @@ def _read(year: Year, config: Config, database: Database, echo: Echo) -> None:
             database.transaction(partial(_move_back, days=year.day - last_day))
             last_day = year.day
             used = expired if year.day in _DAYS_REFUSED else config
-            months.add(year.world.now, sync(used, database, options, stop=threading.Event()))
+            run = sync(used, database, options, stop=threading.Event())
+            # As it will stand in the file; midnight may pass while the year is read.
+            months.add(run.started_at - timedelta(days=DAYS - year.day), run)
         if year.day == DAYS:
             break
         year.pass_day()
