@@ -106,7 +106,7 @@ def _read(year: Year, config: Config, database: Database, echo: Echo) -> None:
             last_day = year.day
             used = expired if year.day in _DAYS_REFUSED else config
             run = sync(used, database, options, stop=threading.Event())
-            # As it will stand in the file; midnight may pass while the year is read.
+            # As the file will have it: midnight may pass while the year is read.
             months.add(run.started_at - timedelta(days=DAYS - year.day), run)
         if year.day == DAYS:
             break
