@@ -323,15 +323,20 @@ def wait_until_it_listens(daemon: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(0.1)
 
 
+def stop(daemon: subprocess.Popen[bytes]) -> int:
+    """The exit code after SIGTERM; one that does not end within 20 s is killed."""
+    daemon.send_signal(signal.SIGTERM)
+    try:
+        return daemon.wait(20)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        return daemon.wait()
+
+
 def end(soak: Soak, daemon: subprocess.Popen[bytes]) -> None:
     if daemon.poll() is None:
         before = time.monotonic()
-        daemon.send_signal(signal.SIGTERM)
-        try:
-            code = daemon.wait(20)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            code = daemon.wait()
+        code = stop(daemon)
         took = time.monotonic() - before
         if code != 0 or took > 10:
             soak.problems.append(f"on SIGTERM it ended with {code} after {took:.1f} s")

@@ -10,11 +10,13 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from tests.support.small_disk import SmallDisk
 
 MEMORY_BYTES = 256 * 2**20
 DESCRIPTORS = 64
@@ -136,21 +138,9 @@ def without_streams(trial: Trial, command: list[str]) -> list[str]:
     return ["/bin/sh", "-c", f'exec "$@" {trial.random.choice(STREAMS)}', "sh", *command]
 
 
-@contextmanager
-def full_disk(trial: Trial) -> Iterator[None]:
+def full_disk(trial: Trial) -> AbstractContextManager[None]:
     """The disk of the database has no room left while the process runs."""
-    filler = trial.folder / "disk" / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 512):
-            try:
-                while file.write(bytes(size)) == size:
-                    pass
-            except OSError:
-                continue
-    try:
-        yield
-    finally:
-        filler.unlink()
+    return SmallDisk(trial.folder / "disk").full()
 
 
 MINUTES = partial(off_by, 60, 50 * 60)

@@ -125,13 +125,8 @@ class File(Place):
     def version(self) -> str:
         return sqlite3.sqlite_version
 
-    @contextmanager
-    def _full(self, _: random.Random) -> Iterator[None]:
-        filler = self.disk.fill()
-        try:
-            yield
-        finally:
-            filler.unlink()
+    def _full(self, _: random.Random) -> AbstractContextManager[None]:
+        return self.disk.full()
 
     @contextmanager
     def _locked(self, _: random.Random) -> Iterator[None]:
@@ -425,13 +420,8 @@ class OnPostgreSQL(Served):
         self.server.execute(f"alter system set {setting}")
         self.server.execute("select pg_reload_conf()")
 
-    @contextmanager
-    def _full(self, _: random.Random) -> Iterator[None]:
-        filler = self.disk.fill()
-        try:
-            yield
-        finally:
-            filler.unlink()
+    def _full(self, _: random.Random) -> AbstractContextManager[None]:
+        return self.disk.full()
 
 
 class OnPair(OnPostgreSQL):

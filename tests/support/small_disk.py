@@ -31,6 +31,15 @@ class SmallDisk:
                     pass
         return filler
 
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """No room is left meanwhile."""
+        filler = self.fill()
+        try:
+            yield
+        finally:
+            filler.unlink()
+
 
 @contextmanager
 def small_disk(

@@ -29,7 +29,7 @@ from benchmarks.prove.conditions import (
     with_clock,
 )
 from benchmarks.prove.part import Effort, Findings
-from benchmarks.soak import DAEMON
+from benchmarks.soak import DAEMON, stop
 from tests.support.api import Api, record
 from tests.support.project import Project, make_config, open_project
 from tests.support.servers import Server, Servers
@@ -303,12 +303,7 @@ def daemon_through_steps(
                     action(here, daemon, chance)
                     wait_for_round(here, daemon)
         finally:
-            daemon.send_signal(signal.SIGTERM)
-            try:
-                code = daemon.wait(20)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                code = daemon.wait()
+            code = stop(daemon)
     said = (here.folder / "daemon.log").read_text(encoding="utf-8", errors="replace")
     assert code == 0, f"the daemon ended with {code}: {said[-600:]}"
     assert "Traceback" not in said, said[-2000:]
